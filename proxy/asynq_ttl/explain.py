@@ -1,0 +1,115 @@
+"""What a policy does to one task, told to a person. Pure; what `asynq-ttl explain` prints.
+
+It decides nothing itself: the rule named here is the one that `Policy.decide` names.
+"""
+
+from asynq_ttl.duration import format_duration
+from asynq_ttl.glob import Glob
+from asynq_ttl.policy import FULL_ROLLOUT, ArchiveLimits, Keep, Mode, Policy, Retention, Rule, State
+
+# What Asynq does by itself (archivedExpirationInDays in its internal/rdb/rdb.go).
+_OWN_ARCHIVE_SECONDS = 90 * 86_400
+
+_MODES = {
+    Mode.ENFORCE: "enforce: decisions are carried out",
+    Mode.SHADOW: "shadow: decisions are traced, nothing in Redis is changed",
+    Mode.OFF: "off: every command passes untouched, nothing below happens",
+}
+
+
+def explain(policy: Policy, queue: str, task_type: str, state: State) -> list[str]:
+    """Return, line by line, which rule decides about a task entering a state, why, and what happens to it.
+
+    Args:
+        policy: the policy to ask.
+        queue: the task's queue.
+        task_type: the task's type name.
+        state: the terminal state that it enters.
+    """
+    lines = [
+        f"task:    type {task_type}, queue {queue}, entering {state.value}",
+        f"policy:  {policy.source}" + (f" ({policy.digest})" if policy.digest else ""),
+        f"mode:    {_MODES[policy.mode]}",
+        "rules:",
+    ]
+    verdict = policy.decide(queue, task_type, state)
+    for number, rule in enumerate(policy.rules, start=1):
+        reason = _reason_against(rule, queue, task_type, state)
+        lines.append(f"  {number}. {rule.name}: {reason or 'decides'}")
+        if reason is None:
+            break
+    if verdict is None:
+        return [
+            *lines,
+            "result:  no rule decides, the task is forwarded untouched",
+            *_own_limits(policy, queue, state),
+        ]
+    lines.append(f"result:  rule {verdict.rule}")
+    lines += [f"  {line}" for line in _consequences(policy, verdict.retention, state)]
+    if state is State.ARCHIVED and verdict.retention.keep is not Keep.DELETE:
+        lines += [f"  {line}" for line in _limits(policy.archive_limits(queue))]
+    return [*lines, f"  {_rollout(policy)}"]
+
+
+def _reason_against(rule: Rule, queue: str, task_type: str, state: State) -> str | None:
+    """Return why a rule does not decide; None where it does."""
+    if not rule.matches_queue(queue):
+        return f"passed over, queue {queue} does not match {_globs(rule.queues)}"
+    if not rule.matches_type(task_type):
+        return f"passed over, type {task_type} does not match {_globs(rule.types)}"
+    if rule.says(state) is None:
+        return f"passed over, it says nothing about {state.value} tasks"
+    return None
+
+
+def _globs(globs: tuple[Glob, ...]) -> str:
+    return " or ".join(glob.text for glob in globs)
+
+
+def _consequences(policy: Policy, retention: Retention, state: State) -> list[str]:
+    """Return what happens to the task's key and to its index entry."""
+    grace = format_duration(policy.grace_seconds)
+    if retention.keep is Keep.DELETE:
+        return ["retention: none", f"task key and entry in {state.value}: deleted at once"]
+    if retention.keep is Keep.FOREVER:
+        return ["retention: for ever", "key TTL: none", f"entry in {state.value}: stays"]
+    if retention.keep is Keep.OWN and state is State.COMPLETED:
+        return [
+            "retention: the task's own Retention (Asynq deletes a task without one at once, no rule concerns it)",
+            f"key TTL: that Retention + {grace} grace",
+            f"entry in {state.value}: removed with the key when the retention is over",
+        ]
+    seconds = retention.resolve(_OWN_ARCHIVE_SECONDS) or 0
+    kept = format_duration(seconds)
+    own = " (Asynq's own time)" if retention.keep is Keep.OWN else ""
+    return [
+        f"retention: {kept}{own}",
+        f"key TTL: {format_duration(seconds + policy.grace_seconds)} ({kept} retention + {grace} grace)",
+        f"entry in {state.value}: removed with the key when the retention is over",
+    ]
+
+
+def _limits(limits: ArchiveLimits | None) -> list[str]:
+    """Return how the queue's archive is trimmed when something is archived."""
+    if limits is None:
+        return []
+    if limits.cap is not None:
+        cap = f"cap: the newest {limits.cap} archived tasks of this queue are kept"
+    elif limits.uncapped:
+        cap = "cap: none, a rule of this queue keeps tasks for ever"
+    else:
+        cap = "cap: Asynq's own, the newest 10000 archived tasks of this queue"
+    return [cap + ("; those kept for ever are never trimmed" if limits.spare_untimed else "")]
+
+
+def _own_limits(policy: Policy, queue: str, state: State) -> list[str]:
+    """Return what becomes of an archived task that no rule decides about, in a queue that rules concern."""
+    limits = policy.archive_limits(queue) if state is State.ARCHIVED else None
+    return [f"  {line}" for line in _limits(limits)]
+
+
+def _rollout(policy: Policy) -> str:
+    if policy.rollout >= FULL_ROLLOUT:
+        return "rollout: 100%, every task"
+    share = f"{policy.rollout / 100:.2f}".rstrip("0").rstrip(".")
+    return f"rollout: {share}% of task IDs are enforced, the others are only traced"

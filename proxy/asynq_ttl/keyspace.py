@@ -1,0 +1,68 @@
+"""The grammar of Asynq's keys. Pure text; knows nothing of scripts, policies or connections.
+
+All keys of a queue share the hash tag `{<queue>}`: `asynq:{<queue>}:t:<task id>`, `asynq:{<queue>}:archived`,
+... Keys are bytes as on the wire; queue names are text, because policies are.
+"""
+
+PREFIX = b"asynq:{"
+_TASK = b"}:t:"
+
+PENDING = b"}:pending"
+ACTIVE = b"}:active"
+GROUPS = b"}:groups"
+ARCHIVED = b"}:archived"
+COMPLETED = b"}:completed"
+TERMINAL = (ARCHIVED, COMPLETED)
+
+
+def text_of(name: bytes) -> str:
+    """Decode a name from the wire; bytes that are not UTF-8 survive a round trip."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def queue_of_task(key: bytes) -> str | None:
+    """Return the queue of a task key, or None where the key is not one."""
+    end = key.find(_TASK)
+    if not key.startswith(PREFIX) or end < 0:
+        return None
+    return text_of(key[len(PREFIX) : end])
+
+
+def queue_of(key: bytes, suffix: bytes) -> str | None:
+    """Return the queue of a key such as `asynq:{q}:archived`, or None where it does not end so.
+
+    Args:
+        key: the key.
+        suffix: one of the constants of this module, such as `ARCHIVED`.
+    """
+    if not key.startswith(PREFIX) or not key.endswith(suffix):
+        return None
+    return text_of(key[len(PREFIX) : -len(suffix)])
+
+
+def queue_of_index(key: bytes) -> str | None:
+    """Return the queue of a terminal index (`:archived`, `:completed`), or None where the key is none."""
+    for suffix in TERMINAL:
+        if key.endswith(suffix):
+            return queue_of(key, suffix)
+    return None
+
+
+def terminal_queue(keys: list[bytes]) -> str | None:
+    """Return the queue whose terminal state a script with these KEYS may concern; None where none can be.
+
+    Three shapes are known: an index among the keys; a task key with `:pending` and `:groups` (a task that is
+    run again); `:pending` moving to `:active` (a dequeue).
+    """
+    if not keys or not keys[0].startswith(PREFIX):
+        return None
+    for key in keys:
+        if key.endswith(TERMINAL):
+            return queue_of_index(key)
+    if len(keys) >= 3:
+        queue = queue_of(keys[0], PENDING)
+        if queue is not None and keys[2].endswith(ACTIVE):
+            return queue
+        if keys[1].endswith(PENDING) and keys[2].endswith(GROUPS):
+            return queue_of_task(keys[0])
+    return None

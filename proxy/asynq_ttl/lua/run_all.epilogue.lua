@@ -1,0 +1,5 @@
+if type(asynq_ttl_reply) == 'number' then
+  for _, id in ipairs(asynq_ttl_ids) do
+    redis.pcall('PERSIST', ARGV[prefix_arg] .. id)
+  end
+end

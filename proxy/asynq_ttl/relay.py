@@ -1,0 +1,356 @@
+"""Moves bytes between a client and Redis: one upstream connection for each downstream connection.
+
+Everything that is decided is decided in `Session`; here are sockets, back-pressure and life-cycles. Each
+direction stops reading while the other side's write buffer is full, so a slow or dead peer costs a bounded amount of
+memory and nothing else.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from enum import Flag, auto
+from typing import cast
+
+from asynq_ttl.address import Upstream
+from asynq_ttl.session import Session, Shared
+from asynq_ttl.upstream import ControlConnection
+
+_log = logging.getLogger("asynq_ttl.relay")
+
+# A client that was refused gets this long to read why.
+_REFUSAL_SECONDS = 2.0
+_CONNECT_SECONDS = 5.0
+
+
+class Pause(Flag):
+    """Why nothing is read from a peer at the moment."""
+
+    NONE = 0
+    CONNECTING = auto()
+    ACTIVATING = auto()
+    FULL = auto()
+
+
+class Relay:
+    """All connections of a sidecar.
+
+    Args:
+        shared: what all sessions share.
+        upstream: where Redis is.
+        control: the sidecar's own connection, which loads wrappers.
+        max_connections: more clients than this are refused.
+    """
+
+    def __init__(
+        self, shared: Shared, upstream: Upstream, control: ControlConnection, *, max_connections: int
+    ) -> None:
+        self.shared = shared
+        self.control = control
+        self.max_connections = max_connections
+        self.draining = False
+        self.connections: set[Downstream] = set()
+        self.accepted = 0
+        self.refused = 0
+        self.closed_commands = 0
+        self.bytes_from_clients = 0
+        self.bytes_from_redis = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._upstream = upstream
+        self._tls = _tls_context(upstream)
+
+    @property
+    def commands(self) -> int:
+        """Commands forwarded so far."""
+        return self.closed_commands + sum(connection.session.commands for connection in self.connections)
+
+    def accept(self) -> "Downstream":
+        """Return the protocol of a new client connection (a protocol factory for asyncio)."""
+        return Downstream(self)
+
+    async def connect(self, downstream: "Downstream") -> "UpstreamProtocol":
+        """Open the upstream connection of a client.
+
+        Raises:
+            OSError: Redis cannot be reached.
+        """
+        loop = asyncio.get_running_loop()
+        address = self._upstream.address
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            if address.path:
+                _, protocol = await loop.create_unix_connection(lambda: UpstreamProtocol(downstream), address.path)
+            else:
+                _, protocol = await loop.create_connection(
+                    lambda: UpstreamProtocol(downstream), address.host, address.port, ssl=self._tls
+                )
+        return protocol
+
+    def spawn(self, work: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+        self.tasks.add(work)
+        work.add_done_callback(self.tasks.discard)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Close each connection at a moment when nothing is under way on it; after the timeout, in any case."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while self.connections and loop.time() < deadline:
+            idle = [connection for connection in self.connections if connection.idle]
+            # Connections whose replies cannot be counted (pub/sub) are idle for all we know; they go last.
+            if not idle:
+                idle = [connection for connection in self.connections if not connection.session.counting]
+                idle = idle if len(idle) == len(self.connections) else []
+            for connection in idle:
+                connection.close()
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            _log.warning("closing a connection with commands under way: the drain timeout is over")
+            connection.abort()
+        while self.connections:
+            await asyncio.sleep(0.01)
+
+
+class Downstream(asyncio.Protocol):
+    """A client's side of a connection."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.session = Session(relay.shared)
+        self._relay = relay
+        self._transport: asyncio.Transport | None = None
+        self._upstream: UpstreamProtocol | None = None
+        self._pauses = Pause.NONE
+        self._backlog: list[bytes] = []
+        self._eof = False
+        self._refused = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no command is under way, as far as can be told."""
+        session = self.session
+        return (
+            session.counting
+            and session.commands == session.replies
+            and not session.busy
+            and not self._backlog
+            and self._pauses is Pause.NONE
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connect to Redis before anything is read."""
+        transport = cast(asyncio.Transport, transport)  # a stream's transport, though uvloop's is no subclass
+        self._transport = transport
+        relay = self._relay
+        if len(relay.connections) >= relay.max_connections or relay.draining:
+            self._refuse("ERR max number of clients reached" if not relay.draining else "ERR asynq-ttl is shutting down")
+            return
+        relay.accepted += 1
+        relay.connections.add(self)
+        self.pause(Pause.CONNECTING)
+        relay.spawn(asyncio.get_running_loop().create_task(self._connect()))
+
+    async def _connect(self) -> None:
+        try:
+            upstream = await self._relay.connect(self)
+        except (OSError, TimeoutError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._relay.connections.discard(self)
+            self._refuse(f"ERR asynq-ttl: upstream {self._relay.control.upstream} is unavailable: {reason or 'timeout'}")
+            return
+        if self._transport is None:
+            upstream.close()
+            return
+        self._upstream = upstream
+        self._go_on()
+        self.unpause(Pause.CONNECTING)
+
+    def _refuse(self, message: str) -> None:
+        """Tell the client why there is nothing for it here, and hang up once it can have read it."""
+        self._relay.refused += 1
+        self._refused = True
+        self._backlog.clear()
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(b"-" + message.replace("\r", " ").replace("\n", " ").encode() + b"\r\n")
+        if transport.can_write_eof():
+            transport.write_eof()
+        # Reading goes on (and is thrown away): closing with unread data would reset the connection, and the
+        # message with it.
+        self._pauses = Pause.NONE
+        transport.resume_reading()
+        asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the client sends."""
+        if self._refused:
+            return
+        self._relay.bytes_from_clients += len(data)
+        upstream = self._upstream
+        if upstream is None or self.session.waiting_for is not None or self._backlog:
+            self._backlog.append(data)
+            return
+        out = self.session.receive_downstream(data)
+        if out:
+            upstream.write(out)
+        if self.session.waiting_for is not None:
+            self._activate()
+
+    def _activate(self) -> None:
+        self.pause(Pause.ACTIVATING)
+        self._relay.spawn(asyncio.get_running_loop().create_task(self._wait_for_activation()))
+
+    async def _wait_for_activation(self) -> None:
+        while (script := self.session.waiting_for) is not None:
+            await self._relay.control.activate(script)
+            out = self.session.resume()
+            if out and self._upstream is not None:
+                self._upstream.write(out)
+        self._go_on()
+        if self.session.waiting_for is None:
+            self.unpause(Pause.ACTIVATING)
+
+    def _go_on(self) -> None:
+        """Work on what came in while nothing could be passed on."""
+        while self._backlog and self._upstream is not None and self.session.waiting_for is None:
+            data = self._backlog.pop(0)
+            out = self.session.receive_downstream(data)
+            if out:
+                self._upstream.write(out)
+        if self.session.waiting_for is not None:
+            self._activate()
+        elif self._eof and not self._backlog and self._upstream is not None:
+            self._upstream.write_eof()
+
+    def eof_received(self) -> bool:
+        """Pass the end of the client's commands on; replies still go to it."""
+        self._eof = True
+        if self._refused:
+            return False
+        self._go_on()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
+        """Close the upstream connection with the client's."""
+        self._transport = None
+        self._relay.connections.discard(self)
+        self._relay.closed_commands += self.session.commands
+        self.session.close()
+        if self._upstream is not None:
+            self._upstream.close()
+
+    def pause_writing(self) -> None:
+        """Stop reading from Redis while the client is slow."""
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read from Redis again."""
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def upstream_received(self, data: bytes) -> None:
+        """Give the client what Redis sent, and take note of it."""
+        if self._transport is not None:
+            self._transport.write(data)
+        self._relay.bytes_from_redis += len(data)
+        self.session.receive_upstream(data)
+
+    def upstream_lost(self) -> None:
+        """Hang up when Redis has, once the client has what Redis sent."""
+        self.close()
+
+    def pause(self, reason: Pause) -> None:
+        """Stop reading from the client for a reason."""
+        if self._pauses is Pause.NONE and self._transport is not None:
+            self._transport.pause_reading()
+        self._pauses |= reason
+
+    def unpause(self, reason: Pause) -> None:
+        """Read again if no other reason is left."""
+        was = self._pauses
+        self._pauses &= ~reason
+        if was and not self._pauses and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close the connection after what is buffered has been written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class UpstreamProtocol(asyncio.Protocol):
+    """Redis's side of a connection."""
+
+    def __init__(self, downstream: Downstream) -> None:
+        self._downstream = downstream
+        self._transport: asyncio.Transport | None = None
+        self.write: Callable[[bytes], None] = _discard
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        transport = cast(asyncio.Transport, transport)  # a stream's transport, though uvloop's is no subclass
+        self._transport = transport
+        self.write = transport.write
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what Redis sends."""
+        self._downstream.upstream_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
+        """Close the client's connection with Redis's."""
+        self._transport = None
+        self.write = _discard
+        self._downstream.upstream_lost()
+
+    def pause_writing(self) -> None:
+        """Stop reading from the client while Redis is slow."""
+        self._downstream.pause(Pause.FULL)
+
+    def resume_writing(self) -> None:
+        """Read from the client again."""
+        self._downstream.unpause(Pause.FULL)
+
+    def pause_reading(self) -> None:
+        """Stop reading from Redis."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read from Redis again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def write_eof(self) -> None:
+        """Tell Redis that no more commands come."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _discard(_data: bytes) -> None:
+    """Write to a connection that is gone."""
+
+
+def _tls_context(upstream: Upstream) -> ssl.SSLContext | None:
+    if not upstream.tls:
+        return None
+    context = ssl.create_default_context(cafile=upstream.ca_file or None)
+    if not upstream.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

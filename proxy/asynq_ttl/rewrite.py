@@ -1,0 +1,376 @@
+"""One command of an Asynq script and a policy in, the command to send instead out. Pure.
+
+Invariants:
+
+* `Untouched` is the answer to everything that is not fully understood.
+* A rewritten command is one command: the wrapper's SHA (or text) in place of the script's, ARGV changed at most
+  at the score, cutoff and cap, and at most one argument more at the end.
+* Arguments are checked here so that nothing a wrapper adds can raise inside Redis.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asynq_ttl import message
+from asynq_ttl.decision import Action, Decision, FailOpen
+from asynq_ttl.keyspace import (
+    ACTIVE,
+    ARCHIVED,
+    COMPLETED,
+    PENDING,
+    queue_of,
+    queue_of_index,
+    queue_of_task,
+    text_of,
+)
+from asynq_ttl.policy import ArchiveLimits, Keep, Mode, Policy, Retention, State, Verdict
+from asynq_ttl.resp import Command
+from asynq_ttl.scripts import Script
+from asynq_ttl.shapes import Kind
+
+# A score that no clock reaches, for completed tasks that are kept for ever (9999-12-31T23:59:59Z).
+FOREVER_SCORE = 253_402_300_799
+# What makes a script's own trims find nothing: the epilogue trims instead, hashes included.
+NO_CUTOFF = b"-inf"
+NO_CAP = b"1000000000"
+
+_INT64 = 2**63
+# The largest number of milliseconds that Lua's numbers carry exactly.
+_MAX_MILLISECONDS = 2**53
+
+
+class NotUnderstood(Exception):
+    """A command that cannot be rewritten; `reason` says why."""
+
+    def __init__(self, reason: FailOpen, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What to do with one command.
+
+    Attributes:
+        enforced: send the wrapper instead of the script.
+        tail: the wrapper's own argument, if it takes one.
+        argv: replacements by ARGV number.
+        decision: what to tell about it; None for polls.
+    """
+
+    enforced: bool
+    tail: bytes | None = None
+    argv: tuple[tuple[int, bytes], ...] = ()
+    decision: Decision | None = None
+
+
+class Rewriter:
+    """Decides about the commands of learnt scripts by one policy.
+
+    Args:
+        policy: the policy in force.
+        healed: queues to which an earlier policy may have given TTLs, so that tasks which leave a terminal
+            state still lose them. Shared by all rewriters of a process, and added to by each.
+    """
+
+    def __init__(self, policy: Policy, healed: set[str]) -> None:
+        self.policy = policy
+        self._healed = healed
+        self._enforcing = policy.mode is Mode.ENFORCE
+        self._live: dict[bytes, bool] = {}
+        self._rules_json: dict[str, bytes] = {}
+
+    @property
+    def off(self) -> bool:
+        """Whether the policy says to do nothing at all."""
+        return self.policy.mode is Mode.OFF
+
+    def concerns(self, queue: str | None) -> bool:
+        """Say whether commands about a queue's terminal states may have to be rewritten."""
+        if queue is None or self.off:
+            return False
+        if self.policy.concerns(queue):
+            if self._enforcing and len(self._healed) < _MEMORY_LIMIT:
+                self._healed.add(queue)
+            return True
+        return queue in self._healed
+
+    def rewrite(self, script: Script, command: Command, keys: int) -> Rewrite | None:
+        """Decide about one call of a wrapped script.
+
+        Args:
+            script: the script that is called.
+            command: the whole command.
+            keys: its number of KEYS; they start at the command's fourth element.
+
+        Returns:
+            What to do; None to forward the command untouched.
+
+        Raises:
+            NotUnderstood: it has to be forwarded untouched although a rule might concern it.
+        """
+        if self.off:
+            return None
+        try:
+            call = _Call(script, command, keys)
+            return _BY_KIND[script.kind](self, call)
+        except NotUnderstood:
+            raise
+        except message.MessageError as error:
+            raise NotUnderstood(FailOpen.MESSAGE, str(error)) from None
+        except (IndexError, ValueError, OverflowError) as error:
+            raise NotUnderstood(FailOpen.ARGUMENTS, str(error)) from None
+        except Exception as error:  # noqa: BLE001 - whatever a policy raises, the task must move
+            raise NotUnderstood(FailOpen.POLICY, f"{type(error).__name__}: {error}") from error
+
+    def _complete(self, call: "_Call") -> Rewrite | None:
+        queue = queue_of(call.key(call.shape.index_key), COMPLETED)
+        if queue is None or not self.concerns(queue):
+            return None
+        task = message.decode(call.arg(call.shape.msg_arg))
+        verdict = self.policy.decide(queue, task.type, State.COMPLETED)
+        if verdict is None:
+            return None
+        score = call.number(call.shape.time_arg)
+        kept = verdict.retention.resolve(task.retention_seconds)
+        argv: tuple[tuple[int, bytes], ...] = ()
+        if verdict.retention.keep is Keep.FOREVER:
+            argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
+        elif verdict.retention.keep is Keep.TTL:
+            argv = ((call.shape.time_arg, b"%d" % (score - task.retention_seconds + verdict.retention.seconds)),)
+        return self._settle(call, queue, task, verdict, kept, tail=b"%d", argv=argv)
+
+    def _archive(self, call: "_Call") -> Rewrite | None:
+        queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
+        limits = self.policy.archive_limits(queue) if queue is not None else None
+        if queue is None or limits is None or not self.concerns(queue):
+            return None
+        now, own, own_cap = call.archive_times()
+        task = message.decode(call.arg(call.shape.msg_arg))
+        verdict = self.policy.decide(queue, task.type, State.ARCHIVED)
+        if verdict is None:
+            if not _outlasts(limits, own):
+                return None
+            # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken over,
+            # and this task gets from its key what it no longer gets from them.
+            verdict = Verdict("", Retention(Keep.OWN))
+        cutoff = b"-"
+        if limits.cutoff_seconds is not None:
+            age = max(limits.cutoff_seconds, own) if limits.cutoff_own else limits.cutoff_seconds
+            cutoff = b"%d" % (now - age)
+        tail = b"%%d %b %d %d" % (cutoff, self._cap(limits, own_cap), limits.spare_untimed)
+        argv = ((call.shape.cutoff_arg, NO_CUTOFF), (call.shape.cap_arg, NO_CAP))
+        return self._settle(call, queue, task, verdict, verdict.retention.resolve(own), tail=tail, argv=argv)
+
+    def _cap(self, limits: ArchiveLimits, own_cap: int) -> int:
+        """Return the most entries the archive keeps; -1 for any number."""
+        if limits.cap is None:
+            return -1 if limits.uncapped else own_cap
+        # Tasks outside the rollout's share live by Asynq's own cap.
+        return limits.cap if self.policy.enforces_all else max(limits.cap, own_cap)
+
+    def _settle(
+        self,
+        call: "_Call",
+        queue: str,
+        task: message.TaskMessage,
+        verdict: Verdict,
+        kept_seconds: int | None,
+        *,
+        tail: bytes,
+        argv: tuple[tuple[int, bytes], ...],
+    ) -> Rewrite:
+        """Return the rewrite that gives one task of known type its TTL; `tail` has `%d` for the milliseconds."""
+        ttl_seconds = None
+        milliseconds = 0 if kept_seconds is None else -1
+        if kept_seconds:
+            ttl_seconds = kept_seconds + self.policy.grace_seconds
+            milliseconds = ttl_seconds * 1000
+            if milliseconds > _MAX_MILLISECONDS:
+                raise NotUnderstood(FailOpen.ARGUMENTS, f"a retention of {kept_seconds} seconds")
+        task_id = call.arg(call.shape.id_arg)
+        enforced = self._enforcing and self.policy.enforces(task_id)
+        decision = Decision(
+            operation=call.script.kind.value,
+            script=f"asynq.{call.script.kind.value}",
+            queue=queue,
+            state="completed" if call.script.kind is Kind.COMPLETE else "archived",
+            action=_ACTIONS[verdict.retention.keep] if verdict.rule else Action.NONE,
+            enforced=enforced,
+            task_id=text_of(task_id),
+            task_type=task.type,
+            rule=verdict.rule,
+            ttl_seconds=ttl_seconds,
+            traceparent=task.traceparent,
+            tracestate=task.tracestate,
+        )
+        return Rewrite(enforced, tail % milliseconds, argv, decision)
+
+    def _archive_by_rules(self, call: "_Call") -> Rewrite | None:
+        """Inspector archiving: the command carries no type, so the wrapper picks among the queue's rules."""
+        queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
+        limits = self.policy.archive_limits(queue) if queue is not None else None
+        if queue is None or limits is None or not self.concerns(queue):
+            return None
+        call.archive_times()
+        one = call.script.kind is Kind.ARCHIVE_ONE
+        task_id = text_of(call.arg(call.shape.id_arg)) if one else ""
+        rules = self.policy.queue_rules(queue, State.ARCHIVED)
+        sole = rules[0] if len(rules) == 1 and rules[0].archived is not None and not rules[0].types else None
+        decision = Decision(
+            operation="archive",
+            script=f"asynq.{call.script.kind.value}",
+            queue=queue,
+            state="archived",
+            action=_ACTIONS[sole.archived.keep] if sole and sole.archived else Action.TTL,
+            enforced=self._enforcing,
+            task_id=task_id,
+            rule=sole.name if sole else "",
+        )
+        return Rewrite(self._enforcing, self._rules_argument(queue, limits), (), decision)
+
+    def _rules_argument(self, queue: str, limits: ArchiveLimits) -> bytes:
+        """Return the rules that can apply to a queue's archive as JSON for the wrapper; see `lua/rules`."""
+        known = self._rules_json.get(queue)
+        if known is not None:
+            return known
+        rules = self.policy.queue_rules(queue, State.ARCHIVED)
+        content: dict[str, object] = {
+            "rules": [
+                {"types": [glob.lua.decode("latin-1") for glob in rule.types], "seconds": _lua_seconds(rule.archived)}
+                for rule in rules
+                if rule.archived is not None
+            ],
+            "grace": self.policy.grace_seconds,
+            "share": self.policy.rollout,
+            "cutoff": -1 if limits.cutoff_seconds is None else limits.cutoff_seconds,
+            "cutoff_own": limits.cutoff_own,
+            "cap": -1 if limits.cap is None else limits.cap,
+            "uncapped": limits.uncapped,
+            "spare": limits.spare_untimed,
+        }
+        if rules[-1].types and _outlasts(limits, _OWN_ARCHIVE_SECONDS):
+            content["unmatched"] = "own"
+        # Lua patterns are bytes; Latin-1 carries each of them through JSON as it is.
+        argument = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
+        if len(self._rules_json) >= _MEMORY_LIMIT:
+            self._rules_json.clear()
+        self._rules_json[queue] = argument
+        return argument
+
+    def _run_one(self, call: "_Call") -> Rewrite | None:
+        key = call.key(call.shape.task_key)
+        queue = queue_of_task(key)
+        if queue is None or not self.concerns(queue):
+            return None
+        return self._run(call, queue, text_of(key[key.index(b"}:t:") + 4 :]))
+
+    def _run_all(self, call: "_Call") -> Rewrite | None:
+        queue = queue_of_index(call.key(call.shape.source_key))
+        if queue is None or not self.concerns(queue):
+            return None
+        return self._run(call, queue, "")
+
+    def _run(self, call: "_Call", queue: str, task_id: str) -> Rewrite:
+        decision = Decision(
+            operation="run",
+            script=f"asynq.{call.script.kind.value}",
+            queue=queue,
+            state="pending",
+            action=Action.PERSIST,
+            enforced=queue in self._healed,
+            task_id=task_id,
+        )
+        return Rewrite(decision.enforced, decision=decision)
+
+    def _dequeue(self, call: "_Call") -> Rewrite | None:
+        key = call.key(call.shape.source_key)
+        live = self._live.get(key)
+        if live is None:
+            live = self._heals(queue_of(key, PENDING)) and call.key(call.shape.active_key).endswith(ACTIVE)
+            if len(self._live) < _MEMORY_LIMIT:
+                self._live[key] = live
+        return _POLL if live else None
+
+    def _janitor(self, call: "_Call") -> Rewrite | None:
+        queue = queue_of(call.key(call.shape.index_key), COMPLETED)
+        return _POLL if self._heals(queue) else None
+
+    def _heals(self, queue: str | None) -> bool:
+        """Say whether tasks of a queue may carry a TTL of ours, so that it has to come off when they live again."""
+        return self.concerns(queue) and queue in self._healed
+
+
+_MEMORY_LIMIT = 10_000
+# Asynq's own time for archived tasks, for the one decision that is made without a command at hand.
+_OWN_ARCHIVE_SECONDS = 90 * 86_400
+_POLL = Rewrite(enforced=True)
+
+_ACTIONS = {
+    Keep.TTL: Action.TTL,
+    Keep.OWN: Action.KEEP,
+    Keep.FOREVER: Action.NONE,
+    Keep.DELETE: Action.DELETE,
+}
+
+_BY_KIND: dict[Kind, Callable[[Rewriter, "_Call"], Rewrite | None]] = {
+    Kind.COMPLETE: Rewriter._complete,  # noqa: SLF001 - the table of the class's own methods
+    Kind.ARCHIVE: Rewriter._archive,  # noqa: SLF001
+    Kind.ARCHIVE_ONE: Rewriter._archive_by_rules,  # noqa: SLF001
+    Kind.ARCHIVE_ALL: Rewriter._archive_by_rules,  # noqa: SLF001
+    Kind.RUN_ONE: Rewriter._run_one,  # noqa: SLF001
+    Kind.RUN_ALL: Rewriter._run_all,  # noqa: SLF001
+    Kind.DEQUEUE: Rewriter._dequeue,  # noqa: SLF001
+    Kind.JANITOR: Rewriter._janitor,  # noqa: SLF001
+}
+
+
+class _Call:
+    """A command seen as a call of a script: KEYS and ARGV by their numbers in Lua."""
+
+    __slots__ = ("_command", "_keys", "script", "shape")
+
+    def __init__(self, script: Script, command: Command, keys: int) -> None:
+        self.script = script
+        self.shape = script.shape
+        self._command = command
+        self._keys = keys
+
+    def key(self, number: int) -> bytes:
+        """Return KEYS[number]."""
+        if not 1 <= number <= self._keys:
+            raise IndexError(f"KEYS[{number}] of {self._keys}")
+        return self._command[2 + number]
+
+    def arg(self, number: int) -> bytes:
+        """Return ARGV[number]."""
+        if number < 1:
+            raise IndexError(f"ARGV[{number}]")
+        return self._command[2 + self._keys + number]
+
+    def number(self, number: int) -> int:
+        """Return ARGV[number] as an integer."""
+        value = int(self.arg(number))
+        if not -_INT64 <= value < _INT64:
+            raise ValueError(f"ARGV[{number}] is out of range")
+        return value
+
+    def archive_times(self) -> tuple[int, int, int]:
+        """Return when the task died, Asynq's own retention in seconds, and the most entries Asynq itself keeps.
+
+        Asynq's cap is off by one: it keeps one entry fewer than it says.
+        """
+        now, cutoff = self.number(self.shape.time_arg), self.number(self.shape.cutoff_arg)
+        return now, now - cutoff, max(self.number(self.shape.cap_arg) - 1, 0)
+
+
+def _outlasts(limits: ArchiveLimits, own_seconds: int) -> bool:
+    """Say whether some rule keeps tasks of the queue for longer than Asynq itself would."""
+    return limits.cutoff_seconds is None or limits.cutoff_seconds > own_seconds
+
+
+def _lua_seconds(retention: Retention) -> int | str:
+    if retention.keep is Keep.OWN:
+        return "own"
+    return -1 if retention.keep is Keep.FOREVER else retention.seconds

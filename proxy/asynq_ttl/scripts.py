@@ -1,0 +1,155 @@
+"""Scripts the sidecar has learnt, and the wrappers it makes of them.
+
+A wrapper is one Lua text: prologue, the original as a function that is called at once, epilogue. The original
+runs unchanged, with its own KEYS and ARGV and the line numbers it had; its reply is the wrapper's reply; if it
+raises, the wrapper raises and the epilogue never runs. What the wrapper adds uses `redis.pcall`, so an ACL that
+denies it cannot fail the task. Policy travels as the last argument, so a wrapper's SHA does not change when the
+policy does.
+
+The parts are in `lua/`. In them `KEYS[task_key]` and the like stand for the positions in the `Shape`.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import resources
+
+from asynq_ttl.shapes import Kind, Shape, classify
+
+# Limits on what learning remembers. Real Asynq has about 50 scripts a version; whoever makes scripts up as they
+# go along must not grow the sidecar. Past the limits a script is forwarded untouched.
+MAX_WRAPPED = 1_000
+MAX_OTHERS = 10_000
+MAX_TEXT_BYTES = 64 * 1024
+
+# A SHA that no script can have (SHA-1 is hexadecimal): Redis answers NOSCRIPT to it, and the client sends the text.
+IMPOSSIBLE_SHA = b"asynq-ttl-has-not-seen-this-script-yet.."
+
+
+class Status(Enum):
+    """How far a wrapper has come."""
+
+    NEW = "new"
+    """Made, not yet known to compile: the script is not to be rewritten."""
+    ACTIVE = "active"
+    """Redis compiled it; the script is rewritten."""
+    BROKEN = "broken"
+    """Redis refused to compile it (or the original): the script is never rewritten."""
+
+
+@dataclass(slots=True, eq=False)
+class Script:
+    """A learnt script.
+
+    `wrapper` is empty where the script is not wrapped. `flushed` says that a client emptied Redis's script cache
+    since the wrapper was loaded.
+    """
+
+    sha: bytes
+    shape: Shape
+    text: bytes = field(default=b"", repr=False)
+    wrapper: bytes = field(default=b"", repr=False)
+    wrapper_sha: bytes = b""
+    status: Status = Status.NEW
+    flushed: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What the script does."""
+        return self.shape.kind
+
+
+class ScriptRegistry:
+    """The scripts of one Redis by their SHA. Shared by all sessions."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[bytes, Script] = {}
+        self._others: dict[bytes, Script] = {}
+
+    def get(self, sha: bytes) -> Script | None:
+        """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
+        found = self._wrapped.get(sha) or self._others.get(sha)
+        if found is None and not sha.islower():
+            sha = sha.lower()
+            found = self._wrapped.get(sha) or self._others.get(sha)
+        return found
+
+    def learn(self, text: bytes) -> Script:
+        """Return the script of a text, classified and wrapped if this is the first time it is seen."""
+        sha = sha_of(text)
+        known = self._wrapped.get(sha) or self._others.get(sha)
+        if known is not None:
+            return known
+        shape = classify(text) if len(text) <= MAX_TEXT_BYTES else Shape(Kind.OTHER)
+        wrapper = wrap(text, shape)
+        if not wrapper or len(self._wrapped) >= MAX_WRAPPED:
+            if len(self._others) >= MAX_OTHERS:
+                self._others.pop(next(iter(self._others)))
+            return self._others.setdefault(sha, Script(sha, shape))
+        script = Script(sha, shape, text, wrapper, sha_of(wrapper))
+        return self._wrapped.setdefault(sha, script)
+
+    def flush(self) -> None:
+        """Take note that a client empties Redis's script cache: before its next EVAL a script is loaded again."""
+        for script in self._wrapped.values():
+            script.flushed = script.status is Status.ACTIVE
+
+    def wrapped(self) -> tuple[Script, ...]:
+        """Return the scripts that have a wrapper, in the order in which they were learnt."""
+        return tuple(self._wrapped.values())
+
+
+def sha_of(text: bytes) -> bytes:
+    """Return the name Redis gives a script: the SHA-1 of its text in lower-case hexadecimal digits."""
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
+
+
+def wrap(text: bytes, shape: Shape) -> bytes:
+    """Return the wrapper of a script, or nothing where its kind has none.
+
+    A text with a shebang (`#!lua ...`, Redis 7) has to keep its first line and is not wrapped.
+    """
+    if shape.kind not in _PARTS or text.startswith(b"#!"):
+        return b""
+    prologues, epilogues = _PARTS[shape.kind]
+    before = b"".join(_part(name, shape) + b" " for name in prologues)
+    after = b"".join(_part(name, shape) + b" " for name in epilogues)
+    # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
+    return (
+        before + b"local asynq_ttl_reply = (function(...) " + text + b"\nend)(...) " + after + b"return asynq_ttl_reply"
+    )
+
+
+_PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    Kind.COMPLETE: (("complete.prologue",), ("complete.epilogue",)),
+    Kind.ARCHIVE: (("archive.prologue", "trim.prologue"), ("archive.epilogue",)),
+    Kind.ARCHIVE_ONE: (
+        ("trim.prologue", "rules.prologue", "archive_one.prologue"),
+        ("archive_one.epilogue",),
+    ),
+    Kind.ARCHIVE_ALL: (
+        ("trim.prologue", "rules.prologue", "archive_all.prologue"),
+        ("archive_all.epilogue",),
+    ),
+    Kind.RUN_ONE: ((), ("run_one.epilogue",)),
+    Kind.RUN_ALL: (("run_all.prologue",), ("run_all.epilogue",)),
+    Kind.DEQUEUE: ((), ("dequeue.epilogue",)),
+    Kind.JANITOR: (("janitor.prologue",), ()),
+}
+
+
+def _load(name: str) -> str:
+    """Read a Lua part as one line without its comments, which stand on lines of their own."""
+    lines = resources.files("asynq_ttl").joinpath("lua", f"{name}.lua").read_text().splitlines()
+    return " ".join(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("--"))
+
+
+_LUA = {name: _load(name) for parts in _PARTS.values() for names in parts for name in names}
+_POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
+
+
+def _part(name: str, shape: Shape) -> bytes:
+    """Return a Lua part with the positions of a shape put in."""
+    text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
+    return text.replace("source_command", f"'{shape.source_command}'").encode()

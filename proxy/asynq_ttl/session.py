@@ -1,0 +1,416 @@
+"""The state of one client connection: what goes on to Redis for what came in. No I/O, no clock of its own.
+
+One command in, one command out, in order: so pipelining, MULTI and replies need no bookkeeping, and replies are
+copied. The session counts them only to know which one answers a decision.
+
+A session keeps no reference to its upstream connection; the shell around it moves the bytes. Where a wrapper has
+to be made known to Redis first, `waiting_for` is set: the shell feeds nothing more, activates that script and
+calls `resume`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from asynq_ttl.decision import Decision, FailOpen
+from asynq_ttl.keyspace import terminal_queue
+from asynq_ttl.resp import MAX_HELD_BYTES, Command, CommandFramer, ReplyCounter, WholeCommands, encode
+from asynq_ttl.rewrite import NotUnderstood, Rewriter
+from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, ScriptRegistry, Status
+from asynq_ttl.shapes import Kind
+
+# Decisions waiting for their replies; past it a client pipelines more than anybody could follow. (Security limit.)
+MAX_PENDING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A decision and what became of it.
+
+    Attributes:
+        decision: what was decided.
+        database: the number of the Redis database.
+        start_ns: when the command went to Redis, by the session's clock.
+        end_ns: when the reply came.
+        reply: the first line of the reply without its line end; empty where none could be told.
+    """
+
+    decision: Decision
+    database: int
+    start_ns: int
+    end_ns: int
+    reply: bytes
+
+
+class Observer(Protocol):
+    """Who is told what a session does. Called on the data path: it must neither block nor raise."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """Take note of a decision whose reply has come."""
+
+    def failed_open(self, reason: FailOpen, script: Script | None, detail: str) -> None:
+        """Take note of a command that was forwarded untouched although it might have been rewritten."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all sessions of a sidecar share.
+
+    Attributes:
+        registry: the scripts learnt so far.
+        rewriter: decides by the policy in force; replaced as a whole when the policy changes.
+        observer: who is told.
+        clock: nanoseconds since the epoch.
+        whole: the decoder of plain chunks.
+    """
+
+    registry: ScriptRegistry
+    rewriter: Rewriter
+    observer: Observer
+    clock: Callable[[], int]
+    whole: WholeCommands
+
+
+class Session:
+    """One client connection.
+
+    Args:
+        shared: what all sessions share.
+        database: the database number that the connection starts with.
+    """
+
+    __slots__ = (
+        "_counting",
+        "_framer",
+        "_in_multi",
+        "_out",
+        "_pending",
+        "_raw",
+        "_replies",
+        "_rest",
+        "_shared",
+        "commands",
+        "database",
+        "replies",
+        "waiting_for",
+    )
+
+    def __init__(self, shared: Shared, database: int = 0) -> None:
+        self.commands = 0
+        """Commands sent to Redis that will be replied to."""
+        self.replies = 0
+        """Replies that Redis has sent."""
+        self.database = database
+        self.waiting_for: Script | None = None
+        """The script whose wrapper has to be activated before anything more is fed."""
+        self._shared = shared
+        self._framer = CommandFramer(shared.whole, self._must_hold)
+        self._replies = ReplyCounter()
+        # False once replies can no longer be assigned to commands (pub/sub in RESP2, MONITOR, CLIENT REPLY ...).
+        self._counting = True
+        self._in_multi = False
+        self._pending: deque[tuple[int, Decision, int]] = deque()
+        # While a batch is being worked on: its bytes, the commands still to come, and what is ready to be sent.
+        self._raw = b""
+        self._rest: deque[Command] = deque()
+        self._out: list[bytes] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of what the session holds back of the client's bytes."""
+        return self._framer.held_bytes + len(self._raw)
+
+    @property
+    def counting(self) -> bool:
+        """Whether replies can be assigned to commands."""
+        return self._counting
+
+    @property
+    def busy(self) -> bool:
+        """Whether the client is in the middle of a command or of a transaction."""
+        return self._in_multi or self._framer.passing or self.held_bytes > 0
+
+    @property
+    def pending(self) -> int:
+        """Decisions that wait for their reply."""
+        return len(self._pending)
+
+    def receive_downstream(self, data: bytes) -> bytes:
+        """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
+        data, commands, start = self._framer.feed(data)
+        for position, command in enumerate(commands):
+            # An empty command ("*0") gets no reply; one that starts with something else than a bulk string is
+            # refused by Redis, which then hangs up.
+            if command and type(command[0]) is bytes:
+                if command[0].upper() in _SPECIAL:
+                    return self._work(data, start, commands, position)
+                self.commands += 1
+        return data
+
+    def resume(self) -> bytes:
+        """Go on with a batch after the activation it waited for, whatever its end; return what to send."""
+        script, self.waiting_for = self.waiting_for, None
+        return self._continue(activated=script)
+
+    def receive_upstream(self, data: bytes) -> None:
+        """Take note of bytes of Redis, which go to the client as they are."""
+        if not self._counting:
+            return
+        count = self._replies.feed(data)
+        if self._replies.lost:
+            self._stop_counting()
+            return
+        if self._pending:
+            heads = self._replies.heads
+            while self._pending and self._pending[0][0] <= self.replies + count:
+                number, decision, start_ns = self._pending.popleft()
+                self._settle(decision, start_ns, heads[number - self.replies - 1])
+        self.replies += count
+
+    def close(self) -> None:
+        """Tell about decisions whose replies will never come."""
+        self._stop_counting()
+
+    # --- commands that need a look -------------------------------------------------------------------------
+
+    def _work(self, data: bytes, start: int, commands: list[Command], position: int) -> bytes:
+        """Go through the commands of a batch from `position` on; the ones before go as they came."""
+        start += sum(len(encode(command)) for command in commands[:position])
+        self._out = [data[:start]] if start else []
+        self._raw = data[start:] if start else data
+        self._rest = deque(commands[position:])
+        return self._continue(activated=None)
+
+    def _continue(self, activated: Script | None) -> bytes:
+        """Work on the rest of the batch; stop where a script has to be activated first."""
+        ahead = 0  # how much of self._raw is commands that go as they came
+        while self._rest:
+            command = self._rest[0]
+            if self._framer.passing and len(self._rest) == 1:
+                self.commands += 1  # the beginning of a large command that is let through
+                break
+            original = _encoded(command)
+            if not original or not self._raw.startswith(original, ahead):
+                # Not the one plain form of a command, so it is not certain that Redis sees the same one.
+                self._framer.opaque = True
+                break
+            changed, self.waiting_for = self._look(command, activated)
+            if self.waiting_for is not None:
+                break
+            self._rest.popleft()
+            activated = None
+            if changed is None:
+                ahead += len(original)
+            else:
+                self._out += (self._raw[:ahead], encode(changed))
+                self._raw = self._raw[ahead + len(original) :]
+                ahead = 0
+        if self.waiting_for is None:
+            ahead = len(self._raw)
+            self._rest.clear()
+        out = b"".join((*self._out, self._raw[:ahead])) if self._out else self._raw[:ahead]
+        self._raw = self._raw[ahead:]
+        self._out = []
+        return out
+
+    def _look(self, command: Command, activated: Script | None) -> tuple[Command | None, Script | None]:
+        """Decide about one command.
+
+        Args:
+            command: the command.
+            activated: the script whose activation was just tried for it, with whatever success.
+
+        Returns:
+            The command to send instead, or None to send it as it came; and the script that has to be activated
+            before that can be said.
+        """
+        if not command:
+            return None, None  # "*0": Redis skips it without a reply
+        self.commands += 1
+        handler = _SPECIAL.get(command[0].upper())
+        if handler is None:
+            return None, None
+        changed, script = handler(self, command, activated)
+        if script is not None:
+            self.commands -= 1
+        return changed, script
+
+    def _evalsha(self, command: Command, activated: Script | None) -> tuple[Command | None, Script | None]:
+        keys = _numkeys(command)
+        if keys <= 0:
+            return None, None
+        script = self._shared.registry.get(command[1])
+        if script is not None:
+            return self._call(script, script.wrapper_sha, command, keys, activated)
+        if not self._in_multi and self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
+            return [command[0], IMPOSSIBLE_SHA, *command[2:]], None
+        return None, None
+
+    def _eval(self, command: Command, activated: Script | None) -> tuple[Command | None, Script | None]:
+        keys = _numkeys(command)
+        if keys <= 0:
+            return None, None
+        script = self._learn(command[1])
+        if script.flushed and script is not activated:
+            return None, script
+        return self._call(script, script.wrapper, command, keys, activated)
+
+    def _script(self, command: Command, _activated: Script | None) -> tuple[None, None]:
+        name = command[1].upper() if len(command) > 1 else b""
+        if name == b"LOAD" and len(command) == 3:
+            self._learn(command[2])
+        elif name == b"FLUSH":
+            self._shared.registry.flush()
+        return None, None
+
+    def _learn(self, text: bytes) -> Script:
+        script = self._shared.registry.learn(text)
+        if script.kind is Kind.UNKNOWN and not self._shared.rewriter.off:
+            self._shared.observer.failed_open(FailOpen.SHAPE, script, "it writes a terminal state in an unknown way")
+        return script
+
+    def _call(
+        self, script: Script, name: bytes, command: Command, keys: int, activated: Script | None
+    ) -> tuple[Command | None, Script | None]:
+        """Decide about the call of a learnt script; `name` is what calls its wrapper instead."""
+        if not script.wrapper:
+            return None, None
+        try:
+            rewrite = self._shared.rewriter.rewrite(script, command, keys)
+        except NotUnderstood as error:
+            self._shared.observer.failed_open(error.reason, script, str(error))
+            return None, None
+        if rewrite is None:
+            return None, None
+        if rewrite.enforced and script.status is not Status.ACTIVE:
+            if script.status is Status.NEW and script is not activated:
+                return None, script
+            reason = FailOpen.COMPILE if script.status is Status.BROKEN else FailOpen.ACTIVATION
+            self._shared.observer.failed_open(reason, script, "its wrapper is not loaded")
+            return None, None
+        if rewrite.decision is not None:
+            self._await_reply(rewrite.decision)
+        if not rewrite.enforced:
+            return None, None
+        changed = [command[0], name, *command[2:]]
+        for number, value in rewrite.argv:
+            changed[2 + keys + number] = value
+        if rewrite.tail is not None:
+            changed.append(rewrite.tail)
+        return changed, None
+
+    # --- commands that change the state of the connection ---------------------------------------------------
+
+    def _multi(self, _command: Command, _activated: Script | None) -> tuple[None, None]:
+        self._in_multi = True
+        return None, None
+
+    def _end_multi(self, _command: Command, _activated: Script | None) -> tuple[None, None]:
+        self._in_multi = False
+        return None, None
+
+    def _select(self, command: Command, _activated: Script | None) -> tuple[None, None]:
+        if len(command) == 2 and command[1].isdigit():
+            self.database = int(command[1][:10])
+        return None, None
+
+    def _reset(self, _command: Command, _activated: Script | None) -> tuple[None, None]:
+        self._in_multi = False
+        self.database = 0
+        return None, None
+
+    def _uncountable(self, _command: Command, _activated: Script | None) -> tuple[None, None]:
+        self._stop_counting()
+        return None, None
+
+    def _client(self, command: Command, _activated: Script | None) -> tuple[None, None]:
+        if len(command) > 1 and command[1].upper() == b"REPLY":
+            self._stop_counting()
+        return None, None
+
+    # --- decisions and their replies -------------------------------------------------------------------------
+
+    def _await_reply(self, decision: Decision) -> None:
+        now = self._shared.clock()
+        if self._counting and len(self._pending) < MAX_PENDING:
+            self._pending.append((self.commands, decision, now))
+        else:
+            self._settle(decision, now, b"")
+
+    def _settle(self, decision: Decision, start_ns: int, reply: bytes) -> None:
+        # NOSCRIPT is no answer: the client sends the text next, and that is decided about again.
+        if not reply.startswith(b"-NOSCRIPT"):
+            outcome = Outcome(decision, self.database, start_ns, self._shared.clock(), reply.rstrip(b"\r\n"))
+            self._shared.observer.settled(outcome)
+
+    def _stop_counting(self) -> None:
+        self._counting = False
+        while self._pending:
+            _, decision, start_ns = self._pending.popleft()
+            self._settle(decision, start_ns, b"")
+
+    def _must_hold(self, head: Command, size: int) -> bool:
+        """Say whether a large command must be seen whole: a script that is or may have to be rewritten."""
+        if not self._may_be_rewritten(head):
+            return False
+        if size >= MAX_HELD_BYTES:
+            self._shared.observer.failed_open(FailOpen.SIZE, None, f"a command of more than {MAX_HELD_BYTES} bytes")
+            return False
+        return True
+
+    def _may_be_rewritten(self, head: Command) -> bool:
+        name = head[0].upper() if head else b""
+        if name in (b"EVAL", b"SCRIPT"):
+            return True
+        if name != b"EVALSHA" or len(head) < 3:
+            return name == b"EVALSHA"
+        script = self._shared.registry.get(head[1])
+        if script is not None:
+            return bool(script.wrapper)
+        keys = int(head[2]) if head[2].isdigit() and len(head[2]) < 4 else 0
+        return len(head) < 3 + keys or self._shared.rewriter.concerns(terminal_queue(head[3 : 3 + keys]))
+
+
+def _encoded(command: Command) -> bytes:
+    """Return the plain form of a command; nothing where it has none (its elements are no bulk strings)."""
+    try:
+        return encode(command)
+    except TypeError:
+        return b""
+
+
+def _numkeys(command: Command) -> int:
+    """Return the number of KEYS of an EVAL or EVALSHA; -1 where Redis will refuse it."""
+    if len(command) < 3 or not command[2].isdigit() or len(command[2]) > 10:
+        return -1
+    keys = int(command[2])
+    return keys if keys <= len(command) - 3 else -1
+
+
+_Handler = Callable[[Session, Command, Script | None], tuple[Command | None, Script | None]]
+_SPECIAL: dict[bytes, _Handler] = {
+    b"EVALSHA": Session._evalsha,  # noqa: SLF001 - the table of the class's own methods
+    b"EVAL": Session._eval,  # noqa: SLF001
+    b"SCRIPT": Session._script,  # noqa: SLF001
+    b"MULTI": Session._multi,  # noqa: SLF001
+    b"EXEC": Session._end_multi,  # noqa: SLF001
+    b"DISCARD": Session._end_multi,  # noqa: SLF001
+    b"SELECT": Session._select,  # noqa: SLF001
+    b"RESET": Session._reset,  # noqa: SLF001
+    b"CLIENT": Session._client,  # noqa: SLF001
+    **dict.fromkeys(
+        (
+            b"SUBSCRIBE",
+            b"PSUBSCRIBE",
+            b"SSUBSCRIBE",
+            b"UNSUBSCRIBE",
+            b"PUNSUBSCRIBE",
+            b"SUNSUBSCRIBE",
+            b"MONITOR",
+            b"SYNC",
+            b"PSYNC",
+        ),
+        Session._uncountable,  # noqa: SLF001
+    ),
+}

@@ -1,0 +1,110 @@
+"""The sidecar's own connection to Redis: is it there, and does it know the wrappers.
+
+Invariant: a script is `ACTIVE` only after Redis has compiled its wrapper *and* its original, so no text that Redis
+would refuse is ever made acceptable by being wrapped.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from asynq_ttl.address import Upstream
+from asynq_ttl.scripts import Script, ScriptRegistry, Status
+
+_log = logging.getLogger("asynq_ttl.upstream")
+
+# A client waits this long for a wrapper to be loaded; then its command goes to Redis as it came.
+ACTIVATION_TIMEOUT_SECONDS = 2.0
+_PING_INTERVAL_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.1
+
+
+class ControlConnection:
+    """Watches over one Redis and loads wrappers into it.
+
+    Args:
+        upstream: the server.
+        registry: the scripts learnt so far.
+        on_unwrappable: told of a script that Redis refused to compile, and of why.
+    """
+
+    def __init__(
+        self, upstream: Upstream, registry: ScriptRegistry, on_unwrappable: Callable[[Script, str], None]
+    ) -> None:
+        self.upstream = upstream
+        self.problem = "not connected yet"
+        """Why the server cannot be used; empty when it can."""
+        self._registry = registry
+        self._on_unwrappable = on_unwrappable
+        self._loads: dict[bytes, asyncio.Task[None]] = {}
+        self._redis: Redis = Redis.from_url(
+            upstream.url,
+            socket_timeout=ACTIVATION_TIMEOUT_SECONDS,
+            socket_connect_timeout=ACTIVATION_TIMEOUT_SECONDS,
+            single_connection_client=False,
+            max_connections=2,
+            retry=None,
+            client_name="asynq-ttl",
+        )
+
+    async def run(self) -> None:
+        """Keep an eye on the server until cancelled; load the wrappers again whenever it comes (back) up."""
+        retry = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._redis.ping()
+                if self.problem:
+                    await self._load_again()
+                    _log.info("upstream %s is up", self.upstream)
+                    self.problem = ""
+                retry = _FIRST_RETRY_SECONDS
+                await asyncio.sleep(_PING_INTERVAL_SECONDS)
+            except (RedisError, OSError) as error:
+                if not self.problem or self.problem == "not connected yet":
+                    _log.warning("upstream %s is down: %s", self.upstream, error)
+                self.problem = str(error) or type(error).__name__
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, _PING_INTERVAL_SECONDS)
+
+    async def activate(self, script: Script) -> None:
+        """Load a script's wrapper, once however many ask for it. `script.status` tells the result; never raises."""
+        load = self._loads.get(script.sha)
+        if load is None:
+            load = self._loads[script.sha] = asyncio.create_task(self._activate(script))
+            load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
+        await asyncio.shield(load)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._redis.aclose()
+
+    async def _activate(self, script: Script) -> None:
+        try:
+            async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
+                # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.
+                for text in (script.text, script.wrapper):
+                    await self._redis.execute_command("SCRIPT LOAD", text)
+        except ResponseError as error:
+            if "compil" not in str(error):
+                _log.warning("cannot load a wrapper into %s: %s", self.upstream, error)
+                return
+            script.status = Status.BROKEN
+            self._on_unwrappable(script, str(error))
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("cannot load a wrapper into %s: %s", self.upstream, error or type(error).__name__)
+        else:
+            script.status = Status.ACTIVE
+            script.flushed = False
+            _log.info("script %s (%s) is wrapped as %s", *_names(script))
+
+    async def _load_again(self) -> None:
+        for script in self._registry.wrapped():
+            if script.status is Status.ACTIVE:
+                await self._redis.execute_command("SCRIPT LOAD", script.wrapper)
+
+
+def _names(script: Script) -> tuple[str, str, str]:
+    return script.sha.decode(), script.kind.value, script.wrapper_sha.decode()

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+)
+
+// rerunners is the number of goroutines that run archived tasks again, and rerunPause their pause before they ask again for
+// a task that is not archived yet.
+const (
+	rerunners  = 4
+	rerunPause = 2 * time.Millisecond
+)
+
+// A loadConsumer processes the tasks of a load, and runs some of those it has archived again.
+type loadConsumer struct {
+	*loading
+	worker    handler
+	server    *asynq.Server // nil if there is no worker
+	inspector *asynq.Inspector
+	started   time.Time
+	lastEnd   atomic.Int64 // when the last attempt ended, in nanoseconds since started
+
+	ok, skip, other atomic.Int64 // attempts by outcome
+
+	archived    chan string  // IDs to run again
+	outstanding atomic.Int64 // how many of those are not dealt with
+	rerun       atomic.Int64
+	notFound    atomic.Int64
+}
+
+func newLoadConsumer(l *loading) *loadConsumer {
+	c := &loadConsumer{loading: l, archived: make(chan string, l.tasks)}
+	c.worker.onEnd = c.ended
+	return c
+}
+
+// start starts the worker, if there is to be one.
+func (c *loadConsumer) start(ctx context.Context) error {
+	c.started = time.Now()
+	if c.concurrency == 0 {
+		return nil
+	}
+	c.inspector = asynq.NewInspector(c.conn.options())
+	for range rerunners {
+		go c.rerunArchived(ctx)
+	}
+	c.server = asynq.NewServer(c.conn.options(), asynq.Config{
+		Concurrency:              c.concurrency,
+		Queues:                   map[string]int{c.queue: 1},
+		TaskCheckInterval:        50 * time.Millisecond,
+		DelayedTaskCheckInterval: 200 * time.Millisecond,
+		LogLevel:                 c.logLevel,
+	})
+	return c.server.Start(&c.worker)
+}
+
+// ended keeps account of an attempt. One that was skipped under the order to skip once only is to be run again, as soon as
+// Asynq has archived it.
+func (c *loadConsumer) ended(a attempt) {
+	c.lastEnd.Store(int64(time.Since(c.started)))
+	switch a.Outcome {
+	case "ok":
+		c.ok.Add(1)
+	case "skip":
+		c.skip.Add(1)
+		if _, once := c.worker.skipped.Load(a.ID); once {
+			c.outstanding.Add(1)
+			c.archived <- a.ID
+		}
+	default:
+		c.other.Add(1)
+	}
+}
+
+// rerunArchived runs archived tasks again until ctx ends.
+func (c *loadConsumer) rerunArchived(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case id := <-c.archived:
+			c.runAgain(ctx, id)
+			c.outstanding.Add(-1)
+		}
+	}
+}
+
+// runAgain runs one task again. Until the worker has archived it, Asynq refuses because it is active.
+func (c *loadConsumer) runAgain(ctx context.Context, id string) {
+	for ctx.Err() == nil {
+		switch err := c.inspector.RunTask(c.queue, id); {
+		case err == nil:
+			c.rerun.Add(1)
+			return
+		case notFound(err):
+			c.notFound.Add(1)
+			return
+		}
+		time.Sleep(rerunPause)
+	}
+}
+
+// finish waits until all is processed and shuts the worker down.
+func (c *loadConsumer) finish(ctx context.Context) error {
+	if c.server == nil {
+		return nil
+	}
+	all := watches([]string{c.queue}, unfinished...)
+	err := waitIdle(ctx, func() bool { return c.outstanding.Load() > 0 || anyTask(c.inspector, all) })
+	c.server.Shutdown()
+	return err
+}
+
+func (c *loadConsumer) close() {
+	if c.inspector != nil {
+		c.inspector.Close()
+	}
+}
+
+// report adds the processing to the report of the producers.
+func (c *loadConsumer) report(r *loadReport) {
+	if c.server == nil {
+		return
+	}
+	r.Processed = c.worker.processed.Load()
+	r.Outcomes = outcomeCount{OK: c.ok.Load(), Skip: c.skip.Load(), Other: c.other.Load()}
+	r.Rerun = c.rerun.Load()
+	r.RerunNotFound = c.notFound.Load()
+	r.Seconds = time.Duration(c.lastEnd.Load()).Seconds()
+	r.TasksPerSecond = 0
+	if r.Seconds > 0 {
+		r.TasksPerSecond = float64(r.Processed) / r.Seconds
+	}
+}
