@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import click
 import uvloop
+from rich.console import Console
 
 from asynq_ttl import address, server
 from asynq_ttl.config import PolicyError, load_policy
@@ -116,6 +117,23 @@ def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None
     loaded = _load(policy) if policy is not None else DEFAULT_POLICY
     for line in explain_policy(loaded, queue, task_type, State(state)):
         click.echo(line)
+
+
+@main.command()
+def demo() -> None:
+    """Run real Asynq through a sidecar in front of an embedded Valkey and show what got which TTL."""
+    try:
+        from asynq_ttl.demo import DemoError, run_demo  # noqa: PLC0415 - needs optional extras
+        from asynq_ttl.harness import HarnessError  # noqa: PLC0415
+    except ImportError as error:
+        _fail(f"the demo needs more packages ({error.name}): pip install 'asynq-ttl[demo]'", _FAILED)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        right = run_demo(console)
+    except (DemoError, HarnessError) as error:
+        _fail(str(error), _FAILED)
+    if not right:
+        _fail("some tasks do not have the TTL that the policy says", _FAILED)
 
 
 def _load(file: Path) -> Policy:

@@ -7,8 +7,9 @@ from asynq_ttl.duration import format_duration
 from asynq_ttl.glob import Glob
 from asynq_ttl.policy import FULL_ROLLOUT, ArchiveLimits, Keep, Mode, Policy, Retention, Rule, State
 
-# What Asynq does by itself (archivedExpirationInDays in its internal/rdb/rdb.go).
+# What Asynq does by itself (archivedExpirationInDays and maxArchiveSize in its internal/rdb/rdb.go).
 _OWN_ARCHIVE_SECONDS = 90 * 86_400
+_OWN_ARCHIVE_CAP = 10_000
 
 _MODES = {
     Mode.ENFORCE: "enforce: decisions are carried out",
@@ -18,7 +19,7 @@ _MODES = {
 
 
 def explain(policy: Policy, queue: str, task_type: str, state: State) -> list[str]:
-    """Return, line by line, which rule decides about a task entering a state, why, and what happens to it.
+    """Return, line by line, which rule decides about a task that enters a state, why, and what happens.
 
     Args:
         policy: the policy to ask.
@@ -39,15 +40,14 @@ def explain(policy: Policy, queue: str, task_type: str, state: State) -> list[st
         if reason is None:
             break
     if verdict is None:
-        return [
-            *lines,
-            "result:  no rule decides, the task is forwarded untouched",
-            *_own_limits(policy, queue, state),
-        ]
+        return [*lines, *_undecided(policy, queue, state)]
     lines.append(f"result:  rule {verdict.rule}")
     lines += [f"  {line}" for line in _consequences(policy, verdict.retention, state)]
-    if state is State.ARCHIVED and verdict.retention.keep is not Keep.DELETE:
-        lines += [f"  {line}" for line in _limits(policy.archive_limits(queue))]
+    limits = policy.archive_limits(queue)
+    if state is State.COMPLETED:
+        lines.append("  concerns: only a task with a Retention, Asynq itself deletes any other at once")
+    elif limits is not None and verdict.retention.keep is not Keep.DELETE:
+        lines.append(f"  {_cap(limits)}")
     return [*lines, f"  {_rollout(policy)}"]
 
 
@@ -75,7 +75,7 @@ def _consequences(policy: Policy, retention: Retention, state: State) -> list[st
         return ["retention: for ever", "key TTL: none", f"entry in {state.value}: stays"]
     if retention.keep is Keep.OWN and state is State.COMPLETED:
         return [
-            "retention: the task's own Retention (Asynq deletes a task without one at once, no rule concerns it)",
+            "retention: the task's own Retention",
             f"key TTL: that Retention + {grace} grace",
             f"entry in {state.value}: removed with the key when the retention is over",
         ]
@@ -89,23 +89,31 @@ def _consequences(policy: Policy, retention: Retention, state: State) -> list[st
     ]
 
 
-def _limits(limits: ArchiveLimits | None) -> list[str]:
-    """Return how the queue's archive is trimmed when something is archived."""
-    if limits is None:
-        return []
+def _cap(limits: ArchiveLimits) -> str:
+    """Return how the queue's archive is trimmed by number when something is archived."""
     if limits.cap is not None:
         cap = f"cap: the newest {limits.cap} archived tasks of this queue are kept"
     elif limits.uncapped:
         cap = "cap: none, a rule of this queue keeps tasks for ever"
     else:
-        cap = "cap: Asynq's own, the newest 10000 archived tasks of this queue"
-    return [cap + ("; those kept for ever are never trimmed" if limits.spare_untimed else "")]
+        cap = f"cap: Asynq's own, the newest {_OWN_ARCHIVE_CAP} archived tasks of this queue are kept"
+    return cap + ("; those kept for ever are never trimmed" if limits.spare_untimed else "")
 
 
-def _own_limits(policy: Policy, queue: str, state: State) -> list[str]:
-    """Return what becomes of an archived task that no rule decides about, in a queue that rules concern."""
+def _undecided(policy: Policy, queue: str, state: State) -> list[str]:
+    """Return what becomes of a task that no rule decides about."""
     limits = policy.archive_limits(queue) if state is State.ARCHIVED else None
-    return [f"  {line}" for line in _limits(limits)]
+    if limits is None or (
+        limits.cutoff_seconds is not None and limits.cutoff_seconds <= _OWN_ARCHIVE_SECONDS
+    ):
+        return ["result:  no rule decides, the task is forwarded untouched"]
+    own = format_duration(_OWN_ARCHIVE_SECONDS)
+    ttl = format_duration(_OWN_ARCHIVE_SECONDS + policy.grace_seconds)
+    return [
+        "result:  no rule decides",
+        f"  retention: {own} (Asynq's own time)",
+        f"  key TTL: {ttl}, since a rule of this queue keeps tasks for longer and Asynq's trim by age is off",
+    ]
 
 
 def _rollout(policy: Policy) -> str:

@@ -1,0 +1,45 @@
+# What a person expects: make demo, make test, make lint. CI (.ci/run) runs the same ones.
+# Everything they need is put into .venv and, for Go modules, into the Go module cache.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint format asynq-suites clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(STAMP) ## Real Asynq through the sidecar: what got which TTL, and a few spans
+	@$(BIN)/asynq-ttl demo
+
+test: $(STAMP) ## Every test, with real Redis, Valkey and Asynq
+	$(BIN)/python -m pytest -m "not suite" --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report --include='$(CORE)' --fail-under=100
+
+# The modules that decide; each is covered whole.
+CORE := */decision.py,*/glob.py,*/keyspace.py,*/message.py,*/policy.py,*/resp.py,*/rewrite.py,*/scripts.py,*/session.py,*/shapes.py
+
+asynq-suites: $(STAMP) ## Asynq's own test suites through the sidecar (about ten minutes)
+	$(BIN)/python -m pytest tests/integration/test_asynq_suites.py --timeout=1800 $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Put the code into its usual form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

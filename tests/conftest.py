@@ -1,0 +1,64 @@
+"""Fixtures that start the real parts: Redis, Valkey, the sidecar, and Asynq's Go harness."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from asynq import Harness
+from servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey
+
+from asynq_ttl.harness import build_harness
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Server]:
+    """A Redis 6.2.5 that the whole session shares."""
+    with start_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Server]:
+    """A Valkey 9.1 that the whole session shares."""
+    with start_valkey() as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in turn, empty."""
+    chosen: Server = request.getfixturevalue(f"{request.param}_server")
+    chosen.reset()
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def harness_program() -> Path:
+    """The built Asynq harness."""
+    return build_harness()
+
+
+@pytest.fixture
+def harness(harness_program: Path) -> Iterator[Harness]:
+    """Real Asynq: clients, workers and inspectors."""
+    with Harness(harness_program) as harness:
+        yield harness
+
+
+@pytest.fixture
+def start_sidecar(tmp_path: Path) -> Iterator[SidecarFactory]:
+    """Start sidecars as processes of their own; at the end none may have warned of anything unexpected."""
+    with ExitStack() as stack:
+        started: list[Sidecar] = []
+
+        def start(upstream: str, policy: str | None = None, **options: str) -> Sidecar:
+            folder = tmp_path / f"sidecar-{len(started)}"
+            folder.mkdir()
+            sidecar = stack.enter_context(Sidecar(folder, upstream, policy, options))
+            started.append(sidecar)
+            return sidecar
+
+        yield start
+    for sidecar in started:
+        assert not sidecar.unexpected_warnings(), sidecar.log()
