@@ -601,15 +601,11 @@ def _blame_hidden(tree: _Tree, rules: list[tuple[int, dict[str, object]]]) -> No
         label = _label(tree, ("rules", index), ("rules",))
         hidden = [state for state in said if hiders[state]]
         if said and hidden == said:
-            message = (
-                f"{label}can never be reached: {_named(tree, set().union(*hiders.values()))} decides first"
-            )
+            message = f"{label}can never be reached because of {_named(tree, set().union(*hiders.values()))}"
             tree.blame(("rules", index), message, "move it up or remove it")
             continue
         for state in hidden:
-            message = (
-                f"{label}{state.value}: can never be reached: {_named(tree, hiders[state])} decides first"
-            )
+            message = f"{label}{state.value}: can never be reached because of {_named(tree, hiders[state])}"
             tree.blame(("rules", index, state.value), message, "move the rule up or remove this line")
         earlier.append((index, rule))
 
@@ -638,6 +634,6 @@ def _hiders(earlier: list[tuple[int, Rule]], rule: Rule, state: State) -> set[in
 
 
 def _named(tree: _Tree, places: set[int]) -> str:
-    return " with ".join(
+    return " and ".join(
         f"rule {_name_of(tree, place)} (line {tree.lines['rules', place]})" for place in sorted(places)
     )

@@ -35,6 +35,9 @@ FOREVER_SCORE = 253_402_300_799
 NO_CUTOFF = b"-inf"
 NO_CAP = b"1000000000"
 
+# What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
+UNMATCHED = "asynq"
+
 _INT64 = 2**63
 # The largest number of milliseconds that Lua's numbers carry exactly.
 _MAX_MILLISECONDS = 2**53
@@ -154,7 +157,7 @@ class Rewriter:
                 return None
             # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken over,
             # and this task gets from its key what it no longer gets from them.
-            verdict = Verdict("", Retention(Keep.OWN))
+            verdict = Verdict(UNMATCHED, Retention(Keep.OWN))
         cutoff = b"-"
         if limits.cutoff_seconds is not None:
             age = max(limits.cutoff_seconds, own) if limits.cutoff_own else limits.cutoff_seconds
@@ -196,7 +199,7 @@ class Rewriter:
             script=f"asynq.{call.script.kind.value}",
             queue=queue,
             state="completed" if call.script.kind is Kind.COMPLETE else "archived",
-            action=_ACTIONS[verdict.retention.keep] if verdict.rule else Action.NONE,
+            action=_ACTIONS[verdict.retention.keep],
             enforced=enforced,
             task_id=text_of(task_id),
             task_type=task.type,

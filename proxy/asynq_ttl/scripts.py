@@ -117,7 +117,7 @@ def wrap(text: bytes, shape: Shape) -> bytes:
     after = b"".join(_part(name, shape) + b" " for name in epilogues)
     # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
     return (
-        before + b"local asynq_ttl_reply = (function(...) " + text + b"\nend)(...) " + after + b"return asynq_ttl_reply"
+        before + b"local asynq_ttl_reply = (function() " + text + b"\nend)() " + after + b"return asynq_ttl_reply"
     )
 
 

@@ -69,8 +69,10 @@ def test_the_task_and_the_policy_are_named() -> None:
                 "  retention: for ever",
                 "  key TTL: none",
                 "  entry in archived: stays",
-                "  cap: the newest 500 archived tasks of this queue are kept; "
-                "those kept for ever are never trimmed",
+                (
+                    "  cap: the newest 500 archived tasks of this queue are kept; "
+                    "those kept for ever are never trimmed"
+                ),
             ],
         ),
         (
@@ -126,7 +128,7 @@ def test_a_task_without_a_rule_beside_a_short_rule_is_forwarded_untouched() -> N
 
 @pytest.mark.parametrize("ttl", ["26w", "forever"])
 def test_a_task_without_a_rule_beside_a_patient_rule_lives_by_its_key(ttl: str) -> None:
-    """Asynq's trim by age would take the other rule's tasks, so it is off and the key's TTL stands in for it."""
+    """Asynq's trim by age would take the other rule's tasks, so the key's TTL stands in for it."""
     policy = f"version: 1\nrules:\n - {{name: a, match: {{type: b}}, archived: {{ttl: {ttl}}}}}"
     text = told(policy, "q", "t", State.ARCHIVED)
     assert "retention: 90d (Asynq's own time)" in text
@@ -145,9 +147,7 @@ def test_the_mode_is_told_before_the_decision(mode: str, expected: str) -> None:
     assert expected in text
 
 
-@pytest.mark.parametrize(
-    ("written", "shown"), [("50%", "50%"), ("12.5%", "12.5%"), ("0.25%", "0.25%"), ("0%", "0%")]
-)
+@pytest.mark.parametrize("share", ["50%", "12.5%", "0.25%", "0%"])
 def test_a_partial_rollout_is_told(share: str) -> None:
     """The share is shown as it is written in a policy file."""
     policy = f"version: 1\nrollout: {share}\nrules: [{{name: a, archived: {{ttl: 1d}}}}]"

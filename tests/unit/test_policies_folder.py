@@ -35,7 +35,7 @@ def is_policy(data: object) -> bool:
     return True
 
 
-VALID = [
+VALID: list[object] = [
     document(),
     document(mode="off"),
     document(mode="shadow", grace="1s", rollout="0%"),
@@ -55,7 +55,7 @@ VALID = [
     document(rules=[{"name": "a", "completed": {"ttl": "keep"}}]),
 ]
 
-INVALID = [
+INVALID: list[object] = [
     None,
     [],
     "version: 1",
