@@ -1,7 +1,6 @@
 """Real Asynq for tests, by way of the Go harness."""
 
 import json
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -98,17 +97,3 @@ class Harness:
         )
         assert run.returncode == 0, run.stderr
         return [json.loads(line) for line in run.stdout.splitlines()]
-
-
-def module_folder(go: str, version: str) -> Path:
-    """Return the folder of an Asynq version in the Go module cache, downloading it if need be."""
-    run = subprocess.run(
-        [go, "mod", "download", "-json", f"github.com/hibiken/asynq@{version}"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    found = re.search(r'"Dir": "(.*)"', run.stdout)
-    assert found, f"Asynq {version} is not to be had: {run.stdout}{run.stderr}"
-    return Path(found[1])
