@@ -1,9 +1,11 @@
 """Where the sidecar listens and where Redis is: `HOST:PORT`, `unix:PATH`, and Redis URLs. Pure text."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 DEFAULT_REDIS_PORT = 6379
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class AddressError(ValueError):
@@ -62,7 +64,7 @@ def parse_address(text: str) -> Address:
             raise AddressError(f"{text!r} has no path; expected unix:PATH")
         return Address(path=path)
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65_535:
+    if not colon or not _NUMBER.fullmatch(port) or int(port) > 65_535:
         raise AddressError(f"{text!r} is no address; expected HOST:PORT or unix:PATH")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise AddressError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:6380")
@@ -79,15 +81,18 @@ def parse_upstream(text: str) -> Upstream:
         AddressError: it is no such URL.
     """
     try:
-        parts = urlsplit(text if "://" in text else text.replace("unix:", "unix://", 1))
+        parts = urlsplit(text if "://" in text else re.sub("^unix:", "unix://", text))
         port = parts.port or DEFAULT_REDIS_PORT
     except ValueError as error:
         raise AddressError(f"the upstream URL is malformed: {error}") from None
+    url = urlunsplit(parts)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme == "unix":
         if not parts.path:
             raise AddressError("the upstream URL has no path; expected unix:///path/to/redis.sock")
         address = Address(path=unquote(parts.path))
+        # The library would write `unix:/path`, which redis-py does not take.
+        url = "unix://" + url.removeprefix("unix:").removeprefix("//")
         database = query.get("db", "0")
     elif parts.scheme in ("redis", "rediss"):
         if not parts.hostname:
@@ -96,11 +101,11 @@ def parse_upstream(text: str) -> Upstream:
         database = parts.path.strip("/") or query.get("db", "0")
     else:
         raise AddressError("the upstream must be a redis://, rediss:// or unix:// URL")
-    if not database.isdigit():
+    if not _NUMBER.fullmatch(database):
         raise AddressError(f"the upstream URL names database {database!r}; expected a number")
     return Upstream(
         address=address,
-        url=urlunsplit(parts),
+        url=url,
         tls=parts.scheme == "rediss",
         database=int(database),
         ca_file=query.get("ssl_ca_certs", ""),

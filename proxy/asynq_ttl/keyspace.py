@@ -2,9 +2,13 @@
 
 All keys of a queue share the hash tag `{<queue>}`: `asynq:{<queue>}:t:<task id>`, `asynq:{<queue>}:archived`,
 ... Keys are bytes as on the wire; queue names are text, because policies are.
+
+The first `}:` ends the queue's name: what an application puts behind it (a task ID, the name of a group)
+cannot make one key look like another.
 """
 
 PREFIX = b"asynq:{"
+_END = b"}:"
 _TASK = b"}:t:"
 
 PENDING = b"}:pending"
@@ -20,10 +24,15 @@ def text_of(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def task_prefix(queue: str) -> bytes:
+    """Return what the keys of a queue's tasks start with; the task ID follows."""
+    return PREFIX + queue.encode("utf-8", "surrogateescape") + _TASK
+
+
 def queue_of_task(key: bytes) -> str | None:
     """Return the queue of a task key, or None where the key is not one."""
-    end = key.find(_TASK)
-    if not key.startswith(PREFIX) or end < 0:
+    end = key.find(_END)
+    if not key.startswith(PREFIX) or not key.startswith(_TASK, end):
         return None
     return text_of(key[len(PREFIX) : end])
 
@@ -35,9 +44,10 @@ def queue_of(key: bytes, suffix: bytes) -> str | None:
         key: the key.
         suffix: one of the constants of this module, such as `ARCHIVED`.
     """
-    if not key.startswith(PREFIX) or not key.endswith(suffix):
+    end = len(key) - len(suffix)
+    if not key.startswith(PREFIX) or not key.endswith(suffix) or key.find(_END) != end:
         return None
-    return text_of(key[len(PREFIX) : -len(suffix)])
+    return text_of(key[len(PREFIX) : end])
 
 
 def queue_of_index(key: bytes) -> str | None:

@@ -3,12 +3,13 @@
 Invariants:
 
 * `Untouched` is the answer to everything that is not fully understood.
-* A rewritten command is one command: the wrapper's SHA (or text) in place of the script's, ARGV changed at most
-  at the score, cutoff and cap, and at most one argument more at the end.
+* A rewritten command is one command: the wrapper's SHA (or text) in place of the script's, ARGV changed at
+  most at the score, cutoff and cap, and at most one argument more at the end.
 * Arguments are checked here so that nothing a wrapper adds can raise inside Redis.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from asynq_ttl.keyspace import (
     queue_of,
     queue_of_index,
     queue_of_task,
+    task_prefix,
     text_of,
 )
 from asynq_ttl.policy import ArchiveLimits, Keep, Mode, Policy, Retention, State, Verdict
@@ -38,12 +40,13 @@ NO_CAP = b"1000000000"
 # What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
 UNMATCHED = "asynq"
 
-_INT64 = 2**63
+# What Python, Lua and Redis read alike. Lua carries fifteen digits exactly, and no clock has as many.
+_INTEGER = re.compile(rb"-?[0-9]{1,15}")
 # The largest number of milliseconds that Lua's numbers carry exactly.
 _MAX_MILLISECONDS = 2**53
 
 
-class NotUnderstood(Exception):
+class NotUnderstood(Exception):  # noqa: N818 - nobody's error: the command goes to Redis as it came
     """A command that cannot be rewritten; `reason` says why."""
 
     def __init__(self, reason: FailOpen, detail: str) -> None:
@@ -122,9 +125,7 @@ class Rewriter:
             raise
         except message.MessageError as error:
             raise NotUnderstood(FailOpen.MESSAGE, str(error)) from None
-        except (IndexError, ValueError, OverflowError) as error:
-            raise NotUnderstood(FailOpen.ARGUMENTS, str(error)) from None
-        except Exception as error:  # noqa: BLE001 - whatever a policy raises, the task must move
+        except Exception as error:  # whatever a policy raises, the task must move
             raise NotUnderstood(FailOpen.POLICY, f"{type(error).__name__}: {error}") from error
 
     def _complete(self, call: "_Call") -> Rewrite | None:
@@ -136,12 +137,15 @@ class Rewriter:
         if verdict is None:
             return None
         score = call.number(call.shape.time_arg)
+        completed_at = score - task.retention_seconds
+        if completed_at < 0:
+            raise NotUnderstood(FailOpen.ARGUMENTS, "the expiry is not the completion plus the retention")
         kept = verdict.retention.resolve(task.retention_seconds)
         argv: tuple[tuple[int, bytes], ...] = ()
         if verdict.retention.keep is Keep.FOREVER:
             argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
         elif verdict.retention.keep is Keep.TTL:
-            argv = ((call.shape.time_arg, b"%d" % (score - task.retention_seconds + verdict.retention.seconds)),)
+            argv = ((call.shape.time_arg, b"%d" % (completed_at + verdict.retention.seconds)),)
         return self._settle(call, queue, task, verdict, kept, tail=b"%d", argv=argv)
 
     def _archive(self, call: "_Call") -> Rewrite | None:
@@ -155,8 +159,8 @@ class Rewriter:
         if verdict is None:
             if not _outlasts(limits, own):
                 return None
-            # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken over,
-            # and this task gets from its key what it no longer gets from them.
+            # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken
+            # over, and this task gets from its key what it no longer gets from them.
             verdict = Verdict(UNMATCHED, Retention(Keep.OWN))
         cutoff = b"-"
         if limits.cutoff_seconds is not None:
@@ -184,7 +188,7 @@ class Rewriter:
         tail: bytes,
         argv: tuple[tuple[int, bytes], ...],
     ) -> Rewrite:
-        """Return the rewrite that gives one task of known type its TTL; `tail` has `%d` for the milliseconds."""
+        """Return the rewrite that gives a task of known type its TTL; `tail` has `%d` for milliseconds."""
         ttl_seconds = None
         milliseconds = 0 if kept_seconds is None else -1
         if kept_seconds:
@@ -192,7 +196,7 @@ class Rewriter:
             milliseconds = ttl_seconds * 1000
             if milliseconds > _MAX_MILLISECONDS:
                 raise NotUnderstood(FailOpen.ARGUMENTS, f"a retention of {kept_seconds} seconds")
-        task_id = call.arg(call.shape.id_arg)
+        task_id = call.task_id(queue)
         enforced = self._enforcing and self.policy.enforces(task_id)
         decision = Decision(
             operation=call.script.kind.value,
@@ -217,8 +221,13 @@ class Rewriter:
         if queue is None or limits is None or not self.concerns(queue):
             return None
         call.archive_times()
-        one = call.script.kind is Kind.ARCHIVE_ONE
-        task_id = text_of(call.arg(call.shape.id_arg)) if one else ""
+        task_id = b""
+        enforced = self._enforcing and self.policy.rollout > 0
+        if call.script.kind is Kind.ARCHIVE_ONE:
+            task_id = call.task_id(queue)
+            enforced = enforced and self.policy.enforces(task_id)
+        else:
+            call.check_prefix(queue)
         rules = self.policy.queue_rules(queue, State.ARCHIVED)
         sole = rules[0] if len(rules) == 1 and rules[0].archived is not None and not rules[0].types else None
         decision = Decision(
@@ -227,11 +236,11 @@ class Rewriter:
             queue=queue,
             state="archived",
             action=_ACTIONS[sole.archived.keep] if sole and sole.archived else Action.TTL,
-            enforced=self._enforcing,
-            task_id=task_id,
+            enforced=enforced,
+            task_id=text_of(task_id),
             rule=sole.name if sole else "",
         )
-        return Rewrite(self._enforcing, self._rules_argument(queue, limits), (), decision)
+        return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
 
     def _rules_argument(self, queue: str, limits: ArchiveLimits) -> bytes:
         """Return the rules that can apply to a queue's archive as JSON for the wrapper; see `lua/rules`."""
@@ -241,7 +250,10 @@ class Rewriter:
         rules = self.policy.queue_rules(queue, State.ARCHIVED)
         content: dict[str, object] = {
             "rules": [
-                {"types": [glob.lua.decode("latin-1") for glob in rule.types], "seconds": _lua_seconds(rule.archived)}
+                {
+                    "types": [glob.lua.decode("latin-1") for glob in rule.types],
+                    "seconds": _lua_seconds(rule.archived),
+                }
                 for rule in rules
                 if rule.archived is not None
             ],
@@ -273,6 +285,7 @@ class Rewriter:
         queue = queue_of_index(call.key(call.shape.source_key))
         if queue is None or not self.concerns(queue):
             return None
+        call.check_prefix(queue)
         return self._run(call, queue, "")
 
     def _run(self, call: "_Call", queue: str, task_id: str) -> Rewrite:
@@ -282,7 +295,7 @@ class Rewriter:
             queue=queue,
             state="pending",
             action=Action.PERSIST,
-            enforced=queue in self._healed,
+            enforced=self._heals(queue),
             task_id=task_id,
         )
         return Rewrite(decision.enforced, decision=decision)
@@ -291,18 +304,26 @@ class Rewriter:
         key = call.key(call.shape.source_key)
         live = self._live.get(key)
         if live is None:
-            live = self._heals(queue_of(key, PENDING)) and call.key(call.shape.active_key).endswith(ACTIVE)
+            queue = queue_of(key, PENDING)
+            live = (
+                queue is not None and self._heals(queue) and call.key(call.shape.active_key).endswith(ACTIVE)
+            )
             if len(self._live) < _MEMORY_LIMIT:
                 self._live[key] = live
         return _POLL if live else None
 
     def _janitor(self, call: "_Call") -> Rewrite | None:
         queue = queue_of(call.key(call.shape.index_key), COMPLETED)
-        return _POLL if self._heals(queue) else None
+        if queue is None or not self._heals(queue):
+            return None
+        call.check_prefix(queue)
+        if call.number(call.shape.batch_arg) < 1:
+            raise NotUnderstood(FailOpen.ARGUMENTS, "a batch without an end")
+        return _POLL
 
-    def _heals(self, queue: str | None) -> bool:
-        """Say whether tasks of a queue may carry a TTL of ours, so that it has to come off when they live again."""
-        return self.concerns(queue) and queue in self._healed
+    def _heals(self, queue: str) -> bool:
+        """Say whether tasks of a queue may carry a TTL of ours: it has to come off when they live again."""
+        return self.concerns(queue) and (self._enforcing or queue in self._healed)
 
 
 _MEMORY_LIMIT = 10_000
@@ -330,11 +351,18 @@ _BY_KIND: dict[Kind, Callable[[Rewriter, "_Call"], Rewrite | None]] = {
 
 
 class _Call:
-    """A command seen as a call of a script: KEYS and ARGV by their numbers in Lua."""
+    """A command seen as a call of a script: KEYS and ARGV by their numbers in Lua.
+
+    Raises:
+        NotUnderstood: not all are there that play a part in the script.
+    """
 
     __slots__ = ("_command", "_keys", "script", "shape")
 
     def __init__(self, script: Script, command: Command, keys: int) -> None:
+        args = len(command) - 3 - keys
+        if keys < script.least_keys or args < script.least_args:
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"{keys} KEYS and {args} ARGV")
         self.script = script
         self.shape = script.shape
         self._command = command
@@ -342,25 +370,35 @@ class _Call:
 
     def key(self, number: int) -> bytes:
         """Return KEYS[number]."""
-        if not 1 <= number <= self._keys:
-            raise IndexError(f"KEYS[{number}] of {self._keys}")
         return self._command[2 + number]
 
     def arg(self, number: int) -> bytes:
         """Return ARGV[number]."""
-        if number < 1:
-            raise IndexError(f"ARGV[{number}]")
         return self._command[2 + self._keys + number]
 
     def number(self, number: int) -> int:
-        """Return ARGV[number] as an integer."""
-        value = int(self.arg(number))
-        if not -_INT64 <= value < _INT64:
-            raise ValueError(f"ARGV[{number}] is out of range")
-        return value
+        """Return ARGV[number] as an integer, written as Lua and Redis read it too."""
+        text = self.arg(number)
+        if not _INTEGER.fullmatch(text):
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{number}] is no integer")
+        return int(text)
+
+    def task_id(self, queue: str) -> bytes:
+        """Return the task ID, once the task key is seen to be that task's."""
+        task_id = self.arg(self.shape.id_arg)
+        if self.key(self.shape.task_key) != task_prefix(queue) + task_id:
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"KEYS[{self.shape.task_key}] is not the task's key")
+        return task_id
+
+    def check_prefix(self, queue: str) -> None:
+        """See to it that the task key prefix is that of the queue whose index the script works on."""
+        if self.arg(self.shape.prefix_arg) != task_prefix(queue):
+            raise NotUnderstood(
+                FailOpen.ARGUMENTS, f"ARGV[{self.shape.prefix_arg}] is not the task key prefix"
+            )
 
     def archive_times(self) -> tuple[int, int, int]:
-        """Return when the task died, Asynq's own retention in seconds, and the most entries Asynq itself keeps.
+        """Return when the task died, and Asynq's own retention in seconds and number of entries kept.
 
         Asynq's cap is off by one: it keeps one entry fewer than it says.
         """

@@ -1,10 +1,10 @@
 """Scripts the sidecar has learnt, and the wrappers it makes of them.
 
 A wrapper is one Lua text: prologue, the original as a function that is called at once, epilogue. The original
-runs unchanged, with its own KEYS and ARGV and the line numbers it had; its reply is the wrapper's reply; if it
-raises, the wrapper raises and the epilogue never runs. What the wrapper adds uses `redis.pcall`, so an ACL that
-denies it cannot fail the task. Policy travels as the last argument, so a wrapper's SHA does not change when the
-policy does.
+runs unchanged, with its own KEYS and ARGV and the line numbers it had; its reply is the wrapper's reply; if
+it raises, the wrapper raises and the epilogue never runs. What the wrapper adds uses `redis.pcall`, so an ACL
+that denies it cannot fail the task. Policy travels as the last argument, so a wrapper's SHA does not change
+when the policy does.
 
 The parts are in `lua/`. In them `KEYS[task_key]` and the like stand for the positions in the `Shape`.
 """
@@ -17,13 +17,13 @@ from importlib import resources
 
 from asynq_ttl.shapes import Kind, Shape, classify
 
-# Limits on what learning remembers. Real Asynq has about 50 scripts a version; whoever makes scripts up as they
-# go along must not grow the sidecar. Past the limits a script is forwarded untouched.
+# Limits on what learning remembers. Real Asynq has about 50 scripts a version; whoever makes scripts up as
+# they go along must not grow the sidecar. Past the limits a script is forwarded untouched.
 MAX_WRAPPED = 1_000
 MAX_OTHERS = 10_000
 MAX_TEXT_BYTES = 64 * 1024
 
-# A SHA that no script can have (SHA-1 is hexadecimal): Redis answers NOSCRIPT to it, and the client sends the text.
+# A SHA that no script can have (SHA-1 is hexadecimal): Redis answers NOSCRIPT, and the client sends the text.
 IMPOSSIBLE_SHA = b"asynq-ttl-has-not-seen-this-script-yet.."
 
 
@@ -42,8 +42,9 @@ class Status(Enum):
 class Script:
     """A learnt script.
 
-    `wrapper` is empty where the script is not wrapped. `flushed` says that a client emptied Redis's script cache
-    since the wrapper was loaded.
+    `wrapper` is empty where the script is not wrapped. `flushed` says that a client emptied Redis's script
+    cache since the wrapper was loaded. A call needs `least_keys` KEYS and `least_args` ARGV for every part of
+    the shape to be there.
     """
 
     sha: bytes
@@ -53,6 +54,13 @@ class Script:
     wrapper_sha: bytes = b""
     status: Status = Status.NEW
     flushed: bool = False
+    least_keys: int = field(init=False)
+    least_args: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = {name: getattr(self.shape, name) for name in Shape.__slots__}
+        self.least_keys = max(number for name, number in parts.items() if name.endswith("_key"))
+        self.least_args = max(number for name, number in parts.items() if name.endswith("_arg"))
 
     @property
     def kind(self) -> Kind:
@@ -91,7 +99,7 @@ class ScriptRegistry:
         return self._wrapped.setdefault(sha, script)
 
     def flush(self) -> None:
-        """Take note that a client empties Redis's script cache: before its next EVAL a script is loaded again."""
+        """Take note that a client empties the script cache: before its next EVAL a script is loaded anew."""
         for script in self._wrapped.values():
             script.flushed = script.status is Status.ACTIVE
 
@@ -117,7 +125,12 @@ def wrap(text: bytes, shape: Shape) -> bytes:
     after = b"".join(_part(name, shape) + b" " for name in epilogues)
     # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
     return (
-        before + b"local asynq_ttl_reply = (function() " + text + b"\nend)() " + after + b"return asynq_ttl_reply"
+        before
+        + b"local asynq_ttl_reply = (function() "
+        + text
+        + b"\nend)() "
+        + after
+        + b"return asynq_ttl_reply"
     )
 
 

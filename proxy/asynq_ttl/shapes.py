@@ -2,11 +2,12 @@
 
 Asynq's scripts differ from version to version and forks have their own, so a script is recognised by what it
 does: which state it writes, which list it pops, which index it fills and trims, and which KEYS and ARGV play
-those parts. A text that writes a terminal state in a way that is not understood is `Kind.UNKNOWN`; any other text
-is `Kind.OTHER`. Neither is ever wrapped.
+those parts. A text that writes a terminal state in a way that is not understood is `Kind.UNKNOWN`; any other
+text is `Kind.OTHER`. Neither is ever wrapped.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -70,17 +71,18 @@ UNKNOWN = Shape(Kind.UNKNOWN)
 
 def classify(text: bytes) -> Shape:
     """Read what a script does from its Lua text. Never raises: what is not understood is OTHER or UNKNOWN."""
-    calls = tuple(_calls(text.decode("latin-1")))
-    states = {state for call in calls for state in call.states()}
-    if "completed" in states:
-        return _complete(calls) or UNKNOWN
-    if "archived" in states:
-        return _archive(calls) or UNKNOWN
-    if "active" in states:
-        return _dequeue(calls) or OTHER
-    if "pending" in states:
-        return _run(calls) or OTHER
-    return _janitor(calls) or OTHER
+    tokens = _tokens(text.decode("latin-1"))
+    bound = _bindings(tokens)
+    calls = tuple(_calls(tokens, bound))
+    readable = not _changes_arguments(tokens, bound)
+    writes = [call for call in calls if call.state()]
+    # A script that writes states in more than one way is not understood.
+    write = writes[0] if len({call.args for call in writes}) == 1 else None
+    if any(call.state() in ("completed", "archived") for call in writes):
+        return (_terminal(calls, write) if write and readable else None) or UNKNOWN
+    if not readable or (writes and not write):
+        return OTHER
+    return (_live(calls, write) if write else _janitor(calls)) or OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ class _Call:
     command: str
     args: tuple[str, ...]
 
-    def states(self) -> tuple[str, ...]:
-        """Return the constants that the call writes to a `state` field."""
+    def state(self) -> str:
+        """Return the constant that the call writes to a `state` field; empty where it writes none."""
         state = self.fields().get('"state"', "")
-        return (state[1:-1],) if state.startswith('"') else ()
+        return state[1:-1] if state.startswith('"') else ""
 
     def fields(self) -> dict[str, str]:
         """Return the fields an HSET or HMSET writes; empty for other commands."""
@@ -102,30 +104,32 @@ class _Call:
         return dict(zip(self.args[1::2], self.args[2::2], strict=False))
 
 
-def _complete(calls: tuple[_Call, ...]) -> Shape | None:
-    write = _write(calls, "completed")
-    task = _key(write.args[0])
-    add = _find(calls, "ZADD", _KEYS, _ARGV, _ARGV)
-    message = _arg(write.fields().get('"msg"', ""))
-    if not task or not add or not message:
+def _terminal(calls: tuple[_Call, ...], write: _Call) -> Shape | None:
+    adds = {call.args for call in calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV))}
+    # A task that ends is put into one index only; a script that fills two is not understood.
+    if len(adds) != 1:
         return None
-    return Shape(
+    add = adds.pop()
+    if len(add) != 3:
+        return None
+    return _complete(write, add) if write.state() == "completed" else _archive(calls, write, add)
+
+
+def _complete(write: _Call, add: tuple[str, ...]) -> Shape | None:
+    index, time, member = add
+    shape = Shape(
         Kind.COMPLETE,
-        task_key=task,
-        index_key=_key(add.args[0]),
-        id_arg=_arg(add.args[2]),
-        msg_arg=message,
-        time_arg=_arg(add.args[1]),
+        task_key=_key(write.args[0]),
+        index_key=_key(index),
+        id_arg=_arg(member),
+        msg_arg=_arg(write.fields().get('"msg"', "")),
+        time_arg=_arg(time),
     )
+    return shape if shape.task_key and shape.id_arg and shape.msg_arg else None
 
 
-def _archive(calls: tuple[_Call, ...]) -> Shape | None:
-    write = _write(calls, "archived")
-    adds = [call for call in calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV))]
-    # A task that fails is put into one index only; a script that fills two is not understood.
-    if len({add.args[0] for add in adds}) != 1:
-        return None
-    index, time, member = adds[0].args[:3]
+def _archive(calls: tuple[_Call, ...], write: _Call, add: tuple[str, ...]) -> Shape | None:
+    index, time, member = add
     task, message = _key(write.args[0]), _arg(write.fields().get('"msg"', ""))
     cutoff, cap = _trims(calls, index)
     parts = Shape(
@@ -143,9 +147,11 @@ def _archive(calls: tuple[_Call, ...]) -> Shape | None:
     if task:
         if not parts.id_arg:
             return None
-        return parts if message else _with(parts, kind=Kind.ARCHIVE_ONE)
+        if message:
+            return parts
+        return _with(parts, kind=Kind.ARCHIVE_ONE) if _reads_state(calls, write.args[0]) else None
     prefix, source = _prefix(write.args[0]), _source(calls)
-    if not prefix or not source:
+    if not prefix or not source or source.args[0] == index:
         return None
     return _with(
         parts,
@@ -156,8 +162,13 @@ def _archive(calls: tuple[_Call, ...]) -> Shape | None:
     )
 
 
-def _dequeue(calls: tuple[_Call, ...]) -> Shape | None:
-    write = _write(calls, "active")
+def _live(calls: tuple[_Call, ...], write: _Call) -> Shape | None:
+    if write.state() == "active":
+        return _dequeue(calls, write)
+    return _run(calls, write) if write.state() == "pending" else None
+
+
+def _dequeue(calls: tuple[_Call, ...], write: _Call) -> Shape | None:
     move = _find(calls, "RPOPLPUSH", _KEYS, _KEYS) or _find(calls, "LMOVE", _KEYS, _KEYS, '"RIGHT"', '"LEFT"')
     lease = _find(calls, "ZADD", _KEYS)
     prefix = _prefix(write.args[0])
@@ -172,17 +183,12 @@ def _dequeue(calls: tuple[_Call, ...]) -> Shape | None:
     )
 
 
-def _run(calls: tuple[_Call, ...]) -> Shape | None:
-    write = _write(calls, "pending")
+def _run(calls: tuple[_Call, ...], write: _Call) -> Shape | None:
     if '"msg"' in write.fields() or not (_find(calls, "LPUSH", _KEYS) or _find(calls, "RPUSH", _KEYS)):
         return None
     task, prefix = _key(write.args[0]), _prefix(write.args[0])
     if task:
-        reads_state = any(
-            call.command in ("HGET", "HMGET") and call.args[:1] == write.args[:1] and '"state"' in call.args
-            for call in calls
-        )
-        return Shape(Kind.RUN_ONE, task_key=task) if reads_state else None
+        return Shape(Kind.RUN_ONE, task_key=task) if _reads_state(calls, write.args[0]) else None
     source = _source(calls)
     if not prefix or not source or source.command != "ZRANGE":
         return None
@@ -210,9 +216,12 @@ def _janitor(calls: tuple[_Call, ...]) -> Shape | None:
     )
 
 
-def _write(calls: tuple[_Call, ...], state: str) -> _Call:
-    """Return the call that writes a state; there is one."""
-    return next(call for call in calls if state in call.states())
+def _reads_state(calls: tuple[_Call, ...], task: str) -> bool:
+    """Say whether a script looks at the state of a task before it moves it, as the inspector's scripts do."""
+    return any(
+        call.command in ("HGET", "HMGET") and call.args[:1] == (task,) and '"state"' in call.args
+        for call in calls
+    )
 
 
 def _source(calls: tuple[_Call, ...]) -> _Call | None:
@@ -234,10 +243,12 @@ def _trims(calls: tuple[_Call, ...], index: str) -> tuple[int, int]:
     return cutoff, cap
 
 
-_KEYS = re.compile(r"KEYS\[(\d+)\]")
-_ARGV = re.compile(r"(?:tonumber\()?ARGV\[(\d+)\]\)?")
-_MINUS_ARGV = re.compile(r"-(?:tonumber\()?ARGV\[(\d+)\]\)?")
-_PREFIXED = re.compile(r"ARGV\[(\d+)\]\.\.\w+")
+# Lua counts from 1, and Asynq's scripts take less than ten of each.
+_NUMBER = r"\[([1-9][0-9]?)\]"
+_KEYS = re.compile(rf"KEYS{_NUMBER}")
+_ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
+_MINUS_ARGV = re.compile(rf"-(?:tonumber\()?ARGV{_NUMBER}\)?")
+_PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 
 
 def _find(calls: tuple[_Call, ...], command: str, *patterns: str | re.Pattern[str]) -> _Call | None:
@@ -277,42 +288,99 @@ def _with(shape: Shape, **changes: int | str | Kind) -> Shape:
 
 # --- reading Lua -------------------------------------------------------------------------------------------
 
+# Security limits: no text may be slow to read, or grow while it is read. Asynq's longest call has about 40
+# tokens, its longest expression 20 characters.
+_MAX_TOKENS = 200
+_MAX_EXPRESSION = 100
+
+# A string or comment without an end takes the rest of the text, which Lua would refuse.
 _TOKEN = re.compile(
     r"""
-      (?P<comment> --\[\[.*?\]\] | --[^\n]* )
-    | (?P<string>  "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | \[\[.*?\]\] )
+      (?P<comment> --\[(?P<c>=*)\[.*?(?:\](?P=c)\]|\Z) | --[^\n]* )
+    | (?P<string>  "(?:\\.|[^"\\])*+(?:"|\Z) | '(?:\\.|[^'\\])*+(?:'|\Z) | \[(?P<s>=*)\[.*?(?:\](?P=s)\]|\Z) )
     | (?P<name>    [A-Za-z_]\w* )
     | (?P<number>  \d+(?:\.\d+)? )
-    | (?P<symbol>  \.\. | [^\s\w] )
+    | (?P<symbol>  \.\. | [=~<>]= | [^\s\w] )
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_CALLERS = (["redis", ".", "call"], ["redis", ".", "pcall"])
+# What may be done to a whole table of arguments: it is counted, unpacked or gone through.
+_READERS = (["unpack", "("], ["ipairs", "("], ["pairs", "("], ["getn", "("])
 # What after a term says that the expression is more than terms joined by `..`.
-_CONTINUES = frozenset((*".([{:+-*/%^=<>~", "and", "or"))
+_CONTINUES = frozenset((*".([{:+-*/%^<>", "==", "~=", "<=", ">=", "and", "or"))
 
 
-def _calls(text: str) -> Iterator[_Call]:
-    """Yield every `redis.call` and `redis.pcall` of a Lua text, in order, with local names resolved."""
-    tokens = [_canonical(match) for match in _TOKEN.finditer(text) if match.lastgroup != "comment"]
-    names: dict[str, str] = {}
-    for position, token in enumerate(tokens):
-        if token == "local" and tokens[position + 2 : position + 3] == ["="]:
-            names[tokens[position + 1]] = _expression(tokens, position + 3, names) or tokens[position + 1]
-        elif token == "redis" and tokens[position + 1 : position + 2] == ["."]:
-            if tokens[position + 2 : position + 3] not in (["call"], ["pcall"]):
-                continue
-            args = _arguments(tokens, position + 3, names)
-            if args and args[0].startswith('"'):
-                yield _Call(args[0][1:-1].upper(), tuple(args[1:]))
+def _tokens(text: str) -> list[str]:
+    """Split a Lua text into tokens, without comments; strings all come out in double quotes."""
+    return [_canonical(match) for match in _TOKEN.finditer(text) if match.lastgroup != "comment"]
 
 
 def _canonical(match: re.Match[str]) -> str:
-    token = match[0]
+    word = match[0]
     if match.lastgroup != "string":
-        return token
-    body = token[2:-2] if token.startswith("[[") else token[1:-1]
-    return f'"{body}"'
+        return word
+    width = 1 if match["s"] is None else 2 + len(match["s"])
+    return f'"{word[width:-width]}"'
+
+
+def _changes_arguments(tokens: list[str], bound: Counter[str]) -> bool:
+    """Say whether a text may change the tables KEYS and ARGV: their numbers would not mean what they say."""
+    tables = {"KEYS", "ARGV"}
+    for position, word in enumerate(tokens):
+        if word in tables and tokens[position + 1 : position + 2] != ["["]:
+            before = tokens[max(position - 3, 0) : position]
+            if before[:1] == ["local"] and before[2:] == ["="]:
+                tables.add(before[1])
+            elif before[-1:] != ["#"] and before[-2:] not in _READERS and before[-1:] != ["local"]:
+                return True
+    return any(bound[name] > (name not in ("KEYS", "ARGV")) for name in tables)
+
+
+def _bindings(tokens: list[str]) -> Counter[str]:
+    """Count how often each name is given a value.
+
+    A name that is given more than one is nobody's alias: to know which one holds where takes a whole Lua.
+    """
+    bound: Counter[str] = Counter()
+    for position, word in enumerate(tokens):
+        if word in ("=", "in"):
+            bound.update(_targets(tokens, position - 1))
+        elif word == "function":
+            head = tokens[position + 1 : position + _MAX_TOKENS]
+            bound.update(head[: head.index(")")] if ")" in head else head)
+    return bound
+
+
+def _targets(tokens: list[str], position: int) -> Iterator[str]:
+    """Yield the names in a list of assignment targets that ends at `position`; of `name[...]` the name."""
+    depth = 0
+    name_expected = True
+    for word in reversed(tokens[max(position - _MAX_TOKENS, 0) : position + 1]):
+        depth += (word == "]") - (word == "[")
+        if depth or word == "[":
+            continue
+        if name_expected and _NAME.fullmatch(word):
+            yield word
+        elif name_expected or word not in (",", "."):
+            return
+        name_expected = not name_expected
+
+
+def _calls(tokens: list[str], bound: Counter[str]) -> Iterator[_Call]:
+    """Yield every `redis.call` and `redis.pcall` of a Lua text, in order, with local names resolved."""
+    names: dict[str, str] = {}
+    for position, word in enumerate(tokens):
+        if word == "local" and tokens[position + 2 : position + 3] == ["="]:
+            name = tokens[position + 1]
+            if bound[name] == 1:
+                names[name] = _expression(tokens, position + 3, names) or name
+        elif tokens[position : position + 3] in _CALLERS:
+            args = _arguments(tokens, position + 3, names)
+            if args and args[0].startswith('"'):
+                yield _Call(args[0][1:-1].upper(), tuple(args[1:]))
 
 
 def _arguments(tokens: list[str], position: int, names: dict[str, str]) -> list[str]:
@@ -321,18 +389,18 @@ def _arguments(tokens: list[str], position: int, names: dict[str, str]) -> list[
         return []
     args: list[list[str]] = [[]]
     depth = 0
-    for token in tokens[position:]:
-        if token in _CLOSE:
+    for word in tokens[position : position + _MAX_TOKENS]:
+        if word in _CLOSE:
             depth -= 1
             if depth == 0:
-                break
-        if depth == 1 and token == ",":
+                return ["".join(arg) for arg in args]
+        if depth == 1 and word == ",":
             args.append([])
         elif depth > 0:
-            args[-1].append(names.get(token, token))
-        if token in _OPEN:
+            args[-1].append(names.get(word, word))
+        if word in _OPEN:
             depth += 1
-    return ["".join(arg) for arg in args]
+    return []
 
 
 def _expression(tokens: list[str], position: int, names: dict[str, str]) -> str:
@@ -341,13 +409,13 @@ def _expression(tokens: list[str], position: int, names: dict[str, str]) -> str:
     A local name that stands for something else keeps its own name: it is nobody's alias.
     """
     terms: list[str] = []
-    while True:
-        token = tokens[position] if position < len(tokens) else ""
-        if token in ("KEYS", "ARGV") and tokens[position + 1 : position + 4 : 2] == ["[", "]"]:
+    while sum(map(len, terms)) <= _MAX_EXPRESSION:
+        word = tokens[position] if position < len(tokens) else ""
+        if word in ("KEYS", "ARGV") and tokens[position + 1 : position + 4 : 2] == ["[", "]"]:
             terms.append("".join(tokens[position : position + 4]))
             position += 4
-        elif token.startswith('"') or re.fullmatch(r"[A-Za-z_]\w*", token):
-            terms.append(names.get(token, token))
+        elif word.startswith('"') or _NAME.fullmatch(word):
+            terms.append(names.get(word, word))
             position += 1
         else:
             return ""
@@ -355,3 +423,4 @@ def _expression(tokens: list[str], position: int, names: dict[str, str]) -> str:
         if following != "..":
             return "" if following in _CONTINUES else "..".join(terms)
         position += 1
+    return ""

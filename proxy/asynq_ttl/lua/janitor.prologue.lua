@@ -1,10 +1,20 @@
 -- The script deletes the hash of every due member, whatever state it is in. A member whose hash belongs to a
--- later life of the ID, or is gone, leaves the index here, so that no live task is deleted.
-local asynq_ttl_due =
-  redis.pcall('ZRANGEBYSCORE', KEYS[index_key], '-inf', ARGV[time_arg], 'LIMIT', 0, tonumber(ARGV[batch_arg]) or 0)
-for _, id in ipairs(asynq_ttl_due) do
-  local state = redis.pcall('HGET', ARGV[prefix_arg] .. id, 'state')
-  if state ~= 'completed' and type(state) ~= 'table' then
-    redis.pcall('ZREM', KEYS[index_key], id)
+-- later life of the ID, or is gone, leaves the index here, so that no live task is deleted. The script then gets to
+-- see no more members than were looked at: what moves up behind them waits for the next call.
+local asynq_ttl_batch, asynq_ttl_clean = tonumber(ARGV[batch_arg]), 0
+for _ = 1, 10 do
+  local due = redis.pcall('ZRANGEBYSCORE', KEYS[index_key], '-inf', ARGV[time_arg],
+    'LIMIT', asynq_ttl_clean, asynq_ttl_batch - asynq_ttl_clean)
+  if #due == 0 then
+    break
+  end
+  for _, id in ipairs(due) do
+    local state = redis.pcall('HGET', ARGV[prefix_arg] .. id, 'state')
+    if state ~= 'completed' and type(state) ~= 'table' then
+      redis.pcall('ZREM', KEYS[index_key], id)
+    else
+      asynq_ttl_clean = asynq_ttl_clean + 1
+    end
   end
 end
+ARGV[batch_arg] = tostring(asynq_ttl_clean)

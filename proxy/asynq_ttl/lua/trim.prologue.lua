@@ -1,8 +1,13 @@
 -- Removes archived tasks: hash, uniqueness lock if the task still holds it, and index entry. Of an entry whose
--- hash is gone or belongs to a later life of the ID, only the entry goes.
+-- hash is gone or belongs to a later life of the ID, only the entry goes; one that cannot be looked at stays.
+-- Returns how many entries are gone.
 local function asynq_ttl_remove(index, prefix, ids)
+  local removed = {}
   for _, id in ipairs(ids) do
     local task = redis.pcall('HMGET', prefix .. id, 'state', 'unique_key')
+    if not task.err then
+      removed[#removed + 1] = id
+    end
     if task[1] == 'archived' then
       redis.pcall('DEL', prefix .. id)
       if task[2] and redis.pcall('GET', task[2]) == id then
@@ -10,7 +15,8 @@ local function asynq_ttl_remove(index, prefix, ids)
       end
     end
   end
-  redis.pcall('ZREM', index, unpack(ids))
+  local count = #removed > 0 and redis.pcall('ZREM', index, unpack(removed))
+  return type(count) == 'number' and count or 0
 end
 -- Trims the archive, oldest first, up to a score and down to a number of entries. It goes in steps of 1,000 (the
 -- limit of unpack is about 8,000) and does at most ten of them, so that Redis is never held up for long; what is
@@ -19,10 +25,9 @@ local function asynq_ttl_trim(index, prefix, cutoff, cap, spare)
   local steps = 0
   while cutoff ~= '-' and steps < 10 do
     local due = redis.pcall('ZRANGEBYSCORE', index, '-inf', cutoff, 'LIMIT', 0, 1000)
-    if #due == 0 then
+    if #due == 0 or asynq_ttl_remove(index, prefix, due) == 0 then
       break
     end
-    asynq_ttl_remove(index, prefix, due)
     steps = steps + 1
   end
   if cap < 0 then
@@ -38,16 +43,14 @@ local function asynq_ttl_trim(index, prefix, cutoff, cap, spare)
     end
     local ids = {}
     for _, id in ipairs(oldest) do
-      if spare and redis.pcall('PTTL', prefix .. id) == -1 then
-        passed = passed + 1
-      else
+      local left = spare and redis.pcall('PTTL', prefix .. id)
+      if not spare or (type(left) == 'number' and left ~= -1) then
         ids[#ids + 1] = id
       end
     end
-    if #ids > 0 then
-      asynq_ttl_remove(index, prefix, ids)
-      extra = extra - #ids
-    end
+    local removed = asynq_ttl_remove(index, prefix, ids)
+    extra = extra - removed
+    passed = passed + #oldest - removed
     steps = steps + 1
   end
 end
