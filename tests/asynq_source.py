@@ -1,4 +1,4 @@
-"""Asynq's own Lua scripts, read at test time from the Go module cache. None of them is copied into the project."""
+"""Asynq's own Lua scripts, read at test time from the Go module cache: none is copied into the project."""
 
 import json
 import re

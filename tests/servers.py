@@ -208,5 +208,7 @@ def _answers(port: int) -> bool:
     try:
         with redis_py.Redis(port=port) as client:
             return bool(client.ping())
+    except redis_py.AuthenticationError:
+        return True
     except redis_py.ConnectionError:
         return False

@@ -56,6 +56,8 @@ class FailOpen(Enum):
     """The script's KEYS or ARGV are not what its text says."""
     POLICY = "policy"
     """The policy raised."""
+    INTERNAL = "internal"
+    """Something else in the sidecar raised."""
     SHAPE = "shape"
     """The script writes a terminal state in a way that is not understood."""
     COMPILE = "compile"

@@ -18,7 +18,7 @@ from asynq_ttl.upstream import ControlConnection
 
 _log = logging.getLogger("asynq_ttl.relay")
 
-# A client that was refused gets this long to read why.
+# A client that is refused is told why for this long.
 _REFUSAL_SECONDS = 2.0
 _CONNECT_SECONDS = 5.0
 
@@ -122,7 +122,7 @@ class Downstream(asyncio.Protocol):
         self._pauses = Pause.NONE
         self._backlog: list[bytes] = []
         self._eof = False
-        self._refused = False
+        self._refusal = b""
 
     @property
     def idle(self) -> bool:
@@ -165,25 +165,30 @@ class Downstream(asyncio.Protocol):
         self.unpause(Pause.CONNECTING)
 
     def _refuse(self, message: str) -> None:
-        """Tell the client why there is nothing for it here, and hang up once it can have read it."""
+        """Answer every command with an error that says why, for a moment, then hang up.
+
+        Clients begin with commands whose errors they ignore, so that one answer might never be seen.
+        """
         self._relay.refused += 1
-        self._refused = True
+        self._refusal = b"-" + message.replace("\r", " ").replace("\n", " ").encode() + b"\r\n"
+        for data in self._backlog:
+            self._answer_refused(data)
         self._backlog.clear()
-        transport = self._transport
-        if transport is None:
+        self.unpause(Pause.CONNECTING)
+        asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, self.close)
+
+    def _answer_refused(self, data: bytes) -> None:
+        if self._transport is None:
             return
-        transport.write(b"-" + message.replace("\r", " ").replace("\n", " ").encode() + b"\r\n")
-        if transport.can_write_eof():
-            transport.write_eof()
-        # Reading goes on (and is thrown away): closing with unread data would reset the connection, and the
-        # message with it.
-        self._pauses = Pause.NONE
-        transport.resume_reading()
-        asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.abort)
+        commands = self._relay.shared.whole.decode(data)
+        self._transport.write(self._refusal * max(len(commands or ()), 1))
+        if commands is None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client sends."""
-        if self._refused:
+        if self._refusal:
+            self._answer_refused(data)
             return
         self._relay.bytes_from_clients += len(data)
         upstream = self._upstream
@@ -225,7 +230,7 @@ class Downstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Pass the end of the client's commands on; replies still go to it."""
         self._eof = True
-        if self._refused:
+        if self._refusal:
             return False
         self._go_on()
         return True

@@ -231,7 +231,11 @@ class Session:
         handler = _SPECIAL.get(command[0].upper())
         if handler is None:
             return None, None
-        changed, script = handler(self, command, activated)
+        try:
+            changed, script = handler(self, command, activated)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the sidecar, the command goes on
+            self._shared.observer.failed_open(FailOpen.INTERNAL, None, f"{type(error).__name__}: {error}")
+            return None, None
         if script is not None:
             self.commands -= 1
         return changed, script
@@ -352,7 +356,11 @@ class Session:
 
     def _must_hold(self, head: Command, size: int) -> bool:
         """Say whether a large command must be seen whole: a script that is or may have to be rewritten."""
-        if not self._may_be_rewritten(head):
+        try:
+            if not self._may_be_rewritten(head):
+                return False
+        except Exception as error:  # noqa: BLE001 - as in _look
+            self._shared.observer.failed_open(FailOpen.INTERNAL, None, f"{type(error).__name__}: {error}")
             return False
         if size >= MAX_HELD_BYTES:
             self._shared.observer.failed_open(FailOpen.SIZE, None, f"a command of more than {MAX_HELD_BYTES} bytes")

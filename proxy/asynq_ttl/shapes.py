@@ -150,8 +150,8 @@ def _archive(calls: tuple[_Call, ...], write: _Call, add: tuple[str, ...]) -> Sh
         if message:
             return parts
         return _with(parts, kind=Kind.ARCHIVE_ONE) if _reads_state(calls, write.args[0]) else None
-    prefix, source = _prefix(write.args[0]), _source(calls)
-    if not prefix or not source or source.args[0] == index:
+    prefix, source = _prefix(write.args[0]), _source(calls, index)
+    if not prefix or not source:
         return None
     return _with(
         parts,
@@ -224,9 +224,17 @@ def _reads_state(calls: tuple[_Call, ...], task: str) -> bool:
     )
 
 
-def _source(calls: tuple[_Call, ...]) -> _Call | None:
-    """Return the call by which a bulk script reads all IDs of its source."""
-    return _find(calls, "ZRANGE", _KEYS, "0", "-1") or _find(calls, "LRANGE", _KEYS, "0", "-1")
+def _source(calls: tuple[_Call, ...], index: str = "") -> _Call | None:
+    """Return the call by which a bulk script reads all IDs of its source; None where it reads anything else.
+
+    Args:
+        calls: the script's calls.
+        index: the index that the script trims, where it does: reading that is not meant.
+    """
+    reads = {call for call in calls if call.command in _READS and call.args[:1] != (index,)}
+    if len(reads) != 1:
+        return None
+    return _find(tuple(reads), "ZRANGE", _KEYS, "0", "-1") or _find(tuple(reads), "LRANGE", _KEYS, "0", "-1")
 
 
 def _trims(calls: tuple[_Call, ...], index: str) -> tuple[int, int]:
@@ -248,6 +256,9 @@ _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
 _ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
 _MINUS_ARGV = re.compile(rf"-(?:tonumber\()?ARGV{_NUMBER}\)?")
+_READS = frozenset(
+    ("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS")
+)
 _PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 
 
@@ -411,11 +422,12 @@ def _expression(tokens: list[str], position: int, names: dict[str, str]) -> str:
     terms: list[str] = []
     while sum(map(len, terms)) <= _MAX_EXPRESSION:
         word = tokens[position] if position < len(tokens) else ""
-        if word in ("KEYS", "ARGV") and tokens[position + 1 : position + 4 : 2] == ["[", "]"]:
-            terms.append("".join(tokens[position : position + 4]))
+        term = names.get(word, word)
+        if term in ("KEYS", "ARGV") and tokens[position + 1 : position + 4 : 2] == ["[", "]"]:
+            terms.append("".join((term, *tokens[position + 1 : position + 4])))
             position += 4
         elif word.startswith('"') or _NAME.fullmatch(word):
-            terms.append(names.get(word, word))
+            terms.append(term)
             position += 1
         else:
             return ""
