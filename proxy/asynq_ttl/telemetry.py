@@ -13,6 +13,7 @@ an argument.
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +40,7 @@ MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
 
 _WARNING_INTERVAL_SECONDS = 10.0
-_FLUSH_MILLISECONDS = 3_000
+_FLUSH_SECONDS = 3.0
 
 DecisionKey = tuple[str, str, str, str, str]
 
@@ -137,12 +138,13 @@ class Telemetry:
         self.observe("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
 
     def shutdown(self) -> None:
-        """Export what is left, within a bound."""
-        if self._traces is not None:
-            self._traces.force_flush(_FLUSH_MILLISECONDS)
-            self._traces.shutdown()
-        if self._metrics is not None:
-            self._metrics.shutdown(timeout_millis=_FLUSH_MILLISECONDS)
+        """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
+        for provider in (self._traces, self._metrics):
+            if provider is not None:
+                # The SDK's own bounds are its exporters' (10 s and more).
+                thread = threading.Thread(target=provider.shutdown, daemon=True)
+                thread.start()
+                thread.join(_FLUSH_SECONDS)
 
     def _counter(self, name: str, description: str, read: Callable[[], Iterable[Observation]]) -> None:
         if self._metrics is None:
