@@ -5,7 +5,7 @@ import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 Json = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Harness:
         self._program = program
         self._workers: list[Worker] = []
 
-    def __enter__(self) -> "Harness":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

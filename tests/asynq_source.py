@@ -27,7 +27,7 @@ def scripts(version: str) -> dict[str, bytes]:
         HarnessError: there is no Go toolchain.
         AssertionError: the module is not to be had, or its scripts cannot be read.
     """
-    folder = _module_folder(version) / "internal" / "rdb"
+    folder = module_folder(version) / "internal" / "rdb"
     sources = [(folder / file).read_bytes() for file in _FILES]
     found = {name.decode(): text for source in sources for name, text in _SCRIPT.findall(source)}
     made = sum(source.count(b"redis.NewScript(") for source in sources)
@@ -35,7 +35,7 @@ def scripts(version: str) -> dict[str, bytes]:
     return found
 
 
-def _module_folder(version: str) -> Path:
+def module_folder(version: str) -> Path:
     """Return where a release lies in the module cache, downloaded if it has to be."""
     command = [find_go(), "mod", "download", "-json", f"{MODULE}@{version}"]
     # Outside any module, so that the answer is about the release and nothing else.

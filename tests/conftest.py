@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from asynq import Harness
-from servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey
 
+from asynq import Harness
 from asynq_ttl.harness import build_harness
+from servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey
 
 
 @pytest.fixture(scope="session")

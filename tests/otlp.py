@@ -2,7 +2,7 @@
 
 import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,11 +34,11 @@ class Receiver:
         return [span for span in self.spans if span.name == name]
 
 
-def attributes(pairs: "list[KeyValue] | object") -> dict[str, str | int]:
+def attributes(pairs: Iterable[KeyValue]) -> dict[str, str | int]:
     """Return OTLP attributes as a dictionary."""
     return {
         pair.key: pair.value.int_value if pair.value.HasField("int_value") else pair.value.string_value
-        for pair in pairs  # type: ignore[attr-defined] # protobuf's repeated fields are no lists to mypy
+        for pair in pairs
     }
 
 
@@ -77,14 +77,14 @@ def grpc_receiver() -> Iterator[Receiver]:
     receiver = Receiver()
 
     class Service(trace_service_pb2_grpc.TraceServiceServicer):
-        def Export(
+        def Export(  # noqa: N802 - gRPC's name
             self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
         ) -> trace_service_pb2.ExportTraceServiceResponse:
             receiver.take(request)
             return trace_service_pb2.ExportTraceServiceResponse()
 
     class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
-        def Export(
+        def Export(  # noqa: N802 - gRPC's name
             self, request: metrics_service_pb2.ExportMetricsServiceRequest, context: grpc.ServicerContext
         ) -> metrics_service_pb2.ExportMetricsServiceResponse:
             return metrics_service_pb2.ExportMetricsServiceResponse()

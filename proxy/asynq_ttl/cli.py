@@ -2,8 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 import uvloop
@@ -19,13 +20,16 @@ from asynq_ttl.telemetry import TelemetryError
 _FAILED, _WRONG = 1, 2
 
 
-def _option(*names: str, **attributes: Any) -> Any:  # noqa: ANN401 - click's own types are as open
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - click's own types
     """Declare an option that is also ASYNQ_TTL_<OPTION> in the environment."""
     variable = "ASYNQ_TTL_" + names[0].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
 
 
-class _Listen(click.ParamType):
+class _Listen(click.ParamType[address.Address]):
     name = "address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Address:  # noqa: ANN401 - click's signature
@@ -37,7 +41,7 @@ class _Listen(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class _Upstream(click.ParamType):
+class _Upstream(click.ParamType[address.Upstream]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Upstream:  # noqa: ANN401 - click's signature

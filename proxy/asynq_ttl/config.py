@@ -168,9 +168,7 @@ _SCALARS: dict[str, Callable[[str], object]] = {
 }
 
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(
-    _TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")
-)
+_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
 _Loader.add_implicit_resolver(_TAG + "int", re.compile(r"[-+]?[0-9]{1,18}\Z"), list("-+0123456789"))
 _Loader.add_implicit_resolver(_TAG + "float", re.compile(r"[-+]?[0-9]+\.[0-9]*\Z"), list("-+0123456789"))
 _Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
@@ -234,9 +232,7 @@ class _Tree:
             if not isinstance(key, str):
                 self.blame(line, f"the key {_shown(key)} is not text", "the keys of a policy file are words")
             elif key in first_lines:
-                self.blame(
-                    line, f"the key {_shown(key)} is here twice", f"the first is on line {first_lines[key]}"
-                )
+                self.blame(line, f"the key {_shown(key)} is here twice", f"the first is on line {first_lines[key]}")
             else:
                 first_lines[key] = line
                 yield key, line, item
@@ -406,9 +402,7 @@ def _listed(value: object) -> list[object]:
 
 def _mapped(value: object) -> object:
     if not isinstance(value, dict):
-        raise _refused(
-            f"{_shown(value)} is not a mapping", "write {queue: ...}, or leave it out to match all"
-        )
+        raise _refused(f"{_shown(value)} is not a mapping", "write {queue: ...}, or leave it out to match all")
     return value
 
 
@@ -518,9 +512,7 @@ def _blame_value(tree: _Tree, details: ErrorDetails) -> None:
     elif path == ("rules",):
         tree.blame(path, f"rules: {_shown(details['input'])} is not a list", "start each rule with `- name:`")
     else:
-        tree.blame(
-            path, f"{_shown(details['input'])} is not a rule", "a rule is a mapping with `name:` and more"
-        )
+        tree.blame(path, f"{_shown(details['input'])} is not a rule", "a rule is a mapping with `name:` and more")
 
 
 def _label(tree: _Tree, path: _Path, keys: tuple[str, ...]) -> str:
@@ -634,6 +626,4 @@ def _hiders(earlier: list[tuple[int, Rule]], rule: Rule, state: State) -> set[in
 
 
 def _named(tree: _Tree, places: set[int]) -> str:
-    return " and ".join(
-        f"rule {_name_of(tree, place)} (line {tree.lines['rules', place]})" for place in sorted(places)
-    )
+    return " and ".join(f"rule {_name_of(tree, place)} (line {tree.lines['rules', place]})" for place in sorted(places))

@@ -36,7 +36,7 @@ class DemoError(RuntimeError):
     """The demo cannot be run."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """Tasks of one queue, state and type: how many, and the range of their TTLs in seconds (None without)."""
 
@@ -84,7 +84,7 @@ def run_demo(console: Console) -> bool:
             done = sum(step["tasks"] for step in summary["did"] if step["did"] == "enqueued")
             console.print(f"   {done} tasks enqueued, {summary['seconds']:.1f} s\n")
             with redis.Redis.from_url(valkey.connection_url) as client:
-                rows = sorted(_rows(client, policy))
+                rows = sorted(_rows(client, policy), key=_order)
         spans = list(_spans((folder / "spans").read_text()))
     console.print(_table(rows))
     _print_spans(console, spans)
@@ -128,15 +128,19 @@ def _rows(client: "redis.Redis", policy: Policy) -> Iterator[Row]:
     """Yield the tasks found in Redis, by queue, state and type (and retention, where that makes a difference)."""
     found: dict[tuple[str, str, str, tuple[int, int] | None], list[int]] = {}
     for key in client.scan_iter(match="asynq:{*}:t:*", count=1000):
-        fields: dict[bytes, bytes] = client.hgetall(key)  # type: ignore[assignment] # redis-py types both its clients at once
+        fields: dict[bytes, bytes] = client.hgetall(key)  # type: ignore[assignment] # replies are not decoded here
         task = message.decode(fields[b"msg"])
         queue, state = queue_of_task(key) or "", fields[b"state"].decode()
         expected = _expected(policy, queue, state, task)
-        found.setdefault((queue, state, task.type, expected), []).append(int(client.ttl(key)))  # type: ignore[arg-type] # as above
+        found.setdefault((queue, state, task.type, expected), []).append(int(client.ttl(key)))
     for (queue, state, kind, expected), ttls in found.items():
         timed = [ttl for ttl in ttls if ttl >= 0]
         lowest = min(timed) if len(timed) == len(ttls) else None
         yield Row(queue, state, kind, len(ttls), lowest, max(timed, default=None), expected)
+
+
+def _order(row: Row) -> tuple[str, str, str, tuple[int, int]]:
+    return row.queue, row.state, row.type, row.expected or (0, 0)
 
 
 def _expected(policy: Policy, queue: str, state: str, task: message.TaskMessage) -> tuple[int, int] | None:

@@ -52,9 +52,7 @@ def parse_duration(text: str, *, likely_unit: str = "d") -> int:
     if seconds == 0:
         raise DurationError(f"{text} is no time at all", "the shortest duration is 1s")
     if seconds > MAX_SECONDS:
-        raise DurationError(
-            f"{text} is more than 100 years", f"the longest duration is {format_duration(MAX_SECONDS)}"
-        )
+        raise DurationError(f"{text} is more than 100 years", f"the longest duration is {format_duration(MAX_SECONDS)}")
     return seconds
 
 
@@ -77,9 +75,7 @@ def _explained(text: str, likely_unit: str) -> DurationError:
         return DurationError(f"{text} is negative", "a duration is at least 1s")
     if _BARE_NUMBER.fullmatch(text):
         count = text.lstrip("0") or "1"
-        return DurationError(
-            f"{text} is a bare number", f"a duration needs a unit, did you mean {count}{likely_unit}?"
-        )
+        return DurationError(f"{text} is a bare number", f"a duration needs a unit, did you mean {count}{likely_unit}?")
     if _FRACTION.fullmatch(text):
         return DurationError(f"{text} is a fraction", "write whole numbers: 36h or 1d12h, not 1.5d")
     if ":" in text:
@@ -94,9 +90,7 @@ def _explained_parts(text: str) -> DurationError:
     """Return why a text that is made of numbers and words is no duration."""
     parts = _PARTS.findall(text)
     if not parts or "".join(count + unit for count, unit in parts) != text:
-        return DurationError(
-            f"{text} is not a duration", "write a number and a unit, such as 90s, 36h, 7d or 1d12h"
-        )
+        return DurationError(f"{text} is not a duration", "write a number and a unit, such as 90s, 36h, 7d or 1d12h")
     for _, unit in parts:
         if unit not in _UNITS:
             return DurationError(f"{text} has the unknown unit {unit}", f"the units are {_UNIT_LIST}")

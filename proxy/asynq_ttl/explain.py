@@ -103,9 +103,7 @@ def _cap(limits: ArchiveLimits) -> str:
 def _undecided(policy: Policy, queue: str, state: State) -> list[str]:
     """Return what becomes of a task that no rule decides about."""
     limits = policy.archive_limits(queue) if state is State.ARCHIVED else None
-    if limits is None or (
-        limits.cutoff_seconds is not None and limits.cutoff_seconds <= _OWN_ARCHIVE_SECONDS
-    ):
+    if limits is None or (limits.cutoff_seconds is not None and limits.cutoff_seconds <= _OWN_ARCHIVE_SECONDS):
         return ["result:  no rule decides, the task is forwarded untouched"]
     own = format_duration(_OWN_ARCHIVE_SECONDS)
     ttl = format_duration(_OWN_ARCHIVE_SECONDS + policy.grace_seconds)

@@ -230,9 +230,7 @@ class Policy:
             cap=last.archived_max,
             uncapped=uncapped,
             spare_untimed=any(
-                rule.archived is not None and rule.archived.keep is Keep.FOREVER
-                for rule in rules
-                if rule.types
+                rule.archived is not None and rule.archived.keep is Keep.FOREVER for rule in rules if rule.types
             ),
         )
 

@@ -42,9 +42,7 @@ class Relay:
         max_connections: more clients than this are refused.
     """
 
-    def __init__(
-        self, shared: Shared, upstream: Upstream, control: ControlConnection, *, max_connections: int
-    ) -> None:
+    def __init__(self, shared: Shared, upstream: Upstream, control: ControlConnection, *, max_connections: int) -> None:
         self.shared = shared
         self.control = control
         self.max_connections = max_connections
@@ -107,7 +105,7 @@ class Relay:
         for connection in list(self.connections):
             _log.warning("closing a connection with commands under way: the drain timeout is over")
             connection.abort()
-        while self.connections:
+        while self.connections:  # noqa: ASYNC110 - they are on their way; this is the end, not the data path
             await asyncio.sleep(0.01)
 
 
@@ -138,11 +136,12 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connect to Redis before anything is read."""
-        transport = cast(asyncio.Transport, transport)  # a stream's transport, though uvloop's is no subclass
+        transport = cast("asyncio.Transport", transport)  # a stream's transport, though uvloop's is no subclass
         self._transport = transport
         relay = self._relay
         if len(relay.connections) >= relay.max_connections or relay.draining:
-            self._refuse("ERR max number of clients reached" if not relay.draining else "ERR asynq-ttl is shutting down")
+            full = "ERR max number of clients reached"  # Redis's own words, which clients know
+            self._refuse("ERR asynq-ttl is shutting down" if relay.draining else full)
             return
         relay.accepted += 1
         relay.connections.add(self)
@@ -153,9 +152,9 @@ class Downstream(asyncio.Protocol):
         try:
             upstream = await self._relay.connect(self)
         except (OSError, TimeoutError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = getattr(error, "strerror", None) or str(error) or "no answer in time"
             self._relay.connections.discard(self)
-            self._refuse(f"ERR asynq-ttl: upstream {self._relay.control.upstream} is unavailable: {reason or 'timeout'}")
+            self._refuse(f"ERR asynq-ttl: upstream {self._relay.control.upstream} is unavailable: {reason}")
             return
         if self._transport is None:
             upstream.close()
@@ -299,7 +298,7 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        transport = cast(asyncio.Transport, transport)  # a stream's transport, though uvloop's is no subclass
+        transport = cast("asyncio.Transport", transport)  # a stream's transport, though uvloop's is no subclass
         self._transport = transport
         self.write = transport.write
 

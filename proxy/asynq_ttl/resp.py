@@ -4,13 +4,15 @@ Source of the format: the Redis serialization protocol specification, RESP2 and 
 
 Invariants:
 
-* `CommandFramer` never changes, drops or reorders a byte: what it returns, joined, is what it was fed, except for
-  the tail that is still being held.
-* A command is only reported when Redis would frame it the same way. Whatever else comes (inline commands,
-  garbage) turns the connection *opaque*: it is copied from there on, and nothing on it is rewritten.
+* `CommandFramer` never changes, drops or reorders a byte: what it returns, joined, is what it was fed, except
+  for the tail that is still being held.
+* A command is only reported when Redis would frame it the same way, or would refuse it and hang up. Whatever
+  else comes (inline commands, garbage) turns the connection *opaque*: it is copied from there on, and nothing
+  on it is rewritten.
 * What is held is bounded: a command that need not be seen whole is let through in pieces.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -18,16 +20,22 @@ import hiredis
 
 Command = list[bytes]
 
-# A partial command is held until it is whole, since it might have to be rewritten. From the first limit on, it is
-# let through unless `must_hold` says it must be seen whole; at the second, it is asked once more. (Security limits.)
+# A partial command is held until it is whole, since it might have to be rewritten. From the first limit on, it
+# is let through unless `must_hold` says it must be seen whole; at the second, it is asked once more. (Security
+# limits.)
 HOLD_BYTES = 64 * 1024
 MAX_HELD_BYTES = 64 * 1024 * 1024
 
 _NOT_ENOUGH: Final = object()
-# Fed after each chunk. It comes out as a value of its own exactly when the chunk ended at the end of a command;
-# hiredis itself does not tell ("*1\r\n" leaves it without data, waiting).
+# Fed once the values of a chunk are out. It comes out as a value of its own exactly when the chunk ended at the
+# end of a command; hiredis itself does not tell ("*1\r\n" leaves it without data, waiting).
 _MARK: Final = b":0\r\n"
 _STAR = ord("*")
+_CR = ord("\r")
+# At the header of an array, set, push or attribute hiredis makes room for all the values it announces: many
+# seconds for twenty bytes. What looks like a count of six digits or more is framed without it. (Security limit.)
+_SET, _PUSH, _ATTRIBUTE = b"~>|"
+_HUGE = tuple((marker, re.compile(rb"\%c\d{6}" % marker)) for marker in (_STAR, _SET, _PUSH, _ATTRIBUTE))
 
 
 def encode(args: Sequence[bytes]) -> bytes:
@@ -47,19 +55,26 @@ class WholeCommands:
 
     def decode(self, chunk: bytes) -> list[Command] | None:
         """Return the commands of a chunk, or None if it is anything but whole, plain commands."""
-        if not chunk or chunk[0] != _STAR:
+        if len(chunk) < len(b"*0\r\n") or chunk[0] != _STAR:
+            return None
+        # Three digits in the first line, or another "*", a "~", ">" or "|" are rare: few chunks are searched.
+        if (chunk[3] > _CR or chunk.rfind(b"*") or _SET in chunk or _PUSH in chunk or _ATTRIBUTE in chunk) and _huge(
+            chunk
+        ):
             return None
         reader = self._reader
         commands: list[Command] = []
         try:
             reader.feed(chunk)
-            reader.feed(_MARK)
             while type(value := reader.gets()) is list:
                 commands.append(value)
-            if value == 0 and reader.gets() is _NOT_ENOUGH and (len(commands) == 1 or _plain(commands, chunk)):
-                return commands
-        except hiredis.ProtocolError:
+            if value is _NOT_ENOUGH:
+                reader.feed(_MARK)
+                if reader.gets() == 0 and (len(commands) == 1 or _plain(commands, chunk)):
+                    return commands
+        except Exception:  # noqa: BLE001, S110 - its own errors, TypeError for a list as a map's key, ...
             pass
+        # What is left in the reader must not become part of another connection's commands.
         self._reader = _reader()
         return None
 
@@ -68,10 +83,15 @@ def _reader() -> Any:  # noqa: ANN401 - hiredis types its sentinel and its value
     return hiredis.Reader(notEnoughData=_NOT_ENOUGH)
 
 
+def _huge(chunk: bytes) -> bool:
+    """Say whether a chunk may announce so many values that hiredis must not see it."""
+    return any(marker in chunk and pattern.search(chunk) is not None for marker, pattern in _HUGE)
+
+
 def _plain(commands: list[Command], chunk: bytes) -> bool:
-    """Say whether several commands fill a chunk in their one plain form, so that none hides among others."""
+    """Say whether several commands make a chunk in their one plain form, so that none hides among others."""
     try:
-        return sum(len(encode(command)) for command in commands) == len(chunk)
+        return b"".join([encode(command) for command in commands]) == chunk
     except TypeError:
         return False
 
@@ -117,9 +137,10 @@ class CommandFramer:
         """Take the next bytes of the client.
 
         Returns:
-            The bytes that can be passed on; the commands in them; where in the bytes the first of them starts.
-            A large command that is let through in pieces is reported by its name alone, as the last command of
-            the piece that has its beginning; `passing` is True then.
+            The bytes that can be passed on; the commands in them; where in the bytes the first of them
+            starts. A large command that is let through in pieces is reported by its name alone (an empty one
+            where the name itself is not complete), as the last command of the piece that has its beginning;
+            `passing` is True then.
         """
         if not self._held and not self._values:
             if self.opaque:
@@ -162,7 +183,7 @@ class CommandFramer:
                 continue
             size = len(data) - position
             if size >= HOLD_BYTES and values > 0 and not self._must_hold(args, size):
-                commands.append(args[:1])
+                commands.append(args[:1] or [b""])
                 self._values = values
                 self._skip(data, at)
                 break
@@ -200,6 +221,11 @@ class CommandFramer:
 
 
 _MAX_HEADER_BYTES = 32
+# What all versions of Redis take: values in a command (6.2), bytes in one of them (`proto-max-bulk-len`, which
+# can be raised). A command past that is left to Redis: the connection is copied.
+_LIMITS = {b"*": 1024 * 1024, b"$": 512 * 1024 * 1024}
+_LIMIT_DIGITS = 9
+_ZERO = ord("0")
 
 
 def _header(data: bytes, position: int, marker: bytes) -> tuple[int, int]:
@@ -211,25 +237,27 @@ def _header(data: bytes, position: int, marker: bytes) -> tuple[int, int]:
     """
     if not data.startswith(marker, position):
         return -1, (-1 if position < len(data) else 0)
-    end = data.find(b"\r\n", position, position + _MAX_HEADER_BYTES)
-    if end < 0:
-        return -1, (0 if len(data) - position < _MAX_HEADER_BYTES else -1)
-    digits = data[position + 1 : end]
-    # The one form Redis takes: no sign, no leading zero, within its limit of 512 MB (or any other of 10 digits).
-    if not digits.isdigit() or (digits[0] == _ZERO and len(digits) > 1) or len(digits) > 10:
+    limit = position + _MAX_HEADER_BYTES
+    end = data.find(b"\r\n", position, limit)
+    # An incomplete line is looked at too: Redis takes any byte for the line feed, so it might never come.
+    digits = data[position + 1 : end] if end >= 0 else data[position + 1 : limit].removesuffix(b"\r")
+    if end < 0 and not digits:
+        return -1, 0
+    # The one form Redis takes: no sign, no leading zero.
+    if not digits.isdigit() or (digits[0] == _ZERO and len(digits) > 1) or len(digits) > _LIMIT_DIGITS:
         return -1, -1
-    return int(digits), end + 2
-
-
-_ZERO = ord("0")
+    number = int(digits)
+    if number > _LIMITS[marker]:
+        return -1, -1
+    return (number, end + 2) if end >= 0 else (-1, 0)
 
 
 def _scan(data: bytes, position: int, args: Command, at: int) -> tuple[Command, int, int]:
     """Frame one command that starts at `position`, of which `args` up to `at` are known already.
 
     Returns:
-        The arguments that are complete; where they end (-1 if this is not a plain command); how many are still
-        to come (0: the command is whole, -1: not even their number is known).
+        The arguments that are complete; where they end (-1 if this is not a plain command); how many are
+        still to come (0: the command is whole, -1: not even their number is known).
     """
     count, body = _header(data, position, b"*")
     if count < 0:
@@ -301,12 +329,13 @@ class ReplyCounter:
                 line = self._line + line
                 self._line = b""
             position = end
-            self._take_line(line, heads)
-            if self.lost:
+            if not self._take_line(line, heads):
+                self.lost = True
                 break
         return len(heads)
 
-    def _take_line(self, line: bytes, heads: list[bytes]) -> None:
+    def _take_line(self, line: bytes, heads: list[bytes]) -> bool:
+        """Take a whole line that begins a value; return False where it is none."""
         marker = line[0]
         if not self._open:
             self._open = 1
@@ -316,12 +345,11 @@ class ReplyCounter:
             self._push = marker == _PUSH
         if marker in _SIMPLE:
             self._value_done(heads)
-            return
+            return True
         try:
             count = int(line[1:-2])
         except ValueError:
-            self.lost = True
-            return
+            return False
         if marker in _BULK:
             if count < 0:
                 self._value_done(heads)
@@ -332,7 +360,8 @@ class ReplyCounter:
             if marker != _ATTRIBUTE:  # it comes before the value it describes: that one is still missing
                 self._value_done(heads)
         else:
-            self.lost = True
+            return False
+        return True
 
     def _value_done(self, heads: list[bytes]) -> None:
         self._open -= 1
@@ -344,6 +373,4 @@ _MAX_LINE_BYTES = 1024 * 1024
 _HEAD_BYTES = 128
 _SIMPLE = frozenset(b"+-:_#,(")
 _BULK = frozenset(b"$=!")
-_PUSH = ord(">")
-_ATTRIBUTE = ord("|")
 _AGGREGATE = {ord("*"): 1, ord("~"): 1, _PUSH: 1, ord("%"): 2, _ATTRIBUTE: 2}

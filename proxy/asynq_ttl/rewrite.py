@@ -305,9 +305,7 @@ class Rewriter:
         live = self._live.get(key)
         if live is None:
             queue = queue_of(key, PENDING)
-            live = (
-                queue is not None and self._heals(queue) and call.key(call.shape.active_key).endswith(ACTIVE)
-            )
+            live = queue is not None and self._heals(queue) and call.key(call.shape.active_key).endswith(ACTIVE)
             if len(self._live) < _MEMORY_LIMIT:
                 self._live[key] = live
         return _POLL if live else None
@@ -393,9 +391,7 @@ class _Call:
     def check_prefix(self, queue: str) -> None:
         """See to it that the task key prefix is that of the queue whose index the script works on."""
         if self.arg(self.shape.prefix_arg) != task_prefix(queue):
-            raise NotUnderstood(
-                FailOpen.ARGUMENTS, f"ARGV[{self.shape.prefix_arg}] is not the task key prefix"
-            )
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{self.shape.prefix_arg}] is not the task key prefix")
 
     def archive_times(self) -> tuple[int, int, int]:
         """Return when the task died, and Asynq's own retention in seconds and number of entries kept.

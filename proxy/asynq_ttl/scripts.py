@@ -124,14 +124,7 @@ def wrap(text: bytes, shape: Shape) -> bytes:
     before = b"".join(_part(name, shape) + b" " for name in prologues)
     after = b"".join(_part(name, shape) + b" " for name in epilogues)
     # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
-    return (
-        before
-        + b"local asynq_ttl_reply = (function() "
-        + text
-        + b"\nend)() "
-        + after
-        + b"return asynq_ttl_reply"
-    )
+    return before + b"local asynq_ttl_reply = (function() " + text + b"\nend)() " + after + b"return asynq_ttl_reply"
 
 
 _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {

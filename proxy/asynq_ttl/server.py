@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -69,9 +70,7 @@ class Sidecar:
             whole=WholeCommands(),
         )
         self.control = ControlConnection(settings.upstream, self.registry, telemetry.unwrapped)
-        self.relay = Relay(
-            self.shared, settings.upstream, self.control, max_connections=settings.max_connections
-        )
+        self.relay = Relay(self.shared, settings.upstream, self.control, max_connections=settings.max_connections)
         self._register_metrics()
 
     @property
@@ -122,11 +121,7 @@ class Sidecar:
         listen = self.settings.listen
         if not listen.path:
             return await loop.create_server(self.relay.accept, listen.host or None, listen.port, backlog=_BACKLOG)
-        path = Path(listen.path)
-        with suppress(FileNotFoundError):
-            # A socket that a sidecar left behind when it was killed; anything else is not ours to remove.
-            if stat.S_ISSOCK(path.stat().st_mode) and not await _answers(path):
-                path.unlink()
+        await asyncio.to_thread(_remove_stale_socket, Path(listen.path))
         return await loop.create_unix_server(self.relay.accept, listen.path, backlog=_BACKLOG)
 
     def _address(self, server: asyncio.Server) -> Address:
@@ -135,8 +130,8 @@ class Sidecar:
 
     async def _watch(self, path: Path) -> None:
         """Reload the policy whenever the file's content changes, however it is replaced."""
-        path = path.absolute()
         content = _content(path)
+
         # Kubernetes replaces a mounted file by renaming a directory beside it, whose name starts with two dots.
         def concerns(_change: Change, changed: str) -> bool:
             return Path(changed).name == path.name or Path(changed).name.startswith("..")
@@ -183,13 +178,16 @@ async def serve(settings: Settings) -> None:
     _log.info("stopped")
 
 
-async def _answers(path: Path) -> bool:
-    try:
-        _, writer = await asyncio.open_unix_connection(str(path))
-    except OSError:
-        return False
-    writer.close()
-    return True
+def _remove_stale_socket(path: Path) -> None:
+    """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+            path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,11 +1,11 @@
 """The state of one client connection: what goes on to Redis for what came in. No I/O, no clock of its own.
 
-One command in, one command out, in order: so pipelining, MULTI and replies need no bookkeeping, and replies are
-copied. The session counts them only to know which one answers a decision.
+One command in, one command out, in order: so pipelining, MULTI and replies need no bookkeeping, and replies
+are copied. The session counts them only to know which one answers a decision.
 
-A session keeps no reference to its upstream connection; the shell around it moves the bytes. Where a wrapper has
-to be made known to Redis first, `waiting_for` is set: the shell feeds nothing more, activates that script and
-calls `resume`.
+A session keeps no reference to its upstream connection; the shell around it moves the bytes. Where a wrapper
+has to be made known to Redis first, `waiting_for` is set: the shell feeds nothing more, activates that script
+and calls `resume`.
 """
 
 from collections import deque
@@ -16,11 +16,12 @@ from typing import Protocol
 from asynq_ttl.decision import Decision, FailOpen
 from asynq_ttl.keyspace import terminal_queue
 from asynq_ttl.resp import MAX_HELD_BYTES, Command, CommandFramer, ReplyCounter, WholeCommands, encode
-from asynq_ttl.rewrite import NotUnderstood, Rewriter
+from asynq_ttl.rewrite import NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, ScriptRegistry, Status
 from asynq_ttl.shapes import Kind
 
-# Decisions waiting for their replies; past it a client pipelines more than anybody could follow. (Security limit.)
+# Decisions waiting for their replies; past it a client pipelines more than anybody could follow. (Security
+# limit.)
 MAX_PENDING = 10_000
 
 
@@ -107,11 +108,12 @@ class Session:
         self._shared = shared
         self._framer = CommandFramer(shared.whole, self._must_hold)
         self._replies = ReplyCounter()
-        # False once replies can no longer be assigned to commands (pub/sub in RESP2, MONITOR, CLIENT REPLY ...).
+        # False once replies can no longer be assigned to commands (pub/sub, MONITOR, CLIENT REPLY, ...).
         self._counting = True
         self._in_multi = False
-        self._pending: deque[tuple[int, Decision, int]] = deque()
-        # While a batch is being worked on: its bytes, the commands still to come, and what is ready to be sent.
+        # Decisions that wait: the number of the command, the database it went to, and when.
+        self._pending: deque[tuple[int, Decision, int, int]] = deque()
+        # While a batch is being worked on: its bytes, the commands still to come, what is ready to be sent.
         self._raw = b""
         self._rest: deque[Command] = deque()
         self._out: list[bytes] = []
@@ -123,8 +125,8 @@ class Session:
 
     @property
     def counting(self) -> bool:
-        """Whether replies can be assigned to commands."""
-        return self._counting
+        """Whether replies can be assigned to commands, and commands are counted."""
+        return self._counting and not self._framer.opaque
 
     @property
     def busy(self) -> bool:
@@ -158,15 +160,14 @@ class Session:
         if not self._counting:
             return
         count = self._replies.feed(data)
-        if self._replies.lost:
-            self._stop_counting()
-            return
         if self._pending:
             heads = self._replies.heads
             while self._pending and self._pending[0][0] <= self.replies + count:
-                number, decision, start_ns = self._pending.popleft()
-                self._settle(decision, start_ns, heads[number - self.replies - 1])
+                number, decision, database, start_ns = self._pending.popleft()
+                self._settle(decision, database, start_ns, heads[number - self.replies - 1])
         self.replies += count
+        if self._replies.lost:
+            self._stop_counting()
 
     def close(self) -> None:
         """Tell about decisions whose replies will never come."""
@@ -189,6 +190,8 @@ class Session:
             command = self._rest[0]
             if self._framer.passing and len(self._rest) == 1:
                 self.commands += 1  # the beginning of a large command that is let through
+                if _SPECIAL.get(command[0].upper()) is Session._uncountable:
+                    self._stop_counting()
                 break
             original = _encoded(command)
             if not original or not self._raw.startswith(original, ahead):
@@ -222,8 +225,8 @@ class Session:
             activated: the script whose activation was just tried for it, with whatever success.
 
         Returns:
-            The command to send instead, or None to send it as it came; and the script that has to be activated
-            before that can be said.
+            The command to send instead, or None to send it as it came; and the script that has to be
+            activated before that can be said.
         """
         if not command:
             return None, None  # "*0": Redis skips it without a reply
@@ -256,7 +259,7 @@ class Session:
         if keys <= 0:
             return None, None
         script = self._learn(command[1])
-        if script.flushed and script is not activated:
+        if script.flushed and script is not activated and not self._shared.rewriter.off:
             return None, script
         return self._call(script, script.wrapper, command, keys, activated)
 
@@ -278,31 +281,26 @@ class Session:
         self, script: Script, name: bytes, command: Command, keys: int, activated: Script | None
     ) -> tuple[Command | None, Script | None]:
         """Decide about the call of a learnt script; `name` is what calls its wrapper instead."""
-        if not script.wrapper:
-            return None, None
         try:
-            rewrite = self._shared.rewriter.rewrite(script, command, keys)
+            rewrite = self._shared.rewriter.rewrite(script, command, keys) if script.wrapper else None
         except NotUnderstood as error:
             self._shared.observer.failed_open(error.reason, script, str(error))
             return None, None
         if rewrite is None:
             return None, None
         if rewrite.enforced and script.status is not Status.ACTIVE:
-            if script.status is Status.NEW and script is not activated:
-                return None, script
-            reason = FailOpen.COMPILE if script.status is Status.BROKEN else FailOpen.ACTIVATION
-            self._shared.observer.failed_open(reason, script, "its wrapper is not loaded")
-            return None, None
+            return None, self._inactive(script, activated)
         if rewrite.decision is not None:
             self._await_reply(rewrite.decision)
-        if not rewrite.enforced:
-            return None, None
-        changed = [command[0], name, *command[2:]]
-        for number, value in rewrite.argv:
-            changed[2 + keys + number] = value
-        if rewrite.tail is not None:
-            changed.append(rewrite.tail)
-        return changed, None
+        return (_rewritten(rewrite, name, command, keys) if rewrite.enforced else None), None
+
+    def _inactive(self, script: Script, activated: Script | None) -> Script | None:
+        """Return a script whose wrapper has to be activated; None, and tell why, where that is in vain."""
+        if script.status is Status.NEW and script is not activated:
+            return script
+        reason = FailOpen.COMPILE if script.status is Status.BROKEN else FailOpen.ACTIVATION
+        self._shared.observer.failed_open(reason, script, "its wrapper is not loaded")
+        return None
 
     # --- commands that change the state of the connection ---------------------------------------------------
 
@@ -333,26 +331,28 @@ class Session:
             self._stop_counting()
         return None, None
 
-    # --- decisions and their replies -------------------------------------------------------------------------
+    # --- decisions and their replies ------------------------------------------------------------------------
 
     def _await_reply(self, decision: Decision) -> None:
         now = self._shared.clock()
+        if self.replies >= self.commands:  # Redis has said more than it was asked
+            self._stop_counting()
         if self._counting and len(self._pending) < MAX_PENDING:
-            self._pending.append((self.commands, decision, now))
+            self._pending.append((self.commands, decision, self.database, now))
         else:
-            self._settle(decision, now, b"")
+            self._settle(decision, self.database, now, b"")
 
-    def _settle(self, decision: Decision, start_ns: int, reply: bytes) -> None:
+    def _settle(self, decision: Decision, database: int, start_ns: int, reply: bytes) -> None:
         # NOSCRIPT is no answer: the client sends the text next, and that is decided about again.
         if not reply.startswith(b"-NOSCRIPT"):
-            outcome = Outcome(decision, self.database, start_ns, self._shared.clock(), reply.rstrip(b"\r\n"))
+            outcome = Outcome(decision, database, start_ns, self._shared.clock(), reply.rstrip(b"\r\n"))
             self._shared.observer.settled(outcome)
 
     def _stop_counting(self) -> None:
         self._counting = False
         while self._pending:
-            _, decision, start_ns = self._pending.popleft()
-            self._settle(decision, start_ns, b"")
+            _, decision, database, start_ns = self._pending.popleft()
+            self._settle(decision, database, start_ns, b"")
 
     def _must_hold(self, head: Command, size: int) -> bool:
         """Say whether a large command must be seen whole: a script that is or may have to be rewritten."""
@@ -378,6 +378,16 @@ class Session:
             return bool(script.wrapper)
         keys = int(head[2]) if head[2].isdigit() and len(head[2]) < 4 else 0
         return len(head) < 3 + keys or self._shared.rewriter.concerns(terminal_queue(head[3 : 3 + keys]))
+
+
+def _rewritten(rewrite: Rewrite, name: bytes, command: Command, keys: int) -> Command:
+    """Return the command that calls a wrapper instead of its script."""
+    changed = [command[0], name, *command[2:]]
+    for number, value in rewrite.argv:
+        changed[2 + keys + number] = value
+    if rewrite.tail is not None:
+        changed.append(rewrite.tail)
+    return changed
 
 
 def _encoded(command: Command) -> bytes:
@@ -418,6 +428,7 @@ _SPECIAL: dict[bytes, _Handler] = {
             b"MONITOR",
             b"SYNC",
             b"PSYNC",
+            b"REPLCONF",
         ),
         Session._uncountable,  # noqa: SLF001
     ),

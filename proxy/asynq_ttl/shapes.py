@@ -219,8 +219,7 @@ def _janitor(calls: tuple[_Call, ...]) -> Shape | None:
 def _reads_state(calls: tuple[_Call, ...], task: str) -> bool:
     """Say whether a script looks at the state of a task before it moves it, as the inspector's scripts do."""
     return any(
-        call.command in ("HGET", "HMGET") and call.args[:1] == (task,) and '"state"' in call.args
-        for call in calls
+        call.command in ("HGET", "HMGET") and call.args[:1] == (task,) and '"state"' in call.args for call in calls
     )
 
 
@@ -256,9 +255,7 @@ _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
 _ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
 _MINUS_ARGV = re.compile(rf"-(?:tonumber\()?ARGV{_NUMBER}\)?")
-_READS = frozenset(
-    ("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS")
-)
+_READS = frozenset(("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS"))
 _PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 
 
@@ -308,7 +305,7 @@ _MAX_EXPRESSION = 100
 _TOKEN = re.compile(
     r"""
       (?P<comment> --\[(?P<c>=*)\[.*?(?:\](?P=c)\]|\Z) | --[^\n]* )
-    | (?P<string>  "(?:\\.|[^"\\])*+(?:"|\Z) | '(?:\\.|[^'\\])*+(?:'|\Z) | \[(?P<s>=*)\[.*?(?:\](?P=s)\]|\Z) )
+    | (?P<string>  (?P<q>["'])(?:\\(?:.|\Z)|(?!(?P=q))[^\\])*+(?:(?P=q)|\Z) | \[(?P<s>=*)\[.*?(?:\](?P=s)\]|\Z) )
     | (?P<name>    [A-Za-z_]\w* )
     | (?P<number>  \d+(?:\.\d+)? )
     | (?P<symbol>  \.\. | [=~<>]= | [^\s\w] )

@@ -170,14 +170,13 @@ class Telemetry:
             "asynq_ttl.action": decision.action.value,
             "asynq_ttl.mode": mode,
         }
-        for name, value in (
-            ("messaging.message.id", decision.task_id),
-            ("asynq.task.type", decision.task_type),
-            ("asynq_ttl.rule", decision.rule),
-            ("asynq_ttl.ttl_seconds", decision.ttl_seconds),
-        ):
-            if value not in ("", None):
-                attributes[name] = value  # type: ignore[assignment] # None is ruled out above
+        optional = {
+            "messaging.message.id": decision.task_id,
+            "asynq.task.type": decision.task_type,
+            "asynq_ttl.rule": decision.rule,
+            "asynq_ttl.ttl_seconds": decision.ttl_seconds,
+        }
+        attributes.update({name: value for name, value in optional.items() if value is not None and value != ""})
         span = tracer.start_span(
             f"{decision.operation} {decision.queue}",
             kind=SpanKind.CLIENT,

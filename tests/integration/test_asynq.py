@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from asynq import Harness
 from servers import Server, SidecarFactory, wait_until
 
@@ -116,9 +117,7 @@ def test_delete_leaves_neither_hash_nor_index_entry_nor_lock(
 def test_forever_leaves_no_ttl(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """A rule that says forever gives no TTL, and the completed entry is never due."""
     sidecar = start_sidecar(server.url, POLICY)
-    harness.enqueue(
-        sidecar.address, task("dead", "payment:a", "skip"), task("done", "payment:b", retention="1s")
-    )
+    harness.enqueue(sidecar.address, task("dead", "payment:a", "skip"), task("done", "payment:b", retention="1s"))
     harness.work(sidecar.address)
     assert ttls(server) == {"dead": -1, "done": -1}
     with server.client() as client:
@@ -130,9 +129,7 @@ def test_forever_leaves_no_ttl(server: Server, harness: Harness, start_sidecar: 
 def test_keep_uses_asynqs_own_times(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """With keep, a completed task lives for its Retention and an archived one for 90 days."""
     sidecar = start_sidecar(server.url, POLICY)
-    harness.enqueue(
-        sidecar.address, task("dead", do="skip", queue="own"), task("done", retention="45m", queue="own")
-    )
+    harness.enqueue(sidecar.address, task("dead", do="skip", queue="own"), task("done", retention="45m", queue="own"))
     harness.work(sidecar.address, "-queues", "own=1")
     found = ttls(server, "own")
     assert within(found["dead"], 90 * DAY)
@@ -164,12 +161,13 @@ def test_bulk_archiving_picks_the_rule_by_type(
 ) -> None:
     """Archiving everything of a state by hand gives each task the TTL of its own rule."""
     sidecar = start_sidecar(server.url, POLICY)
-    more: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "pending": {},
         "scheduled": {"process_in": "1h"},
         "retry": {"max_retry": 5},
         "aggregating": {"group": "g"},
-    }[source]
+    }
+    more = options[source]
     do = "fail" if source == "retry" else "ok"
     harness.enqueue(
         sidecar.address,
@@ -197,16 +195,18 @@ def test_archiving_one_by_hand_gives_it_its_ttl(
 ) -> None:
     """ArchiveTask attaches the TTL of the task's rule whatever state it comes from."""
     sidecar = start_sidecar(server.url, POLICY)
-    more: dict[str, Any] = {"pending": {}, "scheduled": {"process_in": "1h"}, "aggregating": {"group": "g"}}[source]
-    harness.enqueue(sidecar.address, task("a", **more))
+    options: dict[str, dict[str, Any]] = {
+        "pending": {},
+        "scheduled": {"process_in": "1h"},
+        "aggregating": {"group": "g"},
+    }
+    harness.enqueue(sidecar.address, task("a", **options[source]))
     harness.inspect(sidecar.address, {"op": "archive_task", "queue": "default", "id": "a"})
     assert states(server) == {"a": "archived"}
     assert within(ttls(server)["a"], 3600)
 
 
-def test_the_janitor_still_deletes_what_is_due(
-    server: Server, harness: Harness, start_sidecar: SidecarFactory
-) -> None:
+def test_the_janitor_still_deletes_what_is_due(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """Asynq's own janitor goes on working through the sidecar."""
     sidecar = start_sidecar(server.url, POLICY.replace("{ttl: 2h}", "{ttl: 1s}"))
     harness.enqueue(sidecar.address, task("a", retention="1h"))
@@ -251,9 +251,7 @@ def test_shadow_and_off_change_nothing(
     assert ttls(server) == {"dead": -1, "gone": -1, "done": -1}
 
 
-def test_a_reload_changes_what_happens_next(
-    server: Server, harness: Harness, start_sidecar: SidecarFactory
-) -> None:
+def test_a_reload_changes_what_happens_next(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """A saved policy file is in force for the next command of connections that are open."""
     sidecar = start_sidecar(server.url, POLICY.replace("version: 1", "version: 1\nmode: off"))
     worker = harness.serve(sidecar.address, "-task-check-interval", "20ms")

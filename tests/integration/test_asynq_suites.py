@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from asynq_source import module_folder
-from servers import Server, SidecarFactory
 
+from asynq_source import module_folder
 from asynq_ttl.harness import find_go
+from servers import Server, SidecarFactory
 
 REWRITING = """
 version: 1
@@ -45,9 +45,7 @@ def run_suite(source: Path, package: str, address: str, timeout: int) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("policy", [REWRITING, OFF], ids=["rewriting", "off"])
-def test_the_rdb_suite_passes(
-    server: Server, start_sidecar: SidecarFactory, asynq_source: Path, policy: str
-) -> None:
+def test_the_rdb_suite_passes(server: Server, start_sidecar: SidecarFactory, asynq_source: Path, policy: str) -> None:
     """What Asynq expects of Redis, script by script, holds through the sidecar."""
     sidecar = start_sidecar(server.url, policy)
     run_suite(asynq_source, "./internal/rdb", sidecar.address, 400)

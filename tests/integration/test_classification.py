@@ -14,9 +14,7 @@ from asynq_ttl.scripts import wrap
 from asynq_ttl.shapes import OTHER, Kind, Shape, classify
 
 COMPLETE = Shape(Kind.COMPLETE, task_key=4, index_key=3, id_arg=1, time_arg=3, msg_arg=4)
-ARCHIVE = Shape(
-    Kind.ARCHIVE, task_key=1, index_key=4, id_arg=1, msg_arg=2, time_arg=3, cutoff_arg=4, cap_arg=5
-)
+ARCHIVE = Shape(Kind.ARCHIVE, task_key=1, index_key=4, id_arg=1, msg_arg=2, time_arg=3, cutoff_arg=4, cap_arg=5)
 ARCHIVE_ONE = Shape(Kind.ARCHIVE_ONE, task_key=1, index_key=2, id_arg=1, time_arg=2, cutoff_arg=3, cap_arg=4)
 ARCHIVE_ALL = Shape(
     Kind.ARCHIVE_ALL,
@@ -117,9 +115,7 @@ UNTOUCHED = (
 def rows_of(version: str) -> dict[str, Row]:
     """Return the rows of the tables that hold for a release, by script."""
     place = VERSIONS.index(version)
-    holding = [
-        row for row in WRAPPED + UNTOUCHED if VERSIONS.index(row.first) <= place <= VERSIONS.index(row.last)
-    ]
+    holding = [row for row in WRAPPED + UNTOUCHED if VERSIONS.index(row.first) <= place <= VERSIONS.index(row.last)]
     assert len({row.name for row in holding}) == len(holding), "rows overlap"
     return {row.name: row for row in holding}
 
@@ -158,9 +154,7 @@ def test_the_texts_are_those_the_design_rests_on(row: Row) -> None:
 
 def outside_strings(change: Callable[[str], str]) -> Callable[[str], str]:
     """Return a change of a Lua text that leaves the strings in it alone."""
-    return lambda text: "".join(
-        part if part.startswith('"') else change(part) for part in re.split(r'("[^"]*")', text)
-    )
+    return lambda text: "".join(part if part.startswith('"') else change(part) for part in re.split(r'("[^"]*")', text))
 
 
 def renamed(code: str) -> str:

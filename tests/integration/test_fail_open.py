@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 import redis.asyncio as redis_py
-from asynq_source import scripts
-from servers import Server
 
+from asynq_source import scripts
 from asynq_ttl.address import parse_address, parse_upstream
 from asynq_ttl.config import parse_policy
 from asynq_ttl.policy import ArchiveLimits, Policy, State, Verdict
 from asynq_ttl.server import Settings, Sidecar
 from asynq_ttl.telemetry import Telemetry
+from servers import Server
 
 POLICY = parse_policy("version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]", "test")
 KEYS = [f"asynq:{{q}}:{part}" for part in ("active", "lease", "completed", "t:id", "processed:d", "processed")]
-ARGS = ["id", "1700000000", "1700000100", b"\x0a\x01x\x60\x64", "9223372036854775807"]
+ARGS: list[str | bytes] = ["id", "1700000000", "1700000100", b"\x0a\x01x\x60\x64", "9223372036854775807"]
 """markAsCompleteCmd's arguments; the message has the type `x` and a retention of 100 s."""
 
 
@@ -36,7 +36,7 @@ async def sidecar_client(server: Server, policy: Policy) -> AsyncIterator[tuple[
 async def complete(client: "redis_py.Redis", text: bytes, message: bytes = b"\x0a\x01x\x60\x64") -> bytes:
     """Complete the task as Asynq does, by sending the script's text."""
     args = [*ARGS[:3], message, ARGS[4]]
-    reply: bytes = await client.eval(text, len(KEYS), *KEYS, *args)
+    reply: bytes = await client.execute_command("EVAL", text, len(KEYS), *KEYS, *args)
     assert await client.hget("asynq:{q}:t:id", "state") == b"completed"
     return reply
 
@@ -88,8 +88,8 @@ async def test_a_policy_that_raises_about_queues(server: Server) -> None:
             raise RuntimeError("a bug in the policy")
 
     async with sidecar_client(server, Raising(POLICY.rules)) as (sidecar, client):
-        with pytest.raises(redis_py.ResponseError, match="NOSCRIPT|No matching script"):
-            await client.evalsha("0" * 40, len(KEYS), *KEYS, *ARGS)
+        with pytest.raises(redis_py.ResponseError, match="No matching script"):
+            await client.execute_command("EVALSHA", "0" * 40, len(KEYS), *KEYS, *ARGS)
         assert await complete(client, scripts("v0.26.0")["markAsCompleteCmd"]) == b"OK"
         assert sidecar.telemetry.fail_opens["policy"] >= 1
 
@@ -125,6 +125,6 @@ async def test_a_script_that_archives_in_an_unknown_way(server: Server) -> None:
     """A text that writes a terminal state but is not understood is forwarded, and counted."""
     text = b"redis.call('HSET', KEYS[1], 'state', 'archived') return 'moved'"
     async with sidecar_client(server, POLICY) as (sidecar, client):
-        assert await client.eval(text, 1, "asynq:{q}:t:id") == b"moved"
+        assert await client.execute_command("EVAL", text, 1, "asynq:{q}:t:id") == b"moved"
         assert await client.ttl("asynq:{q}:t:id") == -1
         assert sidecar.telemetry.fail_opens == {"shape": 1}

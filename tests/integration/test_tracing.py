@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
 from asynq import Harness
 from asynq_source import scripts
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otlp import attributes, grpc_receiver, http_receiver
 from servers import Server, SidecarFactory
 

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from asynq_source import scripts
-from servers import Server
 
+from asynq_source import scripts
 from asynq_ttl.address import parse_address, parse_upstream
 from asynq_ttl.config import parse_policy
 from asynq_ttl.policy import Policy
 from asynq_ttl.resp import encode
 from asynq_ttl.server import Settings, Sidecar
 from asynq_ttl.telemetry import Telemetry
+from servers import Server
 
 OFF = parse_policy("version: 1\nmode: off\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]", "off")
 NO_MATCH = parse_policy(
@@ -60,7 +60,9 @@ async def tapped_sidecar(server: Server, policy: Policy) -> AsyncIterator[tuple[
     tap_port = listener.sockets[0].getsockname()[1]
     upstream = parse_upstream(f"redis://127.0.0.1:{tap_port}/0")
     # Its own connection goes past the tap, so that the tap sees the client's bytes alone.
-    sidecar = Sidecar(Settings(parse_address("127.0.0.1:0"), upstream, drain_seconds=1), policy, Telemetry(upstream, {}))
+    sidecar = Sidecar(
+        Settings(parse_address("127.0.0.1:0"), upstream, drain_seconds=1), policy, Telemetry(upstream, {})
+    )
     direct = Sidecar(
         Settings(parse_address("127.0.0.1:0"), parse_upstream(server.url)), policy, Telemetry(upstream, {})
     )
@@ -129,7 +131,17 @@ def asynq_life() -> bytes:
     stream += command("EVAL", texts["archiveCmd"], *archive)
     stream += command("EVALSHA", "0" * 40, "2", "asynq:{q}:t:x", "asynq:{q}:archived")
     stream += command("SCRIPT", "LOAD", texts["runTaskCmd"])
-    stream += command("EVAL", texts["runTaskCmd"], "3", task + "id2", "asynq:{q}:pending", "asynq:{q}:groups", "id2", "asynq:{q}:", "x")
+    stream += command(
+        "EVAL",
+        texts["runTaskCmd"],
+        "3",
+        task + "id2",
+        "asynq:{q}:pending",
+        "asynq:{q}:groups",
+        "id2",
+        "asynq:{q}:",
+        "x",
+    )
     return stream
 
 
@@ -153,7 +165,10 @@ CONVERSATIONS: dict[str, bytes] = {
     + command("EXEC"),
     "pub/sub": command("SUBSCRIBE", "c1", "c2") + command("PING") + command("UNSUBSCRIBE") + command("PING", "x"),
     "resp3 pub/sub": command("HELLO", "3") + command("SUBSCRIBE", "c") + command("PUBLISH", "c", "m") + command("PING"),
-    "blocking": command("BLPOP", "empty", "0.05") + command("PING") + command("RPUSH", "l", "x") + command("BLPOP", "l", "1"),
+    "blocking": command("BLPOP", "empty", "0.05")
+    + command("PING")
+    + command("RPUSH", "l", "x")
+    + command("BLPOP", "l", "1"),
     "select and reset": command("SELECT", "3") + command("SET", "k", "3") + command("RESET") + command("GET", "k"),
     "scripts": command("EVAL", "return KEYS[1]", "1", "asynq:{q}:archived")
     + command("EVALSHA", "a" * 40, "0")
@@ -238,5 +253,3 @@ async def test_messages_reach_a_subscriber(server: Server) -> None:
 def _shape(replies: bytes) -> bytes:
     """Return replies without what differs from one connection to the next (the ID in HELLO's)."""
     return re.sub(rb"(\$2\r\nid\r\n):\d+", rb"\1:0", replies)
-
-

@@ -1,0 +1,52 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynq_ttl.message import MessageError, TaskMessage, decode
+from task_message import encode_task
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(TEXTS, TEXTS, TEXTS, st.integers(-(2**63), 2**63 - 1), st.binary())
+def test_what_is_needed_of_a_message_is_read(
+    task_type: str, task_id: str, queue: str, retention: int, payload: bytes
+) -> None:
+    """Type, ID, queue and retention come out as they went in; absent ones are empty."""
+    data = encode_task(task_type, task_id, queue, retention, payload=payload)
+    assert decode(data) == TaskMessage(task_type, task_id.encode(), queue, retention, "", "")
+
+
+@pytest.mark.parametrize("name", ["traceparent", "Traceparent", "TRACEPARENT"])
+def test_the_producer_s_trace_context_is_read_from_the_headers(name: str) -> None:
+    """Header names count in any case; other headers are ignored."""
+    headers = {"x": "y", name: "00-1-2-01", "tracestate": "a=b"}
+    found = decode(encode_task("a", headers=headers))
+    assert (found.traceparent, found.tracestate) == ("00-1-2-01", "a=b")
+
+
+def test_unknown_fields_are_passed_over() -> None:
+    """A field of a later Asynq of any wire type does not matter."""
+    later = b"\xa0\x06\x07" + b"\xa2\x06\x03abc" + b"\xa5\x06abcd" + b"\xa1\x06abcdefgh"
+    assert decode(later + encode_task("a") + later) == decode(encode_task("a"))
+
+
+def test_bytes_that_are_not_utf_8_are_kept() -> None:
+    """A type that is not text is read all the same."""
+    assert decode(b"\x0a\x02a\xff").type == "a\udcff"
+
+
+@pytest.mark.parametrize("data", [b"\x0a", b"\x0a\x05abc", b"\xff" * 20, b"{}", encode_task("a")[:-1]])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    """Truncated or foreign bytes raise one error, whatever is wrong with them."""
+    with pytest.raises(MessageError):
+        decode(data)
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_a_message_or_refused(data: bytes) -> None:
+    """No bytes raise anything else."""
+    with suppress(MessageError):
+        decode(data)
