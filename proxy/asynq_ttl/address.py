@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
 DEFAULT_REDIS_PORT = 6379
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -46,6 +46,15 @@ class Upstream:
     ca_file: str = ""
     verify: bool = True
 
+    def url_of(self, database: int) -> str:
+        """Return the URL of another database of the same server, credentials included."""
+        parts = urlsplit(self.url)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        if self.address.path:
+            return _joined(parts._replace(query=urlencode({**query, "db": database})))
+        query.pop("db", None)
+        return _joined(parts._replace(path=f"/{database}", query=urlencode(query)))
+
     def __str__(self) -> str:
         """Return the URL without credentials, for messages and logs."""
         scheme = "rediss" if self.tls else "redis"
@@ -85,14 +94,11 @@ def parse_upstream(text: str) -> Upstream:
         port = parts.port or DEFAULT_REDIS_PORT
     except ValueError as error:
         raise AddressError(f"the upstream URL is malformed: {error}") from None
-    url = urlunsplit(parts)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme == "unix":
         if not parts.path:
             raise AddressError("the upstream URL has no path; expected unix:///path/to/redis.sock")
         address = Address(path=unquote(parts.path))
-        # The library would write `unix:/path`, which redis-py does not take.
-        url = "unix://" + url.removeprefix("unix:").removeprefix("//")
         database = query.get("db", "0")
     elif parts.scheme in ("redis", "rediss"):
         if not parts.hostname:
@@ -105,9 +111,15 @@ def parse_upstream(text: str) -> Upstream:
         raise AddressError(f"the upstream URL names database {database!r}; expected a number")
     return Upstream(
         address=address,
-        url=url,
+        url=_joined(parts),
         tls=parts.scheme == "rediss",
         database=int(database),
         ca_file=query.get("ssl_ca_certs", ""),
         verify=query.get("ssl_cert_reqs", "required") != "none",
     )
+
+
+def _joined(parts: SplitResult) -> str:
+    """Return a URL of its parts in redis-py's form: of a unix path the standard library would make `unix:/path`."""
+    url = urlunsplit(parts)
+    return "unix://" + url.removeprefix("unix:").removeprefix("//") if parts.scheme == "unix" else url

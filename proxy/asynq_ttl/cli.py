@@ -71,6 +71,12 @@ def main() -> None:
 @_option("--max-connections", type=click.IntRange(min=1), default=10_000, help="More clients are refused.")
 @_option("--drain-timeout", type=click.FloatRange(min=0), default=10.0, help="Seconds to wait for commands under way.")
 @_option(
+    "--sweep-interval",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    help="Seconds between sweeps, which remove what is due from index and keyspace together; 0 for none.",
+)
+@_option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged."
 )
 def serve(
@@ -81,6 +87,7 @@ def serve(
     embedded: bool,
     max_connections: int,
     drain_timeout: float,
+    sweep_interval: float,
     log_level: str,
 ) -> None:
     """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
@@ -89,7 +96,7 @@ def serve(
     if embedded:
         valkey = _start_valkey()
         upstream = address.parse_upstream(valkey.connection_url)
-    settings = server.Settings(listen, upstream, policy, max_connections, drain_timeout)
+    settings = server.Settings(listen, upstream, policy, max_connections, drain_timeout, sweep_interval)
     try:
         uvloop.run(server.serve(settings))
     except PolicyError as error:

@@ -25,9 +25,8 @@ from asynq_ttl.config import load_policy
 from asynq_ttl.duration import format_duration
 from asynq_ttl.harness import build_harness
 from asynq_ttl.keyspace import queue_of_task
-from asynq_ttl.policy import Policy, State
+from asynq_ttl.policy import OWN_ARCHIVE_SECONDS, Policy, State
 
-_ASYNQ_OWN_ARCHIVE_SECONDS = 90 * 86_400
 _START_SECONDS = 15.0
 _SPANS_SHOWN = 4
 
@@ -148,7 +147,7 @@ def _expected(policy: Policy, queue: str, state: str, task: message.TaskMessage)
     if state not in {terminal.value for terminal in State}:
         return None
     verdict = policy.decide(queue, task.type, State(state))
-    own = task.retention_seconds if state == State.COMPLETED.value else _ASYNQ_OWN_ARCHIVE_SECONDS
+    own = task.retention_seconds if state == State.COMPLETED.value else OWN_ARCHIVE_SECONDS
     kept = verdict.retention.resolve(own) if verdict is not None else None
     return None if kept is None else (kept, kept + policy.grace_seconds)
 

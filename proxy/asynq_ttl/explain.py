@@ -5,11 +5,20 @@ It decides nothing itself: the rule named here is the one that `Policy.decide` n
 
 from asynq_ttl.duration import format_duration
 from asynq_ttl.glob import Glob
-from asynq_ttl.policy import FULL_ROLLOUT, ArchiveLimits, Keep, Mode, Policy, Retention, Rule, State
+from asynq_ttl.policy import (
+    FULL_ROLLOUT,
+    OWN_ARCHIVE_CAP,
+    OWN_ARCHIVE_SECONDS,
+    ArchiveLimits,
+    Keep,
+    Mode,
+    Policy,
+    Retention,
+    Rule,
+    State,
+)
 
 # What Asynq does by itself (archivedExpirationInDays and maxArchiveSize in its internal/rdb/rdb.go).
-_OWN_ARCHIVE_SECONDS = 90 * 86_400
-_OWN_ARCHIVE_CAP = 10_000
 
 _MODES = {
     Mode.ENFORCE: "enforce: decisions are carried out",
@@ -79,7 +88,7 @@ def _consequences(policy: Policy, retention: Retention, state: State) -> list[st
             f"key TTL: that Retention + {grace} grace",
             f"entry in {state.value}: removed with the key when the retention is over",
         ]
-    seconds = retention.resolve(_OWN_ARCHIVE_SECONDS) or 0
+    seconds = retention.resolve(OWN_ARCHIVE_SECONDS) or 0
     kept = format_duration(seconds)
     own = " (Asynq's own time)" if retention.keep is Keep.OWN else ""
     return [
@@ -96,17 +105,17 @@ def _cap(limits: ArchiveLimits) -> str:
     elif limits.uncapped:
         cap = "cap: none, a rule of this queue keeps tasks for ever"
     else:
-        cap = f"cap: Asynq's own, the newest {_OWN_ARCHIVE_CAP} archived tasks of this queue are kept"
+        cap = f"cap: Asynq's own, the newest {OWN_ARCHIVE_CAP} archived tasks of this queue are kept"
     return cap + ("; those kept for ever are never trimmed" if limits.spare_untimed else "")
 
 
 def _undecided(policy: Policy, queue: str, state: State) -> list[str]:
     """Return what becomes of a task that no rule decides about."""
     limits = policy.archive_limits(queue) if state is State.ARCHIVED else None
-    if limits is None or (limits.cutoff_seconds is not None and limits.cutoff_seconds <= _OWN_ARCHIVE_SECONDS):
+    if limits is None or (limits.cutoff_seconds is not None and limits.cutoff_seconds <= OWN_ARCHIVE_SECONDS):
         return ["result:  no rule decides, the task is forwarded untouched"]
-    own = format_duration(_OWN_ARCHIVE_SECONDS)
-    ttl = format_duration(_OWN_ARCHIVE_SECONDS + policy.grace_seconds)
+    own = format_duration(OWN_ARCHIVE_SECONDS)
+    ttl = format_duration(OWN_ARCHIVE_SECONDS + policy.grace_seconds)
     return [
         "result:  no rule decides",
         f"  retention: {own} (Asynq's own time)",

@@ -29,6 +29,11 @@ def task_prefix(queue: str) -> bytes:
     return PREFIX + queue.encode("utf-8", "surrogateescape") + _TASK
 
 
+def index_key(queue: str, state: str) -> bytes:
+    """Return the key of a queue's terminal index: `archived` or `completed`."""
+    return PREFIX + queue.encode("utf-8", "surrogateescape") + _END + state.encode()
+
+
 def queue_of_task(key: bytes) -> str | None:
     """Return the queue of a task key, or None where the key is not one."""
     end = key.find(_END)

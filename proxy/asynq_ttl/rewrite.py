@@ -26,7 +26,7 @@ from asynq_ttl.keyspace import (
     task_prefix,
     text_of,
 )
-from asynq_ttl.policy import ArchiveLimits, Keep, Mode, Policy, Retention, State, Verdict
+from asynq_ttl.policy import OWN_ARCHIVE_SECONDS, ArchiveLimits, Keep, Mode, Policy, Retention, State, Verdict
 from asynq_ttl.resp import Command
 from asynq_ttl.scripts import Script
 from asynq_ttl.shapes import Kind
@@ -91,6 +91,11 @@ class Rewriter:
     def off(self) -> bool:
         """Whether the policy says to do nothing at all."""
         return self.policy.mode is Mode.OFF
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether there can be tasks with a TTL of ours, whose time comes."""
+        return not self.off and (self._enforcing or bool(self._healed))
 
     def concerns(self, queue: str | None) -> bool:
         """Say whether commands about a queue's terminal states may have to be rewritten."""
@@ -265,7 +270,7 @@ class Rewriter:
             "uncapped": limits.uncapped,
             "spare": limits.spare_untimed,
         }
-        if rules[-1].types and _outlasts(limits, _OWN_ARCHIVE_SECONDS):
+        if rules[-1].types and _outlasts(limits, OWN_ARCHIVE_SECONDS):
             content["unmatched"] = "own"
         # Lua patterns are bytes; Latin-1 carries each of them through JSON as it is.
         argument = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
@@ -295,7 +300,7 @@ class Rewriter:
             queue=queue,
             state="pending",
             action=Action.PERSIST,
-            enforced=self._heals(queue),
+            enforced=self.heals(queue),
             task_id=task_id,
         )
         return Rewrite(decision.enforced, decision=decision)
@@ -305,28 +310,26 @@ class Rewriter:
         live = self._live.get(key)
         if live is None:
             queue = queue_of(key, PENDING)
-            live = queue is not None and self._heals(queue) and call.key(call.shape.active_key).endswith(ACTIVE)
+            live = queue is not None and self.heals(queue) and call.key(call.shape.active_key).endswith(ACTIVE)
             if len(self._live) < _MEMORY_LIMIT:
                 self._live[key] = live
         return _POLL if live else None
 
     def _janitor(self, call: "_Call") -> Rewrite | None:
         queue = queue_of(call.key(call.shape.index_key), COMPLETED)
-        if queue is None or not self._heals(queue):
+        if queue is None or not self.heals(queue):
             return None
         call.check_prefix(queue)
         if call.number(call.shape.batch_arg) < 1:
             raise NotUnderstood(FailOpen.ARGUMENTS, "a batch without an end")
         return _POLL
 
-    def _heals(self, queue: str) -> bool:
+    def heals(self, queue: str) -> bool:
         """Say whether tasks of a queue may carry a TTL of ours: it has to come off when they live again."""
         return self.concerns(queue) and (self._enforcing or queue in self._healed)
 
 
 _MEMORY_LIMIT = 10_000
-# Asynq's own time for archived tasks, for the one decision that is made without a command at hand.
-_OWN_ARCHIVE_SECONDS = 90 * 86_400
 _POLL = Rewrite(enforced=True)
 
 _ACTIONS = {

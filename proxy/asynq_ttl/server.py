@@ -21,6 +21,7 @@ from asynq_ttl.resp import WholeCommands
 from asynq_ttl.rewrite import Rewriter
 from asynq_ttl.scripts import ScriptRegistry
 from asynq_ttl.session import Shared
+from asynq_ttl.sweeper import Sweeper
 from asynq_ttl.telemetry import Telemetry
 from asynq_ttl.upstream import ControlConnection
 
@@ -39,6 +40,7 @@ class Settings:
         policy_file: the policy; None for the built-in default.
         max_connections: more clients than this are refused.
         drain_seconds: how long commands under way are waited for when it stops.
+        sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
     """
 
     listen: Address
@@ -46,6 +48,7 @@ class Settings:
     policy_file: Path | None = None
     max_connections: int = 10_000
     drain_seconds: float = 10.0
+    sweep_seconds: float = 5.0
 
 
 class Sidecar:
@@ -68,8 +71,16 @@ class Sidecar:
             observer=telemetry,
             clock=time.time_ns,
             whole=WholeCommands(),
+            databases={0, settings.upstream.database},
         )
         self.control = ControlConnection(settings.upstream, self.registry, telemetry.unwrapped)
+        self.sweeper = Sweeper(
+            settings.upstream,
+            lambda: self.shared.rewriter,
+            self.shared.databases,
+            telemetry,
+            interval_seconds=settings.sweep_seconds,
+        )
         self.relay = Relay(self.shared, settings.upstream, self.control, max_connections=settings.max_connections)
         self._register_metrics()
 
@@ -104,6 +115,8 @@ class Sidecar:
         background = [loop.create_task(self.control.run())]
         if self.settings.policy_file is not None:
             background.append(loop.create_task(self._watch(self.settings.policy_file)))
+        if self.settings.sweep_seconds > 0:
+            background.append(loop.create_task(self.sweeper.run()))
         server = await self._listen()
         try:
             yield self._address(server)
@@ -113,6 +126,7 @@ class Sidecar:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await self.sweeper.close()
             await self.control.close()
             await asyncio.to_thread(self.telemetry.shutdown)
 

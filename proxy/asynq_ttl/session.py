@@ -10,7 +10,7 @@ and calls `resume`.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from asynq_ttl.decision import Decision, FailOpen
@@ -23,6 +23,8 @@ from asynq_ttl.shapes import Kind
 # Decisions waiting for their replies; past it a client pipelines more than anybody could follow. (Security
 # limit.)
 MAX_PENDING = 10_000
+# Databases that are remembered for the sweeper. (Security limit; Redis has 16 unless configured otherwise.)
+MAX_DATABASES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Shared:
         observer: who is told.
         clock: nanoseconds since the epoch.
         whole: the decoder of plain chunks.
+        databases: the numbers of the Redis databases that clients have selected.
     """
 
     registry: ScriptRegistry
@@ -71,6 +74,7 @@ class Shared:
     observer: Observer
     clock: Callable[[], int]
     whole: WholeCommands
+    databases: set[int] = field(default_factory=set)
 
 
 class Session:
@@ -315,6 +319,8 @@ class Session:
     def _select(self, command: Command, _activated: Script | None) -> tuple[None, None]:
         if len(command) == 2 and command[1].isdigit():
             self.database = int(command[1][:10])
+            if len(self._shared.databases) < MAX_DATABASES:
+                self._shared.databases.add(self.database)
         return None, None
 
     def _reset(self, _command: Command, _activated: Script | None) -> tuple[None, None]:

@@ -32,12 +32,15 @@ from asynq_ttl.address import Upstream
 from asynq_ttl.decision import FailOpen
 from asynq_ttl.scripts import Script
 from asynq_ttl.session import Outcome
+from asynq_ttl.sweeper import Swept
 
 _log = logging.getLogger("asynq_ttl")
 
 # Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
 MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
+# Task IDs that the span of a sweep names.
+MAX_SWEPT_IDS = 20
 
 _WARNING_INTERVAL_SECONDS = 10.0
 _FLUSH_SECONDS = 3.0
@@ -69,6 +72,14 @@ class Telemetry:
         """Scripts that Redis refused to compile."""
         self.reloads: Counter[str] = Counter()
         """Policy reloads by result: ok, error."""
+        self.sweeps_due: Counter[str] = Counter()
+        """Tasks the sweeper removed because their time was over, by queue."""
+        self.sweeps_ghosts: Counter[str] = Counter()
+        """Index entries the sweeper dropped because they named no task, by queue."""
+        self.sweep_rounds: Counter[str] = Counter()
+        """Rounds of the sweeper by result: ok, error."""
+        self.sweep_seconds = 0.0
+        """How long the sweeper's rounds took altogether, waiting for Redis included."""
         disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
         resource = Resource.create({"service.name": environment.get("OTEL_SERVICE_NAME", "") or "asynq-ttl"})
         exporters = [] if disabled else _span_exporters(environment)
@@ -111,6 +122,41 @@ class Telemetry:
             "compile", f"script {script.sha.decode()} ({script.kind.value}) stays unwrapped, no TTL is set: {detail}"
         )
 
+    def swept(self, page: Swept) -> None:
+        """Count what a page of a sweep removed and make its span."""
+        queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
+        self.sweeps_due[queue] += len(page.due)
+        self.sweeps_ghosts[queue] += page.ghosts
+        if self._tracer is None:
+            return
+        span = self._tracer.start_span(
+            f"sweep {page.queue}",
+            kind=SpanKind.CLIENT,
+            attributes={
+                **self._server,
+                "db.operation.name": "EVALSHA",
+                "db.stored_procedure.name": "asynq_ttl.sweep",
+                "db.namespace": str(page.database),
+                "messaging.operation.type": "settle",
+                "messaging.operation.name": "sweep",
+                "messaging.destination.name": page.queue,
+                "asynq.task.state": page.state.value,
+                "asynq_ttl.action": "delete" if page.due else "none",
+                "asynq_ttl.mode": "enforce",
+                "asynq_ttl.sweep.due": len(page.due),
+                "asynq_ttl.sweep.ghosts": page.ghosts,
+            },
+            start_time=page.start_ns,
+        )
+        for task_id in page.due[:MAX_SWEPT_IDS]:
+            span.add_event("due", {"messaging.message.id": task_id}, page.end_ns)
+        span.end(page.end_ns)
+
+    def sweep_ended(self, seconds: float, error: str) -> None:
+        """Count a round of the sweeper."""
+        self.sweep_rounds["error" if error else "ok"] += 1
+        self.sweep_seconds += seconds
+
     def observe(self, name: str, description: str, read: Callable[[], int]) -> None:
         """Export an integer of the sidecar as a monotonic counter."""
         self._counter(name, description, lambda: [Observation(read())])
@@ -128,13 +174,19 @@ class Telemetry:
         self._counter(
             "asynq_ttl.fail_open",
             "Commands forwarded untouched although a rule might concern them.",
-            lambda: [Observation(count, {"reason": reason}) for reason, count in list(self.fail_opens.items())],
+            _by_label(self.fail_opens, "reason"),
         )
         self._counter(
             "asynq_ttl.policy.reloads",
             "Policy reloads by result.",
-            lambda: [Observation(count, {"result": result}) for result, count in list(self.reloads.items())],
+            _by_label(self.reloads, "result"),
         )
+        for name, description, counts in (
+            ("asynq_ttl.sweep.due", "Tasks removed by the sweeper because their time was over.", self.sweeps_due),
+            ("asynq_ttl.sweep.ghosts", "Index entries dropped because they named no task.", self.sweeps_ghosts),
+        ):
+            self._counter(name, description, _by_label(counts, "asynq.queue"))
+        self._counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", _by_label(self.sweep_rounds, "result"))
         self.observe("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
 
     def shutdown(self) -> None:
@@ -200,6 +252,11 @@ class Telemetry:
         if now - self._warned.get(key, -_WARNING_INTERVAL_SECONDS) >= _WARNING_INTERVAL_SECONDS:
             self._warned[key] = now
             _log.warning("%s", message)
+
+
+def _by_label(counts: Counter[str], label: str) -> Callable[[], Iterable[Observation]]:
+    """Return how to observe counters that are told apart by one label."""
+    return lambda: [Observation(count, {label: value}) for value, count in list(counts.items())]
 
 
 def _set_status(span: Span, reply: bytes) -> None:

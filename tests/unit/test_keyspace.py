@@ -8,6 +8,7 @@ from asynq_ttl.keyspace import (
     COMPLETED,
     GROUPS,
     PENDING,
+    index_key,
     queue_of,
     queue_of_index,
     queue_of_task,
@@ -38,6 +39,12 @@ def test_a_queue_s_key_says_its_queue(queue: str, suffix: bytes) -> None:
     assert queue_of(key, suffix) == queue
     assert queue_of_index(key) == (queue if suffix in (ARCHIVED, COMPLETED) else None)
     assert queue_of_task(key) is None
+
+
+@given(NAMES, st.sampled_from(["archived", "completed"]))
+def test_the_key_of_an_index_leads_back_to_its_queue(queue: str, state: str) -> None:
+    """It is made as it is read."""
+    assert queue_of_index(index_key(queue, state)) == queue
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+-- Sweeps one page of a terminal index.
+-- KEYS[1]: the index. ARGV: task key prefix, the index's state, grace in milliseconds, then either
+-- 'rank', first rank, last rank or 'score', lowest, highest, offset, count.
+-- Returns the numbers of members looked at, due and dropped, and the IDs of the due ones.
+local ids
+if ARGV[4] == 'rank' then
+  ids = redis.call('ZRANGE', KEYS[1], ARGV[5], ARGV[6])
+else
+  ids = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[5], ARGV[6], 'LIMIT', ARGV[7], ARGV[8])
+end
+local grace = tonumber(ARGV[3])
+local due, gone = {}, {}
+for _, id in ipairs(ids) do
+  local key = ARGV[1] .. id
+  local task = redis.call('HMGET', key, 'state', 'unique_key')
+  if task[1] == ARGV[2] then
+    local left = redis.call('PTTL', key)
+    if left >= 0 and left <= grace then
+      due[#due + 1] = id
+      gone[#gone + 1] = id
+      redis.call('DEL', key)
+      if task[2] and redis.call('GET', task[2]) == id then
+        redis.call('DEL', task[2])
+      end
+    end
+  else
+    -- A ghost: the hash is gone, or belongs to a later life of the ID. Only the entry goes.
+    gone[#gone + 1] = id
+  end
+end
+if #gone > 0 then
+  redis.call('ZREM', KEYS[1], unpack(gone))
+end
+return {#ids, #due, #gone - #due, due}

@@ -1,0 +1,252 @@
+"""Removes what is due from index and keyspace together, and heals indexes that others left with ghosts.
+
+A key's own TTL is only the backstop: it fires `grace` after the retention is over, even if every sidecar is dead.
+Before that, the sweeper removes hash, index entry and uniqueness lock in one script, so that no index ever names a
+task that is not there.
+
+Invariants:
+
+* Only a task in the index's own state whose TTL is at most `grace` is removed; of any other mismatch only the entry
+  goes. A task without a TTL is never touched.
+* One sidecar per Redis sweeps at a time. Two would do no harm, only work twice.
+* The work of a round is bounded, and none of it depends on the size of the keyspace. Where due tasks can be, follows
+  from the index scores: a completed task is due at its score; an archived one at its score plus the retention of its
+  rule, so each retention of a queue has one narrow window of scores. Besides, a slow round trip through the whole
+  index finds what the windows miss (other policies, clocks that disagree, ghosts).
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Protocol
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from asynq_ttl.address import Upstream
+from asynq_ttl.keyspace import index_key, task_prefix, text_of
+from asynq_ttl.policy import OWN_ARCHIVE_SECONDS, Keep, State
+from asynq_ttl.rewrite import Rewriter
+
+_log = logging.getLogger("asynq_ttl.sweeper")
+
+LOCK_KEY = "asynq-ttl:sweeper"
+PAGE_SIZE = 500
+# Pages a round may take to remove what is due, and to make its way through the indexes. A page in which nothing is
+# due takes Redis about half a millisecond.
+DUE_PAGES = 200
+PATROL_PAGES = 20
+_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of one page of an index.
+
+    Attributes:
+        database: the number of the Redis database.
+        queue: the queue's name.
+        state: the state whose index it is.
+        examined: members looked at.
+        due: task IDs removed because their time was over.
+        ghosts: entries dropped because their hash was gone or belonged to another life of the ID.
+        start_ns: when the page was asked for, nanoseconds since the epoch.
+        end_ns: when the answer came.
+    """
+
+    database: int
+    queue: str
+    state: State
+    examined: int
+    due: tuple[str, ...]
+    ghosts: int
+    start_ns: int
+    end_ns: int
+
+
+class SweepObserver(Protocol):
+    """Who is told what the sweeper does."""
+
+    def swept(self, page: Swept) -> None:
+        """Take note of a page."""
+
+    def sweep_ended(self, seconds: float, error: str) -> None:
+        """Take note of the end of a round; `error` is empty if it went well."""
+
+
+class Sweeper:
+    """Sweeps the databases and queues that a policy is about.
+
+    Args:
+        upstream: the Redis.
+        rewriter: returns the one in force; its policy says which queues, and which retentions there are.
+        databases: the database numbers seen so far; may grow.
+        observer: who is told.
+        interval_seconds: the time between rounds.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        rewriter: Callable[[], Rewriter],
+        databases: set[int],
+        observer: SweepObserver,
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self._upstream = upstream
+        self._rewriter = rewriter
+        self._databases = databases
+        self._observer = observer
+        self._interval = interval_seconds
+        self._token = secrets.token_hex(8)
+        self._clients: dict[int, Redis] = {}
+        self._patrols: dict[tuple[int, str, State], int] = {}
+        self._due_left = 0
+        self._script = resources.files("asynq_ttl").joinpath("lua", "sweep.lua").read_text()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            # Jittered, so that the sidecars of a fleet do not all ask for the lock at the same moment.
+            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            started = time.monotonic()
+            problem = ""
+            try:
+                if self._rewriter().sweeps and await self._have_lock():
+                    await self.sweep()
+            except (RedisError, OSError) as error:
+                problem = str(error) or type(error).__name__
+                _log.warning("sweeping failed, the next round tries again: %s", problem)
+            self._observer.sweep_ended(time.monotonic() - started, problem)
+
+    async def sweep(self) -> None:
+        """Do one round.
+
+        Raises:
+            RedisError: Redis refused something or cannot be reached.
+        """
+        self._due_left = DUE_PAGES
+        indexes = [
+            (database, queue, state)
+            for database in sorted(self._databases)
+            for queue in await self._queues(database)
+            for state in State
+        ]
+        for index in indexes:
+            await self._remove_due(*index)
+        await self._patrol(indexes)
+
+    async def close(self) -> None:
+        """Give the lock back and close the connections."""
+        try:
+            client = self._client(self._upstream.database)
+            await client.eval(_UNLOCK, 1, LOCK_KEY, self._token)
+        except (RedisError, OSError):
+            pass  # it expires by itself
+        for client in self._clients.values():
+            await client.aclose()
+
+    async def _have_lock(self) -> bool:
+        """Take or keep the lock that makes one sidecar per Redis sweep."""
+        client = self._client(self._upstream.database)
+        milliseconds = int(max(self._interval * 3, _TIMEOUT_SECONDS) * 1000)
+        return bool(await client.eval(_LOCK, 1, LOCK_KEY, self._token, str(milliseconds)))
+
+    async def _queues(self, database: int) -> list[str]:
+        members: Any = await self._client(database).smembers("asynq:queues")
+        rewriter = self._rewriter()
+        return sorted(queue for queue in map(text_of, members) if rewriter.heals(queue))
+
+    async def _remove_due(self, database: int, queue: str, state: State) -> None:
+        """Remove what is due now, window by window; what a round does not get done the next one does."""
+        seconds, _ = await self._client(database).time()
+        for low, high in self._windows(queue, state, int(seconds)):
+            offset = 0
+            while self._due_left > 0:
+                page = await self._page(database, queue, state, "score", low, high, offset, PAGE_SIZE)
+                if page.examined < PAGE_SIZE:
+                    break
+                self._due_left -= 1
+                offset += page.examined - len(page.due) - page.ghosts
+
+    def _windows(self, queue: str, state: State, now: int) -> Iterator[tuple[str, str]]:
+        """Yield the ranges of scores in which tasks can have become due.
+
+        Each is as wide as the grace, to both sides: so far the clocks of workers and of Redis may disagree.
+        """
+        policy = self._rewriter().policy
+        slack = policy.grace_seconds
+        if state is State.COMPLETED:
+            yield "-inf", str(now + slack)
+            return
+        retentions = {
+            rule.archived.seconds if rule.archived.keep is Keep.TTL else OWN_ARCHIVE_SECONDS
+            for rule in policy.queue_rules(queue, state)
+            if rule.archived is not None and rule.archived.keep in (Keep.TTL, Keep.OWN)
+        }
+        for seconds in sorted(retentions):
+            yield str(now - seconds - slack - int(self._interval)), str(now - seconds + slack)
+
+    async def _patrol(self, indexes: list[tuple[int, str, State]]) -> None:
+        """Make some way through every index, in turn, from where the last round stopped."""
+        self._patrols = {index: self._patrols.get(index, 0) for index in indexes}
+        pages = PATROL_PAGES
+        waiting = sorted(indexes, key=lambda index: (self._patrols[index] == 0, random.random()))  # noqa: S311
+        for index in waiting:
+            while pages > 0:
+                pages -= 1
+                first = self._patrols[index]
+                page = await self._page(*index, "rank", first, first + PAGE_SIZE - 1)
+                kept = page.examined - len(page.due) - page.ghosts
+                self._patrols[index] = first + kept if page.examined == PAGE_SIZE else 0
+                if page.examined < PAGE_SIZE:
+                    break
+
+    async def _page(self, database: int, queue: str, state: State, *where: str | int) -> Swept:
+        started = time.time_ns()
+        grace = self._rewriter().policy.grace_seconds * 1000
+        script = self._client(database).register_script(self._script)
+        answer: Any = await script(
+            keys=[index_key(queue, state.value)], args=[task_prefix(queue), state.value, grace, *where]
+        )
+        examined, _, ghosts, due = answer
+        ids = tuple(text_of(task_id) for task_id in due)
+        page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
+        if ids or ghosts:
+            self._observer.swept(page)
+        return page
+
+    def _client(self, database: int) -> Redis:
+        client = self._clients.get(database)
+        if client is None:
+            client = self._clients[database] = Redis.from_url(
+                self._upstream.url_of(database),
+                socket_timeout=_TIMEOUT_SECONDS,
+                socket_connect_timeout=_TIMEOUT_SECONDS,
+                retry=None,
+                client_name="asynq-ttl-sweeper",
+            )
+        return client
+
+
+# The lock is taken if it is free, and kept by whoever has it.
+_LOCK = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_UNLOCK = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
+return 0
+"""

@@ -1,0 +1,164 @@
+"""What is due goes from index and keyspace together; what others left behind is healed; nothing else is touched."""
+
+import time
+
+import pytest
+from asynq import Harness
+from redis import Redis
+from servers import Server, SidecarFactory, wait_until
+
+from asynq_ttl.sweeper import LOCK_KEY, PAGE_SIZE
+
+POLICY = """
+version: 1
+grace: 30s
+rules:
+  - {name: forever, match: {type: "precious:*"}, archived: {ttl: forever}}
+  - {name: slow, match: {type: "slow:*"}, archived: {ttl: 1h}, completed: {ttl: 1h}}
+  - {name: quick, archived: {ttl: 2s}, completed: {ttl: 2s}}
+"""
+SLOW = POLICY.replace("2s", "2h")
+QUICK = {"sweep_interval": "0.2"}
+
+
+def put(client: "Redis", name: str, state: str, index: str | None, *, ttl: int = 0, score: float = 0) -> None:
+    """Put a task into Redis as it would stand there."""
+    client.hset(f"asynq:{{default}}:t:{name}", mapping={"msg": "\n\x01x", "state": state})
+    if ttl:
+        client.expire(f"asynq:{{default}}:t:{name}", ttl)
+    if index is not None:
+        client.zadd(f"asynq:{{default}}:{index}", {name: score or time.time()})
+    client.sadd("asynq:queues", "default")
+
+
+def members(client: "Redis", index: str) -> set[str]:
+    """Return the IDs in an index."""
+    return {name.decode() for name in client.zrange(f"asynq:{{default}}:{index}", 0, -1)}
+
+
+def test_due_tasks_leave_index_and_keyspace_together(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """After its retention a task is gone from both, with its lock, and at no moment from only one of them."""
+    sidecar = start_sidecar(server.url, POLICY, **QUICK)
+    harness.enqueue(
+        sidecar.address,
+        {"id": "dead", "type": "x", "payload": '{"do": "skip"}', "unique": "1h"},
+        {"id": "done", "type": "x", "retention": "1h"},
+        {"id": "slow", "type": "slow:x", "payload": '{"do": "skip"}'},
+        {"id": "kept", "type": "precious:x", "payload": '{"do": "skip"}'},
+    )
+    harness.work(sidecar.address)
+    with server.client() as client:
+
+        def consistent() -> set[str]:
+            """Read keys and indexes in one step; return the IDs, which must be the same in both."""
+            found = client.eval(
+                "return {redis.call('KEYS', 'asynq:{default}:t:*'), redis.call('ZRANGE', KEYS[1], 0, -1), "
+                "redis.call('ZRANGE', KEYS[2], 0, -1)}",
+                2,
+                "asynq:{default}:archived",
+                "asynq:{default}:completed",
+            )
+            keys = {key.decode().rpartition(":")[2] for key in found[0]}
+            assert keys == {name.decode() for name in found[1] + found[2]}
+            return keys
+
+        assert consistent() >= {"slow", "kept"}
+        wait_until(lambda: consistent() == {"slow", "kept"}, "what is due is not removed", 8)
+        assert client.keys("asynq:{default}:unique:*") == []
+    info = harness.inspect(sidecar.address, {"op": "queue_info", "queue": "default"})[0]
+    assert info["archived"] == 2
+
+
+def test_ghosts_are_dropped_and_live_tasks_are_not(server: Server, start_sidecar: SidecarFactory) -> None:
+    """An entry whose hash is gone, or lives on in another state, leaves the index; the live task stays."""
+    with server.client() as client:
+        put(client, "archived", "archived", "archived", ttl=5000)
+        put(client, "untimed", "archived", "archived", score=1)
+        put(client, "reborn", "pending", "archived", score=1)
+        put(client, "reborn-too", "active", "completed", score=1)
+        client.zadd("asynq:{default}:archived", {"ghost": 1})
+        client.zadd("asynq:{default}:completed", {"ghost": 1})
+        start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: members(client, "archived") == {"archived", "untimed"}, "ghosts stay in archived")
+        wait_until(lambda: members(client, "completed") == set(), "ghosts stay in completed")
+        assert client.exists(*(f"asynq:{{default}}:t:{name}" for name in ("archived", "untimed", "reborn"))) == 3
+        assert client.hget("asynq:{default}:t:reborn-too", "state") == b"active"
+
+
+def test_a_large_backlog_is_removed_in_pages(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Thousands of tasks that became due while no sidecar ran are gone after a few rounds."""
+    count = PAGE_SIZE * 7 + 13
+    with server.client() as client:
+        for number in range(count):
+            put(client, f"due-{number}", "archived", "archived", ttl=20, score=number + 1)
+        put(client, "not-due", "archived", "archived", ttl=5000, score=1)
+        start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: members(client, "archived") == {"not-due"}, "the backlog is not removed", 10)
+        assert len(client.keys("asynq:{default}:t:*")) == 1
+
+
+def test_every_database_that_clients_use_is_swept(server: Server, start_sidecar: SidecarFactory) -> None:
+    """A database is swept once a client has selected it, or if the URL names it."""
+    clients = [server.client(database) for database in (1, 4, 7)]
+    for client in clients:
+        put(client, "due", "archived", "archived", ttl=20)
+    sidecar = start_sidecar(server.url.replace("/0", "/1"), SLOW, **QUICK)
+    with sidecar.client(4) as through:
+        through.ping()
+        wait_until(lambda: not members(clients[0], "archived"), "the URL's database is not swept")
+        wait_until(lambda: not members(clients[1], "archived"), "a selected database is not swept")
+    assert members(clients[2], "archived") == {"due"}
+    for client in clients:
+        client.close()
+
+
+def test_one_sidecar_sweeps_and_another_takes_over(server: Server, start_sidecar: SidecarFactory) -> None:
+    """While one holds the lock the other waits; when the first stops, the second sweeps."""
+    with server.client() as client:
+        first = start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
+        holder = client.get(LOCK_KEY)
+        second = start_sidecar(server.url, SLOW, **QUICK)
+        time.sleep(1)
+        assert client.get(LOCK_KEY) == holder
+        assert 0 < client.pttl(LOCK_KEY) <= 5000
+        first.stop()
+        wait_until(lambda: client.get(LOCK_KEY) not in (None, holder), "nobody takes over")
+        put(client, "due", "archived", "archived", ttl=20)
+        wait_until(lambda: not members(client, "archived"), "the second does not sweep")
+        second.stop()
+        assert client.get(LOCK_KEY) is None
+
+
+@pytest.mark.parametrize("mode", ["shadow", "off"])
+def test_nothing_is_swept_in_shadow_and_off(server: Server, start_sidecar: SidecarFactory, mode: str) -> None:
+    """Where nothing is enforced nothing is removed, and no lock is taken."""
+    with server.client() as client:
+        put(client, "due", "archived", "archived", ttl=20)
+        start_sidecar(server.url, SLOW.replace("version: 1", f"version: 1\nmode: {mode}"), **QUICK)
+        time.sleep(1.5)
+        assert members(client, "archived") == {"due"}
+        assert client.get(LOCK_KEY) is None
+
+
+def test_queues_that_no_rule_matches_are_not_swept(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Another queue's ghosts are somebody else's."""
+    with server.client() as client:
+        put(client, "due", "archived", "archived", ttl=20)
+        start_sidecar(server.url, "version: 1\nrules: [{name: a, match: {queue: b}, archived: {ttl: 1h}}]", **QUICK)
+        time.sleep(1.5)
+        assert members(client, "archived") == {"due"}
+
+
+def test_sweeping_survives_a_restart_of_redis(server: Server, start_sidecar: SidecarFactory) -> None:
+    """A round that fails is told and done again later."""
+    with server.client() as client:
+        sidecar = start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
+        sidecar.expected_warnings += ["sweeping failed", "is down"]
+        client.script_flush()
+        client.client_kill_filter(_type="normal", skipme=True)
+        put(client, "due", "archived", "archived", ttl=20)
+        wait_until(lambda: not members(client, "archived"), "it does not sweep any more")
