@@ -11,7 +11,8 @@ import uvloop
 from rich.console import Console
 
 from asynq_ttl import address, server
-from asynq_ttl.config import PolicyError, load_policy
+from asynq_ttl.config import load_policy
+from asynq_ttl.document import PolicyError
 from asynq_ttl.explain import explain as explain_policy
 from asynq_ttl.policy import DEFAULT_POLICY, Policy, State
 from asynq_ttl.telemetry import TelemetryError

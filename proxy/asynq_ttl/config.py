@@ -1,10 +1,8 @@
 """The policy file: text in; a `Policy` out, or every fault of the text with its line and a hint.
 
-The only importer of yaml and pydantic. A text goes through three steps, whose faults are all collected:
+The only importer of pydantic. A text goes through three steps, whose faults are all collected:
 
-* `_Loader` and `_Tree` make plain data of YAML and note the line of every value. Scalars are null, true,
-  false, numbers and text, nothing more: `off`, `yes` and `1:30` stay text. Merge keys and anchors work, a
-  duplicate key is a fault. What could grow without bound (size, depth, aliased values) is limited.
+* `document` makes plain data of YAML and notes the line of every value.
 * pydantic models validate each value alone; the path of a fault is mapped back to its line.
 * `_across` finds what only shows between values: duplicate names, rules that say nothing, hidden rules.
 
@@ -14,65 +12,30 @@ Invariant: a text either gives a policy or raises `PolicyError`, whatever its by
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
-from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
-from yaml.composer import Composer, ComposerError
-from yaml.parser import Parser
-from yaml.reader import Reader, ReaderError
-from yaml.resolver import BaseResolver
-from yaml.scanner import Scanner, ScannerError
 
+from asynq_ttl.document import Place, PolicyError, Tree, failure, read, shown
 from asynq_ttl.duration import DurationError, parse_duration
 from asynq_ttl.glob import Glob, GlobError, compile_glob
 from asynq_ttl.policy import FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State
 
 # Security limits: a policy file is small, and it is read again while the sidecar serves.
 _MAX_BYTES = 1 << 20
-_MAX_DEPTH = 32
-_MAX_VALUES = 100_000
 _MAX_RULES = 1_000
 _MAX_GLOBS = 100
 _MAX_NAME = 100
 # Lua writes a number up to this one without an exponent, which Redis would not read.
 _MAX_CAP = 1_000_000_000
 
-_TAG = "tag:yaml.org,2002:"
-_MERGE = _TAG + "merge"
 _KEEP_WORDS = (Keep.OWN.value, Keep.FOREVER.value, Keep.DELETE.value)
 _NO_TIME = re.compile(r"0+[wdhms]?")
 _ROLLOUT = re.compile(r"(100(?:\.0{1,2})?|[0-9]{1,2}(?:\.[0-9]{1,2})?)%")
 _ANYTHING = compile_glob("*")
-
-_Path = tuple[int | str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault of a policy file. `line` counts from 1; 0 is the file as a whole."""
-
-    source: str
-    line: int
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.source}:{self.line}" if self.line else self.source
-        text = f"{place}: {self.message}" + (f"; {self.hint}" if self.hint else "")
-        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-class PolicyError(Exception):
-    """A policy file that is not valid; printed as one line per fault, in the order of the file."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__("\n".join(map(str, faults)))
-        self.faults = faults
 
 
 def load_policy(path: Path) -> Policy:
@@ -86,13 +49,13 @@ def load_policy(path: Path) -> Policy:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise _failure(source, 0, f"cannot be read: {error.strerror}", "is the path right?") from error
+        raise failure(source, 0, f"cannot be read: {error.strerror}", "is the path right?") from error
     _check_size(len(content), source)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _failure(source, line, "this line is not UTF-8", "save the file as UTF-8") from error
+        raise failure(source, line, "this line is not UTF-8", "save the file as UTF-8") from error
     return parse_policy(text, source)
 
 
@@ -108,7 +71,7 @@ def parse_policy(text: str, source: str) -> Policy:
     """
     encoded = text.encode("utf-8", "surrogatepass")
     _check_size(len(encoded), source)
-    tree = _read(text, source)
+    tree = read(text, source)
     document = _validated(tree)
     _across(tree)
     if tree.faults or document is None:
@@ -123,189 +86,9 @@ def parse_policy(text: str, source: str) -> Policy:
     )
 
 
-def _failure(source: str, line: int, message: str, hint: str) -> PolicyError:
-    return PolicyError((Fault(source, line, message, hint),))
-
-
 def _check_size(size: int, source: str) -> None:
     if size > _MAX_BYTES:
-        raise _failure(source, 0, "is larger than 1 MiB", "is this a policy file?")
-
-
-# YAML to plain data, with lines.
-
-
-class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
-    """PyYAML up to its composed nodes, with the scalars of this file format only."""
-
-    def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        Composer.__init__(self)
-        BaseResolver.__init__(self)
-        self._depth = self._nodes = 0
-
-    def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """Compose one node; refuse more or deeper ones than a policy needs, since PyYAML recurses."""
-        self._depth += 1
-        self._nodes += 1
-        if self._depth > _MAX_DEPTH or self._nodes > _MAX_VALUES:
-            problem = "this is nested too deeply" if self._depth > _MAX_DEPTH else "these are too many values"
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
-            raise ComposerError(None, None, problem, event.start_mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-
-_SCALARS: dict[str, Callable[[str], object]] = {
-    "str": str,
-    "null": lambda _: None,
-    "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    "int": int,
-    "float": float,
-}
-
-_Loader.add_implicit_resolver(_TAG + "null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
-_Loader.add_implicit_resolver(_TAG + "int", re.compile(r"[-+]?[0-9]{1,18}\Z"), list("-+0123456789"))
-_Loader.add_implicit_resolver(_TAG + "float", re.compile(r"[-+]?[0-9]+\.[0-9]*\Z"), list("-+0123456789"))
-_Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
-
-
-class _Tree:
-    """Plain data made of YAML nodes, the line of every path in it, and the faults found so far."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.data: object = None
-        self.lines: dict[_Path, int] = {(): 1}
-        self.faults: set[Fault] = set()
-        self._values = 0
-
-    def blame(self, where: _Path | int, message: str, hint: str = "") -> None:
-        """Add a fault, at a line or at a path (or at the nearest path above it that has a line)."""
-        if not isinstance(where, int):
-            while where not in self.lines:
-                where = where[:-1]
-            where = self.lines[where]
-        self.faults.add(Fault(self.source, where, message, hint))
-
-    def value(self, node: Node, path: _Path) -> object:
-        """Return the data of a node and note the lines of everything in it."""
-        self._count(node, len(path))
-        if isinstance(node, MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, SequenceNode):
-            items: list[object] = []
-            for index, item in enumerate(node.value):
-                self.lines[(*path, index)] = _line(item)
-                items.append(self.value(item, (*path, index)))
-            return items
-        return self._scalar(node)
-
-    def _count(self, node: Node, depth: int) -> None:
-        """Refuse what aliases make of a small file: values without end, or inside themselves."""
-        self._values += 1
-        if self._values > _MAX_VALUES or depth > _MAX_DEPTH:
-            raise _failure(self.source, _line(node), "aliases repeat too much", "write the values out")
-
-    def _mapping(self, node: MappingNode, path: _Path) -> dict[str, object]:
-        result: dict[str, object] = {}
-        for key, line, item in self._pairs(node, 0):
-            if key not in result:
-                self.lines[(*path, key)] = line
-                result[key] = self.value(item, (*path, key))
-        return result
-
-    def _pairs(self, node: MappingNode, depth: int) -> Iterator[tuple[str, int, Node]]:
-        """Yield the keys of a mapping with their lines and values: its own, then what it merges."""
-        merged: list[Node] = []
-        first_lines: dict[str, int] = {}
-        for key_node, item in node.value:
-            self._count(key_node, depth)
-            if key_node.tag == _MERGE:
-                merged += item.value if isinstance(item, SequenceNode) else [item]
-                continue
-            key, line = self._scalar(key_node), _line(key_node)
-            if not isinstance(key, str):
-                self.blame(line, f"the key {_shown(key)} is not text", "the keys of a policy file are words")
-            elif key in first_lines:
-                self.blame(line, f"the key {_shown(key)} is here twice", f"the first is on line {first_lines[key]}")
-            else:
-                first_lines[key] = line
-                yield key, line, item
-        for other in merged:
-            if isinstance(other, MappingNode):
-                yield from self._pairs(other, depth + 1)
-            else:
-                self.blame(_line(other), "`<<` merges what is no mapping", "write `<<: *anchor` of a mapping")
-
-    def _scalar(self, node: Node) -> object:
-        """Return the value of a scalar; of anything else (a key that is a list) its nodes."""
-        name = node.tag.removeprefix(_TAG)
-        if not isinstance(node, ScalarNode):
-            return node.value
-        try:
-            return _SCALARS[name](node.value)
-        except (KeyError, ValueError):
-            self.blame(
-                _line(node),
-                f"the YAML tag {_shown(node.tag)} does not fit here",
-                "remove it, or quote the text",
-            )
-            return node.value
-
-
-def _line(node: Node) -> int:
-    return int(node.start_mark.line) + 1
-
-
-def _read(text: str, source: str) -> _Tree:
-    tree = _Tree(source)
-    try:
-        loader = _Loader(text)
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise _failure(source, line, "this line holds a control character", "remove it") from error
-    try:
-        node = loader.get_single_node()
-    except MarkedYAMLError as error:
-        # What the scanner gives up on lines later, it names by where that started.
-        mark = (isinstance(error, ScannerError) and error.context_mark) or error.problem_mark
-        message, hint = _explained(error.problem or "this is not YAML")
-        raise _failure(source, mark.line + 1 if mark else 0, message, hint) from error
-    except (ValueError, OverflowError) as error:
-        # PyYAML leaves an escape such as "\UFFFFFFFF" to chr(), which complains.
-        raise _failure(source, loader.line + 1, "this escape is no character", "remove it") from error
-    if node is not None:
-        tree.lines[()] = _line(node)
-        tree.data = tree.value(node, ())
-    return tree
-
-
-def _explained(problem: str) -> tuple[str, str]:
-    """Return what PyYAML found wrong and a hint for the traps that policy files have."""
-    if "'\\t'" in problem:
-        return "a tab where YAML allows only spaces", "indent with spaces"
-    if "alias" in problem or "alphabetic or numeric" in problem:
-        return problem, "a glob that starts with * needs quotes"
-    if "another document" in problem or "document start" in problem:
-        return problem.removeprefix("but "), "a policy file is one document without directives"
-    return problem, "look at indentation and brackets; text that starts with *, [, {, !, & or % needs quotes"
-
-
-def _shown(value: object) -> str:
-    """Return a value as it may stand in a message."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        raise failure(source, 0, "is larger than 1 MiB", "is this a policy file?")
 
 
 # Each value alone.
@@ -317,8 +100,8 @@ def _refused(message: str, hint: str) -> PydanticCustomError:
 
 def _version(value: object) -> int:
     if type(value) is not int or value != 1:
-        shown = f"the text {_shown(value)!r}" if isinstance(value, str) else _shown(value)
-        raise _refused(f"{shown} is not supported", "this release reads version: 1")
+        given = f"the text {shown(value)!r}" if isinstance(value, str) else shown(value)
+        raise _refused(f"{given} is not supported", "this release reads version: 1")
     return value
 
 
@@ -328,14 +111,14 @@ def _mode(value: object) -> Mode:
         return Mode(value)
     close = ["off"] if value is False else difflib.get_close_matches(str(value).lower(), names, 1)
     meant = f", did you mean {close[0]}?" if close else ""
-    raise _refused(f"{_shown(value)} is no mode", f"the modes are {', '.join(names)}{meant}")
+    raise _refused(f"{shown(value)} is no mode", f"the modes are {', '.join(names)}{meant}")
 
 
 def _seconds(value: object, likely_unit: str) -> int:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise _refused(f"{_shown(value)} is not a duration", "write a number and a unit, such as 36h or 7d")
+        raise _refused(f"{shown(value)} is not a duration", "write a number and a unit, such as 36h or 7d")
     try:
-        return parse_duration(_shown(value), likely_unit=likely_unit)
+        return parse_duration(shown(value), likely_unit=likely_unit)
     except DurationError as error:
         raise _refused(error.message, error.hint) from error
 
@@ -347,19 +130,19 @@ def _grace(value: object) -> int:
 def _retention(value: object) -> Retention:
     if value in _KEEP_WORDS:
         return Retention(Keep(value))
-    shown = _shown(value)
-    if _NO_TIME.fullmatch(shown):
+    given = shown(value)
+    if _NO_TIME.fullmatch(given):
         meant = "did you mean 7d? To remove tasks at once write delete"
-        raise _refused(f"{shown} keeps nothing", f"a duration needs a unit and is at least 1s, {meant}")
-    close = difflib.get_close_matches(shown.lower(), _KEEP_WORDS, 1)
+        raise _refused(f"{given} keeps nothing", f"a duration needs a unit and is at least 1s, {meant}")
+    close = difflib.get_close_matches(given.lower(), _KEEP_WORDS, 1)
     if close:
-        raise _refused(f"{shown} is not a retention", f"did you mean {close[0]}?")
+        raise _refused(f"{given} is not a retention", f"did you mean {close[0]}?")
     return Retention(Keep.TTL, _seconds(value, "d"))
 
 
 def _cap(value: object) -> int:
     if type(value) is not int:
-        raise _refused(f"{_shown(value)} is not a whole number", "write how many entries to keep: 50000")
+        raise _refused(f"{shown(value)} is not a whole number", "write how many entries to keep: 50000")
     if not 1 <= value <= _MAX_CAP:
         raise _refused(f"{value} is not from 1 to {_MAX_CAP}", "to keep nothing write {ttl: delete}")
     return value
@@ -372,24 +155,24 @@ def _rollout(value: object) -> int:
         return int(whole) * 100 + int(fraction.ljust(2, "0"))
     bare = not isinstance(value, bool) and _ROLLOUT.fullmatch(f"{value}%")
     meant = f", did you mean {value}%?" if bare else ", such as 12.5%"
-    raise _refused(f"{_shown(value)} is no share", f"a share is 0% to 100%, with up to two decimals{meant}")
+    raise _refused(f"{shown(value)} is no share", f"a share is 0% to 100%, with up to two decimals{meant}")
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str):
-        raise _refused(f"{_shown(value)} is not text", "a name is text, quote it")
+        raise _refused(f"{shown(value)} is not text", "a name is text, quote it")
     if not value.isprintable() or value != value.strip() or not 1 <= len(value) <= _MAX_NAME:
-        raise _refused(f"{_shown(value)!r} is no name", f"write 1 to {_MAX_NAME} visible characters")
+        raise _refused(f"{shown(value)!r} is no name", f"write 1 to {_MAX_NAME} visible characters")
     return value
 
 
 def _glob(value: object) -> Glob:
     if not isinstance(value, str):
-        raise _refused(f"{_shown(value)} is not text", "a glob is text, quote it")
+        raise _refused(f"{shown(value)} is not text", "a glob is text, quote it")
     try:
         return compile_glob(value)
     except GlobError as error:
-        raise _refused(f"{_shown(value)!r} is no glob", str(error)) from error
+        raise _refused(f"{shown(value)!r} is no glob", str(error)) from error
 
 
 def _listed(value: object) -> list[object]:
@@ -402,14 +185,14 @@ def _listed(value: object) -> list[object]:
 
 def _mapped(value: object) -> object:
     if not isinstance(value, dict):
-        raise _refused(f"{_shown(value)} is not a mapping", "write {queue: ...}, or leave it out to match all")
+        raise _refused(f"{shown(value)} is not a mapping", "write {queue: ...}, or leave it out to match all")
     return value
 
 
 def _saying(value: object) -> object:
     if not isinstance(value, dict):
-        meant = _shown(value) if isinstance(value, str | int) and not isinstance(value, bool) else "keep"
-        raise _refused(f"{_shown(value)} is not a mapping", f"write {{ttl: {meant}}}")
+        meant = shown(value) if isinstance(value, str | int) and not isinstance(value, bool) else "keep"
+        raise _refused(f"{shown(value)} is not a mapping", f"write {{ttl: {meant}}}")
     if not value:
         raise _refused("says nothing", "write {ttl: keep}, or leave it out")
     return value
@@ -483,9 +266,9 @@ _MISSING = {
 }
 
 
-def _validated(tree: _Tree) -> _Document | None:
+def _validated(tree: Tree) -> _Document | None:
     if not isinstance(tree.data, dict):
-        tree.blame((), f"{_shown(tree.data)} where a policy is a mapping", "start the file with version: 1")
+        tree.blame((), f"{shown(tree.data)} where a policy is a mapping", "start the file with version: 1")
         return None
     try:
         return _Document.model_validate(tree.data)
@@ -495,7 +278,7 @@ def _validated(tree: _Tree) -> _Document | None:
         return None
 
 
-def _blame_value(tree: _Tree, details: ErrorDetails) -> None:
+def _blame_value(tree: Tree, details: ErrorDetails) -> None:
     """Add the fault that pydantic found in one value, in this file's words."""
     kind, path = details["type"], details["loc"]
     keys = tuple(part for part in path if isinstance(part, str))
@@ -508,23 +291,23 @@ def _blame_value(tree: _Tree, details: ErrorDetails) -> None:
         if kind == "missing":
             tree.blame(path, f"{label}`{keys[-1]}` is missing", _MISSING[keys[-1]])
         else:
-            tree.blame(path, f"{label}unknown key {_shown(keys[-1])}", _known_key_hint(keys[:-1], keys[-1]))
+            tree.blame(path, f"{label}unknown key {shown(keys[-1])}", _known_key_hint(keys[:-1], keys[-1]))
     elif path == ("rules",):
-        tree.blame(path, f"rules: {_shown(details['input'])} is not a list", "start each rule with `- name:`")
+        tree.blame(path, f"rules: {shown(details['input'])} is not a list", "start each rule with `- name:`")
     else:
-        tree.blame(path, f"{_shown(details['input'])} is not a rule", "a rule is a mapping with `name:` and more")
+        tree.blame(path, f"{shown(details['input'])} is not a rule", "a rule is a mapping with `name:` and more")
 
 
-def _label(tree: _Tree, path: _Path, keys: tuple[str, ...]) -> str:
+def _label(tree: Tree, path: Place, keys: tuple[str, ...]) -> str:
     """Return where a fault is, in words: `grace: `, or `rule noise: archived.ttl: `."""
     if len(path) > 1 and isinstance(path[1], int):
         keys = (f"rule {_name_of(tree, path[1])}", *([".".join(keys[1:])] if keys[1:] else []))
     return "".join(f"{key}: " for key in keys)
 
 
-def _name_of(tree: _Tree, index: int) -> str:
+def _name_of(tree: Tree, index: int) -> str:
     name = dict(_rules(tree))[index].get("name")
-    return _shown(name) if isinstance(name, str) and name else f"number {index + 1}"
+    return shown(name) if isinstance(name, str) and name else f"number {index + 1}"
 
 
 def _known_key_hint(place: tuple[str, ...], key: str) -> str:
@@ -538,14 +321,14 @@ def _known_key_hint(place: tuple[str, ...], key: str) -> str:
 # What only shows between values.
 
 
-def _rules(tree: _Tree) -> list[tuple[int, dict[str, object]]]:
+def _rules(tree: Tree) -> list[tuple[int, dict[str, object]]]:
     """Return the rules that are mappings, however wrong their values are, with their places in the list."""
     rules = tree.data.get("rules") if isinstance(tree.data, dict) else None
     found = rules if isinstance(rules, list) else []
     return [(index, rule) for index, rule in enumerate(found) if isinstance(rule, dict)]
 
 
-def _across(tree: _Tree) -> None:
+def _across(tree: Tree) -> None:
     """Add the faults that concern more than one value. Values that are wrong themselves do not hide them."""
     data = tree.data if isinstance(tree.data, dict) else {"mode": Mode.OFF.value}
     if data.get("rules") in (None, []) and data.get("mode") != Mode.OFF.value:
@@ -570,18 +353,18 @@ def _across(tree: _Tree) -> None:
     _blame_hidden(tree, rules)
 
 
-def _blame_names(tree: _Tree, rules: list[tuple[int, dict[str, object]]]) -> None:
+def _blame_names(tree: Tree, rules: list[tuple[int, dict[str, object]]]) -> None:
     first_lines: dict[str, int] = {}
     for index, rule in rules:
         name, path = rule.get("name"), ("rules", index, "name")
         if isinstance(name, str) and name in first_lines:
-            taken = f"the name {_shown(name)} is taken by the rule on line {first_lines[name]}"
+            taken = f"the name {shown(name)} is taken by the rule on line {first_lines[name]}"
             tree.blame(path, taken, "traces and metrics tell rules apart by their names")
         elif isinstance(name, str):
             first_lines[name] = tree.lines[path]
 
 
-def _blame_hidden(tree: _Tree, rules: list[tuple[int, dict[str, object]]]) -> None:
+def _blame_hidden(tree: Tree, rules: list[tuple[int, dict[str, object]]]) -> None:
     """Add a fault for each rule that can never decide, or never about one of its states."""
     earlier: list[tuple[int, Rule]] = []
     for index, data in rules:
@@ -625,5 +408,5 @@ def _hiders(earlier: list[tuple[int, Rule]], rule: Rule, state: State) -> set[in
     return found
 
 
-def _named(tree: _Tree, places: set[int]) -> str:
+def _named(tree: Tree, places: set[int]) -> str:
     return " and ".join(f"rule {_name_of(tree, place)} (line {tree.lines['rules', place]})" for place in sorted(places))

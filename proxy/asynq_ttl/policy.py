@@ -22,9 +22,9 @@ from asynq_ttl.glob import Glob
 # Rollout shares are counted in hundredths of a percent.
 FULL_ROLLOUT = 10_000
 
-# How long, and how many, Asynq itself keeps archived tasks. (Its cap is off by one: it keeps one fewer than it says.)
+# How long, and how many, Asynq itself keeps archived tasks. (It says 10,000; its trim is off by one.)
 OWN_ARCHIVE_SECONDS = 90 * 86_400
-OWN_ARCHIVE_CAP = 10_000
+OWN_ARCHIVE_CAP = 9_999
 
 # Verdicts are remembered for this many (queue, type, state); past it the memory is emptied and filled anew.
 _MEMORY_LIMIT = 10_000

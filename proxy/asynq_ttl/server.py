@@ -14,7 +14,8 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from asynq_ttl.address import Address, Upstream
-from asynq_ttl.config import PolicyError, load_policy
+from asynq_ttl.config import load_policy
+from asynq_ttl.document import PolicyError
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 from asynq_ttl.relay import Relay
 from asynq_ttl.resp import WholeCommands

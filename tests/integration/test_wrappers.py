@@ -518,6 +518,21 @@ def test_a_ghost_of_the_same_id_keeps_no_task_from_completing(client: redis.Redi
     assert ours.values[f"{PREFIX}a1"][b"state"] == b"completed"
 
 
+def test_completing_a_task_that_may_not_be_looked_at_drops_nothing(client: redis.Redis, server: Server) -> None:
+    """A completed task that is reported once more keeps its entry, also where an ACL forbids to read its state."""
+    call = complete()
+    keys = tuple(key.replace("t:a1", "t:c2") for key in call.keys)
+    worker_without(client, ["hget"])
+    try:
+        with redis.Redis(port=server.port, username="worker", password="secret") as worker:
+            again = Call(keys, ("c2", *call.args[1:]))
+            reply, _ = send(worker, learnt("v0.26.0", "markAsCompleteCmd"), again, DEFAULT_POLICY)
+    finally:
+        client.acl_deluser("worker")
+    assert reply == "error NOT FOUND"
+    assert look(client, reply).tasks("completed") == ["c1", "c2"]
+
+
 def test_the_janitor_deletes_no_live_task(client: redis.Redis) -> None:
     """Due entries of IDs that live again leave the index, however many there are; their hashes stay (H5)."""
     for number in range(250):

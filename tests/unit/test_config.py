@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import asynq_ttl.config
-from asynq_ttl.config import Fault, PolicyError, load_policy, parse_policy
+import asynq_ttl.document
+from asynq_ttl.config import load_policy, parse_policy
+from asynq_ttl.document import Fault, PolicyError
 from asynq_ttl.glob import compile_glob
 from asynq_ttl.policy import FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State
 
@@ -79,9 +81,7 @@ def test_what_is_left_out_has_defaults() -> None:
     assert (policy.mode, policy.grace_seconds, policy.rollout) == (Mode.ENFORCE, 60, FULL_ROLLOUT)
 
 
-@pytest.mark.parametrize(
-    "match", ["", "match: {}, ", 'match: {queue: "*"}, ', 'match: {type: ["a", "**"]}, ']
-)
+@pytest.mark.parametrize("match", ["", "match: {}, ", 'match: {queue: "*"}, ', 'match: {type: ["a", "**"]}, '])
 def test_a_rule_can_match_everything(match: str) -> None:
     """No match, an empty one and a lone `*` are the same to the policy."""
     rule = of_rule(match + "archived: {ttl: 7d}")
@@ -309,9 +309,7 @@ def test_a_fault_in_a_rule_is_explained(rule: str, expected: str) -> None:
 )
 def test_a_name_is_short_visible_text(name: str, expected: str) -> None:
     """It stands in traces, metrics and messages, so a fault about it stays on one line as well."""
-    assert fault_of(f"version: 1\nrules:\n  - {{name: {name}, archived: {{ttl: 7d}}}}\n").startswith(
-        f"3: {expected}"
-    )
+    assert fault_of(f"version: 1\nrules:\n  - {{name: {name}, archived: {{ttl: 7d}}}}\n").startswith(f"3: {expected}")
 
 
 @pytest.mark.parametrize("rules", ["", "rules:\n", "rules: []\n"])
@@ -488,7 +486,7 @@ def test_aliases_of_aliases_are_refused_quickly(bomb: str) -> None:
 
 def test_there_is_a_limit_to_the_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long file is refused while it is read."""
-    monkeypatch.setattr(asynq_ttl.config, "_MAX_VALUES", 10)
+    monkeypatch.setattr(asynq_ttl.document, "_MAX_VALUES", 10)
     assert fault_of("\n".join(["rules:", *["- x"] * 20])).startswith("9: these are too many values")
 
 

@@ -98,7 +98,7 @@ def test_the_task_and_the_policy_are_named() -> None:
             [
                 "  retention: 90d (Asynq's own time)",
                 "  key TTL: 90d1m (90d retention + 1m grace)",
-                "  cap: Asynq's own, the newest 10000 archived tasks of this queue are kept",
+                "  cap: Asynq's own, the newest 9999 archived tasks of this queue are kept",
             ],
         ),
         ("no-end", "t", State.ARCHIVED, ["  cap: none, a rule of this queue keeps tasks for ever"]),

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from asynq_ttl.config import PolicyError, _read, load_policy, parse_policy
+from asynq_ttl.config import load_policy, parse_policy
+from asynq_ttl.document import PolicyError, read
 from asynq_ttl.policy import DEFAULT_POLICY, Mode, State
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -167,7 +168,7 @@ def test_there_are_examples() -> None:
 def test_each_example_is_valid(path: Path) -> None:
     """An example can be used as it is, in an editor as well as by the sidecar."""
     assert load_policy(path).rules
-    assert VALIDATOR.is_valid(_read(path.read_text(encoding="utf-8"), str(path)).data)
+    assert VALIDATOR.is_valid(read(path.read_text(encoding="utf-8"), str(path)).data)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
