@@ -37,10 +37,10 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 
 LOCK_KEY = "asynq-ttl:sweeper"
 PAGE_SIZE = 500
-# Pages a round may take to remove what is due, and to make its way through the indexes. A page in which nothing is
-# due takes Redis about half a millisecond.
+# Pages a round may take to remove what is due, and to make its way through the indexes. What a page costs Redis is
+# measured by `bench/sweeper.py`.
 DUE_PAGES = 200
-PATROL_PAGES = 20
+PATROL_PAGES = 10
 _TIMEOUT_SECONDS = 5.0
 
 

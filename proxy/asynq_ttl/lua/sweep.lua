@@ -12,10 +12,14 @@ local grace = tonumber(ARGV[3])
 local due, gone = {}, {}
 for _, id in ipairs(ids) do
   local key = ARGV[1] .. id
-  local task = redis.call('HMGET', key, 'state', 'unique_key')
-  if task[1] == ARGV[2] then
-    local left = redis.call('PTTL', key)
-    if left >= 0 and left <= grace then
+  local left = redis.call('PTTL', key)
+  -- Nothing live carries a TTL, so a key with time left is a task in this state; the hash need not be read.
+  if left <= grace then
+    local task = redis.call('HMGET', key, 'state', 'unique_key')
+    if task[1] ~= ARGV[2] then
+      -- A ghost: the hash is gone, or belongs to a later life of the ID. Only the entry goes.
+      gone[#gone + 1] = id
+    elseif left >= 0 then
       due[#due + 1] = id
       gone[#gone + 1] = id
       redis.call('DEL', key)
@@ -23,9 +27,6 @@ for _, id in ipairs(ids) do
         redis.call('DEL', task[2])
       end
     end
-  else
-    -- A ghost: the hash is gone, or belongs to a later life of the ID. Only the entry goes.
-    gone[#gone + 1] = id
   end
 end
 if #gone > 0 then

@@ -1,0 +1,231 @@
+"""What the documentation lists is what the code has: options, spans, metrics, errors, warnings, reasons and links."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from asynq_ttl import cli, telemetry
+from asynq_ttl.decision import Action, FailOpen
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(cli.__file__).parent
+README = ROOT / "README.md"
+FAILURE_MODES = ROOT / "docs" / "failure-modes.md"
+TELEMETRY = ROOT / "docs" / "telemetry.md"
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md", "tests/harness/README.md")
+    for page in ROOT.glob(pattern)
+)
+
+_CODE = re.compile(r"`([^`]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+# Attributes of spans and labels of metrics, by the namespaces they are in.
+_ATTRIBUTE = re.compile(r"(?:asynq|asynq_ttl|db|error|messaging|server)(?:\.[a-z_]+)+")
+_SPAN_MAKERS = re.compile(r"start_span|set_attribute|def _server_attributes")
+_METRIC_MAKERS = re.compile(r"_?observe|_?counter|create_\w+")
+
+
+# --- what the documents say ---------------------------------------------------------------------------------
+
+
+def column(page: Path, heading: str, number: int) -> list[str]:
+    """Return what stands in backticks in one column of the tables under a heading, in order."""
+    _, _, rest = page.read_text().partition(f"\n{heading}\n")
+    assert rest, f"{page.name} has no heading {heading!r}"
+    section = re.split(rf"\n#{{1,{heading.count('#')}}} ", rest, maxsplit=1)[0]
+    rows = [re.split(r"(?<!\\)\|", line) for line in section.splitlines() if line.startswith("|")]
+    return [text.replace("\\|", "|") for row in rows for text in _CODE.findall(row[number])]
+
+
+# --- what the code has --------------------------------------------------------------------------------------
+
+
+def tree(module: str) -> ast.Module:
+    """Return a module of the package as a syntax tree."""
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def everything() -> Iterator[ast.AST]:
+    """Yield every node of every module."""
+    for path in PACKAGE.glob("*.py"):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
+def called(call: ast.Call) -> str:
+    """Return the name of the function or method that is called; empty where it has none."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def template(node: ast.AST) -> str:
+    """Return a text of the code with `%s` for what is put in when it runs; empty where it is no text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) or "%s" for part in node.values)
+    return ""
+
+
+def span_attributes() -> set[str]:
+    """Return the attributes that are set on spans and on their events."""
+    keys: list[ast.AST | None] = []
+    for function in ast.walk(tree("telemetry")):
+        if not isinstance(function, ast.FunctionDef) or not _SPAN_MAKERS.search(ast.unparse(function)):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Dict):
+                keys += node.keys
+            elif isinstance(node, ast.Subscript):
+                keys.append(node.slice)
+            elif isinstance(node, ast.Call) and called(node) == "set_attribute":
+                keys.append(node.args[0])
+    texts = {template(key) for key in keys if key is not None}
+    return {text for text in texts if _ATTRIBUTE.fullmatch(text)}
+
+
+def metrics() -> dict[str, set[str]]:
+    """Return the metrics by name, each with the labels that its declaration names itself."""
+    found: dict[str, set[str]] = {}
+    for node in everything():
+        if isinstance(node, ast.Call) and _METRIC_MAKERS.fullmatch(called(node)) and node.args:
+            name = template(node.args[0])
+            if name.startswith("asynq_ttl."):
+                found[name] = {
+                    template(call.args[1])
+                    for call in ast.walk(node)
+                    if isinstance(call, ast.Call) and called(call) == "_by_label"
+                }
+        elif isinstance(node, ast.For) and "_counter" in ast.unparse(node):
+            # Several metrics are declared by a loop over a table of names.
+            texts = {template(part) for part in ast.walk(node.iter)}
+            labels = {
+                template(call.args[1])
+                for call in ast.walk(node)
+                if isinstance(call, ast.Call) and called(call) == "_by_label"
+            }
+            found |= {text: labels for text in texts if text.startswith("asynq_ttl.")}
+    return found
+
+
+def client_errors() -> set[str]:
+    """Return the error replies that the sidecar itself writes."""
+    return _longest({template(node) for node in everything() if template(node).startswith("ERR ")})
+
+
+def warnings() -> set[str]:
+    """Return the warnings and errors that are logged."""
+    found = set()
+    for node in everything():
+        if isinstance(node, ast.Call) and node.args:
+            if called(node) in ("warning", "error", "exception", "critical"):
+                found.add(template(node.args[0]))
+            elif called(node) == "_warn":
+                found.add(template(node.args[-1]))
+    return found - {"", "%s"}
+
+
+def _longest(texts: set[str]) -> set[str]:
+    """Leave out the constant beginnings of texts that go on."""
+    return {text for text in texts if not any(other != text and other.startswith(text) for other in texts)}
+
+
+def _same(documented: list[str], templates: set[str]) -> None:
+    """See that each text of the code is documented by one line, and each line has such a text."""
+    patterns = {text: ".+".join(map(re.escape, text.split("%s"))) for text in templates}
+    missing = {
+        text for text, pattern in patterns.items() if not any(re.fullmatch(pattern, line) for line in documented)
+    }
+    assert not missing, "in the code, not in the documentation"
+    unknown = {line for line in documented if not any(re.fullmatch(pattern, line) for pattern in patterns.values())}
+    assert not unknown, "in the documentation, not in the code"
+
+
+# --- the tests ----------------------------------------------------------------------------------------------
+
+
+def test_the_readme_has_the_options_of_serve() -> None:
+    """Each option stands in the table with its variable and its default, and no other does."""
+    options = [param for param in cli.serve.params if isinstance(param, click.Option)]
+    assert column(README, "## Options", 1)[: len(options)] == [param.opts[0] for param in options]
+    variables = [text for text in column(README, "## Options", 2) if text.startswith("ASYNQ_TTL_")]
+    assert variables == [param.envvar for param in options]
+    defaults = {str(param.default) for param in options if isinstance(param.default, str | int | float)}
+    assert defaults - {"False"} <= set(column(README, "## Options", 3))
+
+
+def test_the_attributes_of_spans_are_documented() -> None:
+    """The table of attributes is that of the code."""
+    assert sorted(column(TELEMETRY, "### Attributes", 1)) == sorted(span_attributes())
+
+
+def test_the_actions_are_documented() -> None:
+    """The table of actions is the enumeration."""
+    assert set(column(TELEMETRY, "### Actions", 1)) == {action.value for action in Action}
+
+
+def test_the_metrics_are_documented() -> None:
+    """The table of metrics is that of the code, with the labels that can be told."""
+    found = metrics()
+    assert sorted(column(TELEMETRY, "## Metrics", 1)) == sorted(found)
+    documented = set(column(TELEMETRY, "## Metrics", 3))
+    assert set().union(*found.values()) <= documented
+    decisions = {label for label in documented if _ATTRIBUTE.fullmatch(label)}
+    labels = next(
+        {template(part) for part in node.value.elts}
+        for node in ast.walk(tree("telemetry"))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Tuple)
+        and ast.unparse(node.targets[0]) == "labels"
+    )
+    assert decisions == labels
+    assert f"{telemetry.MAX_DECISION_SERIES:,}" in TELEMETRY.read_text()
+
+
+def test_the_otel_variables_are_documented() -> None:
+    """Each `OTEL_*` variable that the sidecar itself reads by its whole name is documented."""
+    texts = {template(node) for node in ast.walk(tree("telemetry"))}
+    variables = {text for text in texts if re.fullmatch(r"OTEL_[A-Z_]+", text) and not text.endswith("_")}
+    assert variables <= set(column(TELEMETRY, "## Variables", 1))
+
+
+def test_the_fail_open_reasons_are_documented() -> None:
+    """The table of reasons is the enumeration."""
+    assert sorted(column(FAILURE_MODES, "## Fail-open reasons", 1)) == sorted(reason.value for reason in FailOpen)
+
+
+def test_the_errors_that_clients_see_are_documented() -> None:
+    """Each error reply of the sidecar's own is in the first table, and no other."""
+    documented = [text for text in column(FAILURE_MODES, "## What clients see", 1) if text.startswith("ERR ")]
+    assert client_errors()
+    _same(documented, client_errors())
+
+
+def test_the_warnings_are_documented() -> None:
+    """Each warning that is logged is in the table, and no other."""
+    assert warnings()
+    _same(column(FAILURE_MODES, "## Log lines", 1), warnings())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Each relative link of a page leads to a file and, where it names one, to a heading in it."""
+    path = ROOT / page
+    for link in _LINK.findall(re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target.read_text()), link
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
