@@ -31,6 +31,7 @@ _NOT_ENOUGH: Final = object()
 # end of a command; hiredis itself does not tell ("*1\r\n" leaves it without data, waiting).
 _MARK: Final = b":0\r\n"
 _STAR = ord("*")
+_LEAST_BYTES = 4  # of the shortest command, "*0\r\n"
 _CR = ord("\r")
 # At the header of an array, set, push or attribute hiredis makes room for all the values it announces: many
 # seconds for twenty bytes. What looks like a count of six digits or more is framed without it. (Security limit.)
@@ -55,7 +56,7 @@ class WholeCommands:
 
     def decode(self, chunk: bytes) -> list[Command] | None:
         """Return the commands of a chunk, or None if it is anything but whole, plain commands."""
-        if len(chunk) < len(b"*0\r\n") or chunk[0] != _STAR:
+        if len(chunk) < _LEAST_BYTES or chunk[0] != _STAR:
             return None
         # Three digits in the first line, or another "*", a "~", ">" or "|" are rare: few chunks are searched.
         if (chunk[3] > _CR or chunk.rfind(b"*") or _SET in chunk or _PUSH in chunk or _ATTRIBUTE in chunk) and _huge(

@@ -1,13 +1,14 @@
 """What is due goes from index and keyspace together; what others left behind is healed; nothing else is touched."""
 
 import time
+from typing import Any
 
 import pytest
-from asynq import Harness
 from redis import Redis
-from servers import Server, SidecarFactory, wait_until
 
+from asynq import Harness
 from asynq_ttl.sweeper import LOCK_KEY, PAGE_SIZE
+from servers import Server, SidecarFactory, wait_until
 
 POLICY = """
 version: 1
@@ -33,7 +34,8 @@ def put(client: "Redis", name: str, state: str, index: str | None, *, ttl: int =
 
 def members(client: "Redis", index: str) -> set[str]:
     """Return the IDs in an index."""
-    return {name.decode() for name in client.zrange(f"asynq:{{default}}:{index}", 0, -1)}
+    found: Any = client.zrange(f"asynq:{{default}}:{index}", 0, -1)
+    return {name.decode() for name in found}
 
 
 def test_due_tasks_leave_index_and_keyspace_together(

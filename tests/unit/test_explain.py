@@ -69,10 +69,7 @@ def test_the_task_and_the_policy_are_named() -> None:
                 "  retention: for ever",
                 "  key TTL: none",
                 "  entry in archived: stays",
-                (
-                    "  cap: the newest 500 archived tasks of this queue are kept; "
-                    "those kept for ever are never trimmed"
-                ),
+                ("  cap: the newest 500 archived tasks of this queue are kept; those kept for ever are never trimmed"),
             ],
         ),
         (

@@ -35,9 +35,7 @@ def rule(
     archived_max: int | None = None,
 ) -> Rule:
     """Return a rule whose globs are given with blanks between them."""
-    queue_globs, type_globs = (
-        tuple(compile_glob(text) for text in globs.split()) for globs in (queues, types)
-    )
+    queue_globs, type_globs = (tuple(compile_glob(text) for text in globs.split()) for globs in (queues, types))
     return Rule(name, queue_globs, type_globs, completed, archived, archived_max)
 
 
@@ -128,9 +126,7 @@ def test_a_queue_is_concerned_if_any_rule_can_decide_about_it() -> None:
         ),
     ],
 )
-def test_the_archive_is_trimmed_by_the_most_patient_rule_of_its_queue(
-    rules: list[Rule], limits: ArchiveLimits
-) -> None:
+def test_the_archive_is_trimmed_by_the_most_patient_rule_of_its_queue(rules: list[Rule], limits: ArchiveLimits) -> None:
     """No limit removes a task earlier than the rule that decided about it."""
     assert Policy(tuple(rules)).archive_limits("q") == limits
 
@@ -152,8 +148,7 @@ def test_the_rollout_is_a_share_of_task_ids() -> None:
     """A larger share keeps what a smaller one had, and 100 % is every task."""
     ids = [b"task-%d" % number for number in range(4_000)]
     shares = [
-        {i for i in ids if Policy((), rollout=rollout).enforces(i)}
-        for rollout in (0, 1_000, 5_000, FULL_ROLLOUT)
+        {i for i in ids if Policy((), rollout=rollout).enforces(i)} for rollout in (0, 1_000, 5_000, FULL_ROLLOUT)
     ]
     assert shares[0] == set()
     assert 300 < len(shares[1]) < 500
