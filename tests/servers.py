@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,6 +59,15 @@ def start_redis(*options: str, port: int | None = None) -> Iterator[Server]:
 def start_valkey(*options: str, port: int | None = None) -> Iterator[Server]:
     """Run a Valkey 9.1."""
     with _run("valkey", str(get_binary_path()), port, options) as server:
+        yield server
+
+
+@contextmanager
+def start_path_redis(*options: str, port: int | None = None) -> Iterator[Server]:
+    """Run the Redis of PATH."""
+    program = shutil.which("redis-server")
+    assert program, "there is no redis-server on PATH"
+    with _run("path-redis", program, port, options) as server:
         yield server
 
 

@@ -59,9 +59,8 @@ class WholeCommands:
         if len(chunk) < _LEAST_BYTES or chunk[0] != _STAR:
             return None
         # Three digits in the first line, or another "*", a "~", ">" or "|" are rare: few chunks are searched.
-        if (chunk[3] > _CR or chunk.rfind(b"*") or _SET in chunk or _PUSH in chunk or _ATTRIBUTE in chunk) and _huge(
-            chunk
-        ):
+        rare = chunk[3] > _CR or chunk.rfind(b"*") or _SET in chunk or _PUSH in chunk or _ATTRIBUTE in chunk
+        if rare and _huge(chunk):
             return None
         reader = self._reader
         commands: list[Command] = []

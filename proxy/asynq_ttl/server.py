@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchfiles import Change, awatch
@@ -29,6 +30,9 @@ from asynq_ttl.upstream import ControlConnection
 _log = logging.getLogger("asynq_ttl.server")
 
 _BACKLOG = 1024
+_CANCEL_SECONDS = 0.2
+# File descriptors besides two for each client: the sidecar's own connections, exporters, the policy watcher.
+_OTHER_FILES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +128,7 @@ class Sidecar:
         finally:
             server.close()
             await self.relay.drain(self.settings.drain_seconds)
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await _end(background)
             await self.sweeper.close()
             await self.control.close()
             await asyncio.to_thread(self.telemetry.shutdown)
@@ -173,6 +175,7 @@ async def serve(settings: Settings) -> None:
         PolicyError: the policy file is not valid.
         OSError: the listening address cannot be used.
     """
+    settings = replace(settings, max_connections=_allow_files(settings.max_connections))
     policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
     sidecar = Sidecar(settings, policy, Telemetry(settings.upstream))
     loop = asyncio.get_running_loop()
@@ -193,6 +196,15 @@ async def serve(settings: Settings) -> None:
     _log.info("stopped")
 
 
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, pending = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+        tasks = list(pending)
+
+
 def _remove_stale_socket(path: Path) -> None:
     """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
     with suppress(FileNotFoundError):
@@ -203,6 +215,20 @@ def _remove_stale_socket(path: Path) -> None:
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
+
+
+def _allow_files(max_connections: int) -> int:
+    """Raise the soft limit of open files as far as so many clients need it; return how many clients it allows."""
+    needed = 2 * max_connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return max_connections
+    allowed = max((soft - _OTHER_FILES) // 2, 1)
+    _log.info("at most %d clients instead of %d: the limit of open files is %d", allowed, max_connections, soft)
+    return allowed
 
 
 def _content(path: Path) -> bytes | None:

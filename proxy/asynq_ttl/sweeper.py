@@ -21,6 +21,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Protocol
@@ -108,6 +109,7 @@ class Sweeper:
         self._clients: dict[int, Redis] = {}
         self._patrols: dict[tuple[int, str, State], int] = {}
         self._due_left = 0
+        self._locked = False
         self._script = resources.files("asynq_ttl").joinpath("lua", "sweep.lua").read_text()
 
     async def run(self) -> None:
@@ -118,8 +120,10 @@ class Sweeper:
             started = time.monotonic()
             problem = ""
             try:
-                if self._rewriter().sweeps and await self._have_lock():
-                    await self.sweep()
+                self._locked = self._rewriter().sweeps and await self._have_lock()
+                if not self._locked:
+                    continue
+                await self.sweep()
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
                 _log.warning("sweeping failed, the next round tries again: %s", problem)
@@ -144,11 +148,9 @@ class Sweeper:
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
-        try:
-            client = self._client(self._upstream.database)
-            await client.eval(_UNLOCK, 1, LOCK_KEY, self._token)
-        except (RedisError, OSError):
-            pass  # it expires by itself
+        if self._locked:
+            with suppress(RedisError, OSError):  # it expires by itself
+                await self._client(self._upstream.database).eval(_UNLOCK, 1, LOCK_KEY, self._token)
         for client in self._clients.values():
             await client.aclose()
 

@@ -81,7 +81,9 @@ class Telemetry:
         self.sweep_seconds = 0.0
         """How long the sweeper's rounds took altogether, waiting for Redis included."""
         disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        resource = Resource.create({"service.name": environment.get("OTEL_SERVICE_NAME", "") or "asynq-ttl"})
+        attributes = environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
+        named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in attributes
+        resource = Resource.create({} if named else {"service.name": "asynq-ttl"})
         exporters = [] if disabled else _span_exporters(environment)
         self._traces = TracerProvider(resource=resource) if exporters else None
         self._tracer: trace.Tracer | None = None
@@ -187,6 +189,11 @@ class Telemetry:
         ):
             self._counter(name, description, _by_label(counts, "asynq.queue"))
         self._counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", _by_label(self.sweep_rounds, "result"))
+        self._counter(
+            "asynq_ttl.sweep.seconds",
+            "How long the sweeper's rounds took, waiting for Redis included.",
+            lambda: [Observation(self.sweep_seconds)],
+        )
         self.observe("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
 
     def shutdown(self) -> None:

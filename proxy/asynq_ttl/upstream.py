@@ -6,6 +6,7 @@ would refuse is ever made acceptable by being wrapped.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from redis.asyncio import Redis
@@ -19,6 +20,7 @@ _log = logging.getLogger("asynq_ttl.upstream")
 # A client waits this long for a wrapper to be loaded; then its command goes to Redis as it came.
 ACTIVATION_TIMEOUT_SECONDS = 2.0
 _PING_INTERVAL_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.1
 
 
@@ -40,6 +42,7 @@ class ControlConnection:
         self._registry = registry
         self._on_unwrappable = on_unwrappable
         self._loads: dict[bytes, asyncio.Task[None]] = {}
+        self._not_before = 0.0
         self._redis: Redis = Redis.from_url(
             upstream.url,
             socket_timeout=ACTIVATION_TIMEOUT_SECONDS,
@@ -70,9 +73,14 @@ class ControlConnection:
                 retry = min(retry * 2, _PING_INTERVAL_SECONDS)
 
     async def activate(self, script: Script) -> None:
-        """Load a script's wrapper, once however many ask for it. `script.status` tells the result; never raises."""
+        """Load a script's wrapper, once however many ask for it. `script.status` tells the result; never raises.
+
+        For a moment after a failure nobody waits for another one.
+        """
         load = self._loads.get(script.sha)
         if load is None:
+            if time.monotonic() < self._not_before:
+                return
             load = self._loads[script.sha] = asyncio.create_task(self._activate(script))
             load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
         await asyncio.shield(load)
@@ -88,17 +96,21 @@ class ControlConnection:
                 for text in (script.text, script.wrapper):
                     await self._redis.execute_command("SCRIPT LOAD", text)
         except ResponseError as error:
-            if "compil" not in str(error):
-                _log.warning("cannot load a wrapper into %s: %s", self.upstream, error)
-                return
-            script.status = Status.BROKEN
-            self._on_unwrappable(script, str(error))
+            if "compil" in str(error):
+                script.status = Status.BROKEN
+                self._on_unwrappable(script, str(error))
+            else:
+                self._postpone(error)
         except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("cannot load a wrapper into %s: %s", self.upstream, error or type(error).__name__)
+            self._postpone(error)
         else:
             script.status = Status.ACTIVE
             script.flushed = False
             _log.info("script %s (%s) is wrapped as %s", *_names(script))
+
+    def _postpone(self, error: Exception) -> None:
+        self._not_before = time.monotonic() + _RETRY_SECONDS
+        _log.warning("cannot load a wrapper into %s: %s", self.upstream, str(error) or type(error).__name__)
 
     async def _load_again(self) -> None:
         for script in self._registry.wrapped():

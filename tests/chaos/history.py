@@ -1,0 +1,172 @@
+"""The life of every task, from Redis's own append-only file: each write that took effect, in order.
+
+A script's writes are one block (MULTI ... EXEC), as they were one step. The file is a witness that no kill, of whatever,
+makes forget: what Redis acknowledged is in it, and what is in it took effect.
+
+What must not be, at the end of any single step, is noted as a fault, of the kinds that `census` describes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import hiredis
+
+from chaos.census import Fault
+from chaos.policy import TERMINAL, retention
+
+CLOCK_KEY = b"chaos:clock"
+"""Holds the time in milliseconds, written again and again: it dates what is written after it."""
+LOCK_KEY = b"asynq-ttl:sweeper"
+
+Block = list[list[bytes]]
+
+
+class End(Enum):
+    """How a task went from the keyspace."""
+
+    DONE = "done"
+    """Worked off, without a retention."""
+    DELETED = "deleted by policy"
+    """By the same step that completed or archived it."""
+    SWEPT = "swept when due"
+    """Together with its index entry, by the sweeper, or by Asynq's own janitor or trim."""
+    EXPIRED = "expired when nobody swept"
+    """By its TTL, the backstop."""
+    BY_HAND = "deleted by hand"
+    """Whatever its state and however long it had to live: only an operator may do that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One end of a task (its ID may live again).
+
+    Attributes:
+        end: how it ended.
+        state: its state before.
+        at_ms: when, as the clock key says.
+        due_ms: when its TTL would have been over; None if it had none.
+    """
+
+    end: End
+    state: str
+    at_ms: int
+    due_ms: int | None
+
+
+@dataclass(slots=True)
+class Life:
+    """What is known of a task: its state and TTL now (empty if it is not there), and all its ends."""
+
+    queue: str
+    state: str = ""
+    due_ms: int | None = None
+    endings: list[Ending] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class History:
+    """What became of every task, when the sweepers' rounds began, and what was wrong on the way."""
+
+    lives: dict[str, Life] = field(default_factory=dict)
+    rounds_ms: list[int] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    steps: int = 0
+    now_ms: int = 0
+
+
+def read(written: Iterable[bytes]) -> History:
+    """Read what an append-only file says.
+
+    Args:
+        written: its content, in pieces.
+    """
+    history = History()
+    for block in _blocks(written):
+        history.steps += 1
+        _follow(history, block)
+    return history
+
+
+def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
+    """Yield the steps: a transaction, or a single command."""
+    reader = hiredis.Reader()
+    block: Block | None = None
+    for piece in written:
+        reader.feed(piece)
+        while (command := reader.gets()) is not False:
+            name = command[0].upper()
+            if name == b"MULTI":
+                block = []
+            elif name == b"EXEC":
+                yield block or []
+                block = None
+            elif block is not None:
+                block.append(command)
+            else:
+                yield [command]
+
+
+def _follow(history: History, block: Block) -> None:
+    """Follow one step."""
+    touched: dict[str, str] = {}
+    for command in block:
+        name, key = command[0].upper(), command[1] if len(command) > 1 else b""
+        if key == CLOCK_KEY and name == b"SET":
+            history.now_ms = int(command[2])
+        elif key == LOCK_KEY and name == b"SET":
+            history.rounds_ms.append(history.now_ms)
+        elif name in (b"DEL", b"UNLINK"):
+            for one in command[1:]:
+                _write(history, block, touched, name, one, command)
+        else:
+            _write(history, block, touched, name, key, command)
+    for task_id in touched:
+        _check(history, task_id, history.lives[task_id])
+
+
+def _write(
+    history: History, block: Block, touched: dict[str, str], name: bytes, key: bytes, command: list[bytes]
+) -> None:
+    """Follow one write to one key; `touched` has the state before this step of each task it touches."""
+    head, mark, raw_id = key.partition(b"}:t:")
+    if not mark:
+        return
+    task_id = raw_id.decode()
+    life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
+    before = touched.setdefault(task_id, life.state)
+    if name in (b"HSET", b"HMSET"):
+        fields = dict(zip(command[2::2], command[3::2], strict=True))
+        if not life.state and b"msg" not in fields:
+            history.faults.append(Fault("half", life.queue, task_id, f"came to be as {fields}"))
+        life.state = fields.get(b"state", life.state.encode()).decode() or "?"
+    elif name == b"PEXPIREAT":
+        life.due_ms = int(command[2])
+    elif name == b"PERSIST":
+        life.due_ms = None
+    elif name in (b"DEL", b"UNLINK"):
+        life.endings.append(Ending(_end_of(life, before, raw_id, block), life.state, history.now_ms, life.due_ms))
+        life.state, life.due_ms = "", None
+    elif name not in (b"HDEL", b"HINCRBY"):
+        history.faults.append(Fault("unknown", life.queue, task_id, f"{name.decode()} is not followed"))
+
+
+def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
+    """Say how a task went: by what it was before the step, and by what else the step does."""
+    if life.state in TERMINAL:
+        if before != life.state:
+            return End.DELETED
+        index = f"asynq:{{{life.queue}}}:{life.state}".encode()
+        entry = any(command[0].upper() == b"ZREM" and command[1] == index and raw_id in command for command in block)
+        return End.SWEPT if entry else End.EXPIRED
+    left_active = any(command[0].upper() == b"LREM" and command[1].endswith(b":active") for command in block)
+    return End.DONE if life.state == "active" and left_active else End.BY_HAND
+
+
+def _check(history: History, task_id: str, life: Life) -> None:
+    """Note what must not be at the end of a step."""
+    if life.state in TERMINAL:
+        if life.due_ms is None and retention(task_id, life.state) is not None:
+            history.faults.append(Fault("untimed", life.queue, task_id, f"{life.state} without a TTL"))
+    elif life.due_ms is not None:
+        history.faults.append(Fault("live-ttl", life.queue, task_id, f"{life.state or 'gone'} with a TTL"))

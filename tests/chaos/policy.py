@@ -1,0 +1,40 @@
+"""The policy under which the chaos runs, and what it says about each kind of task."""
+
+TTL_SECONDS = 5
+GRACE_SECONDS = 4
+SWEEP_SECONDS = 0.5
+# How long a killed sidecar's sweeper lock keeps the others from sweeping.
+LOCK_SECONDS = 5
+
+QUEUES = ("orders", "mail")
+
+POLICY = f"""
+version: 1
+grace: {GRACE_SECONDS}s
+rules:
+  - name: noise
+    match: {{type: "noise:*"}}
+    archived: {{ttl: delete}}
+    completed: {{ttl: {TTL_SECONDS}s}}
+  - name: precious
+    match: {{type: "precious:*"}}
+    archived: {{ttl: forever}}
+    completed: {{ttl: {TTL_SECONDS}s}}
+  - name: default
+    archived: {{ttl: {TTL_SECONDS}s}}
+    completed: {{ttl: {TTL_SECONDS}s}}
+"""
+
+TERMINAL = ("completed", "archived")
+
+
+def retention(task_id: str, state: str) -> int | None:
+    """Return the seconds that a task is kept in a terminal state: None for ever, 0 not at all.
+
+    Args:
+        task_id: begins with the task's kind, which is the first part of its type.
+        state: the terminal state.
+    """
+    if state == "archived" and task_id.startswith("noise-"):
+        return 0
+    return None if state == "archived" and task_id.startswith("precious-") else TTL_SECONDS
