@@ -315,6 +315,15 @@ class Rewriter:
                 self._live[key] = live
         return _POLL if live else None
 
+    def polls(self, script: Script, command: Command) -> bool | None:
+        """Say quickly whether the call of a dequeue script is rewritten; None where `rewrite` has to find out.
+
+        Raises:
+            IndexError, TypeError: the command is not even one.
+        """
+        plain = command[2] == script.plain_keys and len(command) >= script.plain_length
+        return self._live.get(command[2 + script.shape.source_key]) if plain else None
+
     def _janitor(self, call: "_Call") -> Rewrite | None:
         queue = queue_of(call.key(call.shape.index_key), COMPLETED)
         if queue is None or not self.heals(queue):
@@ -322,6 +331,13 @@ class Rewriter:
         call.check_prefix(queue)
         if call.number(call.shape.batch_arg) < 1:
             raise NotUnderstood(FailOpen.ARGUMENTS, "a batch without an end")
+        return _POLL
+
+    def _delete_all(self, call: "_Call") -> Rewrite | None:
+        queue = queue_of_index(call.key(call.shape.source_key))
+        if queue is None or not self.heals(queue):
+            return None
+        call.check_prefix(queue)
         return _POLL
 
     def heals(self, queue: str) -> bool:
@@ -346,6 +362,7 @@ _BY_KIND: dict[Kind, Callable[[Rewriter, "_Call"], Rewrite | None]] = {
     Kind.ARCHIVE_ALL: Rewriter._archive_by_rules,  # noqa: SLF001
     Kind.RUN_ONE: Rewriter._run_one,  # noqa: SLF001
     Kind.RUN_ALL: Rewriter._run_all,  # noqa: SLF001
+    Kind.DELETE_ALL: Rewriter._delete_all,  # noqa: SLF001
     Kind.DEQUEUE: Rewriter._dequeue,  # noqa: SLF001
     Kind.JANITOR: Rewriter._janitor,  # noqa: SLF001
 }

@@ -56,11 +56,15 @@ class Script:
     flushed: bool = False
     least_keys: int = field(init=False)
     least_args: int = field(init=False)
+    plain_keys: bytes = field(init=False)
+    plain_length: int = field(init=False)
 
     def __post_init__(self) -> None:
         parts = {name: getattr(self.shape, name) for name in Shape.__slots__}
         self.least_keys = max(number for name, number in parts.items() if name.endswith("_key"))
         self.least_args = max(number for name, number in parts.items() if name.endswith("_arg"))
+        self.plain_keys = b"%d" % self.least_keys
+        self.plain_length = 3 + self.least_keys + self.least_args
 
     @property
     def kind(self) -> Kind:
@@ -140,6 +144,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     Kind.RUN_ONE: ((), ("run_one.epilogue",)),
     Kind.RUN_ALL: (("run_all.prologue",), ("run_all.epilogue",)),
+    Kind.DELETE_ALL: (("run_all.prologue",), ()),
     Kind.DEQUEUE: ((), ("dequeue.epilogue",)),
     Kind.JANITOR: (("janitor.prologue",), ()),
 }

@@ -145,6 +145,11 @@ class Session:
     def receive_downstream(self, data: bytes) -> bytes:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
         data, commands, start = self._framer.feed(data)
+        if len(commands) == 1 and commands[0] and commands[0][0] in _EVALSHA:
+            out = self._lone_evalsha(data, commands[0])
+            if out:
+                self.commands += 1
+                return out
         for position, command in enumerate(commands):
             # An empty command ("*0") gets no reply; one that starts with something else than a bulk string is
             # refused by Redis, which then hangs up.
@@ -176,6 +181,29 @@ class Session:
     def close(self) -> None:
         """Tell about decisions whose replies will never come."""
         self._stop_counting()
+
+    def _lone_evalsha(self, data: bytes, command: Command) -> bytes:
+        """Return what to send for what nearly all of Asynq's commands are; nothing where a closer look is needed.
+
+        A script that is not wrapped goes as it came; in a poll only the SHA changes, which is as long as the other.
+        """
+        try:
+            script = self._shared.registry.get(command[1])
+            if script is None:
+                return b""
+            if not script.wrapper:
+                return data
+            if script.kind is not Kind.DEQUEUE or script.status is not Status.ACTIVE:
+                return b""
+            live = self._shared.rewriter.polls(script, command)
+        except (AttributeError, IndexError, TypeError):
+            return b""  # an element that is no bulk string: Redis refuses the command
+        if live is None:
+            return b""
+        at = data.find(b"\n") + _SHA_OFFSET
+        if not live or data[at : at + 40] != command[1]:
+            return b"" if live else data
+        return data[:at] + script.wrapper_sha + data[at + 40 :]
 
     # --- commands that need a look -------------------------------------------------------------------------
 
@@ -411,6 +439,10 @@ def _numkeys(command: Command) -> int:
     keys = int(command[2])
     return keys if keys <= len(command) - 3 else -1
 
+
+_EVALSHA = (b"evalsha", b"EVALSHA")
+# From the end of the first line ("*9") to the SHA: the rest of "$7", the name, "$40", and their line ends.
+_SHA_OFFSET = len(b"\n$7\r\nEVALSHA\r\n$40\r\n")
 
 _Handler = Callable[[Session, Command, Script | None], tuple[Command | None, Script | None]]
 _SPECIAL: dict[bytes, _Handler] = {

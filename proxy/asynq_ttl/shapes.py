@@ -22,6 +22,7 @@ class Kind(Enum):
     ARCHIVE_ALL = "archive_all"
     RUN_ONE = "run_one"
     RUN_ALL = "run_all"
+    DELETE_ALL = "delete_all"
     DEQUEUE = "dequeue"
     JANITOR = "janitor"
     UNKNOWN = "unknown"
@@ -82,7 +83,7 @@ def classify(text: bytes) -> Shape:
         return (_terminal(calls, write) if write and readable else None) or UNKNOWN
     if not readable or (writes and not write):
         return OTHER
-    return (_live(calls, write) if write else _janitor(calls)) or OTHER
+    return (_live(calls, write) if write else _janitor(calls) or _delete_all(calls)) or OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def _run(calls: tuple[_Call, ...], write: _Call) -> Shape | None:
 
 def _janitor(calls: tuple[_Call, ...]) -> Shape | None:
     due = _find(calls, "ZRANGEBYSCORE", _KEYS, '"-inf"', _ARGV)
-    if not due or any(call.command in ("ZADD", "HSET", "LPUSH", "RPUSH") for call in calls):
+    if not due or any(call.command in _ADDS for call in calls):
         return None
     prefixes = [_prefix(call.args[0]) for call in calls if call.command in ("DEL", "UNLINK") and call.args]
     drops = any(call.command == "ZREM" and call.args[:1] == due.args[:1] for call in calls)
@@ -213,6 +214,21 @@ def _janitor(calls: tuple[_Call, ...]) -> Shape | None:
         time_arg=_arg(due.args[2]),
         prefix_arg=next(prefix for prefix in prefixes if prefix),
         batch_arg=batch,
+    )
+
+
+def _delete_all(calls: tuple[_Call, ...]) -> Shape | None:
+    source = _source(calls)
+    if not source or source.command != "ZRANGE" or any(call.command in _ADDS for call in calls):
+        return None
+    prefixes = [_prefix(call.args[0]) for call in calls if call.command in ("DEL", "UNLINK") and call.args]
+    empties = any(call.command in ("DEL", "UNLINK") and call.args[:1] == source.args[:1] for call in calls)
+    if not empties or not any(prefixes):
+        return None
+    return Shape(
+        Kind.DELETE_ALL,
+        source_key=_key(source.args[0]),
+        prefix_arg=next(prefix for prefix in prefixes if prefix),
     )
 
 
@@ -255,6 +271,7 @@ _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
 _ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
 _MINUS_ARGV = re.compile(rf"-(?:tonumber\()?ARGV{_NUMBER}\)?")
+_ADDS = frozenset(("ZADD", "HSET", "LPUSH", "RPUSH"))
 _READS = frozenset(("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS"))
 _PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 

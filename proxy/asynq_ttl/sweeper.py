@@ -27,7 +27,7 @@ from importlib import resources
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from asynq_ttl.address import Upstream
 from asynq_ttl.keyspace import index_key, task_prefix, text_of
@@ -161,7 +161,15 @@ class Sweeper:
         return bool(await client.eval(_LOCK, 1, LOCK_KEY, self._token, str(milliseconds)))
 
     async def _queues(self, database: int) -> list[str]:
-        members: Any = await self._client(database).smembers("asynq:queues")
+        try:
+            members: Any = await self._client(database).smembers("asynq:queues")
+        except ResponseError as error:
+            if "out of range" not in str(error):
+                raise
+            # A client asked for a database that there is not.
+            self._databases.discard(database)
+            await self._clients.pop(database).aclose()
+            return []
         rewriter = self._rewriter()
         return sorted(queue for queue in map(text_of, members) if rewriter.heals(queue))
 

@@ -157,6 +157,8 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
         if before != life.state:
             return End.DELETED
         index = f"asynq:{{{life.queue}}}:{life.state}".encode()
+        if any(command[0].upper() in (b"DEL", b"UNLINK") and index in command for command in block):
+            return End.BY_HAND
         entry = any(command[0].upper() == b"ZREM" and command[1] == index and raw_id in command for command in block)
         return End.SWEPT if entry else End.EXPIRED
     left_active = any(command[0].upper() == b"LREM" and command[1].endswith(b":active") for command in block)

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
+from chaos.policy import GRACE_SECONDS, TTL_SECONDS
 from servers import Server, Sidecar, free_port, start_redis, start_valkey
 
 _START: dict[str, Callable[..., AbstractContextManager[Server]]] = {"redis": start_redis, "valkey": start_valkey}
 SERVERS = tuple(_START)
+# How many of the killer's strikes are at all sidecars at once, for longer than any task has to live.
+_BLACKOUT_SHARE = 0.1
 
 
 class DurableServer:
@@ -60,26 +63,33 @@ class Killer(threading.Thread):
     Args:
         server: the Redis.
         sidecars: by their names.
+        pause_seconds: the mean time between two kills.
         seed: makes the choice of victims and times repeatable.
     """
 
-    def __init__(self, server: DurableServer, sidecars: dict[str, Sidecar], seed: int) -> None:
+    def __init__(
+        self, server: DurableServer, sidecars: dict[str, Sidecar], *, pause_seconds: float, seed: int
+    ) -> None:
         super().__init__(name="killer", daemon=True)
         self.kills: Counter[str] = Counter()
         self.times: list[float] = []
         """When something was killed, or came back: seconds since the epoch."""
         self.fault: BaseException | None = None
         self._targets: dict[str, DurableServer | Sidecar] = {"redis": server, **sidecars}
+        self._pause = pause_seconds
         self._random = random.Random(seed)
         self._over = threading.Event()
 
     def run(self) -> None:
         """Kill and revive."""
         try:
-            while not self._over.wait(1 + min(self._random.expovariate(1 / 7), 30)):
-                names = list(self._targets)
-                # Now and then several at once.
-                self._kill(self._random.sample(names, self._random.choices((1, 2, 3), (8, 2, 1))[0]))
+            while not self._over.wait(min(1 + self._random.expovariate(1 / (self._pause - 1)), 4 * self._pause)):
+                names, dice = list(self._targets), self._random
+                if dice.random() < _BLACKOUT_SHARE:
+                    # Long enough for TTLs to fire: what that leaves behind is met by sidecars that have just started.
+                    self._kill(names[1:], TTL_SECONDS + GRACE_SECONDS + 1)
+                else:
+                    self._kill(dice.sample(names, dice.choices((1, 2, 3), (8, 2, 1))[0]), 0)
         except BaseException as error:  # noqa: BLE001 - reported by `stop`
             self.fault = error
 
@@ -94,11 +104,12 @@ class Killer(threading.Thread):
         if self.fault is not None:
             raise RuntimeError(f"the killer failed: {self.fault!r}") from self.fault
 
-    def _kill(self, names: list[str]) -> None:
+    def _kill(self, names: list[str], seconds: float) -> None:
         self.times.append(time.time())
         for name in names:
             self._targets[name].kill()
             self.kills[name] += 1
+        time.sleep(seconds)
         for name in names:
             time.sleep(self._random.uniform(0, 1.5))
             self._targets[name].start()

@@ -9,7 +9,7 @@ import random
 import subprocess
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -117,7 +117,8 @@ class Feeder(threading.Thread):
         super().__init__(name=f"feeder {name}", daemon=True)
         self.accepted: dict[str, str] = {}
         """The queue of each accepted ID."""
-        self.refusals: Counter[str] = Counter()
+        self.refusals: list[str] = []
+        """Why tasks were not accepted at first."""
         self._program = program
         self._label = name
         self._rate = rate
@@ -161,7 +162,7 @@ class Feeder(threading.Thread):
         if kind in (None, "conflict", "duplicate"):
             self.accepted[task["id"]] = task["queue"]
         else:
-            self.refusals[answer["error"][:100]] += 1
+            self.refusals.append(answer["error"])
             time.sleep(0.02)
             self._send(task)
 

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import Redis, ResponseError
 
 from asynq import Harness
 from asynq_ttl.sweeper import LOCK_KEY, PAGE_SIZE
@@ -102,13 +102,15 @@ def test_a_large_backlog_is_removed_in_pages(server: Server, start_sidecar: Side
 
 
 def test_every_database_that_clients_use_is_swept(server: Server, start_sidecar: SidecarFactory) -> None:
-    """A database is swept once a client has selected it, or if the URL names it."""
+    """A database is swept once a client has selected it, or if the URL names it; one that there is not is no obstacle."""
     clients = [server.client(database) for database in (1, 4, 7)]
     for client in clients:
         put(client, "due", "archived", "archived", ttl=20)
     sidecar = start_sidecar(server.url.replace("/0", "/1"), SLOW, **QUICK)
-    with sidecar.client(4) as through:
+    with sidecar.client(4) as through, sidecar.client(999) as nowhere:
         through.ping()
+        with pytest.raises(ResponseError, match="out of range"):
+            nowhere.ping()
         wait_until(lambda: not members(clients[0], "archived"), "the URL's database is not swept")
         wait_until(lambda: not members(clients[1], "archived"), "a selected database is not swept")
     assert members(clients[2], "archived") == {"due"}

@@ -13,7 +13,7 @@ from asynq_ttl.server import Settings, Sidecar
 from asynq_ttl.telemetry import Telemetry
 from servers import Server
 
-_SECONDS = 30.0
+_SECONDS = 10.0
 T = TypeVar("T")
 
 
@@ -24,7 +24,7 @@ class SidecarThread:
         self.port = 0
         self._server = server
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._sidecar: Sidecar | None = None
         self._stop: asyncio.Event | None = None
         self._running: asyncio.Task[None] | None = None
