@@ -364,6 +364,7 @@ _BY_KIND: dict[Kind, Callable[[Rewriter, "_Call"], Rewrite | None]] = {
     Kind.RUN_ALL: Rewriter._run_all,  # noqa: SLF001
     Kind.DELETE_ALL: Rewriter._delete_all,  # noqa: SLF001
     Kind.DEQUEUE: Rewriter._dequeue,  # noqa: SLF001
+    Kind.DEQUEUE_TIMED: Rewriter._dequeue,  # noqa: SLF001
     Kind.JANITOR: Rewriter._janitor,  # noqa: SLF001
 }
 

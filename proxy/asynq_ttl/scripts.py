@@ -146,6 +146,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.RUN_ALL: (("run_all.prologue",), ("run_all.epilogue",)),
     Kind.DELETE_ALL: (("run_all.prologue",), ()),
     Kind.DEQUEUE: ((), ("dequeue.epilogue",)),
+    Kind.DEQUEUE_TIMED: (("dequeue_timed.prologue",), ("dequeue.epilogue",)),
     Kind.JANITOR: (("janitor.prologue",), ()),
 }
 

@@ -24,6 +24,8 @@ class Kind(Enum):
     RUN_ALL = "run_all"
     DELETE_ALL = "delete_all"
     DEQUEUE = "dequeue"
+    DEQUEUE_TIMED = "dequeue_timed"
+    """A dequeue that reads more of a task than its message (before v0.22), and raises where there is none."""
     JANITOR = "janitor"
     UNKNOWN = "unknown"
     OTHER = "other"
@@ -173,10 +175,12 @@ def _dequeue(calls: tuple[_Call, ...], write: _Call) -> Shape | None:
     move = _find(calls, "RPOPLPUSH", _KEYS, _KEYS) or _find(calls, "LMOVE", _KEYS, _KEYS, '"RIGHT"', '"LEFT"')
     lease = _find(calls, "ZADD", _KEYS)
     prefix = _prefix(write.args[0])
-    if not move or not lease or not prefix:
+    lone = _find(calls, "HGET", write.args[0], '"msg"')
+    timed = _find(calls, "HMGET", write.args[0], '"msg"')
+    if not move or not lease or not prefix or not (lone or timed):
         return None
     return Shape(
-        Kind.DEQUEUE,
+        Kind.DEQUEUE_TIMED if timed else Kind.DEQUEUE,
         source_key=_key(move.args[0]),
         active_key=_key(move.args[1]),
         lease_key=_key(lease.args[0]),

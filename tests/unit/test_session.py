@@ -238,6 +238,42 @@ def test_a_poll_is_rewritten_without_a_word() -> None:
     assert talk.told() == []
 
 
+def test_polls_go_the_short_way() -> None:
+    """From the second poll of a queue on only the SHA is changed, in the bytes that came; each is counted."""
+    talk = Conversation().knows(DEQUEUE)
+    expected = encode(dequeue(talk.wrapper_sha(DEQUEUE)))
+    assert [talk.downstream_sends(dequeue(DEQUEUE_SHA)) for _ in range(3)] == [expected] * 3
+    lower = talk.downstream_sends(dequeue(DEQUEUE_SHA, name=b"evalsha"))
+    assert lower == encode(dequeue(talk.wrapper_sha(DEQUEUE), name=b"evalsha"))
+    assert talk.session.commands == 4
+
+
+def test_polls_of_other_queues_go_as_they_came() -> None:
+    """Where no rule concerns the queue every poll stays as it is, the first and the next."""
+    talk = Conversation(Rule("other", queues=(compile_glob("other"),), archived=Retention(Keep.OWN))).knows(DEQUEUE)
+    poll = encode(dequeue(DEQUEUE_SHA))
+    assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
+    assert talk.session.commands == 3
+
+
+@pytest.mark.parametrize("sha", [b"+%b\r\n", b":5\r\n", b"*1\r\n$1\r\nx\r\n"])
+def test_a_poll_in_another_form_goes_as_it_came(sha: bytes) -> None:
+    """A poll whose SHA is no bulk string is refused by Redis: it is not touched, and nothing after it is."""
+    talk = Conversation().knows(DEQUEUE)
+    talk.downstream_sends(dequeue(DEQUEUE_SHA))
+    plain = encode(dequeue(DEQUEUE_SHA))
+    given = sha % DEQUEUE_SHA if b"%b" in sha else sha
+    odd = plain.replace(b"$40\r\n" + DEQUEUE_SHA + b"\r\n", given)
+    assert talk.downstream_sends_bytes(odd) == odd
+    assert talk.downstream_sends_bytes(plain) == plain
+
+
+def test_evalsha_without_arguments_goes_as_it_came() -> None:
+    """A bare EVALSHA is an error that Redis tells."""
+    talk = Conversation().knows(DEQUEUE)
+    assert talk.downstream_sends((b"EVALSHA",)) == encode((b"EVALSHA",))
+
+
 def test_several_commands_of_a_pipeline_are_rewritten() -> None:
     """Each in its place, with what is between them as it came; each is told of with its own reply."""
     talk = Conversation().knows(COMPLETE, DEQUEUE)
