@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format asynq-suites clean
+.PHONY: help demo test lint format asynq-suites matrix chaos clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,12 @@ CORE := */decision.py,*/glob.py,*/keyspace.py,*/message.py,*/policy.py,*/resp.py
 
 asynq-suites: $(STAMP) ## Asynq's own test suites through the sidecar (about ten minutes)
 	$(BIN)/python -m pytest tests/integration/test_asynq_suites.py --timeout=1800 $(PYTEST_ARGS)
+
+matrix: $(STAMP) ## The rdb suite of every Asynq release on every server, with and without the sidecar (three minutes)
+	$(BIN)/python -m pytest tests/integration/test_version_matrix.py $(PYTEST_ARGS)
+
+chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing went wrong (CHAOS_ARGS="--minutes 10 --seed 1")
+	$(BIN)/python tests/chaos/run.py $(CHAOS_ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -59,6 +59,21 @@ redis.call("HSET", task, "state", "active")
 redis.call("ZADD", KEYS[3], ARGV[1], name)
 return redis.call("HGET", task, "msg")
 """
+DEQUEUE_TIMED = b"""
+local name = redis.call("RPOPLPUSH", KEYS[1], KEYS[2])
+if not name then return nil end
+local task = ARGV[2] .. name
+redis.call("HSET", task, "state", "active")
+local found = redis.call("HMGET", task, "msg", "timeout")
+redis.call("ZADD", KEYS[3], ARGV[1] + found[2], name)
+return found[1]
+"""
+DELETE_ALL = b"""
+for _, name in ipairs(redis.call("ZRANGE", KEYS[1], 0, -1)) do
+  redis.call("DEL", ARGV[1] .. name)
+end
+return redis.call("DEL", KEYS[1])
+"""
 JANITOR = b"""
 local names = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", ARGV[1], "LIMIT", 0, tonumber(ARGV[3]))
 for _, name in ipairs(names) do
@@ -85,5 +100,7 @@ SHAPES: dict[bytes, Shape] = {
     RUN_ONE: Shape(Kind.RUN_ONE, task_key=1),
     RUN_ALL: Shape(Kind.RUN_ALL, source_key=1, prefix_arg=1),
     DEQUEUE: Shape(Kind.DEQUEUE, source_key=1, active_key=2, lease_key=3, prefix_arg=2),
+    DEQUEUE_TIMED: Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=2, lease_key=3, prefix_arg=2),
+    DELETE_ALL: Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1),
     JANITOR: Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3),
 }

@@ -56,6 +56,8 @@ class FailOpen(Enum):
     """The script's KEYS or ARGV are not what its text says."""
     POLICY = "policy"
     """The policy raised."""
+    UNSEEN = "unseen"
+    """The script's text was never seen, and the client is not certain to have it: it asked whether Redis does."""
     INTERNAL = "internal"
     """Something else in the sidecar raised."""
     SHAPE = "shape"

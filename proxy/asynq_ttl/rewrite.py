@@ -11,7 +11,7 @@ Invariants:
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asynq_ttl import message
 from asynq_ttl.decision import Action, Decision, FailOpen
@@ -36,6 +36,13 @@ FOREVER_SCORE = 253_402_300_799
 # What makes a script's own trims find nothing: the epilogue trims instead, hashes included.
 NO_CUTOFF = b"-inf"
 NO_CAP = b"1000000000"
+
+# What a wrapper is told where no rule gives a TTL, and only what an earlier one has left behind is healed: to leave
+# TTLs alone, and for the inspector's scripts to trim as Asynq does.
+ONLY_HEAL = -2
+HEALING_RULES = (
+    b'{"rules":[],"grace":0,"share":10000,"cutoff":0,"cutoff_own":true,"cap":-1,"uncapped":false,"spare":false}'
+)
 
 # What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
 UNMATCHED = "asynq"
@@ -138,9 +145,10 @@ class Rewriter:
         if queue is None or not self.concerns(queue):
             return None
         task = message.decode(call.arg(call.shape.msg_arg))
+        healing = Rewrite(self._lingers(queue), b"%d" % ONLY_HEAL)
         verdict = self.policy.decide(queue, task.type, State.COMPLETED)
         if verdict is None:
-            return None
+            return healing if healing.enforced else None
         score = call.number(call.shape.time_arg)
         completed_at = score - task.retention_seconds
         if completed_at < 0:
@@ -151,19 +159,23 @@ class Rewriter:
             argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
         elif verdict.retention.keep is Keep.TTL:
             argv = ((call.shape.time_arg, b"%d" % (completed_at + verdict.retention.seconds)),)
-        return self._settle(call, queue, task, verdict, kept, tail=b"%d", argv=argv)
+        return self._settle(call, queue, task, verdict, kept, tail=b"%d", argv=argv, healing=healing)
 
     def _archive(self, call: "_Call") -> Rewrite | None:
         queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
         limits = self.policy.archive_limits(queue) if queue is not None else None
-        if queue is None or limits is None or not self.concerns(queue):
+        if queue is None or not self.concerns(queue) or (limits is None and not self._lingers(queue)):
             return None
         now, own, own_cap = call.archive_times()
+        argv = ((call.shape.cutoff_arg, NO_CUTOFF), (call.shape.cap_arg, NO_CAP))
+        healing = Rewrite(self._lingers(queue), b"%d %d %d 0" % (ONLY_HEAL, now - own, own_cap), argv)
+        if limits is None:
+            return healing
         task = message.decode(call.arg(call.shape.msg_arg))
         verdict = self.policy.decide(queue, task.type, State.ARCHIVED)
         if verdict is None:
             if not _outlasts(limits, own):
-                return None
+                return healing if healing.enforced else None
             # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken
             # over, and this task gets from its key what it no longer gets from them.
             verdict = Verdict(UNMATCHED, Retention(Keep.OWN))
@@ -172,8 +184,8 @@ class Rewriter:
             age = max(limits.cutoff_seconds, own) if limits.cutoff_own else limits.cutoff_seconds
             cutoff = b"%d" % (now - age)
         tail = b"%%d %b %d %d" % (cutoff, self._cap(limits, own_cap), limits.spare_untimed)
-        argv = ((call.shape.cutoff_arg, NO_CUTOFF), (call.shape.cap_arg, NO_CAP))
-        return self._settle(call, queue, task, verdict, verdict.retention.resolve(own), tail=tail, argv=argv)
+        kept = verdict.retention.resolve(own)
+        return self._settle(call, queue, task, verdict, kept, tail=tail, argv=argv, healing=healing)
 
     def _cap(self, limits: ArchiveLimits, own_cap: int) -> int:
         """Return the most entries the archive keeps; -1 for any number."""
@@ -192,8 +204,12 @@ class Rewriter:
         *,
         tail: bytes,
         argv: tuple[tuple[int, bytes], ...],
+        healing: Rewrite,
     ) -> Rewrite:
-        """Return the rewrite that gives a task of known type its TTL; `tail` has `%d` for milliseconds."""
+        """Return the rewrite that gives a task of known type its TTL, or `healing` where that is not enforced.
+
+        `tail` has `%d` for milliseconds.
+        """
         ttl_seconds = None
         milliseconds = 0 if kept_seconds is None else -1
         if kept_seconds:
@@ -217,13 +233,19 @@ class Rewriter:
             traceparent=task.traceparent,
             tracestate=task.tracestate,
         )
+        if healing.enforced and not enforced:
+            return replace(healing, decision=decision)
         return Rewrite(enforced, tail % milliseconds, argv, decision)
 
     def _archive_by_rules(self, call: "_Call") -> Rewrite | None:
         """Inspector archiving: the command carries no type, so the wrapper picks among the queue's rules."""
         queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
         limits = self.policy.archive_limits(queue) if queue is not None else None
-        if queue is None or limits is None or not self.concerns(queue):
+        if queue is None or not self.concerns(queue):
+            return None
+        # Only a task that is archived by itself can come from `completed`, and bring a TTL with it.
+        heals = call.script.kind is Kind.ARCHIVE_ONE and self.heals(queue)
+        if limits is None and not heals:
             return None
         call.archive_times()
         task_id = b""
@@ -233,6 +255,8 @@ class Rewriter:
             enforced = enforced and self.policy.enforces(task_id)
         else:
             call.check_prefix(queue)
+        if limits is None:
+            return Rewrite(enforced=True, tail=HEALING_RULES)
         rules = self.policy.queue_rules(queue, State.ARCHIVED)
         sole = rules[0] if len(rules) == 1 and rules[0].archived is not None and not rules[0].types else None
         decision = Decision(
@@ -245,6 +269,8 @@ class Rewriter:
             task_id=text_of(task_id),
             rule=sole.name if sole else "",
         )
+        if heals and not enforced:
+            return Rewrite(enforced=True, tail=HEALING_RULES, decision=decision)
         return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
 
     def _rules_argument(self, queue: str, limits: ArchiveLimits) -> bytes:
@@ -343,6 +369,10 @@ class Rewriter:
     def heals(self, queue: str) -> bool:
         """Say whether tasks of a queue may carry a TTL of ours: it has to come off when they live again."""
         return self.concerns(queue) and (self._enforcing or queue in self._healed)
+
+    def _lingers(self, queue: str) -> bool:
+        """Say whether tasks and entries of a queue may be left from an earlier policy, while none is in force for it."""
+        return queue in self._healed and not (self._enforcing and self.policy.concerns(queue))
 
 
 _MEMORY_LIMIT = 10_000

@@ -23,6 +23,8 @@ from asynq_ttl.shapes import Kind
 # Decisions waiting for their replies; past it a client pipelines more than anybody could follow. (Security
 # limit.)
 MAX_PENDING = 10_000
+# SHAs that are remembered for a client. (Security limit.)
+MAX_ASKED = 1_000
 # Databases that are remembered for the sweeper. (Security limit; Redis has 16 unless configured otherwise.)
 MAX_DATABASES = 256
 
@@ -87,6 +89,7 @@ class Session:
 
     __slots__ = (
         "_counting",
+        "_asked",
         "_framer",
         "_in_multi",
         "_out",
@@ -115,6 +118,8 @@ class Session:
         # False once replies can no longer be assigned to commands (pub/sub, MONITOR, CLIENT REPLY, ...).
         self._counting = True
         self._in_multi = False
+        # SHAs whose existence the client asked for.
+        self._asked: set[bytes] = set()
         # Decisions that wait: the number of the command, the database it went to, and when.
         self._pending: deque[tuple[int, Decision, int, int]] = deque()
         # While a batch is being worked on: its bytes, the commands still to come, what is ready to be sent.
@@ -282,24 +287,36 @@ class Session:
         script = self._shared.registry.get(command[1])
         if script is not None:
             return self._call(script, script.wrapper_sha, command, keys, activated)
-        if not self._in_multi and self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
-            return [command[0], IMPOSSIBLE_SHA, *command[2:]], None
-        return None, None
+        if self._in_multi or not self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
+            return None, None
+        if command[1].lower() in self._asked:
+            # Redis has the script and the client knows it, so it may not have the text at hand any more.
+            self._shared.observer.failed_open(FailOpen.UNSEEN, None, f"script {command[1].decode('latin-1')}")
+            return None, None
+        return [command[0], IMPOSSIBLE_SHA, *command[2:]], None
 
     def _eval(self, command: Command, activated: Script | None) -> tuple[Command | None, Script | None]:
         keys = _numkeys(command)
-        if keys <= 0:
+        if keys < 0:
             return None, None
         script = self._learn(command[1])
+        if keys == 0:
+            return None, None
         if script.flushed and script is not activated and not self._shared.rewriter.off:
             return None, script
         return self._call(script, script.wrapper, command, keys, activated)
 
-    def _script(self, command: Command, _activated: Script | None) -> tuple[None, None]:
+    def _script(self, command: Command, activated: Script | None) -> tuple[Command | None, Script | None]:
         name = command[1].upper() if len(command) > 1 else b""
         if name == b"LOAD" and len(command) == 3:
-            self._learn(command[2])
-        elif name == b"FLUSH":
+            script = self._learn(command[2])
+            # Whoever loads a script may call it without a text to fall back to, so its wrapper is loaded too, even
+            # if that was done before: whether Redis still has it is not known.
+            wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
+            return None, script if wanted and script is not activated else None
+        if name == b"EXISTS":
+            self._asked.update(sha.lower() for sha in command[2 : 2 + MAX_ASKED - len(self._asked)])
+        if name == b"FLUSH":
             self._shared.registry.flush()
         return None, None
 

@@ -8,6 +8,8 @@ Invariants:
 
 * Only a task in the index's own state whose TTL is at most `grace` is removed; of any other mismatch only the entry
   goes. A task without a TTL is never touched.
+* Active IDs are looked after too, the longest active first: whose hash is gone and whose lease is over leaves the list,
+  and a TTL that a run past the sidecar has left on a task comes off.
 * One sidecar per Redis sweeps at a time. Two would do no harm, only work twice.
 * The work of a round is bounded, and none of it depends on the size of the keyspace. Where due tasks can be, follows
   from the index scores: a completed task is due at its score; an archived one at its score plus the retention of its
@@ -42,6 +44,8 @@ PAGE_SIZE = 500
 # measured by `bench/sweeper.py`.
 DUE_PAGES = 200
 PATROL_PAGES = 10
+# How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
+LEASE_SLACK_SECONDS = 30
 _TIMEOUT_SECONDS = 5.0
 
 
@@ -75,6 +79,9 @@ class SweepObserver(Protocol):
 
     def swept(self, page: Swept) -> None:
         """Take note of a page."""
+
+    def repaired(self, queue: str, persisted: int, dropped: int) -> None:
+        """Take note of TTLs taken off active tasks, and of active IDs without a task that were dropped."""
 
     def sweep_ended(self, seconds: float, error: str) -> None:
         """Take note of the end of a round; `error` is empty if it went well."""
@@ -110,7 +117,9 @@ class Sweeper:
         self._patrols: dict[tuple[int, str, State], int] = {}
         self._due_left = 0
         self._locked = False
-        self._script = resources.files("asynq_ttl").joinpath("lua", "sweep.lua").read_text()
+        lua = resources.files("asynq_ttl").joinpath("lua")
+        self._script = lua.joinpath("sweep.lua").read_text()
+        self._active_script = lua.joinpath("sweep_active.lua").read_text()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -144,6 +153,8 @@ class Sweeper:
         ]
         for index in indexes:
             await self._remove_due(*index)
+        for database, queue in dict.fromkeys(index[:2] for index in indexes):
+            await self._look_after_active(database, queue)
         await self._patrol(indexes)
 
     async def close(self) -> None:
@@ -217,6 +228,18 @@ class Sweeper:
                 self._patrols[index] = first + kept if page.examined == PAGE_SIZE else 0
                 if page.examined < PAGE_SIZE:
                     break
+
+    async def _look_after_active(self, database: int, queue: str) -> None:
+        script = self._client(database).register_script(self._active_script)
+        answer: Any = await script(
+            keys=[index_key(queue, name) for name in ("active", "lease", "deadlines")],
+            args=[task_prefix(queue), PAGE_SIZE, int(time.time()) - LEASE_SLACK_SECONDS],
+        )
+        _, persisted, dropped = answer
+        if persisted or dropped:
+            message = "queue %s: %d TTLs taken off active tasks, %d active IDs without a task dropped"
+            _log.info(message, queue, persisted, dropped)
+            self._observer.repaired(queue, persisted, dropped)
 
     async def _page(self, database: int, queue: str, state: State, *where: str | int) -> Swept:
         started = time.time_ns()

@@ -154,6 +154,11 @@ class Telemetry:
             span.add_event("due", {"messaging.message.id": task_id}, page.end_ns)
         span.end(page.end_ns)
 
+    def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
+        """Count active IDs without a task that the sweeper dropped."""
+        queue = queue if queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
+        self.sweeps_ghosts[queue] += dropped
+
     def sweep_ended(self, seconds: float, error: str) -> None:
         """Count a round of the sweeper."""
         self.sweep_rounds["error" if error else "ok"] += 1

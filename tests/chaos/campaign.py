@@ -4,8 +4,8 @@
                                             Redis (append-only, nothing acknowledged is ever lost)
     feeder, worker, operator -> sidecar-2 -/
 
-Both sidecars work on the same queues. What is killed is each sidecar and Redis, at random, now and then several at once.
-Asynq's processes are not: what their handlers say is part of the evidence.
+Both sidecars work on the same queues. What is killed is each sidecar and Redis, at random, now and then several at
+once. Asynq's processes are not: what their handlers say is part of the evidence.
 """
 
 import json
@@ -21,7 +21,9 @@ from typing import Any
 
 import click
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from asynq_ttl.harness import build_harness
 from chaos import census, history
@@ -33,7 +35,8 @@ from servers import Sidecar, wait_until
 
 # What a sidecar may say when Redis, or it itself, is killed.
 _EXPECTED_WARNINGS = [r"upstream \S+ is down", "sweeping failed", "cannot load a wrapper into", "limit of open files"]
-# A task whose worker lost it comes back after its lease (30 s), Asynq's allowance (30 s) and the recoverer's pause (60 s).
+# A task whose worker lost it comes back after its lease (30 s), Asynq's allowance (30 s) and the pause of the
+# recoverer (60 s).
 _SETTLE_SECONDS = 240
 _PATIENCE_SECONDS = 30
 _FAULTS_SHOWN = 25
@@ -48,7 +51,7 @@ class Plan:
         seed: decides about all that is random, but for what time decides.
         server: `redis` or `valkey`.
         rate: tasks per second.
-        pause: the mean time between two kills, in seconds.
+        pause_seconds: the mean time between two kills.
         hasten: whether leases are aged when the chaos is over, instead of waiting the minute until they have aged.
         folder: where everything is kept.
     """
@@ -57,7 +60,7 @@ class Plan:
     seed: int
     server: str
     rate: float
-    pause: float
+    pause_seconds: float
     hasten: bool
     folder: Path
 
@@ -72,7 +75,9 @@ class Watch(threading.Thread):
     def __init__(self, port: int) -> None:
         super().__init__(name="watch", daemon=True)
         self.looks: list[Look] = []
-        self._client = Redis(port=port, socket_timeout=5)
+        self.tasks_seen = 0
+        # No retries: what is written late would date what comes after it wrongly.
+        self._client = Redis(port=port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -88,8 +93,10 @@ class Watch(threading.Thread):
     def look(self) -> None:
         """Look once."""
         at_ms = round(time.time() * 1000)
-        found = tuple(fault for one in census.take(self._client) for fault in one.faults())
+        seen = census.take(self._client)
+        found = tuple(fault for one in seen for fault in one.faults())
         self.looks.append(Look(at_ms, found))
+        self.tasks_seen += sum(len(one.tasks) for one in seen)
 
     def stop(self) -> None:
         """End it."""
@@ -109,12 +116,13 @@ class Campaign:
         self.plan = plan
         self.server = DurableServer(plan.server, plan.folder / "server")
         self.sidecars = {f"sidecar-{number}": self._sidecar(f"sidecar-{number}") for number in (1, 2)}
-        self.killer = Killer(self.server, self.sidecars, pause_seconds=plan.pause, seed=plan.seed)
+        self.killer = Killer(self.server, self.sidecars, pause_seconds=plan.pause_seconds, seed=plan.seed)
         self.feeders: list[Feeder] = []
         self.operators: list[Operator] = []
         self.workers: list[Worker] = []
         self.outcomes: dict[str, set[str]] = defaultdict(set)
         self.seconds = 0.0
+        self.watch = Watch(self.server.port)
         self._program = build_harness()
 
     def run(self) -> Evidence:
@@ -125,9 +133,8 @@ class Campaign:
             stack.callback(self.server.kill)
             for sidecar in self.sidecars.values():
                 stack.enter_context(sidecar)
-            watch = Watch(self.server.port)
-            watch.start()
-            stack.callback(watch.stop)
+            self.watch.start()
+            stack.callback(self.watch.stop)
             self._start_traffic(stack)
             self.killer.start()
             time.sleep(self.plan.seconds)
@@ -150,7 +157,7 @@ class Campaign:
             operations=[operation for operator in self.operators for operation in operator.done],
             kill_ms=[round(at * 1000) for at in self.killer.times],
             history=written,
-            looks=watch.looks,
+            looks=self.watch.looks,
             swept=swept,
             over=over,
         )
@@ -183,15 +190,18 @@ class Campaign:
 
     def _settle(self, client: Redis) -> None:
         """Stop the load, and wait until every task has come to an end."""
-        for thread in (*self.operators, *self.feeders):
-            thread.stop()
+        for operator in self.operators:
+            operator.stop()
+        for feeder in self.feeders:
+            feeder.stop()
         if self.plan.hasten:
             for worker in self.workers:
                 worker.stop()
             self._collect_outcomes()
             for queue in QUEUES:
                 lease = f"asynq:{{{queue}}}:lease"
-                for member in client.zrange(lease, 0, -1):
+                members: Any = client.zrange(lease, 0, -1)
+                for member in members:
                     client.zadd(lease, {member: time.time() - 60}, xx=True)
             # A worker looks for expired leases as it starts.
             addresses = [sidecar.address for sidecar in self.sidecars.values()]
@@ -214,12 +224,13 @@ class Campaign:
 
 def _await_round(client: Redis) -> None:
     """Wait until a sweep begins: that is when its lock's time to live grows."""
-    last = [10**9]
+    last_ms = LOCK_SECONDS * 10_000
 
     def grown() -> bool:
-        left: Any = client.pttl(history.LOCK_KEY)
-        grew = left > last[0]
-        last[0] = max(left, 0)
+        nonlocal last_ms
+        left_ms: Any = client.pttl(history.LOCK_KEY)
+        grew: bool = left_ms > last_ms
+        last_ms = left_ms
         return grew
 
     wait_until(grown, "nobody sweeps", LOCK_SECONDS + _PATIENCE_SECONDS)
@@ -246,6 +257,7 @@ def run(plan: Plan) -> dict[str, Any]:
         "steps_of_redis": evidence.history.steps,
         "sweeps": len(evidence.history.rounds_ms),
         "looks": len(evidence.looks),
+        "tasks_seen": campaign.watch.tasks_seen,
         "ghosts_seen": dict(verdict.ghosts),
         "warnings": warnings[:_FAULTS_SHOWN],
         "faults": {"number": len(verdict.faults), "first": [asdict(one) for one in verdict.faults[:_FAULTS_SHOWN]]},
@@ -266,7 +278,9 @@ def _kind(error: str) -> str:
 @click.option("--pause", type=float, default=8.0, show_default=True, help="Mean seconds between two kills.")
 @click.option("--hasten", is_flag=True, help="Age the leases at the end instead of waiting for them.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep logs and files in this new folder.")
-def main(*, minutes: float, seed: int, server: str, rate: float, pause: float, hasten: bool, folder: Path | None) -> None:
+def main(
+    *, minutes: float, seed: int, server: str, rate: float, pause: float, hasten: bool, folder: Path | None
+) -> None:
     """Kill sidecars and Redis under a real Asynq load and prove that nothing went wrong."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         if folder is not None:

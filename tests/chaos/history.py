@@ -1,7 +1,7 @@
 """The life of every task, from Redis's own append-only file: each write that took effect, in order.
 
-A script's writes are one block (MULTI ... EXEC), as they were one step. The file is a witness that no kill, of whatever,
-makes forget: what Redis acknowledged is in it, and what is in it took effect.
+A script's writes are one block (MULTI ... EXEC), as they were one step. The file is a witness that no kill makes
+forget: what Redis acknowledged is in it, and what is in it took effect.
 
 What must not be, at the end of any single step, is noted as a fault, of the kinds that `census` describes.
 """
@@ -20,6 +20,8 @@ CLOCK_KEY = b"chaos:clock"
 LOCK_KEY = b"asynq-ttl:sweeper"
 
 Block = list[list[bytes]]
+
+_DELETIONS = (b"DEL", b"UNLINK")
 
 
 class End(Enum):
@@ -109,44 +111,49 @@ def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
 
 def _follow(history: History, block: Block) -> None:
     """Follow one step."""
+    # The state before this step of each task it touches.
     touched: dict[str, str] = {}
-    for command in block:
-        name, key = command[0].upper(), command[1] if len(command) > 1 else b""
+    for name, key, arguments in _writes(block):
         if key == CLOCK_KEY and name == b"SET":
-            history.now_ms = int(command[2])
+            history.now_ms = int(arguments[0])
         elif key == LOCK_KEY and name == b"SET":
             history.rounds_ms.append(history.now_ms)
-        elif name in (b"DEL", b"UNLINK"):
-            for one in command[1:]:
-                _write(history, block, touched, name, one, command)
-        else:
-            _write(history, block, touched, name, key, command)
+        head, mark, raw_id = key.partition(b"}:t:")
+        if mark:
+            task_id = raw_id.decode()
+            life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
+            before = touched.setdefault(task_id, life.state)
+            if name in _DELETIONS:
+                ending = Ending(_end_of(life, before, raw_id, block), life.state, history.now_ms, life.due_ms)
+                life.endings.append(ending)
+                life.state, life.due_ms = "", None
+            else:
+                _change(history, task_id, life, name, arguments)
     for task_id in touched:
         _check(history, task_id, history.lives[task_id])
 
 
-def _write(
-    history: History, block: Block, touched: dict[str, str], name: bytes, key: bytes, command: list[bytes]
-) -> None:
-    """Follow one write to one key; `touched` has the state before this step of each task it touches."""
-    head, mark, raw_id = key.partition(b"}:t:")
-    if not mark:
-        return
-    task_id = raw_id.decode()
-    life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
-    before = touched.setdefault(task_id, life.state)
+def _writes(block: Block) -> Iterator[tuple[bytes, bytes, list[bytes]]]:
+    """Yield each write: the command's name, the key, the arguments."""
+    for command in block:
+        name = command[0].upper()
+        if name in _DELETIONS:
+            yield from ((name, key, []) for key in command[1:])
+        elif len(command) > 1:
+            yield name, command[1], command[2:]
+
+
+def _change(history: History, task_id: str, life: Life, name: bytes, arguments: list[bytes]) -> None:
+    """Follow a write to a task that is no deletion."""
     if name in (b"HSET", b"HMSET"):
-        fields = dict(zip(command[2::2], command[3::2], strict=True))
+        fields = dict(zip(arguments[::2], arguments[1::2], strict=True))
         if not life.state and b"msg" not in fields:
             history.faults.append(Fault("half", life.queue, task_id, f"came to be as {fields}"))
         life.state = fields.get(b"state", life.state.encode()).decode() or "?"
     elif name == b"PEXPIREAT":
-        life.due_ms = int(command[2])
+        life.due_ms = int(arguments[0])
     elif name == b"PERSIST":
         life.due_ms = None
-    elif name in (b"DEL", b"UNLINK"):
-        life.endings.append(Ending(_end_of(life, before, raw_id, block), life.state, history.now_ms, life.due_ms))
-        life.state, life.due_ms = "", None
     elif name not in (b"HDEL", b"HINCRBY"):
         history.faults.append(Fault("unknown", life.queue, task_id, f"{name.decode()} is not followed"))
 
@@ -157,7 +164,7 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
         if before != life.state:
             return End.DELETED
         index = f"asynq:{{{life.queue}}}:{life.state}".encode()
-        if any(command[0].upper() in (b"DEL", b"UNLINK") and index in command for command in block):
+        if any(command[0].upper() in _DELETIONS and index in command for command in block):
             return End.BY_HAND
         entry = any(command[0].upper() == b"ZREM" and command[1] == index and raw_id in command for command in block)
         return End.SWEPT if entry else End.EXPIRED

@@ -67,9 +67,7 @@ class Killer(threading.Thread):
         seed: makes the choice of victims and times repeatable.
     """
 
-    def __init__(
-        self, server: DurableServer, sidecars: dict[str, Sidecar], *, pause_seconds: float, seed: int
-    ) -> None:
+    def __init__(self, server: DurableServer, sidecars: dict[str, Sidecar], *, pause_seconds: float, seed: int) -> None:
         super().__init__(name="killer", daemon=True)
         self.kills: Counter[str] = Counter()
         self.times: list[float] = []

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from chaos.policy import QUEUES, TTL_SECONDS
 
@@ -72,27 +72,20 @@ class Program:
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._stdin: TextIO = self.process.stdin
-        self._stdout: TextIO = self.process.stdout
+        self._stdin: IO[str] = self.process.stdin
+        self._stdout: IO[str] = self.process.stdout
+        self.lines: queue.Queue[Json] = queue.Queue()
+        """What it has said and nobody has taken."""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def send(self, line: Json) -> None:
         """Write a line."""
         self._stdin.write(json.dumps(line) + "\n")
         self._stdin.flush()
 
-    def lines(self) -> "queue.Queue[Json]":
-        """Return a queue that gets every line from now on."""
-        found: queue.Queue[Json] = queue.Queue()
-
-        def read() -> None:
-            for line in self._stdout:
-                found.put(json.loads(line))
-
-        threading.Thread(target=read, daemon=True).start()
-        return found
-
     def end(self) -> None:
-        """End it as an operator would; kill it if it does not heed that."""
+        """End it as an operator would; kill it if it does not heed that. Then all it said is in `lines`."""
         self._stdin.close()
         self.process.terminate()
         try:
@@ -100,7 +93,13 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._reader.join()
+        self._stdout.close()
         self._log.close()
+
+    def _read(self) -> None:
+        for line in self._stdout:
+            self.lines.put(json.loads(line))
 
 
 class Feeder(threading.Thread):
@@ -123,7 +122,7 @@ class Feeder(threading.Thread):
         self._label = name
         self._rate = rate
         self._random = random.Random(seed)
-        self._answers = program.lines()
+        self._answers = program.lines
         self._sent: dict[int, Json] = {}
         self._line = 0
         self._over = threading.Event()
@@ -203,7 +202,7 @@ class Worker:
         queues = ("-queues", ",".join(f"{name}=1" for name in QUEUES))
         every = (*quick, *queues, "-concurrency", "8", "-retry-delay", "500ms", "-log-level", "error", *options)
         self._program = Program(program, folder, "serve", "-redis", address, *every)
-        self._lines = self._program.lines()
+        self._lines = self._program.lines
         assert self._lines.get(timeout=30)["event"] == "ready"
 
     def stop(self) -> None:
@@ -233,7 +232,7 @@ class Operator(threading.Thread):
         self.done: list[Operation] = []
         self._program = program
         self._random = random.Random(seed)
-        self._answers = program.lines()
+        self._answers = program.lines
         self._seen: list[tuple[str, str]] = []
         self._over = threading.Event()
 
@@ -262,5 +261,5 @@ class Operator(threading.Thread):
             self._seen = [(task["queue"], task["id"]) for task in answer["result"] if task["id"]] + self._seen[:50]
         # That a task or a queue is not there (any more) is an answer like any other.
         error = "" if answer["ok"] or answer["not_found"] else answer["error"]
-        named = [operation.get(field, "") for field in ("op", "queue", "state", "id")]
-        self.done.append(Operation(*named, began=began, ended=time.time(), error=error))
+        op, where, state, task_id = (operation.get(field, "") for field in ("op", "queue", "state", "id"))
+        self.done.append(Operation(op, where, state, task_id, began, time.time(), error))

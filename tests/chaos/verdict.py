@@ -1,14 +1,14 @@
 """Decides, from all the evidence, whether anything went wrong.
 
-The evidence: the IDs that Asynq's clients were told are accepted; how each attempt ended, by the handlers; what operators
-asked for; the kills; what Redis wrote, step by step (`history`); and looks at the keyspace while all of it went on and
-when it was over (`census`). What is proved:
+The evidence: the IDs that Asynq's clients were told are accepted; how each attempt ended, by the handlers; what
+operators asked for; the kills; what Redis wrote, step by step (`history`); and looks at the keyspace while all of it
+went on and when it was over (`census`). What is proved:
 
 * Every accepted task is kept by a rule, or has come to an end that it may come to: worked off with success; gone by the
   rule of its type, or when its time was over and not earlier; or deleted by an operator.
 * At the end of every single step that Redis took: no half task, no live task with a TTL, no terminal task without one.
-* At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the backstop
-  fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill.
+* At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the
+  backstop fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill.
 * At the end: nothing is unfinished, and after one sweep no ghosts; when all times are over, only what is kept for ever.
 """
 
@@ -93,7 +93,10 @@ def _end(evidence: Evidence, task_id: str, queue: str, *, here: bool) -> tuple[s
     if life is None:
         return "lost", "accepted, but Redis never wrote it"
     if here or life.state:
-        return f"kept {life.state}", "" if here and life.state else f"here: {here}, but by what was written: {life.state!r}"
+        return (
+            f"kept {life.state}",
+            "" if here and life.state else f"here: {here}, but by what was written: {life.state!r}",
+        )
     return life.endings[-1].end.value, "" if queue == life.queue else f"in queue {life.queue}"
 
 
@@ -154,7 +157,7 @@ def _killed(kill_ms: list[int], first: int, last: int) -> bool:
 
 
 def _ghosts(evidence: Evidence) -> tuple[Counter[str], list[Fault]]:
-    """Explain the ghosts that were seen while things went on; return how many of which kind, and what is unexplained."""
+    """Explain the ghosts seen while things went on; return how many of which kind, and what is unexplained."""
     seen, unexplained = Counter[str](), []
     for look in evidence.looks:
         for fault in look.faults:
@@ -176,9 +179,11 @@ def _expired(life: Life | None, at_ms: int) -> bool:
 def _leftovers(evidence: Evidence) -> list[Fault]:
     """Return what should not be there any more when all was over."""
     faults = [fault for census in (*evidence.swept, *evidence.over) for fault in census.faults()]
-    for census in (*evidence.swept, *evidence.over):
-        if census.unfinished:
-            faults.append(Fault("stuck", census.queue, "", f"{census.unfinished} unfinished, {dict(census.states())}"))
+    faults += [
+        Fault("stuck", census.queue, "", f"{census.unfinished} unfinished, {dict(census.states())}")
+        for census in (*evidence.swept, *evidence.over)
+        if census.unfinished
+    ]
     for census in evidence.over:
         faults += [
             Fault("overdue", census.queue, task_id, f"still {task.state} when its time was over")

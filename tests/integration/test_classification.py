@@ -30,6 +30,8 @@ ARCHIVE_ALL_PENDING = replace(ARCHIVE_ALL, source_command="LRANGE")
 RUN_ONE = Shape(Kind.RUN_ONE, task_key=1)
 RUN_ALL = Shape(Kind.RUN_ALL, source_key=1, prefix_arg=1)
 DEQUEUE = Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
+DEQUEUE_TIMED = Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
+DELETE_ALL = Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1)
 JANITOR = Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3)
 
 
@@ -65,10 +67,13 @@ WRAPPED = (
     Row("runTaskCmd", "v0.23.0", "v0.26.0", RUN_ONE, "2fb64681"),
     Row("runAllCmd", "v0.18.6", "v0.26.0", RUN_ALL, "1d0a1f59"),
     Row("runAllAggregatingCmd", "v0.23.0", "v0.26.0", RUN_ALL, "95d6ff8e"),
-    Row("dequeueCmd", "v0.18.6", "v0.19.0", DEQUEUE, "8bb6156b"),
-    Row("dequeueCmd", "v0.20.0", "v0.20.0", DEQUEUE, "740642ef"),
+    Row("dequeueCmd", "v0.18.6", "v0.19.0", DEQUEUE_TIMED, "8bb6156b"),
+    Row("dequeueCmd", "v0.20.0", "v0.20.0", DEQUEUE_TIMED, "740642ef"),
     Row("dequeueCmd", "v0.22.1", "v0.26.0", DEQUEUE, "a8153319"),
     Row("deleteExpiredCompletedTasksCmd", "v0.19.0", "v0.26.0", JANITOR, "49c4326d"),
+    Row("deleteAllCmd", "v0.18.6", "v0.26.0", DELETE_ALL, "87a4d435"),
+    Row("deleteAllAggregatingCmd", "v0.23.0", "v0.26.0", DELETE_ALL, "e90e6353"),
+    Row("deleteAggregationSetCmd", "v0.23.0", "v0.26.0", DELETE_ALL, "f7833555"),
 )
 UNTOUCHED = (
     Row("enqueueCmd", "v0.18.6", "v0.26.0"),
@@ -90,7 +95,6 @@ UNTOUCHED = (
     Row("addToGroupUniqueCmd", "v0.23.0", "v0.26.0"),
     Row("aggregationCheckCmd", "v0.23.0", "v0.26.0"),
     Row("readAggregationSetCmd", "v0.23.0", "v0.26.0"),
-    Row("deleteAggregationSetCmd", "v0.23.0", "v0.26.0"),
     Row("reclaimStateAggregationSetsCmd", "v0.23.0", "v0.26.0"),
     Row("currentStatsCmd", "v0.18.6", "v0.26.0"),
     Row("memoryUsageCmd", "v0.18.6", "v0.26.0"),
@@ -101,8 +105,6 @@ UNTOUCHED = (
     Row("listZSetEntriesCmd", "v0.18.6", "v0.26.0"),
     Row("updateTaskPayloadCmd", "v0.26.0", "v0.26.0"),
     Row("deleteTaskCmd", "v0.18.6", "v0.26.0"),
-    Row("deleteAllCmd", "v0.18.6", "v0.26.0"),
-    Row("deleteAllAggregatingCmd", "v0.23.0", "v0.26.0"),
     Row("deleteAllPendingCmd", "v0.18.6", "v0.26.0"),
     Row("removeQueueForceCmd", "v0.18.6", "v0.26.0"),
     Row("removeQueueCmd", "v0.18.6", "v0.26.0"),
@@ -246,5 +248,5 @@ def test_whatever_a_script_is_glued_to_it_is_never_taken_for_the_other(data: st.
     kinds = {one.kind, other.kind}
     found = classify(first + b"\n" + second)
     assert found.kind in NOT_WRAPPED | kinds
-    if len(kinds - NOT_WRAPPED - {Kind.JANITOR}) == 2:
+    if len(kinds - NOT_WRAPPED - {Kind.JANITOR, Kind.DELETE_ALL}) == 2:
         assert found.kind in NOT_WRAPPED

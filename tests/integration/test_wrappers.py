@@ -144,6 +144,7 @@ CALLS: dict[str, Call] = {
     "runAllCmd": run_all(),
     "dequeueCmd": dequeue(),
     "deleteExpiredCompletedTasksCmd": janitor(),
+    "deleteAllCmd": Call((f"{QUEUE}archived",), (PREFIX,)),
 }
 GROUP_CALLS: dict[str, Call] = {
     "archiveAllAggregatingCmd": archive_all("g:g1"),
@@ -559,15 +560,54 @@ def test_the_janitor_looks_at_a_bounded_number_of_entries(client: redis.Redis) -
     assert {f"live{number}" for number in range(60)} <= look(client, None).hashes()
 
 
-@pytest.mark.parametrize("version", ["v0.22.1", "v0.26.0"])
+@pytest.mark.parametrize("version", ["v0.19.0", "v0.20.0", "v0.22.1", "v0.26.0"])
 def test_an_id_without_a_task_does_not_stay_active(client: redis.Redis, version: str) -> None:
     """A dequeued ID whose hash is gone leaves no hash, no active entry and no lease behind."""
+    client.delete(f"{QUEUE}pending")
     client.rpush(f"{QUEUE}pending", "gone")
     ours = wrapped(client, version, "dequeueCmd")
     assert ours.reply is None
     assert "gone" not in ours.hashes()
     assert sorted(ours.tasks("active")) == ["a1", "a2"]
     assert "gone" not in ours.tasks("lease")
+
+
+@pytest.mark.parametrize("version", ["v0.19.0", "v0.20.0"])
+def test_an_old_dequeue_passes_over_a_bounded_number_of_ids_without_a_task(client: redis.Redis, version: str) -> None:
+    """At most 100 leave the queue in one go; then the original says what it says, and the next call goes on."""
+    client.rpush(f"{QUEUE}pending", *(f"gone{number}" for number in range(150)))
+    assert "arithmetic" in str(wrapped(client, version, "dequeueCmd").reply)
+    assert client.llen(f"{QUEUE}pending") == 2 + 49
+    reply = wrapped(client, version, "dequeueCmd").reply
+    assert isinstance(reply, list)
+    assert reply[0] == message("p1")
+
+
+def test_a_poll_leaves_a_running_task_alone_whose_hash_is_gone(client: redis.Redis) -> None:
+    """Its worker has the lease and can still settle it, as Asynq has it; what no worker has is dropped."""
+    client.delete(f"{QUEUE}pending", f"{PREFIX}a2")
+    assert wrapped(client, "v0.26.0", "dequeueCmd").tasks("active") == ["a2", "a1"]
+    client.hset(f"{PREFIX}a2", "state", "active")
+    assert wrapped(client, "v0.26.0", "dequeueCmd").tasks("active") == ["a1"]
+
+
+def test_deleting_all_deletes_no_live_task(client: redis.Redis) -> None:
+    """Entries whose hash is a later life of the ID leave the index, and the live task stays."""
+    ghost(client, "gone", "archived")
+    ghost(client, "p1", "archived")
+    ours = wrapped(client, "v0.26.0", "deleteAllCmd")
+    assert ours.tasks("archived") == []
+    assert {"x1", "x2"}.isdisjoint(ours.hashes())
+    assert "p1" in ours.hashes()
+
+
+def test_running_all_leaves_no_hash_without_a_message(client: redis.Redis) -> None:
+    """An archived hash that has a state and no message is not run, and does not stay behind without an entry."""
+    client.hset(f"{PREFIX}half", "state", "archived")
+    ghost(client, "half", "archived")
+    ours = wrapped(client, "v0.26.0", "runAllCmd")
+    assert ours.reply == 2
+    assert "half" not in ours.hashes()
 
 
 def test_an_idle_poll_leaves_active_tasks_alone(client: redis.Redis) -> None:

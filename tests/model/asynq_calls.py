@@ -93,7 +93,7 @@ class AsynqCalls:
         """Finish a task with a retention."""
         keys = [*_keys("active", "lease", "completed"), task_key(task_id), *_keys("processed:day", "processed")]
         name = "markAsCompleteCmd" if unique is None else "markAsCompleteUniqueCmd"
-        args = [task_id, now + OWN_SECONDS, now + retention, message, _MAX_INT64]
+        args: list[str | bytes | int] = [task_id, now + OWN_SECONDS, now + retention, message, _MAX_INT64]
         return self._run(name, [*keys, *_lock(unique)], args)
 
     def retry(self, task_id: str, message: bytes, at: int, now: int) -> Any:
@@ -106,8 +106,8 @@ class AsynqCalls:
         """Archive a task that has failed for the last time."""
         counters = _keys("processed:day", "failed:day", "processed", "failed")
         keys = [task_key(task_id), *_keys("active", "lease", "archived"), *counters, TASK]
-        limits = [now, now - OWN_SECONDS, _OWN_CAP]
-        return self._run("archiveCmd", keys, [task_id, message, *limits, now + OWN_SECONDS, _MAX_INT64])
+        limits = (now, now - OWN_SECONDS, _OWN_CAP)
+        return self._run("archiveCmd", keys, (task_id, message, *limits, now + OWN_SECONDS, _MAX_INT64))
 
     def requeue(self, task_id: str) -> Any:
         """Give a task back."""

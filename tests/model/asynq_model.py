@@ -45,6 +45,23 @@ class Task:
         return self.state in TERMINAL
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a task ends.
+
+    Attributes:
+        policy: the policy in force.
+        now: the time that Asynq says, in seconds since the epoch.
+        at: the time by which keys expire.
+        ghosts: the archive's entries without a task, with their scores: they count until they are swept.
+    """
+
+    policy: PolicyCase
+    now: int
+    at: float
+    ghosts: Mapping[str, int]
+
+
 @dataclass
 class AsynqModel:
     """One queue. `pending` and `active` are in the order of Redis's lists: the next task to run is the last."""
@@ -110,17 +127,17 @@ class AsynqModel:
         self._unlock(message.unique, message.task_id)
         return OK
 
-    def complete(self, message: Message, policy: PolicyCase, now: int, at: float) -> bytes | Failure:
-        """Finish a task with a retention; `at` is the server's time, by which keys expire."""
+    def complete(self, message: Message, moment: Moment) -> bytes | Failure:
+        """Finish a task with a retention."""
         task = self._settled(message)
         if task is None:
             return NOT_FOUND
         self._unlock(message.unique, message.task_id)
-        task.message, task.state, task.score = message, "completed", now + message.retention
-        kept = policy.keeps_completed(message.task_id, message.task_type, message.retention)
+        task.message, task.state, task.score = message, "completed", moment.now + message.retention
+        kept = moment.policy.keeps_completed(message.task_id, message.task_type, message.retention)
         if kept is not None:
-            task.score = FOREVER_SCORE if kept == FOREVER else now + kept
-            self._keep(task, kept, at, unlock=False)
+            task.score = FOREVER_SCORE if kept == FOREVER else moment.now + kept
+            self._keep(task, kept, moment.at, unlock=False)
         return OK
 
     def retry(self, message: Message, score: int) -> bytes | Failure:
@@ -131,20 +148,18 @@ class AsynqModel:
         task.message, task.state, task.score = message, "retry", score
         return OK
 
-    def archive(
-        self, message: Message, policy: PolicyCase, now: int, at: float, ghosts: Mapping[str, int]
-    ) -> bytes | Failure:
+    def archive(self, message: Message, moment: Moment) -> bytes | Failure:
         """Archive a task that has failed for the last time."""
         task = self._settled(message)
         if task is None:
             return NOT_FOUND
-        task.message, task.state, task.score = message, "archived", now
-        kept = policy.keeps_archived(message.task_id, message.task_type)
+        task.message, task.state, task.score = message, "archived", moment.now
+        kept = moment.policy.keeps_archived(message.task_id, message.task_type)
         if kept is None:
-            self._trim(now - OWN_SECONDS, None, spare=False, ghosts={}, unlock=False)
+            self._trim(moment.now - OWN_SECONDS, None, spare=False, ghosts={}, unlock=False)
         else:
-            self._keep(task, kept, at, unlock=True)
-            self._trim_by(policy, now, ghosts)
+            self._keep(task, kept, moment.at, unlock=True)
+            self._trim_by(moment)
         return OK
 
     def requeue(self, message: Message) -> bytes | Failure:
@@ -199,30 +214,26 @@ class AsynqModel:
         self.groups.discard(group or "")
         return len(ids)
 
-    def archive_one(
-        self, task_id: str, policy: PolicyCase, now: int, at: float, ghosts: Mapping[str, int]
-    ) -> int | Failure:
+    def archive_one(self, task_id: str, moment: Moment) -> int:
         """Archive a task by hand."""
         task = self.tasks.get(task_id)
         if task is None or task.state in ("active", "archived"):
             return 0 if task is None else -2 if task.state == "active" else -1
         self._leave(task_id)
-        self._archive([task_id], policy, now, at)
-        if policy.archived and policy.enforces(task_id):
-            self._trim_by(policy, now, ghosts)
+        self._archive([task_id], moment)
+        if moment.policy.archived and moment.policy.enforces(task_id):
+            self._trim_by(moment)
         return 1
 
-    def archive_all(
-        self, state: str, group: str | None, policy: PolicyCase, now: int, at: float, ghosts: Mapping[str, int]
-    ) -> int:
+    def archive_all(self, state: str, group: str | None, moment: Moment) -> int:
         """Archive all tasks in a state (and group)."""
         ids = list(self.members(state, group))
         if state == "pending":
             self.pending.clear()
-        self._archive(ids, policy, now, at)
+        self._archive(ids, moment)
         self.groups.discard(group or "")
-        if policy.archived and policy.enforcing:
-            self._trim_by(policy, now, ghosts)
+        if moment.policy.archived and moment.policy.enforcing:
+            self._trim_by(moment)
         return len(ids)
 
     def delete_one(self, task_id: str) -> int:
@@ -261,22 +272,23 @@ class AsynqModel:
 
     # --- what policies do --------------------------------------------------------------------------------------
 
-    def _archive(self, ids: list[str], policy: PolicyCase, now: int, at: float) -> None:
+    def _archive(self, ids: list[str], moment: Moment) -> None:
         for task_id in ids:
             task = self.tasks[task_id]
-            task.state, task.score, task.expires = "archived", now, None
-            kept = policy.keeps_archived(task_id, task.message.task_type)
+            task.state, task.score, task.expires = "archived", moment.now, None
+            kept = moment.policy.keeps_archived(task_id, task.message.task_type)
             if kept is not None:
-                self._keep(task, kept, at, unlock=True)
+                self._keep(task, kept, moment.at, unlock=True)
 
     def _keep(self, task: Task, kept: int, at: float, *, unlock: bool) -> None:
         task.expires = None if kept in (FOREVER, DELETE) else at + kept + GRACE
         if kept == DELETE:
             self.forget(task.message.task_id, unlock=unlock)
 
-    def _trim_by(self, policy: PolicyCase, now: int, ghosts: Mapping[str, int]) -> None:
-        cutoff = None if policy.cutoff is None else now - policy.cutoff
-        self._trim(cutoff, policy.cap, spare=policy.spare, ghosts=ghosts, unlock=True)
+    def _trim_by(self, moment: Moment) -> None:
+        policy = moment.policy
+        cutoff = None if policy.cutoff is None else moment.now - policy.cutoff
+        self._trim(cutoff, policy.cap, spare=policy.spare, ghosts=moment.ghosts, unlock=True)
 
     def _trim(
         self, cutoff: int | None, cap: int | None, *, spare: bool, ghosts: Mapping[str, int], unlock: bool

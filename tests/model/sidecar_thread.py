@@ -27,7 +27,7 @@ class SidecarThread:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._sidecar: Sidecar | None = None
         self._stop: asyncio.Event | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -37,6 +37,7 @@ class SidecarThread:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        self._call(self._wait())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_SECONDS)
         self._loop.close()
@@ -46,9 +47,10 @@ class SidecarThread:
         self._call(self._start(policy))
 
     def stop(self) -> None:
-        """Stop it, if one runs."""
-        if self._running is not None:
-            self._call(self._end())
+        """Stop it, if one runs. Its clients have hung up, so nothing is lost by not waiting for its end."""
+        if self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._sidecar = self._stop = None
 
     def reload(self, policy: str) -> None:
         """Put another policy in force, as a changed policy file does."""
@@ -71,7 +73,9 @@ class SidecarThread:
         self._sidecar = Sidecar(settings, parse_policy(policy, "model"), Telemetry(upstream, {}))
         self._stop = asyncio.Event()
         listening: asyncio.Future[int] = self._loop.create_future()
-        self._running = self._loop.create_task(self._run(self._sidecar, self._stop, listening))
+        running = self._loop.create_task(self._run(self._sidecar, self._stop, listening))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
         self.port = await listening
 
     async def _run(self, sidecar: Sidecar, stop: asyncio.Event, listening: "asyncio.Future[int]") -> None:
@@ -79,12 +83,8 @@ class SidecarThread:
             listening.set_result(address.port)
             await stop.wait()
 
-    async def _end(self) -> None:
-        assert self._stop is not None
-        assert self._running is not None
-        self._stop.set()
-        await self._running
-        self._sidecar = self._stop = self._running = None
+    async def _wait(self) -> None:
+        await asyncio.gather(*self._running)
 
     async def _reload(self, policy: str) -> None:
         assert self._sidecar is not None

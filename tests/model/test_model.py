@@ -1,12 +1,18 @@
 """Whatever happens to a queue, in whatever order, and whatever the policy: the sidecar keeps its promises."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from asynq_ttl import rewrite
+from asynq_ttl.shapes import Kind
+from asynq_ttl.sweeper import Sweeper
+from model.asynq_calls import AsynqCalls, task_key
 from model.machine import QueueMachine
 from model.sidecar_thread import SidecarThread
 from servers import Server
@@ -14,15 +20,17 @@ from servers import Server
 # How many histories `make model` tries on each server; without it, always the same few.
 EXAMPLES = int(os.environ.get("ASYNQ_TTL_MODEL_EXAMPLES", "0"))
 BUDGET = settings(
-    max_examples=EXAMPLES or 100,
+    max_examples=EXAMPLES or 120,
     stateful_step_count=60,
     deadline=None,
     derandomize=not EXAMPLES,
     database=None,
     print_blob=bool(EXAMPLES),
-    # A history takes as long as its commands on a real server do.
+    # A history takes as long as its commands do on a real server.
     suppress_health_check=[HealthCheck.too_slow],
 )
+# Enough to find what is broken on purpose; nobody reads the history, so it is not made short.
+FINDING = settings(BUDGET, max_examples=1_000, derandomize=True, phases=[Phase.generate], report_multiple_bugs=False)
 
 
 @pytest.fixture
@@ -32,6 +40,88 @@ def sidecar(server: Server) -> Iterator[SidecarThread]:
         yield sidecar
 
 
+@pytest.fixture
+def redis_sidecar(redis_server: Server) -> Iterator[SidecarThread]:
+    """The same, in front of one kind of server only."""
+    with SidecarThread(redis_server) as sidecar:
+        yield sidecar
+
+
+# To shorten a history that fails takes minutes.
+@pytest.mark.timeout(max(600, EXAMPLES))
 def test_every_history(server: Server, sidecar: SidecarThread) -> None:
     """Redis is as plain Asynq would have it, but for the TTLs that the policy says."""
-    run_state_machine_as_test(lambda: QueueMachine(server, sidecar), settings=BUDGET)
+    run(BUDGET, server, sidecar)
+
+
+# --- the model finds what is broken on purpose -----------------------------------------------------------------
+
+
+class BareExpire(AsynqCalls):
+    """Asynq past any sidecar, by somebody who sets an EXPIRE on the task key after it has ended."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._server = client
+        super().__init__(client)
+
+    def archive(self, task_id: str, message: bytes, now: int) -> Any:
+        """Archive a task, then let it expire."""
+        reply = super().archive(task_id, message, now)
+        self._server.expire(task_key(task_id), 3_660)
+        return reply
+
+
+def test_a_bare_expire_is_found_out(redis_server: Server, redis_sidecar: SidecarThread) -> None:
+    """What everybody tries first fails: that is what the sidecar is for."""
+    with pytest.raises(AssertionError, match="TTL"):
+        run(FINDING, redis_server, redis_sidecar, BareExpire)
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        (Kind.COMPLETE, "TTL of|the reply is"),
+        (Kind.ARCHIVE, "TTL of|the reply is"),
+        (Kind.ARCHIVE_ONE, "TTL of"),
+        (Kind.ARCHIVE_ALL, "TTL of|tasks and their states"),
+        (Kind.RUN_ONE, "has a TTL"),
+        (Kind.RUN_ALL, "has a TTL|no message|the reply is"),
+        (Kind.DELETE_ALL, "the reply is|tasks and their states"),
+        (Kind.JANITOR, "the reply is|tasks and their states"),
+    ],
+    ids=lambda value: value.value if isinstance(value, Kind) else "",
+)
+def test_a_wrapper_that_is_missing_is_found_out(
+    redis_server: Server, redis_sidecar: SidecarThread, monkeypatch: pytest.MonkeyPatch, kind: Kind, complaint: str
+) -> None:
+    """Each wrapper is there for a reason: without it some history breaks a promise."""
+    monkeypatch.setitem(rewrite._BY_KIND, kind, lambda _rewriter, _call: None)
+    with pytest.raises(AssertionError, match=complaint):
+        run(FINDING, redis_server, redis_sidecar)
+
+
+def test_a_sweeper_that_is_missing_is_found_out(
+    redis_server: Server, redis_sidecar: SidecarThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without rounds of the sweeper what is due stays."""
+
+    async def nothing(_sweeper: Sweeper) -> None:
+        pass
+
+    monkeypatch.setattr(Sweeper, "sweep", nothing)
+    with pytest.raises(AssertionError, match="tasks"):
+        run(FINDING, redis_server, redis_sidecar)
+
+
+def run(
+    budget: settings,
+    server: Server,
+    sidecar: SidecarThread,
+    calls: Callable[["redis.Redis"], AsynqCalls] = AsynqCalls,
+) -> None:
+    """Try histories."""
+
+    def machine() -> RuleBasedStateMachine:
+        return QueueMachine(server, sidecar, calls)
+
+    run_state_machine_as_test(machine, settings=budget)  # type: ignore[arg-type] # any factory will do

@@ -229,3 +229,11 @@ def _anchors(text: str) -> set[str]:
     """Return the anchors that GitHub makes of the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_the_tests_that_are_named_exist(page: str) -> None:
+    """A test that a page names as its witness is there, under that name."""
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / page).read_text()):
+        source = (ROOT / path).read_text() if (ROOT / path).exists() else ""
+        assert re.search(rf"def {name}\(", source), f"{path}::{name}"

@@ -8,9 +8,20 @@ from asynq_ttl.decision import Action, Decision, FailOpen
 from asynq_ttl.glob import Glob, compile_glob
 from asynq_ttl.policy import FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State, Verdict
 from asynq_ttl.resp import Command
-from asynq_ttl.rewrite import FOREVER_SCORE, UNMATCHED, NotUnderstood, Rewrite, Rewriter
+from asynq_ttl.rewrite import FOREVER_SCORE, HEALING_RULES, UNMATCHED, NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.scripts import Script, ScriptRegistry
-from small_scripts import ARCHIVE, ARCHIVE_ALL, ARCHIVE_ONE, COMPLETE, DEQUEUE, JANITOR, RUN_ALL, RUN_ONE
+from small_scripts import (
+    ARCHIVE,
+    ARCHIVE_ALL,
+    ARCHIVE_ONE,
+    COMPLETE,
+    DELETE_ALL,
+    DEQUEUE,
+    DEQUEUE_TIMED,
+    JANITOR,
+    RUN_ALL,
+    RUN_ONE,
+)
 from task_message import encode_task
 
 DAY = 86_400
@@ -70,6 +81,7 @@ DEQUEUE_CALL = (
     [b"asynq:{q}:pending", b"asynq:{q}:active", b"asynq:{q}:lease"],
     [b"%d" % NOW, b"asynq:{q}:t:"],
 )
+DELETE_ALL_CALL = (DELETE_ALL, [b"asynq:{q}:archived"], [b"asynq:{q}:t:"])
 JANITOR_CALL = (JANITOR, [b"asynq:{q}:completed"], [b"%d" % NOW, b"asynq:{q}:t:", b"100"])
 EVERY_CALL = {
     "complete": complete(),
@@ -79,6 +91,8 @@ EVERY_CALL = {
     "run_one": RUN_ONE_CALL,
     "run_all": RUN_ALL_CALL,
     "dequeue": DEQUEUE_CALL,
+    "dequeue_timed": (DEQUEUE_TIMED, *DEQUEUE_CALL[1:]),
+    "delete_all": DELETE_ALL_CALL,
     "janitor": JANITOR_CALL,
 }
 each_kind = pytest.mark.parametrize("kind", EVERY_CALL)
@@ -375,13 +389,13 @@ def test_a_task_that_is_run_again_is_persisted(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["dequeue", "janitor"])
+@pytest.mark.parametrize("kind", ["dequeue", "dequeue_timed", "delete_all", "janitor"])
 def test_a_poll_is_wrapped_without_a_word(kind: str) -> None:
     """It is too frequent to tell of each."""
     assert rewritten(policy_of(ALL), EVERY_CALL[kind]) == Rewrite(enforced=True)
 
 
-@pytest.mark.parametrize("kind", ["run_one", "run_all", "dequeue", "janitor"])
+@pytest.mark.parametrize("kind", ["run_one", "run_all", "dequeue", "dequeue_timed", "delete_all", "janitor"])
 def test_a_queue_that_had_ttls_is_healed_after_its_rules_are_gone(kind: str) -> None:
     """What an earlier policy gave a TTL still loses it when it lives again."""
     healed: set[str] = set()
@@ -393,7 +407,7 @@ def test_a_queue_that_had_ttls_is_healed_after_its_rules_are_gone(kind: str) -> 
     assert rewritten(Rewriter(policy_of(), set()), EVERY_CALL[kind]) is None
 
 
-@pytest.mark.parametrize("kind", ["run_one", "run_all", "dequeue", "janitor"])
+@pytest.mark.parametrize("kind", ["run_one", "run_all", "dequeue", "dequeue_timed", "delete_all", "janitor"])
 def test_more_queues_than_are_remembered_are_healed_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full memory of queues does not leave a TTL on a live task of a queue that a rule concerns."""
     monkeypatch.setattr(rewrite_module, "_MEMORY_LIMIT", 0)
@@ -442,7 +456,7 @@ def test_without_a_rule_for_it_a_command_goes_as_it_came(kind: str) -> None:
     """No rule for the queue, or none that says anything about the state."""
     assert rewritten(policy_of(), EVERY_CALL[kind]) is None
     assert rewritten(policy_of(replace(ALL, queues=types("other"))), EVERY_CALL[kind]) is None
-    if kind in ("complete", "archive", "archive_one", "archive_all"):
+    if kind in ("complete", "archive", "archive_all"):
         silent = replace(ALL, completed=None) if kind == "complete" else replace(ALL, archived=None)
         assert rewritten(policy_of(silent), EVERY_CALL[kind]) is None
 
@@ -484,7 +498,31 @@ def test_no_queue_concerns_nobody() -> None:
     assert not Rewriter(policy_of(ALL), set()).concerns(None)
 
 
-@pytest.mark.parametrize("kind", ["complete", "archive", "archive_one"])
+@pytest.mark.parametrize("policy", [policy_of(replace(ALL, archived=None)), policy_of(ALL, rollout=0)])
+def test_a_task_that_is_archived_by_hand_brings_no_ttl_from_completed(policy: Policy) -> None:
+    """Where no rule gives it one as archived, the wrapper takes off what it had, and trims as Asynq does."""
+    found = rewritten(policy, ARCHIVE_ONE_CALL)
+    assert found is not None
+    assert (found.enforced, found.tail, found.argv) == (True, HEALING_RULES, ())
+    assert found.decision is None or not found.decision.enforced
+
+
+def test_ghosts_are_healed_after_the_rules_of_their_queue_are_gone() -> None:
+    """Entries that an earlier policy left behind neither fail a completion nor delete what an archiving trims."""
+    healed = {"q"}
+    for later in (policy_of(), policy_of(ALL, mode=Mode.SHADOW)):
+        assert rewritten(Rewriter(later, healed), ARCHIVE_ONE_CALL) is not None
+        completed, archived = (rewritten(Rewriter(later, healed), call) for call in (complete(), archive()))
+        assert completed is not None
+        assert archived is not None
+        assert (completed.enforced, completed.tail, completed.argv) == (True, b"-2", ())
+        assert (archived.enforced, archived.tail) == (True, b"-2 %d 9999 0" % (NOW - OWN_SECONDS))
+        assert archived.argv == TRIMS_OFF
+        for found in (completed, archived):
+            assert found.decision is None or not found.decision.enforced
+
+
+@pytest.mark.parametrize("kind", ["complete", "archive"])
 def test_outside_the_rollout_s_share_a_task_is_shadowed(kind: str) -> None:
     """The share is by task ID; the rest is decided and told, not done."""
     half = policy_of(ALL, rollout=FULL_ROLLOUT // 2)

@@ -131,13 +131,52 @@ def test_a_script_is_learnt_from_eval() -> None:
 
 
 def test_a_script_is_learnt_from_script_load() -> None:
-    """SCRIPT LOAD itself goes as it came; the first EVALSHA after it waits for the wrapper."""
+    """SCRIPT LOAD waits for the wrapper and goes as it came; an EVALSHA behind it is rewritten."""
     talk = Conversation()
     load = (b"script", b"load", COMPLETE)
+    assert talk.downstream_sends(load, complete(COMPLETE_SHA)) == b""
+    assert talk.session.waiting_for is talk.registry.get(COMPLETE_SHA)
+    rewritten = completed(talk.wrapper_sha(COMPLETE))
+    assert talk.activation_ends(Status.ACTIVE) == pipeline(load, rewritten)
+    assert talk.session.commands == 2
+
+
+def test_script_load_loads_the_wrapper_again() -> None:
+    """Whoever loads a script believes that Redis may have lost it, and the wrapper may be lost with it."""
+    talk = Conversation().knows(COMPLETE)
+    load = (b"SCRIPT", b"LOAD", COMPLETE)
+    assert talk.downstream_sends(load) == b""
+    assert talk.activation_ends(Status.ACTIVE) == encode(load)
+
+
+@pytest.mark.parametrize("text", [COMPLETE, OTHER])
+def test_script_load_goes_at_once_where_there_is_no_wrapper(text: bytes) -> None:
+    """Nothing is waited for if the script has none, if Redis refused it, or if the mode is off."""
+    load = (b"SCRIPT", b"LOAD", text)
+    talk = Conversation(mode=Mode.OFF if text is COMPLETE else Mode.ENFORCE)
     assert talk.downstream_sends(load) == encode(load)
-    assert talk.session.waiting_for is None
-    assert talk.downstream_sends(complete(COMPLETE_SHA)) == b""
-    assert talk.activation_ends(Status.ACTIVE) == encode(completed(talk.wrapper_sha(COMPLETE)))
+    refused = Conversation()
+    refused.registry.learn(text).status = Status.BROKEN
+    assert refused.downstream_sends(load) == encode(load)
+
+
+def test_a_script_a_client_asked_for_is_not_asked_of_it() -> None:
+    """SCRIPT EXISTS goes as it came; a bare EVALSHA behind it too, since the client may not have the text."""
+    talk = Conversation()
+    exists = (b"SCRIPT", b"exists", RUN_SHA.upper(), sha_of(OTHER))
+    assert talk.downstream_sends(exists) == encode(exists)
+    assert talk.downstream_sends(run(RUN_SHA)) == encode(run(RUN_SHA))
+    assert talk.complaints() == [FailOpen.UNSEEN]
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(complete(IMPOSSIBLE_SHA))
+    assert Conversation(others=talk).downstream_sends(run(RUN_SHA)) == encode(run(IMPOSSIBLE_SHA))
+
+
+def test_what_a_client_asked_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit SHAs are not remembered."""
+    monkeypatch.setattr(asynq_ttl.session, "MAX_ASKED", 1)
+    talk = Conversation()
+    talk.downstream_sends((b"SCRIPT", b"EXISTS", sha_of(OTHER), RUN_SHA), (b"SCRIPT", b"EXISTS", RUN_SHA))
+    assert talk.downstream_sends(run(RUN_SHA)) == encode(run(IMPOSSIBLE_SHA))
 
 
 def test_what_one_client_taught_serves_all() -> None:

@@ -5,7 +5,7 @@ if type(asynq_ttl_reply) == 'table' and asynq_ttl_reply.ok then
     redis.pcall('PEXPIRE', KEYS[task_key], asynq_ttl_ms)
   elseif asynq_ttl_ms == 0 then
     redis.pcall('PERSIST', KEYS[task_key])
-  else
+  elseif asynq_ttl_ms == -1 then
     asynq_ttl_remove(index, prefix, {ARGV[id_arg]})
   end
   asynq_ttl_trim(index, prefix, asynq_ttl_cutoff, tonumber(asynq_ttl_cap), asynq_ttl_spare == '1')

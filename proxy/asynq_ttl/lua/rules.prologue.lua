@@ -77,15 +77,17 @@ local function asynq_ttl_settle(index, prefix, ids, now, own_seconds, own_cap)
     if not task.err and not task[2] then
       redis.pcall('ZREM', index, id)
       redis.pcall('DEL', prefix .. id)
-    elseif task[1] == 'archived'
-      and (rules.share >= 10000 or tonumber(string.sub(redis.sha1hex(id), 1, 8), 16) % 10000 < rules.share) then
-      local task_type = asynq_ttl_type(task[2])
-      local seconds = task_type and asynq_ttl_pick(task_type, own_seconds)
+    elseif task[1] == 'archived' then
+      local enforced = rules.share >= 10000
+        or tonumber(string.sub(redis.sha1hex(id), 1, 8), 16) % 10000 < rules.share
+      local task_type = enforced and asynq_ttl_type(task[2])
+      local seconds = task_type and asynq_ttl_pick(task_type, own_seconds) or -1
       if seconds == -1 then
+        -- For ever, or no rule says how long: a TTL it may have had as a completed task ends with that.
         redis.pcall('PERSIST', prefix .. id)
       elseif seconds == 0 then
         asynq_ttl_remove(index, prefix, {id})
-      elseif seconds then
+      else
         redis.pcall('PEXPIRE', prefix .. id, string.format('%.0f', (seconds + rules.grace) * 1000))
       end
     end

@@ -13,19 +13,24 @@ local due, gone = {}, {}
 for _, id in ipairs(ids) do
   local key = ARGV[1] .. id
   local left = redis.call('PTTL', key)
-  -- Nothing live carries a TTL, so a key with time left is a task in this state; the hash need not be read.
-  if left <= grace then
+  -- Nothing live carries a TTL, so a key with time left is a terminal task, nearly always in this very state: only the
+  -- patrol reads its hash to see.
+  if left <= grace or ARGV[4] == 'rank' then
     local task = redis.call('HMGET', key, 'state', 'unique_key')
     if task[1] ~= ARGV[2] then
       -- A ghost: the hash is gone, or belongs to a later life of the ID. Only the entry goes.
       gone[#gone + 1] = id
-    elseif left >= 0 then
+    elseif left >= 0 and left <= grace then
       due[#due + 1] = id
       gone[#gone + 1] = id
       redis.call('DEL', key)
       if task[2] and redis.call('GET', task[2]) == id then
         redis.call('DEL', task[2])
       end
+    elseif left < 0 and redis.call('HEXISTS', key, 'msg') == 0 then
+      -- A state and no message: somebody archived an ID whose hash was gone. Not a task, and it cannot become one.
+      gone[#gone + 1] = id
+      redis.call('DEL', key)
     end
   end
 end
