@@ -371,7 +371,7 @@ class Rewriter:
         return self.concerns(queue) and (self._enforcing or queue in self._healed)
 
     def _lingers(self, queue: str) -> bool:
-        """Say whether tasks and entries of a queue may be left from an earlier policy, while none is in force for it."""
+        """Say whether an earlier policy may have left tasks and entries in a queue for which none is in force now."""
         return queue in self._healed and not (self._enforcing and self.policy.concerns(queue))
 
 

@@ -88,8 +88,8 @@ class Session:
     """
 
     __slots__ = (
-        "_counting",
         "_asked",
+        "_counting",
         "_framer",
         "_in_multi",
         "_out",
@@ -198,17 +198,14 @@ class Session:
                 return b""
             if not script.wrapper:
                 return data
-            if script.kind is not Kind.DEQUEUE or script.status is not Status.ACTIVE:
-                return b""
-            live = self._shared.rewriter.polls(script, command)
+            poll = script.kind is Kind.DEQUEUE and script.status is Status.ACTIVE
+            live = self._shared.rewriter.polls(script, command) if poll else None
         except (AttributeError, IndexError, TypeError):
             return b""  # an element that is no bulk string: Redis refuses the command
-        if live is None:
-            return b""
         at = data.find(b"\n") + _SHA_OFFSET
-        if not live or data[at : at + 40] != command[1]:
-            return b"" if live else data
-        return data[:at] + script.wrapper_sha + data[at + 40 :]
+        if live and data[at : at + 40] == command[1]:
+            return data[:at] + script.wrapper_sha + data[at + 40 :]
+        return data if live is False else b""
 
     # --- commands that need a look -------------------------------------------------------------------------
 

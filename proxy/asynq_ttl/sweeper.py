@@ -153,9 +153,9 @@ class Sweeper:
         ]
         for index in indexes:
             await self._remove_due(*index)
+        await self._patrol(indexes)
         for database, queue in dict.fromkeys(index[:2] for index in indexes):
             await self._look_after_active(database, queue)
-        await self._patrol(indexes)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""

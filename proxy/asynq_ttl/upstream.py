@@ -9,8 +9,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError  # noqa: A004 - redis-py's
 
 from asynq_ttl.address import Upstream
 from asynq_ttl.scripts import Script, ScriptRegistry, Status
@@ -20,7 +20,7 @@ _log = logging.getLogger("asynq_ttl.upstream")
 # A client waits this long for a wrapper to be loaded; then its command goes to Redis as it came.
 ACTIVATION_TIMEOUT_SECONDS = 2.0
 _PING_INTERVAL_SECONDS = 1.0
-_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 0.2
 _FIRST_RETRY_SECONDS = 0.1
 
 
@@ -43,15 +43,17 @@ class ControlConnection:
         self._on_unwrappable = on_unwrappable
         self._loads: dict[bytes, asyncio.Task[None]] = {}
         self._not_before = 0.0
-        self._redis: Redis = Redis.from_url(
+        # A sidecar that starts under load activates many scripts at once: they wait for a connection, they do not fail.
+        pool = BlockingConnectionPool.from_url(
             upstream.url,
+            max_connections=2,
+            timeout=ACTIVATION_TIMEOUT_SECONDS,
             socket_timeout=ACTIVATION_TIMEOUT_SECONDS,
             socket_connect_timeout=ACTIVATION_TIMEOUT_SECONDS,
-            single_connection_client=False,
-            max_connections=2,
             retry=None,
             client_name="asynq-ttl",
         )
+        self._redis: Redis = Redis.from_pool(pool)
 
     async def run(self) -> None:
         """Keep an eye on the server until cancelled; load the wrappers again whenever it comes (back) up."""
@@ -63,6 +65,7 @@ class ControlConnection:
                     await self._load_again()
                     _log.info("upstream %s is up", self.upstream)
                     self.problem = ""
+                    self._not_before = 0.0
                 retry = _FIRST_RETRY_SECONDS
                 await asyncio.sleep(_PING_INTERVAL_SECONDS)
             except (RedisError, OSError) as error:
@@ -92,9 +95,13 @@ class ControlConnection:
     async def _activate(self, script: Script) -> None:
         try:
             async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
-                # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.
-                for text in (script.text, script.wrapper):
-                    await self._redis.execute_command("SCRIPT LOAD", text)
+                try:
+                    await self._load(script)
+                except AuthenticationError:
+                    raise
+                except ConnectionError:
+                    # A pooled connection may be one to a Redis that has been restarted since.
+                    await self._load(script)
         except ResponseError as error:
             if "compil" in str(error):
                 script.status = Status.BROKEN
@@ -107,6 +114,11 @@ class ControlConnection:
             script.status = Status.ACTIVE
             script.flushed = False
             _log.info("script %s (%s) is wrapped as %s", *_names(script))
+
+    async def _load(self, script: Script) -> None:
+        # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.
+        for text in (script.text, script.wrapper):
+            await self._redis.execute_command("SCRIPT LOAD", text)
 
     def _postpone(self, error: Exception) -> None:
         self._not_before = time.monotonic() + _RETRY_SECONDS

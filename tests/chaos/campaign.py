@@ -39,7 +39,7 @@ _EXPECTED_WARNINGS = [r"upstream \S+ is down", "sweeping failed", "cannot load a
 # recoverer (60 s).
 _SETTLE_SECONDS = 240
 _PATIENCE_SECONDS = 30
-_FAULTS_SHOWN = 25
+_FAULTS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,11 @@ def run(plan: Plan) -> dict[str, Any]:
         "tasks_seen": campaign.watch.tasks_seen,
         "ghosts_seen": dict(verdict.ghosts),
         "warnings": warnings[:_FAULTS_SHOWN],
-        "faults": {"number": len(verdict.faults), "first": [asdict(one) for one in verdict.faults[:_FAULTS_SHOWN]]},
+        "faults": {
+            kind: [asdict(fault) for fault in verdict.faults if fault.kind == kind][:_FAULTS_SHOWN]
+            for kind in sorted({fault.kind for fault in verdict.faults})
+        },
+        "faults_by_kind": dict(Counter(fault.kind for fault in verdict.faults)),
         "verdict": "broken" if broken else "ok",
     }
 

@@ -1,6 +1,7 @@
 """Asynq's own test suites, unchanged, through the sidecar: with a policy that rewrites, and with it off."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,7 +41,8 @@ def run_suite(source: Path, package: str, address: str, timeout: int) -> None:
         check=False,
         env={**os.environ, "GOFLAGS": "-mod=mod"},
     )
-    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
+    failures = "\n".join(re.findall(r"^ *--- FAIL.*(?:\n {4,}.*){0,20}", run.stdout, re.MULTILINE))
+    assert run.returncode == 0, failures + "\n...\n" + run.stdout[-3000:] + run.stderr[-2000:]
 
 
 @pytest.mark.timeout(600)

@@ -3,8 +3,10 @@
 Each row of the tables in docs/mixed-fleets.md is a test here.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,6 +352,13 @@ def test_a_ghost_is_a_danger_past_the_sidecar_only_until_it_is_swept(fleet: Flee
         assert fleet.inspect(fleet.past, op, state=state) == 0
     assert fleet.state("again") == ("completed" if op == "complete" else "scheduled")
     assert fleet.places("again") == {fleet.state("again")}
+
+
+def test_the_page_has_a_row_for_each_of_these() -> None:
+    """docs/mixed-fleets.md names every test of this file as the witness of something, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "mixed-fleets.md").read_text()
+    here = {name for name in globals() if name.startswith("test_") and "page_has_a_row" not in name}
+    assert set(re.findall(r"`(test_\w+)`", page)) == here
 
 
 def run_past(fleet: Fleet, *, bulk: bool = False) -> None:

@@ -102,7 +102,7 @@ def test_a_large_backlog_is_removed_in_pages(server: Server, start_sidecar: Side
 
 
 def test_every_database_that_clients_use_is_swept(server: Server, start_sidecar: SidecarFactory) -> None:
-    """A database is swept once a client has selected it, or if the URL names it; one that there is not is no obstacle."""
+    """A database is swept once a client has selected it, or if the URL names it; one that there is not does no harm."""
     clients = [server.client(database) for database in (1, 4, 7)]
     for client in clients:
         put(client, "due", "archived", "archived", ttl=20)

@@ -58,14 +58,11 @@ class QueueMachine(RuleBasedStateMachine):
     Args:
         server: the Redis.
         sidecar: the sidecar in front of it.
-        calls: makes Asynq of a client.
     """
 
     deliveries: Bundle[Message] = Bundle("deliveries")
 
-    def __init__(
-        self, server: Server, sidecar: SidecarThread, calls: Callable[["redis.Redis"], AsynqCalls] = AsynqCalls
-    ) -> None:
+    def __init__(self, server: Server, sidecar: SidecarThread) -> None:
         super().__init__()
         self.sidecar = sidecar
         self.direct = server.client()
@@ -76,7 +73,6 @@ class QueueMachine(RuleBasedStateMachine):
         # Entries that may outlive their hash: those of tasks that expired because no sidecar swept.
         self.excused: set[tuple[str, str]] = set()
         self.ghosts: dict[str, dict[str, int]] = {state: {} for state in TERMINAL}
-        self._calls = calls
         self._made = 0
         self._client: redis.Redis | None = None
         self.asynq: AsynqCalls
@@ -277,7 +273,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.policy, self.healing = policy, policy.enforcing
         self.sidecar.start(policy.text)
         self._client = redis.Redis(port=self.sidecar.port, protocol=2)
-        self.asynq = self._calls(self._client)
+        self.asynq = AsynqCalls(self._client)
 
     def _reload(self, policy: PolicyCase) -> None:
         if policy is OFF:
