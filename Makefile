@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format asynq-suites matrix chaos clean
+.PHONY: help demo test lint format asynq-suites matrix chaos model clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,11 @@ matrix: $(STAMP) ## The rdb suite of every Asynq release on every server, with a
 
 chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing went wrong (CHAOS_ARGS="--minutes 10 --seed 1")
 	$(BIN)/python tests/chaos/run.py $(CHAOS_ARGS)
+
+model: $(STAMP) ## Random histories of a queue beside a model of Asynq (MODEL_EXAMPLES=1000 on each server, six minutes)
+	ASYNQ_TTL_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/model -k history $(PYTEST_ARGS)
+
+MODEL_EXAMPLES ?= 1000
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

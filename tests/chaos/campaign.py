@@ -153,6 +153,7 @@ class Campaign:
         self.seconds = time.monotonic() - began
         return Evidence(
             accepted={task: queue for feeder in self.feeders for task, queue in feeder.accepted.items()},
+            refusals=[error for feeder in self.feeders for error in feeder.refusals],
             outcomes=self.outcomes,
             operations=[operation for operator in self.operators for operation in operator.done],
             kill_ms=[round(at * 1000) for at in self.killer.times],
@@ -250,15 +251,15 @@ def run(plan: Plan) -> dict[str, Any]:
         "seconds": round(campaign.seconds),
         "kills": dict(campaign.killer.kills),
         "tasks": {"accepted": len(evidence.accepted), **dict(verdict.ends)},
-        "enqueues_refused": dict(Counter(_kind(error) for feeder in campaign.feeders for error in feeder.refusals)),
+        "enqueues_refused": dict(Counter(_kind(error) for error in evidence.refusals)),
         "enqueues_unanswered": sum(feeder.outstanding for feeder in campaign.feeders),
         "operations": dict(operations),
         "operations_failed": dict(Counter(_kind(one.error) for one in evidence.operations if one.error)),
         "steps_of_redis": evidence.history.steps,
-        "sweeps": len(evidence.history.rounds_ms),
+        "sweeps": len(evidence.history.rounds),
         "looks": len(evidence.looks),
         "tasks_seen": campaign.watch.tasks_seen,
-        "ghosts_seen": dict(verdict.ghosts),
+        "ghosts": dict(verdict.ghosts),
         "warnings": warnings[:_FAULTS_SHOWN],
         "faults": {
             kind: [asdict(fault) for fault in verdict.faults if fault.kind == kind][:_FAULTS_SHOWN]

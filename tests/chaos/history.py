@@ -21,6 +21,7 @@ LOCK_KEY = b"asynq-ttl:sweeper"
 
 Block = list[list[bytes]]
 
+_END_OF_TIME_MS = 2**63
 _DELETIONS = (b"DEL", b"UNLINK")
 
 
@@ -46,13 +47,13 @@ class Ending:
     Attributes:
         end: how it ended.
         state: its state before.
-        at_ms: when, as the clock key says.
+        tick: between which two times of the clock key; see `History.clock_ms`.
         due_ms: when its TTL would have been over; None if it had none.
     """
 
     end: End
     state: str
-    at_ms: int
+    tick: int
     due_ms: int | None
 
 
@@ -68,13 +69,35 @@ class Life:
 
 @dataclass(slots=True)
 class History:
-    """What became of every task, when the sweepers' rounds began, and what was wrong on the way."""
+    """What became of every task, when the sweepers' rounds began, and what was wrong on the way.
+
+    Attributes:
+        lives: what is known of each task, by its ID.
+        clock_ms: the times the clock key had. A write with tick N came after the time N and before the time N + 1:
+            a tenth of a second, or as long as Redis was away.
+        rounds: the ticks at which sweepers' rounds began.
+        faults: what was wrong at the end of a step.
+        steps: the number of steps.
+    """
 
     lives: dict[str, Life] = field(default_factory=dict)
-    rounds_ms: list[int] = field(default_factory=list)
+    clock_ms: list[int] = field(default_factory=lambda: [0])
+    rounds: list[int] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     steps: int = 0
-    now_ms: int = 0
+
+    @property
+    def tick(self) -> int:
+        """The tick of what is written now."""
+        return len(self.clock_ms) - 1
+
+    def after_ms(self, tick: int) -> int:
+        """Return when a write with this tick was done at the earliest."""
+        return self.clock_ms[tick]
+
+    def before_ms(self, tick: int) -> int:
+        """Return when a write with this tick was done at the latest."""
+        return self.clock_ms[tick + 1] if tick + 1 < len(self.clock_ms) else _END_OF_TIME_MS
 
 
 def read(written: Iterable[bytes]) -> History:
@@ -115,17 +138,19 @@ def _follow(history: History, block: Block) -> None:
     touched: dict[str, str] = {}
     for name, key, arguments in _writes(block):
         if key == CLOCK_KEY and name == b"SET":
-            history.now_ms = int(arguments[0])
+            history.clock_ms.append(int(arguments[0]))
         elif key == LOCK_KEY and name == b"SET":
-            history.rounds_ms.append(history.now_ms)
+            history.rounds.append(history.tick)
         head, mark, raw_id = key.partition(b"}:t:")
         if mark:
             task_id = raw_id.decode()
             life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
             before = touched.setdefault(task_id, life.state)
             if name in _DELETIONS:
-                ending = Ending(_end_of(life, before, raw_id, block), life.state, history.now_ms, life.due_ms)
-                life.endings.append(ending)
+                end = _end_of(life, before, raw_id, block)
+                if end is End.SWEPT and life.due_ms is not None and life.due_ms < history.after_ms(history.tick):
+                    end = End.EXPIRED  # the sweep came too late, and found the entry only
+                life.endings.append(Ending(end, life.state, history.tick, life.due_ms))
                 life.state, life.due_ms = "", None
             else:
                 _change(history, task_id, life, name, arguments)

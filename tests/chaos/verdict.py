@@ -9,6 +9,7 @@ went on and when it was over (`census`). What is proved:
 * At the end of every single step that Redis took: no half task, no live task with a TTL, no terminal task without one.
 * At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the
   backstop fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill.
+* No script raised an error, but where such a ghost was.
 * At the end: nothing is unfinished, and after one sweep no ghosts; when all times are over, only what is kept for ever.
 """
 
@@ -21,10 +22,14 @@ from chaos.history import End, Ending, History, Life
 from chaos.policy import GRACE_SECONDS, LOCK_SECONDS, SWEEP_SECONDS, TERMINAL, retention
 from chaos.traffic import Operation
 
-# The clock key is written ten times a second, and what writes it may have to wait for a Redis that starts.
-_CLOCK_SLACK_MS = 2000
+# The scores by which Asynq's janitor goes are whole seconds, rounded down.
+_EARLY_MS = 1100
+# How long an operation may still take effect after its client has given it up.
+_LATE_MS = 2000
 # A sweep that began this long before a kill may have been cut off.
 _ROUND_MS = 500
+# What Redis and Valkey say where a script raises an error.
+_SCRIPT_ERROR = "user_script"
 # From a kill on, this long there may be no sweep: the lock of the dead runs out, and a sidecar starts.
 _NO_SWEEP_MS = round((LOCK_SECONDS + GRACE_SECONDS + 4 * SWEEP_SECONDS + 4) * 1000)
 
@@ -43,6 +48,7 @@ class Evidence:
 
     Attributes:
         accepted: the queue of each accepted task.
+        refusals: why tasks were not accepted at first.
         outcomes: by task, how its attempts ended.
         operations: what operators asked for.
         kill_ms: when something was killed or came back.
@@ -53,6 +59,7 @@ class Evidence:
     """
 
     accepted: dict[str, str]
+    refusals: list[str]
     outcomes: dict[str, set[str]]
     operations: list[Operation]
     kill_ms: list[int]
@@ -83,7 +90,10 @@ def judge(evidence: Evidence) -> Verdict:
     for task_id, life in evidence.history.lives.items():
         faults += _improper_ends(evidence, task_id, life)
     ghosts, unexplained = _ghosts(evidence)
-    faults += unexplained + _leftovers(evidence)
+    raised, unexplained_errors = _script_errors(evidence)
+    if raised:
+        ghosts["made a script of Asynq fail"] = raised
+    faults += unexplained + unexplained_errors + _leftovers(evidence)
     return Verdict(ends, ghosts, faults)
 
 
@@ -112,8 +122,8 @@ def _improper_ends(evidence: Evidence, task_id: str, life: Life) -> list[Fault]:
 
 def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     """Say what is wrong with one end; nothing if it is as it may be."""
-    early_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000 - ending.at_ms
-    in_time = ending.due_ms is not None and early_ms <= _CLOCK_SLACK_MS
+    early_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000 - evidence.history.before_ms(ending.tick)
+    in_time = ending.due_ms is not None and early_ms <= _EARLY_MS
     if ending.end is End.DONE:
         return "" if "ok" in evidence.outcomes.get(task_id, ()) else "no attempt ended well"
     if ending.end is End.DELETED:
@@ -122,32 +132,36 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
         return _unswept(evidence, ending)
     if ending.end is End.SWEPT and in_time:
         return ""
-    if _asked_for(evidence.operations, task_id, life.queue, ending):
+    if _asked_for(evidence, task_id, life.queue, ending):
         return ""
     return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
 
 
-def _asked_for(operations: list[Operation], task_id: str, queue: str, ending: Ending) -> bool:
+def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> bool:
     """Say whether an operator asked for this deletion at that time (whether or not the answer came back)."""
+    first, last = evidence.history.after_ms(ending.tick), evidence.history.before_ms(ending.tick)
     return any(
         operation.op in ("delete_task", "delete_all")
         and operation.queue == queue
         and (operation.task_id == task_id or operation.state == ending.state)
-        and operation.began * 1000 - _CLOCK_SLACK_MS <= ending.at_ms <= operation.ended * 1000 + _CLOCK_SLACK_MS
-        for operation in operations
+        and operation.began * 1000 <= last
+        and first <= operation.ended * 1000 + _LATE_MS
+        for operation in evidence.operations
     )
 
 
 def _unswept(evidence: Evidence, ending: Ending) -> str:
     """Say what is wrong with a TTL that fired: it is there for when nobody sweeps, and somebody must be to blame."""
     due_ms = ending.due_ms or 0
-    if not _killed(evidence.kill_ms, due_ms - _NO_SWEEP_MS, ending.at_ms):
+    if not _killed(evidence.kill_ms, due_ms - _NO_SWEEP_MS, due_ms):
         return "the backstop fired although nothing had been killed"
-    rounds = evidence.history.rounds_ms
-    first = due_ms - GRACE_SECONDS * 1000 + _ROUND_MS
-    for began in rounds[bisect_left(rounds, first) : bisect_left(rounds, due_ms - _ROUND_MS)]:
-        if not _killed(evidence.kill_ms, began - _ROUND_MS, began + 2 * _ROUND_MS):
-            return f"the backstop fired although a sweep began {due_ms - began} ms before"
+    history = evidence.history
+    rounds, clock = history.rounds, history.clock_ms
+    first = bisect_left(rounds, bisect_left(clock, due_ms - GRACE_SECONDS * 1000 + _ROUND_MS))
+    last = bisect_left(rounds, bisect_left(clock, due_ms - 2 * _ROUND_MS) - 1)
+    for tick in rounds[first:last]:
+        if not _killed(evidence.kill_ms, history.after_ms(tick) - _ROUND_MS, history.before_ms(tick) + 2 * _ROUND_MS):
+            return f"the backstop fired although a sweep began {due_ms - history.after_ms(tick)} ms before"
     return ""
 
 
@@ -161,19 +175,38 @@ def _ghosts(evidence: Evidence) -> tuple[Counter[str], list[Fault]]:
     seen, unexplained = Counter[str](), []
     for look in evidence.looks:
         for fault in look.faults:
-            if fault.kind == "ghost" and _expired(evidence.history.lives.get(fault.task_id), look.at_ms):
+            if fault.kind == "ghost" and _expired(evidence, fault.task_id, look.at_ms, look.at_ms):
                 seen["expired when nobody swept"] += 1
             else:
                 unexplained.append(fault)
     return seen, unexplained
 
 
-def _expired(life: Life | None, at_ms: int) -> bool:
-    """Say whether a task's TTL had fired before a moment, and not long ago."""
+def _expired(evidence: Evidence, task_id: str, first_ms: int, last_ms: int) -> bool:
+    """Say whether a task's TTL fired before or in a span of time, and so that a ghost could still be there."""
+    life = evidence.history.lives.get(task_id)
     return life is not None and any(
-        ending.end is End.EXPIRED and (ending.due_ms or 0) <= at_ms <= ending.at_ms + _NO_SWEEP_MS
+        ending.end is End.EXPIRED and first_ms - _NO_SWEEP_MS <= (ending.due_ms or 0) <= last_ms
         for ending in life.endings
     )
+
+
+def _script_errors(evidence: Evidence) -> tuple[int, list[Fault]]:
+    """Explain the errors that scripts raised: some of Asynq's do where there is a ghost, and no others may.
+
+    Returns how many were due to ghosts, and the others.
+    """
+    found = [Fault("script-error", "", "", error) for error in evidence.refusals if _SCRIPT_ERROR in error]
+    explained = 0
+    for operation in evidence.operations:
+        if _SCRIPT_ERROR in operation.error:
+            span = (round(operation.began * 1000), round(operation.ended * 1000))
+            lives = evidence.history.lives.items()
+            if any(life.queue == operation.queue and _expired(evidence, task_id, *span) for task_id, life in lives):
+                explained += 1
+            else:
+                found.append(Fault("script-error", operation.queue, operation.task_id, operation.error))
+    return explained, found
 
 
 def _leftovers(evidence: Evidence) -> list[Fault]:

@@ -23,6 +23,7 @@ WITHIN_S, GRACE_S = 5, 4
 Commands = list[str]
 
 
+@pytest.mark.suite  # random, and a minute: `make chaos` is the same for longer
 @pytest.mark.timeout(240)
 def test_nothing_goes_wrong_while_sidecars_and_valkey_are_killed(tmp_path: Path) -> None:
     """Real Asynq and some kills: every task comes to an end it may come to, and nothing is left behind."""
@@ -148,7 +149,8 @@ def _settled(state: str = "completed", after_ms: int = 0, task_id: str = "order-
 
 
 def _swept(after_ms: int, state: str = "completed") -> list[Commands]:
-    return _clock(after_ms) + _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}{state}", "order-1"])
+    step = _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}{state}", "order-1"])
+    return _clock(after_ms) + step + _clock(after_ms + 100)
 
 
 def _evidence(written: list[Commands], **changed: Any) -> Evidence:
@@ -156,6 +158,7 @@ def _evidence(written: list[Commands], **changed: Any) -> Evidence:
     file = b"".join(encode([word.encode() for word in command]) for command in written)
     evidence = {
         "accepted": {"order-1": QUEUE},
+        "refusals": [],
         "outcomes": {"order-1": {"ok"}},
         "operations": [],
         "kill_ms": [],
@@ -168,9 +171,10 @@ def _evidence(written: list[Commands], **changed: Any) -> Evidence:
     return Evidence(**evidence)
 
 
-GONE = [*_clock(9000), ["DEL", f"{PREFIX}t:order-1"]]
+GONE = [*_clock(9000), ["DEL", f"{PREFIX}t:order-1"], *_clock(9100)]
 DONE = _step(["LREM", f"{PREFIX}active", "0", "order-1"], ["DEL", f"{PREFIX}t:order-1"])
 ROUND = [["SET", "asynq-ttl:sweeper", "a"]]
+FAILED = Operation("queue_info", QUEUE, "", "", NOW_MS / 1000 + 9.2, NOW_MS / 1000 + 9.3, "ERR @user_script: 16: nil")
 GHOST = census.Fault("ghost", QUEUE, "order-1", "")
 LOOK = Look(NOW_MS + 9500, (GHOST,))
 
@@ -183,7 +187,7 @@ LOOK = Look(NOW_MS + 9500, (GHOST,))
         (_enqueued() + _active() + _settled("archived") + _swept(8000, "archived"), {}, "swept when due"),
         (
             _enqueued() + _active() + _settled() + GONE,
-            {"kill_ms": [NOW_MS + 4000], "looks": [LOOK]},
+            {"kill_ms": [NOW_MS + 4000], "looks": [LOOK], "operations": [FAILED]},
             "expired when nobody swept",
         ),
         (
@@ -212,7 +216,7 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         (_enqueued() + _active() + _settled() + _swept(1000), {}, "improper-end"),
         (_enqueued() + _active() + _settled() + GONE, {}, "improper-end"),
         (
-            _enqueued() + _active() + _settled() + _clock(7000) + ROUND + GONE,
+            _enqueued() + _active() + _settled() + _clock(7000) + ROUND + _clock(7100) + GONE,
             {"kill_ms": [NOW_MS + 4000]},
             "improper-end",
         ),
@@ -229,6 +233,8 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         ),
         (_enqueued() + _active() + _settled()[:-1] + [["DEL", f"{PREFIX}t:order-1"], ["EXEC"]], {}, "improper-end"),
         (_enqueued() + _active() + _settled() + _swept(5000), {"looks": [LOOK]}, "ghost"),
+        (_enqueued() + _active() + _settled() + _swept(5000), {"operations": [FAILED]}, "script-error"),
+        (_enqueued() + _active() + DONE, {"refusals": ["ERR @user_script: 1: nil"]}, "script-error"),
         (
             _enqueued() + _active() + DONE,
             {"over": [census.Census(QUEUE, {}, {"pending": ["order-9"]})]},
@@ -258,6 +264,8 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         "a state without a message",
         "deleted by a rule that keeps it",
         "a ghost of a task that was swept",
+        "a script failed without a ghost",
+        "a script failed when a task was enqueued",
         "something is still pending",
         "something is still there when its time is over",
     ],

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asynq_source import scripts
 from asynq_ttl.glob import Glob, GlobError, compile_glob
-from asynq_ttl.policy import DEFAULT_POLICY, FULL_ROLLOUT, Keep, Policy, Retention, Rule, State
+from asynq_ttl.policy import DEFAULT_POLICY, FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State
 from asynq_ttl.rewrite import FOREVER_SCORE, Rewrite, Rewriter
 from asynq_ttl.scripts import Script, ScriptRegistry
 from asynq_ttl.shapes import Kind
@@ -250,10 +250,12 @@ def learnt(version: str, name: str) -> Script:
     return ScriptRegistry().learn(scripts(version)[name])
 
 
-def send(client: redis.Redis, script: Script, call: Call, policy: Policy) -> tuple[object, Rewrite | None]:
-    """Call a script as the sidecar would have it called by a policy."""
+def send(
+    client: redis.Redis, script: Script, call: Call, policy: Policy, healed: Collection[str] = ()
+) -> tuple[object, Rewrite | None]:
+    """Call a script as the sidecar would have it called by a policy; `healed` are queues with an earlier one."""
     plain = [part if isinstance(part, bytes) else part.encode() for part in (*call.keys, *call.args)]
-    rewrite = Rewriter(policy, set()).rewrite(
+    rewrite = Rewriter(policy, set(healed)).rewrite(
         script, [b"EVALSHA", script.sha, b"%d" % len(call.keys), *plain], len(call.keys)
     )
     if rewrite is None or not rewrite.enforced:
@@ -589,6 +591,28 @@ def test_a_poll_leaves_a_running_task_alone_whose_hash_is_gone(client: redis.Red
     assert wrapped(client, "v0.26.0", "dequeueCmd").tasks("active") == ["a2", "a1"]
     client.hset(f"{PREFIX}a2", "state", "active")
     assert wrapped(client, "v0.26.0", "dequeueCmd").tasks("active") == ["a1"]
+
+
+def test_a_completed_task_that_is_archived_by_hand_brings_no_ttl(client: redis.Redis) -> None:
+    """Where no rule says how long it is kept as archived, it is kept as Asynq keeps it."""
+    client.expire(f"{PREFIX}c2", 5_000)
+    ours = wrapped(
+        client, "v0.26.0", "archiveTaskCmd", policy_of(Rule("r", completed=for_seconds(60))), archive_one("c2")
+    )
+    assert (ours.reply, ours.ttl_of("c2"), ours.tasks("archived")) == (1, None, ["x2", "x1", "c2"])
+
+
+@pytest.mark.parametrize("policy", [policy_of(), Policy((Rule("r", archived=for_seconds(1)),), mode=Mode.SHADOW)])
+def test_ghosts_of_an_earlier_policy_harm_nothing_after_it(client: redis.Redis, policy: Policy) -> None:
+    """Completing and archiving work as on a clean queue, and set no TTL."""
+    ghost(client, "a1", "completed")
+    ghost(client, "p1", "archived", NOW - 2 * OWN_SECONDS)
+    for name, call in (("markAsCompleteCmd", complete()), ("archiveCmd", archive("a2"))):
+        ours = look(client, *send(client, learnt("v0.26.0", name), call, policy, {"q"}))
+        assert ours.reply == b"OK"
+        assert ours.with_ttl() == set()
+        assert "p1" in ours.hashes()
+    assert "p1" not in ours.tasks("archived")
 
 
 def test_deleting_all_deletes_no_live_task(client: redis.Redis) -> None:

@@ -54,12 +54,14 @@ class Moment:
         now: the time that Asynq says, in seconds since the epoch.
         at: the time by which keys expire.
         ghosts: the archive's entries without a task, with their scores: they count until they are swept.
+        lingers: no policy is in force for the queue, but the sidecar still heals what one has left behind.
     """
 
     policy: PolicyCase
     now: int
     at: float
     ghosts: Mapping[str, int]
+    lingers: bool
 
 
 @dataclass
@@ -156,7 +158,7 @@ class AsynqModel:
         task.message, task.state, task.score = message, "archived", moment.now
         kept = moment.policy.keeps_archived(message.task_id, message.task_type)
         if kept is None:
-            self._trim(moment.now - OWN_SECONDS, None, spare=False, ghosts={}, unlock=False)
+            self._trim(moment.now - OWN_SECONDS, None, spare=False, ghosts={}, unlock=moment.lingers)
         else:
             self._keep(task, kept, moment.at, unlock=True)
             self._trim_by(moment)

@@ -307,7 +307,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _moment(self, now: int | None = None) -> Moment:
         """Return what the model has to know about now; `now` is what Asynq says."""
-        return Moment(self.policy, _now() if now is None else now, time.time(), self.ghosts["archived"])
+        lingers = self.healing and not self.policy.enforcing and self.policy is not OFF
+        return Moment(self.policy, _now() if now is None else now, time.time(), self.ghosts["archived"], lingers)
 
     def _enqueue(self, message: Message, where: str) -> None:
         now, task_id, encoded = _now(), message.task_id, message.encoded
