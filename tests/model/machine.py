@@ -45,7 +45,7 @@ IN_BULK = {
     "archived": ("run", "delete"),
     "completed": ("delete",),
 }
-POLICIES = st.sampled_from(CASES)
+POLICIES = st.runner().flatmap(lambda machine: st.sampled_from(machine.policies))
 GROUP = "g1"
 # Policies under which a freshly started sidecar takes no TTL off, and removes nothing: their operator has taken off
 # the TTLs that were given, as the README says.
@@ -58,17 +58,19 @@ class QueueMachine(RuleBasedStateMachine):
     Args:
         server: the Redis.
         sidecar: the sidecar in front of it.
+        policies: what it switches between.
     """
 
     deliveries: Bundle[Message] = Bundle("deliveries")
 
-    def __init__(self, server: Server, sidecar: SidecarThread) -> None:
+    def __init__(self, server: Server, sidecar: SidecarThread, policies: tuple[PolicyCase, ...] = CASES) -> None:
         super().__init__()
         self.sidecar = sidecar
         self.direct = server.client()
         self.direct.flushall()
         self.model = AsynqModel()
-        self.policy = CASES[0]
+        self.policies = policies
+        self.policy = policies[0]
         self.healing = False
         # Entries that may outlive their hash: those of tasks that expired because no sidecar swept.
         self.excused: set[tuple[str, str]] = set()
