@@ -47,6 +47,8 @@ PATROL_PAGES = 10
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
 _TIMEOUT_SECONDS = 5.0
+# An entry without a hash is dropped if it still has none after this time.
+_SECOND_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Sweeper:
         self._locked = False
         lua = resources.files("asynq_ttl").joinpath("lua")
         self._script = lua.joinpath("sweep.lua").read_text()
+        self._ghost_script = lua.joinpath("sweep_ghosts.lua").read_text()
         self._active_script = lua.joinpath("sweep_active.lua").read_text()
 
     async def run(self) -> None:
@@ -248,7 +251,11 @@ class Sweeper:
         answer: Any = await script(
             keys=[index_key(queue, state.value)], args=[task_prefix(queue), state.value, grace, *where]
         )
-        examined, _, ghosts, due = answer
+        examined, _, ghosts, due, missing = answer
+        if missing:
+            await asyncio.sleep(_SECOND_LOOK_SECONDS)
+            second: Any = self._client(database).register_script(self._ghost_script)
+            ghosts += await second(keys=[index_key(queue, state.value)], args=[task_prefix(queue), *missing])
         ids = tuple(text_of(task_id) for task_id in due)
         page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
         if ids or ghosts:
