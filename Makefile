@@ -15,8 +15,11 @@ demo: $(STAMP) ## Real Asynq through the sidecar: what got which TTL, and a few 
 	@$(BIN)/asynq-ttl demo
 
 test: $(STAMP) ## Every test, with real Redis, Valkey and Asynq
-	$(BIN)/python -m pytest -m "not suite" --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not suite" --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report --include='$(CORE)' --fail-under=100
+
+# Most tests wait for time to pass, so more of them run at once than a small machine has cores.
+TEST_PROCESSES ?= 4
 
 # The modules that decide; each is covered whole.
 CORE := */decision.py,*/glob.py,*/keyspace.py,*/message.py,*/policy.py,*/resp.py,*/rewrite.py,*/scripts.py,*/session.py,*/shapes.py

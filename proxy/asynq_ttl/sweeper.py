@@ -8,8 +8,9 @@ Invariants:
 
 * Only a task in the index's own state whose TTL is at most `grace` is removed; of any other mismatch only the entry
   goes. A task without a TTL is never touched.
-* Active IDs are looked after too, the longest active first: whose hash is gone and whose lease is over leaves the list,
-  and a TTL that a run past the sidecar has left on a task comes off.
+* Live tasks are looked after too. A TTL that a run past the sidecar has left on a task comes off while it is active
+  (longest active first), pending or waiting for its retry (newest first, in a slow round trip). An active ID whose hash
+  is gone and whose lease is over leaves the list.
 * One sidecar per Redis sweeps at a time. Two would do no harm, only work twice.
 * The work of a round is bounded, and none of it depends on the size of the keyspace. Where due tasks can be, follows
   from the index scores: a completed task is due at its score; an archived one at its score plus the retention of its
@@ -22,11 +23,11 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
@@ -44,11 +45,20 @@ PAGE_SIZE = 500
 # measured by `bench/sweeper.py`.
 DUE_PAGES = 200
 PATROL_PAGES = 10
+# Pages a round may take to look after tasks that wait. With the usual 5 s between rounds, 120,000 of them within the
+# usual grace of 60 s, which is the least that a task run past the sidecar still has.
+WAITING_PAGES = 20
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
 _TIMEOUT_SECONDS = 5.0
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
+
+
+# A terminal index, by database, queue and state; a place where tasks wait, likewise.
+_Index = tuple[int, str, State]
+_Place = tuple[int, str, str]
+_P = TypeVar("_P", _Index, _Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class SweepObserver(Protocol):
         """Take note of a page."""
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
-        """Take note of TTLs taken off active tasks, and of active IDs without a task that were dropped."""
+        """Take note of TTLs taken off live tasks, and of active IDs without a task that were dropped."""
 
     def sweep_ended(self, seconds: float, error: str) -> None:
         """Take note of the end of a round; `error` is empty if it went well."""
@@ -116,13 +126,15 @@ class Sweeper:
         self._interval = interval_seconds
         self._token = secrets.token_hex(8)
         self._clients: dict[int, Redis] = {}
-        self._patrols: dict[tuple[int, str, State], int] = {}
+        self._patrols: dict[_Index, int] = {}
+        self._waiting: dict[_Place, int] = {}
         self._due_left = 0
         self._locked = False
         lua = resources.files("asynq_ttl").joinpath("lua")
         self._script = lua.joinpath("sweep.lua").read_text()
         self._ghost_script = lua.joinpath("sweep_ghosts.lua").read_text()
         self._active_script = lua.joinpath("sweep_active.lua").read_text()
+        self._waiting_script = lua.joinpath("sweep_waiting.lua").read_text()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -156,9 +168,14 @@ class Sweeper:
         ]
         for index in indexes:
             await self._remove_due(*index)
-        await self._patrol(indexes)
-        for database, queue in dict.fromkeys(index[:2] for index in indexes):
+        self._patrols = {index: self._patrols.get(index, 0) for index in indexes}
+        await _go_round(self._patrols, PATROL_PAGES, self._patrol)
+        queues = dict.fromkeys(index[:2] for index in indexes)
+        for database, queue in queues:
             await self._look_after_active(database, queue)
+        places = [(database, queue, state) for database, queue in queues for state in ("pending", "retry")]
+        self._waiting = {place: self._waiting.get(place, 0) for place in places}
+        await _go_round(self._waiting, WAITING_PAGES, self._look_after_waiting)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -217,20 +234,10 @@ class Sweeper:
         for seconds in sorted(retentions):
             yield str(now - seconds - slack - int(self._interval)), str(now - seconds + slack)
 
-    async def _patrol(self, indexes: list[tuple[int, str, State]]) -> None:
-        """Make some way through every index, in turn, from where the last round stopped."""
-        self._patrols = {index: self._patrols.get(index, 0) for index in indexes}
-        pages = PATROL_PAGES
-        waiting = sorted(indexes, key=lambda index: (self._patrols[index] == 0, random.random()))  # noqa: S311
-        for index in waiting:
-            while pages > 0:
-                pages -= 1
-                first = self._patrols[index]
-                page = await self._page(*index, "rank", first, first + PAGE_SIZE - 1)
-                kept = page.examined - len(page.due) - page.ghosts
-                self._patrols[index] = first + kept if page.examined == PAGE_SIZE else 0
-                if page.examined < PAGE_SIZE:
-                    break
+    async def _patrol(self, index: _Index, first: int) -> tuple[int, int]:
+        """Sweep a page of an index whatever its scores say; return how many were looked at, and how many stay."""
+        page = await self._page(*index, "rank", first, first + PAGE_SIZE - 1)
+        return page.examined, page.examined - len(page.due) - page.ghosts
 
     async def _look_after_active(self, database: int, queue: str) -> None:
         script = self._client(database).register_script(self._active_script)
@@ -239,8 +246,22 @@ class Sweeper:
             args=[task_prefix(queue), PAGE_SIZE, int(time.time()) - LEASE_SLACK_SECONDS],
         )
         _, persisted, dropped = answer
+        self._tell_repaired(queue, persisted, dropped)
+
+    async def _look_after_waiting(self, place: _Place, first: int) -> tuple[int, int]:
+        """Look after a page of the tasks that wait in a place; return how many were looked at, twice: they all stay."""
+        database, queue, state = place
+        script = self._client(database).register_script(self._waiting_script)
+        answer: Any = await script(
+            keys=[index_key(queue, state)], args=[task_prefix(queue), state, first, first + PAGE_SIZE - 1]
+        )
+        examined, persisted = answer
+        self._tell_repaired(queue, persisted, 0)
+        return examined, examined
+
+    def _tell_repaired(self, queue: str, persisted: int, dropped: int) -> None:
         if persisted or dropped:
-            message = "queue %s: %d TTLs taken off active tasks, %d active IDs without a task dropped"
+            message = "queue %s: %d TTLs taken off live tasks, %d active IDs without a task dropped"
             _log.info(message, queue, persisted, dropped)
             self._observer.repaired(queue, persisted, dropped)
 
@@ -273,6 +294,24 @@ class Sweeper:
                 client_name="asynq-ttl-sweeper",
             )
         return client
+
+
+async def _go_round(places: dict[_P, int], pages: int, look: Callable[[_P, int], Awaitable[tuple[int, int]]]) -> None:
+    """Make some way through every place, in turn, from where the last round stopped.
+
+    Args:
+        places: how far the way through each has been made; 0 for one that begins anew. Updated.
+        pages: how many pages there may be in this round.
+        look: looks at the page of a place that starts at a position; returns how many members were there, and how many
+            of them still are.
+    """
+    for place in sorted(places, key=lambda place: (places[place] == 0, random.random())):  # noqa: S311 - no secret
+        while pages > 0:
+            pages -= 1
+            examined, kept = await look(place, places[place])
+            places[place] = places[place] + kept if examined == PAGE_SIZE else 0
+            if examined < PAGE_SIZE:
+                break
 
 
 # The lock is taken if it is free, and kept by whoever has it.

@@ -23,7 +23,6 @@ WITHIN_S, GRACE_S = 5, 4
 Commands = list[str]
 
 
-@pytest.mark.suite  # random, and a minute: `make chaos` is the same for longer
 @pytest.mark.timeout(240)
 def test_nothing_goes_wrong_while_sidecars_and_valkey_are_killed(tmp_path: Path) -> None:
     """Real Asynq and some kills: every task comes to an end it may come to, and nothing is left behind."""

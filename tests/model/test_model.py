@@ -15,10 +15,7 @@ from model.policy_cases import CASES, SHORT, PolicyCase
 from model.sidecar_thread import SidecarThread
 from servers import Server
 
-# Run by `make model`: it is still being brought into line with Asynq at the edges, and random.
-pytestmark = pytest.mark.suite
-
-# How many histories `make model` tries on each server; without it, always the same few.
+# How many new histories `make model` tries on each server; without it, always the same few.
 EXAMPLES = int(os.environ.get("ASYNQ_TTL_MODEL_EXAMPLES", "0"))
 BUDGET = settings(
     max_examples=EXAMPLES or 100,
