@@ -148,8 +148,8 @@ def _follow(history: History, block: Block) -> None:
             before = touched.setdefault(task_id, life.state)
             if name in _DELETIONS:
                 end = _end_of(life, before, raw_id, block)
-                if end is End.SWEPT and life.due_ms is not None and life.due_ms < history.after_ms(history.tick):
-                    end = End.EXPIRED  # the sweep came too late, and found the entry only
+                if life.due_ms is not None and life.due_ms < history.after_ms(history.tick):
+                    end = End.EXPIRED  # whatever the step was about, it came too late, and found the entry only
                 life.endings.append(Ending(end, life.state, history.tick, life.due_ms))
                 life.state, life.due_ms = "", None
             else:
