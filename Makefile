@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format asynq-suites matrix chaos model bench bench-quick clean
+.PHONY: help demo test lint format asynq-suites matrix chaos model bench bench-quick profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ bench: $(STAMP) ## Beside HAProxy and a direct connection, on a real Asynq load 
 
 bench-quick: $(STAMP) ## The figures that matter most, in a minute: direct, HAProxy, the sidecar tracing 10 %
 	$(BIN)/python bench/run.py --rounds 4 --load asynq --contestant direct --contestant haproxy --contestant asynq-ttl-traced $(BENCH_ARGS)
+
+profile: $(STAMP) ## Where the sidecar's CPU time goes under that load (PROFILE_ARGS="--help")
+	@$(BIN)/python bench/hot_path.py $(PROFILE_ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contestants import Contestant
-from processes import cpu_seconds, memory
+from processes import Cpu, cpu, memory
 
 from asynq import Harness
 
@@ -18,6 +18,16 @@ ARCHIVE_SHARE, RETAIN_SHARE, RERUN_SHARE = 0.1, 0.3, 0.2
 _WARM_UP_TASKS = 500
 # What clients send under this load, but for a few dozen commands at the start. What scripts do inside is not counted.
 _COUNTED = ("cmdstat_evalsha", "cmdstat_eval")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One application of the load: the harness's report (`loadReport` in load.go) and what it cost."""
+
+    report: dict[str, Any]
+    proxy: Cpu
+    server: Cpu
+    commands: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +42,8 @@ class AsynqLoad:
         """What the load is called in results."""
         return "asynq-together" if self.together else "asynq"
 
-    def run(self, contestant: Contestant, harness: Harness) -> dict[str, float]:
-        """Apply the load and return the figures, by name.
+    def figures(self, contestant: Contestant, harness: Harness) -> dict[str, float]:
+        """Warm up, apply the load, and return the figures, by name.
 
         Args:
             contestant: what it goes through.
@@ -42,22 +52,37 @@ class AsynqLoad:
         Raises:
             RuntimeError: a task was lost, or the load was not done in time.
         """
-        self._apply(contestant, harness, _WARM_UP_TASKS)
-        with contestant.server.client() as client:
-            client.flushall()
-            before = _Usage.of(contestant)
-            report = self._apply(contestant, harness, self.tasks)
-            used = _Usage.of(contestant).since(before)
-        figures = {
-            "tasks_per_second": report["tasks_per_second"],
-            "enqueued_per_second": report["enqueue_per_second"],
-            **{f"enqueue_{name}_ms": value for name, value in report["enqueue_ms"].items() if name != "max"},
-            "redis_cpu_us_per_command": used.server / used.commands * 1e6,
+        self.warm_up(contestant, harness)
+        run = self.run(contestant, harness)
+        found = {
+            "tasks_per_second": run.report["tasks_per_second"],
+            "enqueued_per_second": run.report["enqueue_per_second"],
+            **{f"enqueue_{name}_ms": value for name, value in run.report["enqueue_ms"].items() if name != "max"},
+            "redis_cpu_us_per_command": run.server.total / run.commands * 1e6,
         }
         if contestant.process is not None:
-            figures["proxy_cpu_us_per_command"] = used.proxy / used.commands * 1e6
-            figures["proxy_peak_rss_mb"] = memory(contestant.process).peak / 1024
-        return figures
+            found["proxy_cpu_us_per_command"] = run.proxy.total / run.commands * 1e6
+            found["proxy_peak_rss_mb"] = memory(contestant.process).peak / 1024
+        return found
+
+    def warm_up(self, contestant: Contestant, harness: Harness) -> None:
+        """Let scripts be learnt and connections be made once."""
+        self._apply(contestant, harness, _WARM_UP_TASKS)
+
+    def run(self, contestant: Contestant, harness: Harness) -> Run:
+        """Empty Redis and apply the load.
+
+        Raises:
+            RuntimeError: a task was lost, or the load was not done in time.
+        """
+        with contestant.server.client() as client:
+            client.flushall()
+            proxy, server = _used(contestant)
+            commands = _commands(client.info("commandstats"))
+            report = self._apply(contestant, harness, self.tasks)
+            commands = _commands(client.info("commandstats")) - commands
+            proxy_after, server_after = _used(contestant)
+        return Run(report, proxy_after - proxy, server_after - server, commands)
 
     def _apply(self, contestant: Contestant, harness: Harness, tasks: int) -> dict[str, Any]:
         shares = ["-archive-share", ARCHIVE_SHARE, "-retain-share", RETAIN_SHARE, "-rerun-share", RERUN_SHARE]
@@ -72,21 +97,10 @@ class AsynqLoad:
         return dict(report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Usage:
-    """CPU seconds of proxy and server, and commands."""
+def _used(contestant: Contestant) -> tuple[Cpu, Cpu]:
+    proxy = Cpu() if contestant.process is None else cpu(contestant.process)
+    return proxy, cpu(contestant.server.process.pid)
 
-    proxy: float
-    server: float
-    commands: int
 
-    @classmethod
-    def of(cls, contestant: Contestant) -> "_Usage":
-        proxy = 0.0 if contestant.process is None else cpu_seconds(contestant.process)
-        with contestant.server.client() as client:
-            stats = client.info("commandstats")
-        commands = sum(stats[name]["calls"] for name in _COUNTED if name in stats)
-        return cls(proxy, cpu_seconds(contestant.server.process.pid), commands)
-
-    def since(self, before: "_Usage") -> "_Usage":
-        return _Usage(self.proxy - before.proxy, self.server - before.server, self.commands - before.commands)
+def _commands(stats: Any) -> int:
+    return sum(stats[name]["calls"] for name in _COUNTED if name in stats)

@@ -11,6 +11,22 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU time, in seconds."""
+
+    user: float = 0.0
+    system: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.user + self.system
+
+    def __sub__(self, before: "Cpu") -> "Cpu":
+        return Cpu(self.user - before.user, self.system - before.system)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Resident memory, in KiB."""
 
@@ -18,13 +34,14 @@ class Memory:
     peak: int
 
 
-def cpu_seconds(process: int) -> float:
-    """Return the CPU time (user and system) that a process and its living children have used so far.
+def cpu(process: int) -> Cpu:
+    """Return the CPU time that a process and its living children have used so far.
 
     Args:
         process: its ID.
     """
-    return sum(_cpu_ticks(each) for each in _tree(process)) / _TICKS
+    used = [_ticks(each) for each in _tree(process)]
+    return Cpu(sum(user for user, _ in used) / _TICKS, sum(system for _, system in used) / _TICKS)
 
 
 def memory(process: int) -> Memory:
@@ -46,10 +63,10 @@ def _tree(process: int) -> list[int]:
     return found
 
 
-def _cpu_ticks(process: int) -> int:
+def _ticks(process: int) -> tuple[int, int]:
     # The name in parentheses may hold spaces; utime and stime are fields 14 and 15, counted from 1.
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return int(fields[11]), int(fields[12])
 
 
 def _status(process: int) -> dict[str, int]:

@@ -49,7 +49,7 @@ def main(
             def run(load: str, contestant: str) -> Figures:
                 progress.update(bar, description=f"{load} through {contestant}")
                 with start_server(server) as upstream, start(contestant, upstream) as running:
-                    return asynq_loads[load].run(running, harness)
+                    return asynq_loads[load].figures(running, harness)
 
             bar = progress.add_task("", total=rounds * len(contestants) * len(loads))
             for sample in measure(rounds, list(contestants), list(loads), run):
