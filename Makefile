@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format asynq-suites matrix chaos model bench bench-quick profile clean
+.PHONY: help demo test test-system fuzz audit sbom lint format asynq-suites matrix chaos model bench bench-quick profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,11 +15,34 @@ demo: $(STAMP) ## Real Asynq through the sidecar: what got which TTL, and a few 
 	@$(BIN)/asynq-ttl demo
 
 test: $(STAMP) ## Every test, with real Redis, Valkey and Asynq
-	$(BIN)/python -m pytest -m "not suite" --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not suite and not system" --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report --include='$(CORE)' --fail-under=100
 
 # Most tests wait for time to pass, so more of them run at once than a small machine has cores.
 TEST_PROCESSES ?= 4
+
+test-system: $(STAMP) ## What needs root and Debian's redis-server and iptables: the image's steps, TLS, charts
+	$(BIN)/python -m pytest -m system $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner and sessions, a minute each (FUZZ_SECONDS=3600)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	for target in commands replies session; do \
+	  $(BIN)/python tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
+
+FUZZ_SECONDS ?= 60
+
+audit: $(STAMP) ## Known vulnerabilities of the dependencies (asks pypi.org)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'pip-audit>=2.7'
+	$(BIN)/pip-audit --skip-editable
+
+sbom: ## What a release is made of, as CycloneDX, in dist/
+	mkdir -p dist
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7'
+	$(PYTHON) -m venv build/release
+	build/release/bin/pip install --quiet --disable-pip-version-check .
+	build/release/bin/pip uninstall --quiet --yes pip setuptools
+	build/sbom/bin/cyclonedx-py environment build/release --pyproject pyproject.toml --output-reproducible -o dist/asynq-ttl.cdx.json
 
 # The modules that decide; each is covered whole.
 CORE := */decision.py,*/glob.py,*/keyspace.py,*/message.py,*/policy.py,*/resp.py,*/rewrite.py,*/scripts.py,*/session.py,*/shapes.py

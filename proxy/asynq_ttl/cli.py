@@ -14,6 +14,7 @@ from asynq_ttl import address, server
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
 from asynq_ttl.explain import explain as explain_policy
+from asynq_ttl.lifecycle import drain, ready
 from asynq_ttl.policy import DEFAULT_POLICY, Policy, State
 from asynq_ttl.telemetry import TelemetryError
 
@@ -146,6 +147,10 @@ def demo() -> None:
         _fail(str(error), _FAILED)
     if not right:
         _fail("some tasks do not have the TTL that the policy says", _FAILED)
+
+
+main.add_command(ready)
+main.add_command(drain)
 
 
 def _load(file: Path) -> Policy:
