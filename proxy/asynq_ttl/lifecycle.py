@@ -38,8 +38,8 @@ def ready(admin: str, path: str | None) -> None:
     connection = http.client.HTTPConnection(host, int(port), timeout=_PROBE_SECONDS)
     try:
         connection.request("GET", path)
-        response = connection.getresponse()
-        text = response.read(4096).decode(errors="replace").strip()
+        with connection.getresponse() as response:
+            text = response.read(4096).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         _fail(f"no answer from the admin server at {admin}: {error}")
     finally:
