@@ -130,10 +130,10 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
         return "" if retention(task_id, ending.state) == 0 else "its rule keeps it"
     if ending.end is End.EXPIRED and in_time:
         return _unswept(evidence, ending)
-    if ending.end is End.SWEPT and in_time:
+    if (ending.end is End.SWEPT and in_time) or _asked_for(evidence, task_id, life.queue, ending):
         return ""
-    if _asked_for(evidence, task_id, life.queue, ending):
-        return ""
+    if ending.due_ms is not None and ending.due_ms <= evidence.history.before_ms(ending.tick):
+        return _unswept(evidence, ending)  # a step came upon it in the very tick in which it expired
     return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
 
 

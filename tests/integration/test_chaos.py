@@ -172,11 +172,9 @@ def _evidence(written: list[Commands], **changed: Any) -> Evidence:
 
 GONE = [*_clock(9000), ["DEL", f"{PREFIX}t:order-1"], *_clock(9100)]
 # "Run all" meets an entry whose task's time is over: Redis deletes the task in that very step.
-FOUND_GONE = (
-    _clock(9050)
-    + _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}archived", "order-1"], ["DEL", f"{PREFIX}archived"])
-    + _clock(9100)
-)
+RUN_ALL = _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}archived", "order-1"], ["DEL", f"{PREFIX}archived"])
+FOUND_GONE = _clock(9050) + RUN_ALL + _clock(9100)
+FOUND_GOING = _clock(8950) + RUN_ALL + _clock(9050)
 DONE = _step(["LREM", f"{PREFIX}active", "0", "order-1"], ["DEL", f"{PREFIX}t:order-1"])
 ROUND = [["SET", "asynq-ttl:sweeper", "a"]]
 FAILED = Operation("queue_info", QUEUE, "", "", NOW_MS / 1000 + 9.2, NOW_MS / 1000 + 9.3, "ERR @user_script: 16: nil")
@@ -201,12 +199,25 @@ LOOK = Look(NOW_MS + 9500, (GHOST,))
             "expired when nobody swept",
         ),
         (
+            _enqueued() + _active() + _settled("archived") + FOUND_GOING,
+            {"kill_ms": [NOW_MS + 4000]},
+            "deleted by hand",
+        ),
+        (
             _enqueued() + _active() + _settled() + _swept(1000),
             {"operations": [Operation("delete_task", QUEUE, "", "order-1", NOW_MS / 1000, NOW_MS / 1000, "")]},
             "swept when due",
         ),
     ],
-    ids=["done", "completed", "archived", "nobody swept", "nobody swept before all are run", "by hand"],
+    ids=[
+        "done",
+        "completed",
+        "archived",
+        "nobody swept",
+        "nobody swept before all are run",
+        "nobody swept while all are run",
+        "by hand",
+    ],
 )
 def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dict[str, Any], end: str) -> None:
     """A task that ended as it may gives no fault, and is counted under its end."""
