@@ -3,6 +3,8 @@
 The scripts are this project's own. They have the shape of Asynq's, as far as the sidecar looks at it, and no more.
 """
 
+from collections.abc import Sequence
+
 from asynq_ttl.decision import Decision, FailOpen
 from asynq_ttl.policy import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.resp import WholeCommands, encode
@@ -77,15 +79,17 @@ class Recorder:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.failures: list[tuple[FailOpen, Script | None]] = []
+        self.failed_keys: list[tuple[bytes, ...]] = []
 
     def settled(self, outcome: Outcome) -> None:
         """Remember a decision."""
         self.outcomes.append(outcome)
 
-    def failed_open(self, reason: FailOpen, script: Script | None, detail: str) -> None:
+    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
         """Remember a command that was forwarded untouched."""
         assert detail
         self.failures.append((reason, script))
+        self.failed_keys.append(tuple(keys))
 
 
 class Conversation:

@@ -103,7 +103,7 @@ class Sidecar:
         self.folder = folder
         self.expected_warnings: list[str] = []
         """Regular expressions of warnings that the test means to cause."""
-        self._options = {"listen": f"127.0.0.1:{free_port()}", **options}
+        self._options = {"listen": f"127.0.0.1:{free_port()}", "admin": "off", **options}
         self._upstream = upstream
         self.policy_file = folder / "policy.yaml"
         if policy is not None:

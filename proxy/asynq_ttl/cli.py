@@ -8,15 +8,19 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import uvloop
+from click.core import ParameterSource
 from rich.console import Console
 
 from asynq_ttl import address, server
+from asynq_ttl.admin import AdminError, AdminSettings, admin_server
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
 from asynq_ttl.explain import explain as explain_policy
+from asynq_ttl.exporters import TelemetryError
 from asynq_ttl.lifecycle import drain, ready
+from asynq_ttl.logs import LEVELS, start_logging
 from asynq_ttl.policy import DEFAULT_POLICY, Policy, State
-from asynq_ttl.telemetry import TelemetryError
+from asynq_ttl.telemetry import Telemetry
 
 # Exit statuses: 0 done, 1 it could not be done, 2 the command line or the policy file is wrong.
 _FAILED, _WRONG = 1, 2
@@ -41,6 +45,13 @@ class _Listen(click.ParamType[address.Address]):
             return address.parse_address(value)
         except address.AddressError as error:
             self.fail(str(error), param, ctx)
+
+
+class _Admin(_Listen):
+    """An address, or `off`: the text, so that it can be told from an option that is missing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        return value if value == "off" else super().convert(value, param, ctx)
 
 
 class _Upstream(click.ParamType[address.Upstream]):
@@ -78,10 +89,19 @@ def main() -> None:
     default=5.0,
     help="Seconds between sweeps, which remove what is due from index and keyspace together; 0 for none.",
 )
+@_option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
+@_option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
+@_option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
+@_option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
 @_option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="What is logged."
+    "--trace-path",
+    help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
+@_option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
+@_option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
+@click.pass_context
 def serve(
+    context: click.Context,
     *,
     listen: address.Address,
     upstream: address.Upstream,
@@ -90,21 +110,44 @@ def serve(
     max_connections: int,
     drain_timeout: float,
     sweep_interval: float,
+    admin: address.Address | str,
+    admin_token: str | None,
+    admin_token_file: Path | None,
+    hide_task_ids: bool,
+    trace_path: str | None,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
-    _start_logging(log_level)
+    start_logging(log_level, log_format)
+    admin_settings = AdminSettings(
+        None if isinstance(admin, str) else admin,
+        _token(admin_token, admin_token_file),
+        # Two sidecars on one host: the second one has no admin server, unless somebody asked for it.
+        required=context.get_parameter_source("admin") is not ParameterSource.DEFAULT,
+    )
     valkey = None
     if embedded:
         valkey = _start_valkey()
         upstream = address.parse_upstream(valkey.connection_url)
-    settings = server.Settings(listen, upstream, policy, max_connections, drain_timeout, sweep_interval)
+    settings = server.Settings(
+        listen,
+        upstream,
+        policy,
+        max_connections,
+        drain_timeout,
+        sweep_interval,
+        trace_path=tuple(part for part in (trace_path or "").split(".") if part),
+    )
     try:
-        uvloop.run(server.serve(settings))
+        telemetry = Telemetry(upstream, pulled=admin_settings.address is not None, task_ids=not hide_task_ids)
+        uvloop.run(server.serve(settings, telemetry, lambda sidecar: admin_server(admin_settings, sidecar)))
     except PolicyError as error:
         _fail(str(error), _WRONG)
     except TelemetryError as error:
         _fail(str(error), _WRONG)
+    except AdminError as error:
+        _fail(str(error), _FAILED)
     except OSError as error:
         _fail(f"cannot listen at {listen}: {error.strerror or error}", _FAILED)
     finally:
@@ -174,11 +217,17 @@ def _start_valkey() -> Any:  # noqa: ANN401 - the package is an optional extra w
     return valkey
 
 
-def _start_logging(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+def _token(token: str | None, file: Path | None) -> str:
+    """Return the admin server's token; empty for none."""
+    if file is None:
+        return token or ""
+    if token:
+        _fail("--admin-token and --admin-token-file: give one of them", _WRONG)
+    try:
+        text = file.read_text().strip()
+    except (OSError, ValueError) as error:
+        _fail(f"--admin-token-file {file}: {getattr(error, 'strerror', None) or error}", _WRONG)
+    return text or _fail(f"--admin-token-file {file}: it is empty", _WRONG)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -83,6 +83,7 @@ def parse_policy(text: str, source: str) -> Policy:
         rollout=document.rollout,
         source=source,
         digest=hashlib.sha256(encoded).hexdigest()[:12],
+        text=text,
     )
 
 

@@ -31,6 +31,8 @@ class Decision:
         enforced: False where this was decided for show only (shadow mode, or outside the rollout's share).
         traceparent: the producer's W3C trace context, empty without.
         tracestate: its companion.
+        size_bytes: the size of the task's message; 0 where the command does not carry it.
+        own_seconds: for how long Asynq itself would keep the task in this state; None where that is not known.
     """
 
     operation: str
@@ -45,6 +47,8 @@ class Decision:
     ttl_seconds: int | None = None
     traceparent: str = ""
     tracestate: str = ""
+    size_bytes: int = 0
+    own_seconds: int | None = None
 
 
 class FailOpen(Enum):

@@ -94,7 +94,8 @@ def run_demo(console: Console) -> bool:
 def _sidecar(folder: Path, upstream: str, policy_file: Path) -> Iterator[str]:
     log_file = folder / "log"
     with (folder / "spans").open("wb") as spans, log_file.open("wb") as log:
-        command = [sys.executable, "-m", "asynq_ttl.cli", "serve", "--listen", "127.0.0.1:0", "--upstream", upstream]
+        command = [sys.executable, "-m", "asynq_ttl.cli", "serve", "--listen", "127.0.0.1:0", "--admin", "off"]
+        command += ["--upstream", upstream]
         process = subprocess.Popen(  # noqa: S603 - the sidecar itself
             [*command, "--policy", str(policy_file)],
             stdout=spans,

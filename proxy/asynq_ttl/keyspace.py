@@ -7,6 +7,8 @@ The first `}:` ends the queue's name: what an application puts behind it (a task
 cannot make one key look like another.
 """
 
+from collections.abc import Sequence
+
 PREFIX = b"asynq:{"
 _END = b"}:"
 _TASK = b"}:t:"
@@ -22,6 +24,11 @@ TERMINAL = (ARCHIVED, COMPLETED)
 def text_of(name: bytes) -> str:
     """Decode a name from the wire; bytes that are not UTF-8 survive a round trip."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def printable(name: str) -> str:
+    """Return a name as text that can be encoded as UTF-8, with replacements for what cannot."""
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def task_prefix(queue: str) -> bytes:
@@ -81,3 +88,16 @@ def terminal_queue(keys: list[bytes]) -> str | None:
         if keys[1].endswith(PENDING) and keys[2].endswith(GROUPS):
             return queue_of_task(keys[0])
     return None
+
+
+def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
+    """Return the queue and the task ID that a script with these KEYS is about; empty where they do not say."""
+    queue = ""
+    for key in keys:
+        of_task = queue_of_task(key)
+        if of_task is not None:
+            return of_task, text_of(key[key.index(_TASK) + len(_TASK) :])
+        end = key.find(_END)
+        if not queue and key.startswith(PREFIX) and end > 0:
+            queue = text_of(key[len(PREFIX) : end])
+    return queue, ""

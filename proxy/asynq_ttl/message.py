@@ -1,10 +1,12 @@
 """Asynq's TaskMessage, as far as the sidecar reads it. Only importer of protobuf.
 
 Source of the format: the field numbers of Asynq's protocol buffer definition (proto3). The definition below
-names only what is used and leaves out the payload: what is not declared is not interpreted. Text fields are
-declared as bytes, which is the same on the wire and cannot fail on bytes that are not UTF-8.
+names only what is used: what is not declared is not interpreted. Text fields are declared as bytes, which is the same
+on the wire and cannot fail on bytes that are not UTF-8. The payload is looked into only for a trace context, and only
+where somebody said at which path.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,7 @@ class TaskMessage:
     """What the sidecar needs to know of a task.
 
     `retention_seconds` is the task's Retention option (0 without). `traceparent` and `tracestate` are the
-    producer's W3C trace context from the headers (Asynq v0.26 and later), empty without.
+    producer's W3C trace context from the headers (Asynq v0.26 and later) or the payload, empty without.
     """
 
     type: str
@@ -34,8 +36,17 @@ class TaskMessage:
     tracestate: str
 
 
-def decode(data: bytes) -> TaskMessage:
+# Larger payloads are not searched for a trace context.
+MAX_SEARCHED_BYTES = 64 * 1024
+
+
+def decode(data: bytes, trace_path: tuple[str, ...] = ()) -> TaskMessage:
     """Decode an encoded TaskMessage.
+
+    Args:
+        data: the message.
+        trace_path: the members of a JSON payload that lead to a `traceparent`, for tasks without that header; a
+            `tracestate` is looked for beside it. Empty for nowhere.
 
     Raises:
         MessageError: the bytes are no protocol buffer of this shape.
@@ -45,14 +56,33 @@ def decode(data: bytes) -> TaskMessage:
     except DecodeError as error:
         raise MessageError(str(error)) from None
     headers = {header.key.lower(): header.value for header in wire.headers}
+    traceparent = text_of(headers.get(b"traceparent", b""))
+    tracestate = text_of(headers.get(b"tracestate", b""))
+    if trace_path and not traceparent:
+        traceparent, tracestate = _trace_in(wire.payload, trace_path)
     return TaskMessage(
         type=text_of(wire.type),
         id=wire.id,
         queue=text_of(wire.queue),
         retention_seconds=wire.retention,
-        traceparent=text_of(headers.get(b"traceparent", b"")),
-        tracestate=text_of(headers.get(b"tracestate", b"")),
+        traceparent=traceparent,
+        tracestate=tracestate,
     )
+
+
+def _trace_in(payload: bytes, path: tuple[str, ...]) -> tuple[str, str]:
+    """Return the trace context in a JSON payload; empty where there is none."""
+    if len(payload) > MAX_SEARCHED_BYTES:
+        return "", ""
+    try:
+        parent: Any = json.loads(payload)
+        for name in path[:-1]:
+            parent = parent[name]
+        found = [parent.get(name, "") for name in (path[-1], "tracestate")]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "", ""
+    traceparent, tracestate = (text if isinstance(text, str) else "" for text in found)
+    return traceparent, tracestate
 
 
 def _wire_class() -> Any:  # noqa: ANN401 - protobuf makes the class at run time, so it has no static type
@@ -65,6 +95,7 @@ def _wire_class() -> Any:  # noqa: ANN401 - protobuf makes the class at run time
     task = file.message_type.add(name="TaskMessage")
     for number, name, kind in (
         (1, "type", kinds.TYPE_BYTES),
+        (2, "payload", kinds.TYPE_BYTES),
         (3, "id", kinds.TYPE_BYTES),
         (4, "queue", kinds.TYPE_BYTES),
         (12, "retention", kinds.TYPE_INT64),

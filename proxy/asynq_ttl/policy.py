@@ -150,6 +150,7 @@ class Policy:
         rollout: share of task IDs that are enforced, in hundredths of a percent.
         source: where it came from, for messages and logs.
         digest: a short hash of its text, for logs, traces and the admin page.
+        text: what was written, for whoever asks which policy is in force.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Policy:
         rollout: int = FULL_ROLLOUT,
         source: str = "built-in",
         digest: str = "",
+        text: str = "",
     ) -> None:
         self.rules = rules
         self.mode = mode
@@ -168,6 +170,7 @@ class Policy:
         self.rollout = rollout
         self.source = source
         self.digest = digest
+        self.text = text
         self._verdicts: dict[tuple[str, str, State], Verdict | None] = {}
         self._queue_rules: dict[tuple[str, State], tuple[Rule, ...]] = {}
 
@@ -238,6 +241,18 @@ class Policy:
             ),
         )
 
+    def shadowed(self) -> "Policy":
+        """Return the same policy in shadow mode; one that is off stays off."""
+        return Policy(
+            self.rules,
+            mode=Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW,
+            grace_seconds=self.grace_seconds,
+            rollout=self.rollout,
+            source=self.source,
+            digest=self.digest,
+            text=self.text,
+        )
+
     @property
     def enforces_all(self) -> bool:
         """Whether the rollout is complete: every task is enforced."""
@@ -257,6 +272,7 @@ class Policy:
 DEFAULT_POLICY = Policy(
     (Rule("built-in", completed=Retention(Keep.OWN), archived=Retention(Keep.OWN)),),
     source="built-in default",
+    text="version: 1\nrules:\n  - name: built-in\n    completed: {ttl: keep}\n    archived: {ttl: keep}\n",
 )
 
 

@@ -8,6 +8,7 @@ memory and nothing else.
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from enum import Flag, auto
 from typing import cast
@@ -54,13 +55,21 @@ class Relay:
         self.bytes_from_clients = 0
         self.bytes_from_redis = 0
         self.tasks: set[asyncio.Task[None]] = set()
+        self.command_due = False
+        """Whether the next chunk of commands is to be timed. Set every now and then (`Pulse`), so that what timing
+        costs does not grow with the traffic."""
+        self.reply_due = False
+        """Likewise for replies."""
+        self.measured: Callable[[int, str], None] = _forget
+        """Told of how many nanoseconds a chunk was held, and of its direction: `command` or `reply`."""
         self._upstream = upstream
         self._tls = _tls_context(upstream)
 
     @property
     def commands(self) -> int:
         """Commands forwarded so far."""
-        return self.closed_commands + sum(connection.session.commands for connection in self.connections)
+        # A copy, since metrics are collected on other threads.
+        return self.closed_commands + sum(connection.session.commands for connection in tuple(self.connections))
 
     def accept(self) -> "Downstream":
         """Return the protocol of a new client connection (a protocol factory for asyncio)."""
@@ -121,6 +130,12 @@ class Downstream(asyncio.Protocol):
         self._backlog: list[bytes] = []
         self._eof = False
         self._refusal = b""
+
+    @property
+    def peer(self) -> str:
+        """The client's address; empty for a unix socket, or once it is gone."""
+        name = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
 
     @property
     def idle(self) -> bool:
@@ -189,7 +204,9 @@ class Downstream(asyncio.Protocol):
         if self._refusal:
             self._answer_refused(data)
             return
-        self._relay.bytes_from_clients += len(data)
+        relay = self._relay
+        started = time.perf_counter_ns() if relay.command_due else 0
+        relay.bytes_from_clients += len(data)
         upstream = self._upstream
         if upstream is None or self.session.waiting_for is not None or self._backlog:
             self._backlog.append(data)
@@ -197,6 +214,9 @@ class Downstream(asyncio.Protocol):
         out = self.session.receive_downstream(data)
         if out:
             upstream.write(out)
+        if started:
+            relay.command_due = False
+            relay.measured(time.perf_counter_ns() - started, "command")
         if self.session.waiting_for is not None:
             self._activate()
 
@@ -255,9 +275,14 @@ class Downstream(asyncio.Protocol):
 
     def upstream_received(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
+        relay = self._relay
+        started = time.perf_counter_ns() if relay.reply_due else 0
         if self._transport is not None:
             self._transport.write(data)
-        self._relay.bytes_from_redis += len(data)
+        if started:
+            relay.reply_due = False
+            relay.measured(time.perf_counter_ns() - started, "reply")
+        relay.bytes_from_redis += len(data)
         self.session.receive_upstream(data)
 
     def upstream_lost(self) -> None:
@@ -344,6 +369,10 @@ class UpstreamProtocol(asyncio.Protocol):
         """Close the connection."""
         if self._transport is not None:
             self._transport.close()
+
+
+def _forget(_nanoseconds: int, _direction: str) -> None:
+    """Measure for nobody."""
 
 
 def _discard(_data: bytes) -> None:

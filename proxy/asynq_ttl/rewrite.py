@@ -85,10 +85,13 @@ class Rewriter:
         policy: the policy in force.
         healed: queues to which an earlier policy may have given TTLs, so that tasks which leave a terminal
             state still lose them. Shared by all rewriters of a process, and added to by each.
+        trace_path: where a JSON payload has the producer's `traceparent`, for tasks without headers; empty for
+            nowhere.
     """
 
-    def __init__(self, policy: Policy, healed: set[str]) -> None:
+    def __init__(self, policy: Policy, healed: set[str], trace_path: tuple[str, ...] = ()) -> None:
         self.policy = policy
+        self._trace_path = trace_path
         self._healed = healed
         self._enforcing = policy.mode is Mode.ENFORCE
         self._live: dict[bytes, bool] = {}
@@ -144,7 +147,7 @@ class Rewriter:
         queue = queue_of(call.key(call.shape.index_key), COMPLETED)
         if queue is None or not self.concerns(queue):
             return None
-        task = message.decode(call.arg(call.shape.msg_arg))
+        task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
         healing = Rewrite(self._lingers(queue), b"%d" % ONLY_HEAL)
         verdict = self.policy.decide(queue, task.type, State.COMPLETED)
         if verdict is None:
@@ -153,13 +156,13 @@ class Rewriter:
         completed_at = score - task.retention_seconds
         if completed_at < 0:
             raise NotUnderstood(FailOpen.ARGUMENTS, "the expiry is not the completion plus the retention")
-        kept = verdict.retention.resolve(task.retention_seconds)
         argv: tuple[tuple[int, bytes], ...] = ()
         if verdict.retention.keep is Keep.FOREVER:
             argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
         elif verdict.retention.keep is Keep.TTL:
             argv = ((call.shape.time_arg, b"%d" % (completed_at + verdict.retention.seconds)),)
-        return self._settle(call, queue, task, verdict, kept, tail=b"%d", argv=argv, healing=healing)
+        own = task.retention_seconds
+        return self._settle(call, queue, task, verdict, own, tail=b"%d", argv=argv, healing=healing)
 
     def _archive(self, call: "_Call") -> Rewrite | None:
         queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
@@ -171,7 +174,7 @@ class Rewriter:
         healing = Rewrite(self._lingers(queue), b"%d %d %d 0" % (ONLY_HEAL, now - own, own_cap), argv)
         if limits is None:
             return healing
-        task = message.decode(call.arg(call.shape.msg_arg))
+        task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
         verdict = self.policy.decide(queue, task.type, State.ARCHIVED)
         if verdict is None:
             if not _outlasts(limits, own):
@@ -184,8 +187,7 @@ class Rewriter:
             age = max(limits.cutoff_seconds, own) if limits.cutoff_own else limits.cutoff_seconds
             cutoff = b"%d" % (now - age)
         tail = b"%%d %b %d %d" % (cutoff, self._cap(limits, own_cap), limits.spare_untimed)
-        kept = verdict.retention.resolve(own)
-        return self._settle(call, queue, task, verdict, kept, tail=tail, argv=argv, healing=healing)
+        return self._settle(call, queue, task, verdict, own, tail=tail, argv=argv, healing=healing)
 
     def _cap(self, limits: ArchiveLimits, own_cap: int) -> int:
         """Return the most entries the archive keeps; -1 for any number."""
@@ -200,7 +202,7 @@ class Rewriter:
         queue: str,
         task: message.TaskMessage,
         verdict: Verdict,
-        kept_seconds: int | None,
+        own_seconds: int,
         *,
         tail: bytes,
         argv: tuple[tuple[int, bytes], ...],
@@ -211,6 +213,7 @@ class Rewriter:
         `tail` has `%d` for milliseconds.
         """
         ttl_seconds = None
+        kept_seconds = verdict.retention.resolve(own_seconds)
         milliseconds = 0 if kept_seconds is None else -1
         if kept_seconds:
             ttl_seconds = kept_seconds + self.policy.grace_seconds
@@ -232,6 +235,8 @@ class Rewriter:
             ttl_seconds=ttl_seconds,
             traceparent=task.traceparent,
             tracestate=task.tracestate,
+            size_bytes=len(call.arg(call.shape.msg_arg)),
+            own_seconds=own_seconds,
         )
         if healing.enforced and not enforced:
             return replace(healing, decision=decision)

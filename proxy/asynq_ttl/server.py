@@ -7,8 +7,9 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from asynq_ttl.address import Address, Upstream
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
+from asynq_ttl.pulse import beat
 from asynq_ttl.relay import Relay
 from asynq_ttl.resp import WholeCommands
 from asynq_ttl.rewrite import Rewriter
@@ -46,6 +48,7 @@ class Settings:
         max_connections: more clients than this are refused.
         drain_seconds: how long commands under way are waited for when it stops.
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
+        trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
     """
 
     listen: Address
@@ -54,6 +57,20 @@ class Settings:
     max_connections: int = 10_000
     drain_seconds: float = 10.0
     sweep_seconds: float = 5.0
+    trace_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What became of reading the policy file.
+
+    Attributes:
+        at_ns: when, nanoseconds since the epoch.
+        faults: what is wrong with the file; empty if it is in force.
+    """
+
+    at_ns: int
+    faults: tuple[str, ...] = ()
 
 
 class Sidecar:
@@ -69,16 +86,26 @@ class Sidecar:
         self.settings = settings
         self.telemetry = telemetry
         self.registry = ScriptRegistry()
+        self.policy = policy
+        """The policy in force, as it was read: a pause does not change it."""
+        self.paused = False
+        """Whether rewriting is paused."""
+        self.stop = asyncio.Event()
+        """Set to let the sidecar drain and end."""
+        self.last_reload = Reload(time.time_ns())
+        self.started_ns = time.time_ns()
+        self.listening: Address | None = None
+        """Where clients can connect; None before and after."""
         self._healed: set[str] = set()
         self.shared = Shared(
             registry=self.registry,
-            rewriter=Rewriter(policy, self._healed),
+            rewriter=self._rewriter(),
             observer=telemetry,
             clock=time.time_ns,
             whole=WholeCommands(),
             databases={0, settings.upstream.database},
         )
-        self.control = ControlConnection(settings.upstream, self.registry, telemetry.unwrapped)
+        self.control = ControlConnection(settings.upstream, self.registry, telemetry.activated)
         self.sweeper = Sweeper(
             settings.upstream,
             lambda: self.shared.rewriter,
@@ -90,44 +117,76 @@ class Sidecar:
         self._register_metrics()
 
     @property
-    def policy(self) -> Policy:
-        """The policy in force."""
-        return self.shared.rewriter.policy
+    def problem(self) -> str:
+        """Why no client should come now; empty where none speaks against it."""
+        if self.listening is None:
+            return "starting" if not self.relay.draining else "stopped"
+        if self.relay.draining or self.stop.is_set():
+            return "draining"
+        return f"upstream {self.settings.upstream}: {self.control.problem}" if self.control.problem else ""
 
-    def reload(self) -> bool:
-        """Read the policy file again; on any fault keep the policy in force and say why. Returns success."""
-        path = self.settings.policy_file
+    def reload(self) -> Reload:
+        """Read the policy file again; on any fault keep the policy in force and say why."""
+        path, started = self.settings.policy_file, time.time_ns()
         if path is None:
             _log.warning("there is no policy file to reload: the built-in default is in force")
-            return False
+            return Reload(started, ("there is no policy file to reload",))
         try:
             policy = load_policy(path)
         except PolicyError as error:
-            self.telemetry.reloads["error"] += 1
-            for fault in error.faults:
-                _log.error("policy not reloaded, the old one stays in force: %s", fault)
-            return False
-        self.telemetry.reloads["ok"] += 1
-        self.shared.rewriter = Rewriter(policy, self._healed)
-        _log.info("policy %s (%s) is in force, mode %s", policy.source, policy.digest, policy.mode.value)
-        return True
+            faults = tuple(str(fault) for fault in error.faults)
+            old = self.policy
+            trace_id = self.telemetry.reloaded(old.digest, old.mode.value, started, "; ".join(faults[:10]))
+            trace = {"trace_id": trace_id}
+            for fault in faults:
+                _log.error("policy not reloaded, the old one stays in force: %s", fault, extra=trace)
+            self.last_reload = Reload(started, faults)
+            return self.last_reload
+        self.policy = policy
+        self.shared.rewriter = self._rewriter()
+        trace_id = self.telemetry.reloaded(policy.digest, policy.mode.value, started, "")
+        message = "policy %s (%s) is in force, mode %s"
+        _log.info(message, policy.source, policy.digest, policy.mode.value, extra={"trace_id": trace_id})
+        self.last_reload = Reload(started)
+        return self.last_reload
+
+    def pause(self, *, paused: bool) -> None:
+        """Pause rewriting, or go on with it.
+
+        While it is paused the policy is in shadow mode: no task gets a TTL, and none is removed or trimmed by it. What
+        this process has enforced before is still healed: TTLs come off tasks that live again, and what is due is swept,
+        since its key would expire without its index entry otherwise.
+        """
+        if paused == self.paused:
+            return
+        self.paused = paused
+        self.shared.rewriter = self._rewriter()
+        self.telemetry.happened(
+            "pause" if paused else "resume", f"mode {self.shared.rewriter.policy.mode.value} is in force"
+        )
+
+    def _rewriter(self) -> Rewriter:
+        policy = self.policy.shadowed() if self.paused else self.policy
+        return Rewriter(policy, self._healed, self.settings.trace_path)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
         """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
         loop = asyncio.get_running_loop()
-        self.telemetry.start_metrics()
-        background = [loop.create_task(self.control.run())]
+        background = [loop.create_task(self.control.run()), loop.create_task(beat(self.relay, self.telemetry))]
         if self.settings.policy_file is not None:
             background.append(loop.create_task(self._watch(self.settings.policy_file)))
         if self.settings.sweep_seconds > 0:
             background.append(loop.create_task(self.sweeper.run()))
         server = await self._listen()
+        self.listening = self._address(server)
         try:
-            yield self._address(server)
+            yield self.listening
         finally:
+            self.relay.draining = True
             server.close()
             await self.relay.drain(self.settings.drain_seconds)
+            self.listening = None
             await _end(background)
             await self.sweeper.close()
             await self.control.close()
@@ -138,7 +197,7 @@ class Sidecar:
         listen = self.settings.listen
         if not listen.path:
             return await loop.create_server(self.relay.accept, listen.host or None, listen.port, backlog=_BACKLOG)
-        await asyncio.to_thread(_remove_stale_socket, Path(listen.path))
+        await asyncio.to_thread(remove_stale_socket, Path(listen.path))
         return await loop.create_unix_server(self.relay.accept, listen.path, backlog=_BACKLOG)
 
     def _address(self, server: asyncio.Server) -> Address:
@@ -160,16 +219,49 @@ class Sidecar:
                 self.reload()
 
     def _register_metrics(self) -> None:
-        relay, observe = self.relay, self.telemetry.observe
-        observe("asynq_ttl.commands", "Commands forwarded.", lambda: relay.commands)
-        observe("asynq_ttl.connections.accepted", "Client connections accepted.", lambda: relay.accepted)
-        observe("asynq_ttl.connections.refused", "Client connections refused.", lambda: relay.refused)
-        observe("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.bytes_from_clients)
-        observe("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
+        relay, metrics = self.relay, self.telemetry.metrics
+        counter, gauge = metrics.counter, metrics.gauge
+        counter("asynq_ttl.commands", "Commands forwarded.", lambda: relay.commands)
+        counter("asynq_ttl.connections.accepted", "Client connections accepted.", lambda: relay.accepted)
+        counter("asynq_ttl.connections.refused", "Client connections refused.", lambda: relay.refused)
+        counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.bytes_from_clients)
+        counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
+        gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
+        gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not self.control.problem))
+        gauge("asynq_ttl.paused", "1 while rewriting is paused.", lambda: int(self.paused))
+        gauge(
+            "asynq_ttl.scripts.wrappers",
+            "Wrappers by status.",
+            lambda: Counter(script.status.value for script in self.registry.wrapped()),
+            ("status",),
+        )
+        gauge(
+            "asynq_ttl.policy.info",
+            "1, with the policy in force as labels.",
+            lambda: {(self.policy.digest or "built-in", self.policy.mode.value): 1},
+            ("digest", "asynq_ttl.mode"),
+        )
+        gauge(
+            "asynq_ttl.policy.refused",
+            "1 if the policy file was refused when it was last read.",
+            lambda: int(bool(self.last_reload.faults)),
+        )
+        gauge(
+            "asynq_ttl.sweep.behind",
+            "1 if the last round of the sweeper left due tasks to the next one.",
+            lambda: int(self.sweeper.behind),
+        )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(
+    settings: Settings, telemetry: Telemetry, beside: Callable[[Sidecar], AbstractAsyncContextManager[None]]
+) -> None:
     """Run a sidecar until SIGTERM or SIGINT.
+
+    Args:
+        settings: how it is run.
+        telemetry: who is told what it does.
+        beside: what runs beside it, from before it listens until after it has drained.
 
     Raises:
         PolicyError: the policy file is not valid.
@@ -177,13 +269,12 @@ async def serve(settings: Settings) -> None:
     """
     settings = replace(settings, max_connections=_allow_files(settings.max_connections))
     policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
-    sidecar = Sidecar(settings, policy, Telemetry(settings.upstream))
+    sidecar = Sidecar(settings, policy, telemetry)
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, sidecar.stop.set)
     loop.add_signal_handler(signal.SIGHUP, sidecar.reload)
-    async with sidecar.running() as address:
+    async with beside(sidecar), sidecar.running() as address:
         _log.info(
             "listening at %s, upstream %s, policy %s, mode %s",
             address,
@@ -191,7 +282,7 @@ async def serve(settings: Settings) -> None:
             policy.source,
             policy.mode.value,
         )
-        await stop.wait()
+        await sidecar.stop.wait()
         _log.info("draining")
     _log.info("stopped")
 
@@ -205,7 +296,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
         tasks = list(pending)
 
 
-def _remove_stale_socket(path: Path) -> None:
+def remove_stale_socket(path: Path) -> None:
     """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):

@@ -9,7 +9,7 @@ and calls `resume`.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +47,13 @@ class Outcome:
     end_ns: int
     reply: bytes
 
+    @property
+    def moved(self) -> int | None:
+        """How many tasks a script says it has moved; None where its reply is no number."""
+        if not self.reply.startswith(b":"):
+            return None
+        return max(int(self.reply[1:]), 0)
+
 
 class Observer(Protocol):
     """Who is told what a session does. Called on the data path: it must neither block nor raise."""
@@ -54,8 +61,11 @@ class Observer(Protocol):
     def settled(self, outcome: Outcome) -> None:
         """Take note of a decision whose reply has come."""
 
-    def failed_open(self, reason: FailOpen, script: Script | None, detail: str) -> None:
-        """Take note of a command that was forwarded untouched although it might have been rewritten."""
+    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
+        """Take note of a command that was forwarded untouched although it might have been rewritten.
+
+        `keys` are its KEYS where they are known.
+        """
 
 
 @dataclass(slots=True)
@@ -288,7 +298,8 @@ class Session:
             return None, None
         if command[1].lower() in self._asked:
             # Redis has the script and the client knows it, so it may not have the text at hand any more.
-            self._shared.observer.failed_open(FailOpen.UNSEEN, None, f"script {command[1].decode('latin-1')}")
+            detail = f"script {command[1].decode('latin-1')}"
+            self._shared.observer.failed_open(FailOpen.UNSEEN, None, detail, command[3 : 3 + keys])
             return None, None
         return [command[0], IMPOSSIBLE_SHA, *command[2:]], None
 
@@ -330,22 +341,22 @@ class Session:
         try:
             rewrite = self._shared.rewriter.rewrite(script, command, keys) if script.wrapper else None
         except NotUnderstood as error:
-            self._shared.observer.failed_open(error.reason, script, str(error))
+            self._shared.observer.failed_open(error.reason, script, str(error), command[3 : 3 + keys])
             return None, None
         if rewrite is None:
             return None, None
         if rewrite.enforced and script.status is not Status.ACTIVE:
-            return None, self._inactive(script, activated)
+            return None, self._inactive(script, activated, command[3 : 3 + keys])
         if rewrite.decision is not None:
             self._await_reply(rewrite.decision)
         return (_rewritten(rewrite, name, command, keys) if rewrite.enforced else None), None
 
-    def _inactive(self, script: Script, activated: Script | None) -> Script | None:
+    def _inactive(self, script: Script, activated: Script | None, keys: Sequence[bytes]) -> Script | None:
         """Return a script whose wrapper has to be activated; None, and tell why, where that is in vain."""
         if script.status is Status.NEW and script is not activated:
             return script
         reason = FailOpen.COMPILE if script.status is Status.BROKEN else FailOpen.ACTIVATION
-        self._shared.observer.failed_open(reason, script, "its wrapper is not loaded")
+        self._shared.observer.failed_open(reason, script, "its wrapper is not loaded", keys)
         return None
 
     # --- commands that change the state of the connection ---------------------------------------------------

@@ -128,13 +128,23 @@ class Sweeper:
         self._clients: dict[int, Redis] = {}
         self._patrols: dict[_Index, int] = {}
         self._waiting: dict[_Place, int] = {}
-        self._due_left = 0
+        self._due_left = DUE_PAGES
         self._locked = False
         lua = resources.files("asynq_ttl").joinpath("lua")
         self._script = lua.joinpath("sweep.lua").read_text()
         self._ghost_script = lua.joinpath("sweep_ghosts.lua").read_text()
         self._active_script = lua.joinpath("sweep_active.lua").read_text()
         self._waiting_script = lua.joinpath("sweep_waiting.lua").read_text()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the last round left due tasks to the next one."""
+        return self._locked and self._due_left <= 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the sidecar that sweeps."""
+        return self._locked
 
     async def run(self) -> None:
         """Sweep until cancelled."""

@@ -1,37 +1,30 @@
-"""Traces, metrics and warnings of what the sidecar does. Only importer of opentelemetry.
+"""Takes note of what the sidecar does: counts it, keeps it for whoever looks, makes spans of it, warns.
 
-Configured by the standard `OTEL_*` environment variables alone. The SDK leaves some of them to the distribution
-that starts it, so these are read here: `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (`otlp`, `console`,
-`none`, or several with commas; without them `otlp` if an OTLP endpoint is set, else none) and
-`OTEL_EXPORTER_OTLP_PROTOCOL` (`http/protobuf`, `grpc`; also per signal).
+It is the observer of all sessions, of the sweeper and of the control connection, and the one place where each of
+them is turned into metrics, journal entries, spans and log lines. It is called on the data path: it neither
+blocks nor raises, and counts in plain integers that are read when somebody collects them.
 
-Spans follow the semantic conventions for database and messaging spans. A span is built once, when its reply has come,
-so nothing is held open; times are those of the command and its reply. Never in a span: a payload, a credential,
-an argument.
+Invariant: no label, and nothing else that is kept, grows with what clients send: past `MAX_DECISION_SERIES` sets of
+labels they are counted together.
 """
 
 import logging
 import os
-import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-
-from opentelemetry import trace
-from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor, SpanExporter
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 
 from asynq_ttl.address import Upstream
+from asynq_ttl.census import Census
 from asynq_ttl.decision import FailOpen
-from asynq_ttl.scripts import Script
+from asynq_ttl.exporters import metric_readers, resource_of, span_exporters
+from asynq_ttl.journal import FailedOpen, Happened, Journal
+from asynq_ttl.keyspace import subject_of
+from asynq_ttl.logs import Repetition
+from asynq_ttl.metrics import Metrics
+from asynq_ttl.scripts import Script, Status
 from asynq_ttl.session import Outcome
+from asynq_ttl.spans import Spans
 from asynq_ttl.sweeper import Swept
 
 _log = logging.getLogger("asynq_ttl")
@@ -39,37 +32,46 @@ _log = logging.getLogger("asynq_ttl")
 # Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
 MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
-# Task IDs that the span of a sweep names.
-MAX_SWEPT_IDS = 20
+# Upper bounds, in microseconds, of the buckets of the sidecar's own latency.
+LATENCY_BOUNDS = (5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)
 
-_WARNING_INTERVAL_SECONDS = 10.0
 _FLUSH_SECONDS = 3.0
+# A minute of them, at twenty a second.
+_LATEST_MEASUREMENTS = 1_200
 
 DecisionKey = tuple[str, str, str, str, str]
-
-
-class TelemetryError(ValueError):
-    """An `OTEL_*` variable that cannot be followed; the message names it."""
+DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
 
 
 class Telemetry:
-    """Counts decisions and makes spans of them. The `Observer` of all sessions.
+    """Counts, keeps, traces and logs. The `Observer` of all sessions.
 
     Args:
         upstream: the real Redis, for the spans' attributes.
         environment: where the `OTEL_*` variables are.
+        pulled: whether metrics may be asked for in Prometheus's format.
+        task_ids: whether task IDs may be in spans and in the journal.
 
     Raises:
         TelemetryError: a variable names an exporter or protocol that does not exist.
     """
 
-    def __init__(self, upstream: Upstream, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        pulled: bool = False,
+        task_ids: bool = True,
+    ) -> None:
         self.decisions: Counter[DecisionKey] = Counter()
         """Decisions by queue, state, rule, action and mode."""
         self.fail_opens: Counter[str] = Counter()
         """Commands forwarded untouched although a rule might concern them, by reason."""
         self.unwrappable = 0
         """Scripts that Redis refused to compile."""
+        self.activations: Counter[str] = Counter()
+        """Wrappers loaded into Redis, by result: ok, error."""
         self.reloads: Counter[str] = Counter()
         """Policy reloads by result: ok, error."""
         self.sweeps_due: Counter[str] = Counter()
@@ -80,79 +82,92 @@ class Telemetry:
         """Rounds of the sweeper by result: ok, error."""
         self.sweep_seconds = 0.0
         """How long the sweeper's rounds took altogether, waiting for Redis included."""
-        disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        attributes = environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in attributes
-        resource = Resource.create({} if named else {"service.name": "asynq-ttl"})
-        exporters = [] if disabled else _span_exporters(environment)
-        self._traces = TracerProvider(resource=resource) if exporters else None
-        self._tracer: trace.Tracer | None = None
-        if self._traces is not None:
-            for exporter in exporters:
-                simple = isinstance(exporter, ConsoleSpanExporter)
-                self._traces.add_span_processor(
-                    SimpleSpanProcessor(exporter) if simple else BatchSpanProcessor(exporter)
-                )
-            self._tracer = self._traces.get_tracer("asynq_ttl")
-        readers = [] if disabled else _metric_readers(environment)
-        self._metrics = MeterProvider(metric_readers=readers, resource=resource) if readers else None
-        self._propagator = TraceContextTextMapPropagator()
-        self._server = _server_attributes(upstream)
-        self._warned: dict[str, float] = {}
+        self.swept_at = 0.0
+        """When the last round of the sweeper that went well ended, seconds since the epoch; 0 for never."""
+        self.latencies: dict[str, deque[float]] = {
+            name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
+        }
+        """The latest measurements in microseconds: chunks of commands, of replies, and how late the event loop was."""
+        self.census = Census()
+        self.journal = Journal(task_ids=task_ids)
+        resource = resource_of(environment)
+        self.spans = Spans(span_exporters(environment), resource, upstream, task_ids=task_ids)
+        self.metrics = Metrics(metric_readers(environment), resource, pulled=pulled)
+        self._repetition = Repetition()
+        self._upstream = str(upstream)
+        self._declare()
 
     def settled(self, outcome: Outcome) -> None:
-        """Count a decision and make its span."""
+        """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
         key = (decision.queue, decision.state, decision.rule, decision.action.value, mode)
         if key not in self.decisions and len(self.decisions) >= MAX_DECISION_SERIES:
             key = (OVERFLOW, decision.state, OVERFLOW, decision.action.value, mode)
         self.decisions[key] += 1
-        if self._tracer is not None:
-            self._span(self._tracer, outcome, mode)
+        if not outcome.reply.startswith((b"-", b"!")):
+            self.census.add(decision, outcome.moved or 0)
+        trace_id = self.spans.settled(outcome, mode) if self.spans.on else ""
+        self.journal.add(outcome, trace_id)
+        if _log.isEnabledFor(logging.DEBUG):
+            rule = decision.rule or "none"
+            _log.debug(
+                "%s in queue %s: rule %s, %s (%s)",
+                *(decision.operation, decision.queue, rule, decision.action.value, mode),
+                extra={"trace_id": trace_id},
+            )
 
-    def failed_open(self, reason: FailOpen, script: Script | None, detail: str) -> None:
-        """Count a command that was forwarded untouched, and warn (at times)."""
+    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
+        """Count a command that was forwarded untouched, make its span, and warn (at times)."""
         self.fail_opens[reason.value] += 1
+        now = time.time_ns()
+        failure = FailedOpen(reason, script, detail, *subject_of(keys), now)
+        trace_id = self.spans.failed_open(failure, now)
+        self.journal.add(failure, trace_id)
         what = f"{script.kind.value} script {script.sha.decode()[:8]}" if script is not None else "a command"
-        self._warn(reason.value, f"failed open ({reason.value}): {what} was forwarded untouched: {detail}")
-
-    def unwrapped(self, script: Script, detail: str) -> None:
-        """Count a script that Redis refused to compile, and warn."""
-        self.unwrappable += 1
+        where = f" of queue {failure.queue}" if failure.queue else ""
         self._warn(
-            "compile", f"script {script.sha.decode()} ({script.kind.value}) stays unwrapped, no TTL is set: {detail}"
+            reason.value, trace_id, f"failed open ({reason.value}): {what}{where} was forwarded untouched: {detail}"
         )
 
+    def activated(self, script: Script, start_ns: int, error: str) -> None:
+        """Take note of the end of loading a wrapper; `error` is empty if it went well."""
+        now = time.time_ns()
+        kind, sha = script.kind.value, script.sha.decode("ascii", "replace")
+        self.activations["error" if error else "ok"] += 1
+        self._activation((now - start_ns) / 1000, "error" if error else "ok")
+        trace_id = self.spans.activated(kind, sha, start_ns, now, error)
+        detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
+        self.journal.add(Happened("activation", now, "error" if error else "ok", detail), trace_id)
+        if script.status is Status.BROKEN:
+            self.unwrappable += 1
+            self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
+        elif error:
+            self._warn("activation", trace_id, f"cannot load a wrapper into {self._upstream}: {error}")
+        else:
+            wrapper = script.wrapper_sha.decode()
+            _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
+
+    def reloaded(self, digest: str, mode: str, start_ns: int, error: str) -> str:
+        """Take note of a reload of the policy; `error` is empty if it went well. Returns the trace ID."""
+        now = time.time_ns()
+        self.reloads["error" if error else "ok"] += 1
+        trace_id = self.spans.reloaded(digest, mode, start_ns, now, error)
+        detail = error or f"policy {digest} is in force, mode {mode}"
+        self.journal.add(Happened("reload", now, "error" if error else "ok", detail), trace_id)
+        return trace_id
+
+    def happened(self, kind: str, detail: str) -> None:
+        """Take note of something that an operator did: pause, resume, drain, log_level."""
+        self.journal.add(Happened(kind, time.time_ns(), "ok", detail), "")
+        _log.info("%s: %s", kind, detail)
+
     def swept(self, page: Swept) -> None:
-        """Count what a page of a sweep removed and make its span."""
+        """Count what a page of a sweep removed, keep it, and make its span."""
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        if self._tracer is None:
-            return
-        span = self._tracer.start_span(
-            f"sweep {page.queue}",
-            kind=SpanKind.CLIENT,
-            attributes={
-                **self._server,
-                "db.operation.name": "EVALSHA",
-                "db.stored_procedure.name": "asynq_ttl.sweep",
-                "db.namespace": str(page.database),
-                "messaging.operation.type": "settle",
-                "messaging.operation.name": "sweep",
-                "messaging.destination.name": page.queue,
-                "asynq.task.state": page.state.value,
-                "asynq_ttl.action": "delete" if page.due else "none",
-                "asynq_ttl.mode": "enforce",
-                "asynq_ttl.sweep.due": len(page.due),
-                "asynq_ttl.sweep.ghosts": page.ghosts,
-            },
-            start_time=page.start_ns,
-        )
-        for task_id in page.due[:MAX_SWEPT_IDS]:
-            span.add_event("due", {"messaging.message.id": task_id}, page.end_ns)
-        span.end(page.end_ns)
+        self.journal.add(page, self.spans.swept(page))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""
@@ -163,185 +178,72 @@ class Telemetry:
         """Count a round of the sweeper."""
         self.sweep_rounds["error" if error else "ok"] += 1
         self.sweep_seconds += seconds
+        if not error:
+            self.swept_at = time.time()
 
-    def observe(self, name: str, description: str, read: Callable[[], int]) -> None:
-        """Export an integer of the sidecar as a monotonic counter."""
-        self._counter(name, description, lambda: [Observation(read())])
+    def measured(self, nanoseconds: int, direction: str) -> None:
+        """Take note of how long the sidecar held a chunk of bytes: `command` or `reply`."""
+        self.latencies[direction].append(nanoseconds / 1000)
+        self._latency(nanoseconds / 1000, direction)
 
-    def start_metrics(self) -> None:
-        """Register the counters kept here."""
-        labels = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
-        self._counter(
-            "asynq_ttl.decisions",
-            "Decisions about tasks.",
-            lambda: [
-                Observation(count, dict(zip(labels, key, strict=True))) for key, count in list(self.decisions.items())
-            ],
-        )
-        self._counter(
-            "asynq_ttl.fail_open",
-            "Commands forwarded untouched although a rule might concern them.",
-            _by_label(self.fail_opens, "reason"),
-        )
-        self._counter(
-            "asynq_ttl.policy.reloads",
-            "Policy reloads by result.",
-            _by_label(self.reloads, "result"),
-        )
-        for name, description, counts in (
-            ("asynq_ttl.sweep.due", "Tasks removed by the sweeper because their time was over.", self.sweeps_due),
-            ("asynq_ttl.sweep.ghosts", "Index entries dropped because they named no task.", self.sweeps_ghosts),
-        ):
-            self._counter(name, description, _by_label(counts, "asynq.queue"))
-        self._counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", _by_label(self.sweep_rounds, "result"))
-        self._counter(
-            "asynq_ttl.sweep.seconds",
-            "How long the sweeper's rounds took, waiting for Redis included.",
-            lambda: [Observation(self.sweep_seconds)],
-        )
-        self.observe("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
+    def loop_late(self, seconds: float) -> None:
+        """Take note of how late the event loop came to something that was due."""
+        self.latencies["loop"].append(seconds * 1e6)
+        self._loop(seconds * 1e6, "")
 
     def shutdown(self) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
-        for provider in (self._traces, self._metrics):
-            if provider is not None:
-                # The SDK's own bounds are its exporters' (10 s and more).
-                thread = threading.Thread(target=provider.shutdown, daemon=True)
-                thread.start()
-                thread.join(_FLUSH_SECONDS)
+        self.spans.shutdown(_FLUSH_SECONDS)
+        self.metrics.shutdown(_FLUSH_SECONDS)
 
-    def _counter(self, name: str, description: str, read: Callable[[], Iterable[Observation]]) -> None:
-        if self._metrics is None:
-            return
-
-        def callback(_options: CallbackOptions) -> Iterable[Observation]:
-            return read()
-
-        meter = self._metrics.get_meter("asynq_ttl")
-        meter.create_observable_counter(name, [callback], description=description)
-
-    def _span(self, tracer: trace.Tracer, outcome: Outcome, mode: str) -> None:
-        decision = outcome.decision
-        attributes: dict[str, str | int] = {
-            **self._server,
-            "db.operation.name": "EVALSHA",
-            "db.stored_procedure.name": decision.script,
-            "db.namespace": str(outcome.database),
-            "messaging.operation.type": "settle",
-            "messaging.operation.name": decision.operation,
-            "messaging.destination.name": decision.queue,
-            "asynq.task.state": decision.state,
-            "asynq_ttl.action": decision.action.value,
-            "asynq_ttl.mode": mode,
-        }
-        optional = {
-            "messaging.message.id": decision.task_id,
-            "asynq.task.type": decision.task_type,
-            "asynq_ttl.rule": decision.rule,
-            "asynq_ttl.ttl_seconds": decision.ttl_seconds,
-        }
-        attributes.update({name: value for name, value in optional.items() if value is not None and value != ""})
-        span = tracer.start_span(
-            f"{decision.operation} {decision.queue}",
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            links=self._links(decision.traceparent, decision.tracestate),
-            start_time=outcome.start_ns,
+    def _declare(self) -> None:
+        """Declare the metrics that are counted here."""
+        counter = self.metrics.counter
+        counter("asynq_ttl.decisions", "Decisions about tasks.", lambda: self.decisions, DECISION_LABELS)
+        counter(
+            "asynq_ttl.fail_open",
+            "Commands forwarded untouched although a rule might concern them.",
+            lambda: self.fail_opens,
+            ("reason",),
         )
-        _set_status(span, outcome.reply)
-        span.end(outcome.end_ns)
+        counter("asynq_ttl.policy.reloads", "Policy reloads by result.", lambda: self.reloads, ("result",))
+        counter("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
+        counter("asynq_ttl.scripts.activations", "Wrappers loaded into Redis.", lambda: self.activations, ("result",))
+        counter(
+            "asynq_ttl.sweep.due",
+            "Tasks removed by the sweeper because their time was over.",
+            lambda: self.sweeps_due,
+            ("asynq.queue",),
+        )
+        counter(
+            "asynq_ttl.sweep.ghosts",
+            "Index entries dropped because they named no task.",
+            lambda: self.sweeps_ghosts,
+            ("asynq.queue",),
+        )
+        counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", lambda: self.sweep_rounds, ("result",))
+        counter(
+            "asynq_ttl.sweep.seconds",
+            "How long the sweeper's rounds took, waiting for Redis included.",
+            lambda: self.sweep_seconds,
+        )
+        self.metrics.gauge(
+            "asynq_ttl.sweep.last", "When the last round that went well ended.", lambda: self.swept_at, unit="s"
+        )
+        counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
+        counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))
+        counter("asynq_ttl.watchers.dropped", "Entries that watchers were too slow for.", lambda: self.journal.dropped)
+        histogram, bounds = self.metrics.histogram, tuple(map(float, LATENCY_BOUNDS))
+        self._latency = histogram(
+            "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "us", bounds, "direction"
+        )
+        self._loop = histogram("asynq_ttl.loop.lag", "How late the event loop came to what was due.", "us", bounds)
+        self._activation = histogram(
+            "asynq_ttl.scripts.activation", "How long loading a wrapper took.", "us", bounds, "result"
+        )
 
-    def _links(self, traceparent: str, tracestate: str) -> list[Link]:
-        if not traceparent:
-            return []
-        carrier = {"traceparent": traceparent, "tracestate": tracestate}
-        context = trace.get_current_span(self._propagator.extract(carrier)).get_span_context()
-        return [Link(context)] if context.is_valid else []
-
-    def _warn(self, key: str, message: str) -> None:
+    def _warn(self, kind: str, trace_id: str, message: str) -> None:
         """Log a warning, each kind at most every few seconds; the counters count them all."""
-        now = time.monotonic()
-        if now - self._warned.get(key, -_WARNING_INTERVAL_SECONDS) >= _WARNING_INTERVAL_SECONDS:
-            self._warned[key] = now
-            _log.warning("%s", message)
-
-
-def _by_label(counts: Counter[str], label: str) -> Callable[[], Iterable[Observation]]:
-    """Return how to observe counters that are told apart by one label."""
-    return lambda: [Observation(count, {label: value}) for value, count in list(counts.items())]
-
-
-def _set_status(span: Span, reply: bytes) -> None:
-    """Set a span's status from the first line of the reply: an error reply's prefix says what kind it is."""
-    if reply.startswith((b"-", b"!")):
-        prefix = reply[1:].split(b" ", 1)[0].decode("ascii", "replace")
-        span.set_attribute("db.response.status_code", prefix)
-        span.set_attribute("error.type", prefix)
-        span.set_status(Status(StatusCode.ERROR, reply[1:].decode("utf-8", "replace")))
-    elif not reply:
-        span.set_attribute("error.type", "no_reply")
-        span.set_status(Status(StatusCode.ERROR, "the connection ended, or its replies cannot be followed"))
-
-
-def _server_attributes(upstream: Upstream) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {"db.system.name": "redis", "messaging.system": "asynq"}
-    address = upstream.address
-    attributes["server.address"] = address.path or address.host
-    if not address.path:
-        attributes["server.port"] = address.port
-    return attributes
-
-
-def _span_exporters(environment: Mapping[str, str]) -> list[SpanExporter]:
-    exporters: list[SpanExporter] = []
-    for name in _exporter_names(environment, "TRACES"):
-        if name == "console":
-            exporters.append(ConsoleSpanExporter(out=sys.stdout))
-        elif _protocol(environment, "TRACES") == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
-
-            exporters.append(grpc.OTLPSpanExporter())
-        else:
-            from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
-
-            exporters.append(http.OTLPSpanExporter())
-    return exporters
-
-
-def _metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:
-    readers: list[MetricReader] = []
-    for name in _exporter_names(environment, "METRICS"):
-        if name == "console":
-            readers.append(PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stdout)))
-        elif _protocol(environment, "METRICS") == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415 - heavy
-
-            readers.append(PeriodicExportingMetricReader(grpc.OTLPMetricExporter()))
-        else:
-            from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415 - heavy
-
-            readers.append(PeriodicExportingMetricReader(http.OTLPMetricExporter()))
-    return readers
-
-
-def _exporter_names(environment: Mapping[str, str], signal: str) -> list[str]:
-    variable = f"OTEL_{signal}_EXPORTER"
-    text = environment.get(variable, "").strip()
-    if not text:
-        endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-        return ["otlp"] if any(environment.get(name) for name in endpoints) else []
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in ("otlp", "console", "none"):
-            raise TelemetryError(f"{variable}={text}: there is no exporter {name!r}; expected otlp, console or none")
-    return [name for name in dict.fromkeys(names) if name != "none"]
-
-
-def _protocol(environment: Mapping[str, str], signal: str) -> str:
-    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        value = environment.get(variable, "").strip().lower()
-        if value in ("grpc", "http/protobuf"):
-            return value
-        if value:
-            raise TelemetryError(f"{variable}={value}: expected grpc or http/protobuf")
-    return "http/protobuf"
+        more = self._repetition.allows(kind)
+        if more is not None:
+            _log.warning("%s", message + more, extra={"trace_id": trace_id})

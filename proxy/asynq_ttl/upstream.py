@@ -30,17 +30,18 @@ class ControlConnection:
     Args:
         upstream: the server.
         registry: the scripts learnt so far.
-        on_unwrappable: told of a script that Redis refused to compile, and of why.
+        on_activated: told of a script whose wrapper was loaded or not, of when that began (nanoseconds since the
+            epoch), and of why it failed.
     """
 
     def __init__(
-        self, upstream: Upstream, registry: ScriptRegistry, on_unwrappable: Callable[[Script, str], None]
+        self, upstream: Upstream, registry: ScriptRegistry, on_activated: Callable[[Script, int, str], None]
     ) -> None:
         self.upstream = upstream
         self.problem = "not connected yet"
         """Why the server cannot be used; empty when it can."""
         self._registry = registry
-        self._on_unwrappable = on_unwrappable
+        self._on_activated = on_activated
         self._loads: dict[bytes, asyncio.Task[None]] = {}
         self._not_before = 0.0
         # A sidecar that starts under load activates many scripts at once: they wait for a connection, they do not fail.
@@ -93,6 +94,8 @@ class ControlConnection:
         await self._redis.aclose()
 
     async def _activate(self, script: Script) -> None:
+        started = time.time_ns()
+        problem = ""
         try:
             async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
                 try:
@@ -102,33 +105,23 @@ class ControlConnection:
                 except ConnectionError:
                     # A pooled connection may be one to a Redis that has been restarted since.
                     await self._load(script)
-        except ResponseError as error:
-            if "compil" in str(error):
-                script.status = Status.BROKEN
-                self._on_unwrappable(script, str(error))
-            else:
-                self._postpone(error)
         except (RedisError, OSError, TimeoutError) as error:
-            self._postpone(error)
+            problem = str(error) or type(error).__name__
+            if isinstance(error, ResponseError) and "compil" in problem:
+                script.status = Status.BROKEN
+            else:
+                self._not_before = time.monotonic() + _RETRY_SECONDS
         else:
             script.status = Status.ACTIVE
             script.flushed = False
-            _log.info("script %s (%s) is wrapped as %s", *_names(script))
+        self._on_activated(script, started, problem)
 
     async def _load(self, script: Script) -> None:
         # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.
         for text in (script.text, script.wrapper):
             await self._redis.execute_command("SCRIPT LOAD", text)
 
-    def _postpone(self, error: Exception) -> None:
-        self._not_before = time.monotonic() + _RETRY_SECONDS
-        _log.warning("cannot load a wrapper into %s: %s", self.upstream, str(error) or type(error).__name__)
-
     async def _load_again(self) -> None:
         for script in self._registry.wrapped():
             if script.status is Status.ACTIVE:
                 await self._redis.execute_command("SCRIPT LOAD", script.wrapper)
-
-
-def _names(script: Script) -> tuple[str, str, str]:
-    return script.sha.decode(), script.kind.value, script.wrapper_sha.decode()

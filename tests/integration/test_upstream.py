@@ -23,7 +23,9 @@ async def test_scripts_that_are_met_at_once_are_all_activated(
     """A sidecar that starts under load meets every script within a moment: none of them fails open."""
     registry = ScriptRegistry()
     control = ControlConnection(
-        parse_upstream(server.url), registry, lambda script, reason: refused.append((script, reason))
+        parse_upstream(server.url),
+        registry,
+        lambda script, _, error: refused.append((script, error)) if error else None,
     )
     wrapped = [script for text in scripts("v0.26.0").values() if (script := registry.learn(text)).wrapper]
     assert len(wrapped) > 10

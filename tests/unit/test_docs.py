@@ -9,7 +9,13 @@ import click
 import pytest
 
 from asynq_ttl import cli, telemetry
+from asynq_ttl.address import parse_address, parse_upstream
+from asynq_ttl.admin import Admin, AdminSettings
 from asynq_ttl.decision import Action, FailOpen
+from asynq_ttl.policy import DEFAULT_POLICY
+from asynq_ttl.server import Settings, Sidecar
+from asynq_ttl.shapes import Kind
+from asynq_ttl.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(cli.__file__).parent
@@ -26,8 +32,6 @@ _CODE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Attributes of spans and labels of metrics, by the namespaces they are in.
 _ATTRIBUTE = re.compile(r"(?:asynq|asynq_ttl|db|error|messaging|server)(?:\.[a-z_]+)+")
-_SPAN_MAKERS = re.compile(r"start_span|set_attribute|def _server_attributes")
-_METRIC_MAKERS = re.compile(r"_?observe|_?counter|create_\w+")
 
 
 # --- what the documents say ---------------------------------------------------------------------------------
@@ -74,42 +78,42 @@ def template(node: ast.AST) -> str:
 def span_attributes() -> set[str]:
     """Return the attributes that are set on spans and on their events."""
     keys: list[ast.AST | None] = []
-    for function in ast.walk(tree("telemetry")):
-        if not isinstance(function, ast.FunctionDef) or not _SPAN_MAKERS.search(ast.unparse(function)):
+    for function in ast.walk(tree("spans")):
+        if not isinstance(function, ast.FunctionDef):
             continue
         for node in ast.walk(function):
             if isinstance(node, ast.Dict):
                 keys += node.keys
             elif isinstance(node, ast.Subscript):
                 keys.append(node.slice)
-            elif isinstance(node, ast.Call) and called(node) == "set_attribute":
-                keys.append(node.args[0])
     texts = {template(key) for key in keys if key is not None}
     return {text for text in texts if _ATTRIBUTE.fullmatch(text)}
 
 
-def metrics() -> dict[str, set[str]]:
-    """Return the metrics by name, each with the labels that its declaration names itself."""
-    found: dict[str, set[str]] = {}
-    for node in everything():
-        if isinstance(node, ast.Call) and _METRIC_MAKERS.fullmatch(called(node)) and node.args:
-            name = template(node.args[0])
-            if name.startswith("asynq_ttl."):
-                found[name] = {
-                    template(call.args[1])
-                    for call in ast.walk(node)
-                    if isinstance(call, ast.Call) and called(call) == "_by_label"
-                }
-        elif isinstance(node, ast.For) and "_counter" in ast.unparse(node):
-            # Several metrics are declared by a loop over a table of names.
-            texts = {template(part) for part in ast.walk(node.iter)}
-            labels = {
-                template(call.args[1])
-                for call in ast.walk(node)
-                if isinstance(call, ast.Call) and called(call) == "_by_label"
-            }
-            found |= {text: labels for text in texts if text.startswith("asynq_ttl.")}
-    return found
+def sidecar() -> Sidecar:
+    """Return a sidecar that is not running."""
+    upstream = parse_upstream("redis://127.0.0.1:6379/0")
+    return Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), DEFAULT_POLICY, Telemetry(upstream, {}))
+
+
+def span_names() -> set[str]:
+    """Return the first words of the names of spans."""
+    names = {
+        template(node.value) or template(node)
+        for function in ast.walk(tree("spans"))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "name"
+    }
+    decided = {
+        template(keyword.value)
+        for node in ast.walk(tree("rewrite"))
+        if isinstance(node, ast.Call) and called(node) == "Decision"
+        for keyword in node.keywords
+        if keyword.arg == "operation"
+    }
+    kinds = {Kind.COMPLETE.value, Kind.ARCHIVE.value}
+    return ({name.split()[0] for name in names} | decided | kinds) - {"%s", ""}
 
 
 def client_errors() -> set[str]:
@@ -168,27 +172,36 @@ def test_the_actions_are_documented() -> None:
     assert set(column(TELEMETRY, "### Actions", 1)) == {action.value for action in Action}
 
 
+def test_the_spans_are_documented() -> None:
+    """The table of spans is that of the code."""
+    assert {name.split()[0] for name in column(TELEMETRY, "### Names", 1)} == span_names()
+
+
 def test_the_metrics_are_documented() -> None:
-    """The table of metrics is that of the code, with the labels that can be told."""
-    found = metrics()
-    assert sorted(column(TELEMETRY, "## Metrics", 1)) == sorted(found)
-    documented = set(column(TELEMETRY, "## Metrics", 3))
-    assert set().union(*found.values()) <= documented
-    decisions = {label for label in documented if _ATTRIBUTE.fullmatch(label)}
-    labels = next(
-        {template(part) for part in node.value.elts}
-        for node in ast.walk(tree("telemetry"))
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Tuple)
-        and ast.unparse(node.targets[0]) == "labels"
-    )
-    assert decisions == labels
+    """The table of metrics is that of the code, with kind, unit and labels."""
+    declared = sidecar().telemetry.metrics.declared
+    assert sorted(column(TELEMETRY, "## Metrics", 1)) == sorted(declared)
+    _, _, section = TELEMETRY.read_text().partition("\n## Metrics\n")
+    for name, instrument in declared.items():
+        (row,) = re.findall(rf"^\| `{re.escape(name)}` \| (.*) \|(.*)\|$", section, flags=re.MULTILINE)
+        unit = {"us": " in µs", "s": " in s"}.get(instrument.unit, "")
+        assert row[0].startswith(f"{instrument.kind}{unit}: "), name
+        assert tuple(_CODE.findall(row[1]))[: len(instrument.labels)] == instrument.labels, name
+        assert bool(row[1].strip()) == bool(instrument.labels), name
     assert f"{telemetry.MAX_DECISION_SERIES:,}" in TELEMETRY.read_text()
+
+
+async def test_the_calls_of_the_admin_server_are_documented() -> None:
+    """The table of calls is that of the admin server."""
+    application = Admin(AdminSettings(None), sidecar()).application()
+    calls = {f"{route.method} {route.resource.canonical}" for route in application.router.routes() if route.resource}
+    calls -= {call for call in calls if call.startswith("HEAD ")}
+    assert sorted(column(TELEMETRY, "## Admin server", 1)) == sorted(calls)
 
 
 def test_the_otel_variables_are_documented() -> None:
     """Each `OTEL_*` variable that the sidecar itself reads by its whole name is documented."""
-    texts = {template(node) for node in ast.walk(tree("telemetry"))}
+    texts = {template(node) for module in ("exporters", "spans") for node in ast.walk(tree(module))}
     variables = {text for text in texts if re.fullmatch(r"OTEL_[A-Z_]+", text) and not text.endswith("_")}
     assert variables <= set(column(TELEMETRY, "## Variables", 1))
 

@@ -1,0 +1,96 @@
+"""Where spans and metrics go: what the `OTEL_*` variables say that the SDK leaves to whoever starts it.
+
+These are `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (`otlp`, `console`, `none`, or several
+with commas; without them `otlp` if an OTLP endpoint is set, else none), `OTEL_EXPORTER_OTLP_PROTOCOL`
+(`http/protobuf`, `grpc`; also per signal) and the service's name. All others are read by the SDK itself.
+"""
+
+import sys
+from collections.abc import Mapping
+
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+
+
+class TelemetryError(ValueError):
+    """An `OTEL_*` variable that cannot be followed; the message names it."""
+
+
+def resource_of(environment: Mapping[str, str]) -> Resource:
+    """Return what the telemetry is about: the service and what `OTEL_RESOURCE_ATTRIBUTES` adds."""
+    attributes = environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in attributes
+    return Resource.create({} if named else {"service.name": "asynq-ttl"})
+
+
+def span_exporters(environment: Mapping[str, str]) -> list[SpanExporter]:
+    """Return the exporters of spans that the variables name.
+
+    Raises:
+        TelemetryError: a variable names an exporter or protocol that does not exist.
+    """
+    exporters: list[SpanExporter] = []
+    for name in _exporter_names(environment, "TRACES"):
+        if name == "console":
+            exporters.append(ConsoleSpanExporter(out=sys.stdout))
+        elif _protocol(environment, "TRACES") == "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
+
+            exporters.append(grpc.OTLPSpanExporter())
+        else:
+            from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
+
+            exporters.append(http.OTLPSpanExporter())
+    return exporters
+
+
+def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:
+    """Return the readers that push metrics to where the variables name.
+
+    Raises:
+        TelemetryError: a variable names an exporter or protocol that does not exist.
+    """
+    readers: list[MetricReader] = []
+    for name in _exporter_names(environment, "METRICS"):
+        if name == "console":
+            readers.append(PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stdout)))
+        elif _protocol(environment, "METRICS") == "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc  # noqa: PLC0415 - heavy
+
+            readers.append(PeriodicExportingMetricReader(grpc.OTLPMetricExporter()))
+        else:
+            from opentelemetry.exporter.otlp.proto.http import metric_exporter as http  # noqa: PLC0415 - heavy
+
+            readers.append(PeriodicExportingMetricReader(http.OTLPMetricExporter()))
+    return readers
+
+
+def disabled(environment: Mapping[str, str]) -> bool:
+    """Say whether nothing is to be exported at all."""
+    return environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _exporter_names(environment: Mapping[str, str], signal: str) -> list[str]:
+    if disabled(environment):
+        return []
+    variable = f"OTEL_{signal}_EXPORTER"
+    text = environment.get(variable, "").strip()
+    if not text:
+        endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        return ["otlp"] if any(environment.get(name) for name in endpoints) else []
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in ("otlp", "console", "none"):
+            raise TelemetryError(f"{variable}={text}: there is no exporter {name!r}; expected otlp, console or none")
+    return [name for name in dict.fromkeys(names) if name != "none"]
+
+
+def _protocol(environment: Mapping[str, str], signal: str) -> str:
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        value = environment.get(variable, "").strip().lower()
+        if value in ("grpc", "http/protobuf"):
+            return value
+        if value:
+            raise TelemetryError(f"{variable}={value}: expected grpc or http/protobuf")
+    return "http/protobuf"

@@ -1,0 +1,296 @@
+"""Spans of what the sidecar decides and does, by the semantic conventions for database and messaging spans.
+
+A span is built once, when it is over, so nothing is held open. The SDK's sampler is asked first: where it says no,
+nothing is built at all. What is built is handed to the SDK's batch processor, which exports on a thread of its
+own and drops what it cannot hold, so export never blocks the data path.
+
+Never in a span: a payload, a credential, an argument.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from asynq_ttl.address import Upstream
+from asynq_ttl.journal import FailedOpen
+from asynq_ttl.keyspace import printable
+from asynq_ttl.session import Outcome
+from asynq_ttl.sweeper import Swept
+
+# Task IDs that the span of a sweep or of a bulk operation names.
+MAX_IDS = 20
+# Longer task IDs and types are cut off.
+MAX_TEXT = 1_024
+
+# More than the SDK's 2,048: a burst of settled tasks is what a sidecar sees.
+_QUEUE_SIZE = 16_384
+_CONSOLE_DELAY_MS = 200.0
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_UNSET = Status(StatusCode.UNSET)
+_SCOPE = InstrumentationScope("asynq_ttl")
+
+Attributes = dict[str, str | int]
+
+
+class Spans:
+    """Makes spans and hands them to the exporters.
+
+    Args:
+        exporters: where they go; without any, nothing is made.
+        resource: what they are about.
+        upstream: the real Redis, for the spans' attributes.
+        task_ids: whether task IDs may be in spans.
+    """
+
+    def __init__(
+        self, exporters: Sequence[SpanExporter], resource: Resource, upstream: Upstream, *, task_ids: bool
+    ) -> None:
+        self.made = 0
+        """Spans handed to the exporters."""
+        self.exported: Counter[str] = Counter()
+        """Spans that exporters were given, by result: ok, error."""
+        self.on = bool(exporters)
+        self._resource = resource
+        self._task_ids = task_ids
+        self._server = _server_attributes(upstream)
+        if not exporters:
+            return
+        # The provider reads OTEL_TRACES_SAMPLER; spans are made here, since they are over when they begin.
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._sampler = provider.sampler
+        self._ids = provider.id_generator
+        self._longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
+        self._propagator = TraceContextTextMapPropagator()
+        self._processors = [self._processor(exporter) for exporter in exporters]
+
+    def settled(self, outcome: Outcome, mode: str) -> str:
+        """Make the span of a decision. Returns its trace ID in hexadecimal digits; empty if it is not sampled."""
+        decision = outcome.decision
+        name = f"{decision.operation} {decision.queue}"
+        context = self._sampled(name, SpanKind.CLIENT)
+        if context is None:
+            return ""
+        attributes: Attributes = {
+            **self._server,
+            "db.operation.name": "EVALSHA",
+            "db.stored_procedure.name": decision.script,
+            "db.namespace": str(outcome.database),
+            "messaging.operation.type": "settle",
+            "messaging.operation.name": decision.operation,
+            "messaging.destination.name": self._text(decision.queue),
+            "asynq.task.state": decision.state,
+            "asynq_ttl.action": decision.action.value,
+            "asynq_ttl.mode": mode,
+        }
+        if decision.task_id and self._task_ids:
+            attributes["messaging.message.id"] = self._text(decision.task_id)
+        if decision.task_type:
+            attributes["asynq.task.type"] = self._text(decision.task_type)
+        if decision.rule:
+            attributes["asynq_ttl.rule"] = decision.rule
+        if decision.ttl_seconds is not None:
+            attributes["asynq_ttl.ttl_seconds"] = decision.ttl_seconds
+        moved = outcome.moved
+        if moved is not None:
+            attributes["asynq_ttl.tasks"] = moved
+        self._end(
+            name,
+            context,
+            attributes,
+            (outcome.start_ns, outcome.end_ns),
+            links=self._links(decision.traceparent, decision.tracestate),
+            status=_status_of(outcome.reply, attributes),
+        )
+        return f"{context.trace_id:032x}"
+
+    def swept(self, page: Swept) -> str:
+        """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""
+        name = f"sweep {page.queue}"
+        context = self._sampled(name, SpanKind.CLIENT)
+        if context is None:
+            return ""
+        attributes: Attributes = {
+            **self._server,
+            "db.operation.name": "EVALSHA",
+            "db.stored_procedure.name": "asynq_ttl.sweep",
+            "db.namespace": str(page.database),
+            "messaging.operation.type": "settle",
+            "messaging.operation.name": "sweep",
+            "messaging.destination.name": self._text(page.queue),
+            "asynq.task.state": page.state.value,
+            "asynq_ttl.action": "delete" if page.due else "none",
+            "asynq_ttl.mode": "enforce",
+            "asynq_ttl.sweep.due": len(page.due),
+            "asynq_ttl.sweep.ghosts": page.ghosts,
+        }
+        events = [
+            Event("due", {"messaging.message.id": self._text(task_id)}, page.end_ns)
+            for task_id in (page.due[:MAX_IDS] if self._task_ids else ())
+        ]
+        self._end(name, context, attributes, (page.start_ns, page.end_ns), events=events)
+        return f"{context.trace_id:032x}"
+
+    def failed_open(self, failure: FailedOpen, at_ns: int) -> str:
+        """Make the span of a fail-open. Returns its trace ID; empty if it is not sampled."""
+        name = f"fail_open {failure.reason.value}"
+        context = self._sampled(name, SpanKind.INTERNAL)
+        if context is None:
+            return ""
+        attributes: Attributes = {**self._server, "asynq_ttl.fail_open.reason": failure.reason.value}
+        if failure.script is not None:
+            attributes["db.stored_procedure.name"] = f"asynq.{failure.script.kind.value}"
+            attributes["asynq_ttl.script.sha"] = failure.script.sha.decode("ascii", "replace")
+        if failure.queue:
+            attributes["messaging.destination.name"] = self._text(failure.queue)
+        if failure.task_id and self._task_ids:
+            attributes["messaging.message.id"] = self._text(failure.task_id)
+        attributes["error.type"] = failure.reason.value
+        status = Status(StatusCode.ERROR, printable(failure.detail))
+        self._end(name, context, attributes, (at_ns, at_ns), kind=SpanKind.INTERNAL, status=status)
+        return f"{context.trace_id:032x}"
+
+    def activated(self, kind: str, sha: str, start_ns: int, end_ns: int, error: str) -> str:
+        """Make the span of loading a wrapper. Returns its trace ID; empty if it is not sampled."""
+        name = f"activate {kind}"
+        context = self._sampled(name, SpanKind.CLIENT)
+        if context is None:
+            return ""
+        attributes: Attributes = {
+            **self._server,
+            "db.operation.name": "SCRIPT LOAD",
+            "db.stored_procedure.name": f"asynq.{kind}",
+            "asynq_ttl.script.sha": sha,
+        }
+        status = _failure("activation", error, attributes)
+        self._end(name, context, attributes, (start_ns, end_ns), status=status)
+        return f"{context.trace_id:032x}"
+
+    def reloaded(self, digest: str, mode: str, start_ns: int, end_ns: int, error: str) -> str:
+        """Make the span of a reload of the policy. Returns its trace ID; empty if it is not sampled."""
+        name = "reload policy"
+        context = self._sampled(name, SpanKind.INTERNAL)
+        if context is None:
+            return ""
+        attributes: Attributes = {"asynq_ttl.policy.digest": digest, "asynq_ttl.mode": mode}
+        status = _failure("policy", error, attributes)
+        self._end(name, context, attributes, (start_ns, end_ns), kind=SpanKind.INTERNAL, status=status)
+        return f"{context.trace_id:032x}"
+
+    def shutdown(self, seconds: float) -> None:
+        """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
+        if not self.on:
+            return
+        threads = [threading.Thread(target=processor.shutdown, daemon=True) for processor in self._processors]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(seconds / len(threads))
+
+    def _sampled(self, name: str, kind: SpanKind) -> SpanContext | None:
+        """Ask the sampler; return the context of the span to build, or None where there is to be none."""
+        if not self.on:
+            return None
+        trace_id = self._ids.generate_trace_id()
+        result = self._sampler.should_sample(None, trace_id, name, kind)
+        if result.decision is not Decision.RECORD_AND_SAMPLE:
+            return None
+        span_id = self._ids.generate_span_id()
+        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=result.trace_state)
+
+    def _end(
+        self,
+        name: str,
+        context: SpanContext,
+        attributes: Attributes,
+        times: tuple[int, int],
+        *,
+        kind: SpanKind = SpanKind.CLIENT,
+        links: Sequence[Link] = (),
+        events: Sequence[Event] = (),
+        status: Status = _UNSET,
+    ) -> None:
+        self.made += 1
+        span = ReadableSpan(
+            name=printable(name),
+            context=context,
+            resource=self._resource,
+            attributes=attributes,
+            events=events,
+            links=links,
+            kind=kind,
+            status=status,
+            start_time=times[0],
+            end_time=times[1],
+            instrumentation_scope=_SCOPE,
+        )
+        for processor in self._processors:
+            processor.on_end(span)
+
+    def _links(self, traceparent: str, tracestate: str) -> Sequence[Link]:
+        if not traceparent:
+            return ()
+        carrier = {"traceparent": traceparent, "tracestate": tracestate}
+        context = get_current_span(self._propagator.extract(carrier)).get_span_context()
+        return (Link(context),) if context.is_valid else ()
+
+    def _processor(self, exporter: SpanExporter) -> BatchSpanProcessor:
+        delay = _CONSOLE_DELAY_MS if isinstance(exporter, ConsoleSpanExporter) else None
+        size = None if os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else _QUEUE_SIZE
+        return BatchSpanProcessor(_Counted(exporter, self.exported), size, delay)
+
+    def _text(self, text: str) -> str:
+        return printable(text[: self._longest])
+
+
+class _Counted(SpanExporter):
+    """Counts what an exporter does."""
+
+    def __init__(self, exporter: SpanExporter, results: Counter[str]) -> None:
+        self._exporter = exporter
+        self._results = results
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        self._results["ok" if result is SpanExportResult.SUCCESS else "error"] += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+def _status_of(reply: bytes, attributes: Attributes) -> Status:
+    """Return a span's status from the first line of the reply: an error reply's prefix says what kind it is."""
+    if reply.startswith((b"-", b"!")):
+        prefix = reply[1:].split(b" ", 1)[0].decode("ascii", "replace")
+        attributes["db.response.status_code"] = prefix
+        attributes["error.type"] = prefix
+        return Status(StatusCode.ERROR, reply[1:].decode("utf-8", "replace"))
+    if not reply:
+        attributes["error.type"] = "no_reply"
+        return Status(StatusCode.ERROR, "the connection ended, or its replies cannot be followed")
+    return _UNSET
+
+
+def _failure(kind: str, error: str, attributes: Attributes) -> Status:
+    if not error:
+        return _UNSET
+    attributes["error.type"] = kind
+    return Status(StatusCode.ERROR, printable(error))
+
+
+def _server_attributes(upstream: Upstream) -> Mapping[str, str | int]:
+    attributes: Attributes = {"db.system.name": "redis", "messaging.system": "asynq"}
+    address = upstream.address
+    attributes["server.address"] = address.path or address.host
+    if not address.path:
+        attributes["server.port"] = address.port
+    return attributes

@@ -1,0 +1,69 @@
+"""Metrics are read when somebody collects them."""
+
+from collections import Counter
+
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from asynq_ttl.exporters import resource_of
+from asynq_ttl.metrics import Instrument, Metrics
+
+RESOURCE = resource_of({})
+
+
+def declared(metrics: Metrics, counts: Counter[str]) -> None:
+    """Declare one metric of each kind."""
+    metrics.counter("asynq_ttl.things", "Things.", lambda: counts, ("kind",))
+    metrics.counter("asynq_ttl.total", "All things.", counts.total)
+    metrics.gauge("asynq_ttl.pairs", "Pairs.", lambda: {("a", "b"): 2.5}, ("first", "second"), unit="s")
+    record = metrics.histogram("asynq_ttl.time", "Time.", "us", (10.0, 100.0), "direction")
+    record(50.0, "reply")
+    metrics.histogram("asynq_ttl.lag", "Lag.", "us", (10.0,))(5.0, "")
+
+
+def test_prometheus_reads_the_instruments() -> None:
+    """Names, units, labels and values as Prometheus has them, always the present ones."""
+    metrics = Metrics([], RESOURCE, pulled=True)
+    counts = Counter({"x": 1})
+    declared(metrics, counts)
+    counts["x"] += 1
+    body, content_type = metrics.text("")
+    lines = body.decode().splitlines()
+    assert content_type.startswith("text/plain")
+    assert 'asynq_ttl_things_total{kind="x"} 2.0' in lines
+    assert "asynq_ttl_total 2.0" in lines or "asynq_ttl_total_total 2.0" in lines
+    assert 'asynq_ttl_pairs_seconds{first="a",second="b"} 2.5' in lines
+    assert 'asynq_ttl_time_microseconds_bucket{direction="reply",le="100.0"} 1.0' in lines
+    assert "asynq_ttl_lag_microseconds_count 1.0" in lines
+    assert any(line.startswith("process_cpu_seconds_total ") for line in lines)
+    assert 'service_name="asynq-ttl"' in body.decode()
+    assert b"# EOF" in metrics.text("application/openmetrics-text")[0]
+    metrics.shutdown(1)
+
+
+def test_the_same_instruments_are_pushed() -> None:
+    """What is pulled is pushed too."""
+    reader = InMemoryMetricReader()
+    metrics = Metrics([reader], RESOURCE, pulled=True)
+    declared(metrics, Counter(x=1))
+    data = reader.get_metrics_data()
+    assert data is not None
+    names = {metric.name for metric in data.resource_metrics[0].scope_metrics[0].metrics}
+    assert names == set(metrics.declared)
+    metrics.shutdown(1)
+
+
+def test_without_a_reader_nothing_is_measured() -> None:
+    """The instruments are known all the same."""
+    metrics = Metrics([], RESOURCE, pulled=False)
+    declared(metrics, Counter())
+    assert metrics.declared["asynq_ttl.time"] == Instrument("histogram", "us", ("direction",))
+    assert metrics.text("") == (b"", "text/plain")
+    metrics.shutdown(1)
+
+
+def test_a_label_that_is_no_text_does_not_stop_the_rest() -> None:
+    """A queue's name of bytes that are not UTF-8 is told with replacements."""
+    metrics = Metrics([], RESOURCE, pulled=True)
+    metrics.counter("asynq_ttl.things", "Things.", lambda: {"\udcff": 1}, ("kind",))
+    assert 'asynq_ttl_things_total{kind="�"} 1.0' in metrics.text("")[0].decode()
+    metrics.shutdown(1)
