@@ -7,10 +7,12 @@ The first `}:` ends the queue's name: what an application puts behind it (a task
 cannot make one key look like another.
 """
 
+import re
 from collections.abc import Sequence
 
 PREFIX = b"asynq:{"
 _END = b"}:"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TASK = b"}:t:"
 
 PENDING = b"}:pending"
@@ -28,7 +30,7 @@ def text_of(name: bytes) -> str:
 
 def printable(name: str) -> str:
     """Return a name as text that can be encoded as UTF-8, with replacements for what cannot."""
-    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return name if name.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", name)
 
 
 def task_prefix(queue: str) -> bytes:

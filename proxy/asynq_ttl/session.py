@@ -50,9 +50,10 @@ class Outcome:
     @property
     def moved(self) -> int | None:
         """How many tasks a script says it has moved; None where its reply is no number."""
-        if not self.reply.startswith(b":"):
+        number = self.reply[1:]
+        if not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
             return None
-        return max(int(self.reply[1:]), 0)
+        return max(int(number), 0)
 
 
 class Observer(Protocol):

@@ -24,6 +24,8 @@ rules:
   - {name: unused, match: {type: "nobody-sends-this:*"}, archived: {ttl: 1d}}
   - {name: default, archived: {ttl: 7d, max: 50000}, completed: {ttl: keep}}
 """
+pytestmark = pytest.mark.system
+
 SIZES = {"screen": (1280, 1200), "phone": (390, 1400)}
 
 
@@ -105,7 +107,7 @@ def test_the_page_shows_what_the_sidecar_does(
         screenshot(browser, tmp_path, f"{scheme}-phone")
         assert [
             entry
-            for entry in browser.get_log("browser")
+            for entry in browser.get_log("browser")  # type: ignore[no-untyped-call] # selenium leaves it out
             if entry["level"] == "SEVERE" and "400" not in entry["message"]
         ] == []
 

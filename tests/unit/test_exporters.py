@@ -3,6 +3,7 @@
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from asynq_ttl.exporters import TelemetryError, disabled, metric_readers, resource_of, span_exporters
@@ -36,6 +37,7 @@ def test_where_metrics_go(protocol: str) -> None:
         ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_METRICS_EXPORTER": "console,otlp"}
     )
     assert len(readers) == 2
+    MeterProvider(metric_readers=readers, shutdown_on_exit=False).shutdown(timeout_millis=1)
     assert not metric_readers({"OTEL_TRACES_EXPORTER": "console"})
 
 

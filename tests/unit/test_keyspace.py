@@ -9,9 +9,11 @@ from asynq_ttl.keyspace import (
     GROUPS,
     PENDING,
     index_key,
+    printable,
     queue_of,
     queue_of_index,
     queue_of_task,
+    subject_of,
     task_prefix,
     terminal_queue,
     text_of,
@@ -106,3 +108,21 @@ def test_the_keys_of_a_script_say_that_a_terminal_state_may_be_concerned(keys: l
 def test_the_keys_of_any_other_script_say_nothing(keys: list[bytes]) -> None:
     """Enqueueing, requeueing, finishing, and whatever is not Asynq's concern no terminal state."""
     assert terminal_queue(keys) is None
+
+
+def test_what_a_script_is_about() -> None:
+    """A task key names queue and task; else the first key of a queue names that."""
+    assert subject_of([A, L, T]) == ("q", "1")
+    assert subject_of([b"asynq:{q}:t:a}:t:b", A]) == ("q", "a}:t:b")
+    assert subject_of([P, PAUSED, L]) == ("q", "")
+    assert subject_of([b"user:1", b"asynq:{q", A]) == ("q", "")
+    assert subject_of([b"user:1"]) == subject_of([]) == ("", "")
+
+
+def test_what_can_be_printed() -> None:
+    """Text stays as it is; bytes that are not UTF-8 and halves of surrogate pairs are replaced."""
+    assert printable("plain") == "plain"
+    assert printable("größe") == "größe"
+    assert printable("a\udcff") == "a\ufffd"
+    assert "\ud800" not in printable("\ud800")
+    printable("\ud800").encode()

@@ -50,3 +50,35 @@ def test_garbage_is_a_message_or_refused(data: bytes) -> None:
     """No bytes raise anything else."""
     with suppress(MessageError):
         decode(data)
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+NO_TRACE = {
+    "no JSON": b"{",
+    "no object": b"[1]",
+    "no text": b'{"meta": {"traceparent": 1, "tracestate": null}}',
+    "no member": b'{"meta": {}}',
+    "no object on the way": b'{"meta": "x"}',
+    "nested too deep": b"[" * 60_000,
+    "too large": b'{"x": "%b", "meta": {"traceparent": "%b"}}' % (b"x" * 70_000, PARENT.encode()),
+    "not UTF-8": b"\xff\xfe\x00",
+}
+
+
+def test_the_producer_s_trace_context_is_read_from_the_payload() -> None:
+    """At the path that was given, with its companion beside it; headers come first."""
+    payload = b'{"meta": {"traceparent": "%b", "tracestate": "a=b"}}' % PARENT.encode()
+    path = ("meta", "traceparent")
+    found = decode(encode_task("a", payload=payload), path)
+    assert (found.traceparent, found.tracestate) == (PARENT, "a=b")
+    assert decode(encode_task("a", payload=payload)).traceparent == ""
+    assert (
+        decode(encode_task("a", payload=payload, headers={"traceparent": "00-1-2-01"}), path).traceparent == "00-1-2-01"
+    )
+
+
+@pytest.mark.parametrize("payload", NO_TRACE.values(), ids=NO_TRACE)
+def test_a_payload_without_a_trace_context_is_no_fault(payload: bytes) -> None:
+    """Whatever the payload is, the task is what it is."""
+    found = decode(encode_task("a", payload=payload), ("meta", "traceparent"))
+    assert (found.type, found.traceparent, found.tracestate) == ("a", "", "")

@@ -7,6 +7,7 @@ from asynq_ttl.policy import (
     FULL_ROLLOUT,
     ArchiveLimits,
     Keep,
+    Mode,
     Policy,
     Retention,
     Rule,
@@ -184,3 +185,13 @@ def test_the_default_changes_no_retention() -> None:
     """Without a policy file every task is kept for Asynq's own time."""
     for state in State:
         assert DEFAULT_POLICY.decide("any", "any", state) == Verdict("built-in", KEEP)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("enforce", "shadow"), ("shadow", "shadow"), ("off", "off")])
+def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
+    """All it says stays, and nothing is enforced; one that is off stays off."""
+    policy = Policy((rule("r"),), mode=Mode(mode), grace_seconds=5, rollout=7, source="s", digest="d", text="t")
+    found = policy.shadowed()
+    assert found.mode.value == expected
+    for name in ("rules", "grace_seconds", "rollout", "source", "digest", "text"):
+        assert getattr(found, name) == getattr(policy, name)

@@ -158,6 +158,8 @@ def test_a_completed_task_is_kept_as_its_rule_says(
         task_type="job:x",
         rule="r",
         ttl_seconds=ttl,
+        size_bytes=len(complete()[2][2]),
+        own_seconds=600,
     )
 
 
@@ -214,6 +216,8 @@ def test_a_failed_task_is_kept_as_its_rule_says(rule: Rule, tail: bytes, action:
         task_type="job:x",
         rule="r",
         ttl_seconds=ttl,
+        size_bytes=len(archive()[2][1]),
+        own_seconds=OWN_SECONDS,
     )
 
 
@@ -649,3 +653,15 @@ def test_a_script_of_a_kind_that_is_not_wrapped_is_not_understood() -> None:
     with pytest.raises(NotUnderstood) as caught:
         Rewriter(policy_of(ALL), set()).rewrite(script, [b"EVAL", b"return 1", b"0"], 0)
     assert caught.value.reason is FailOpen.POLICY
+
+
+def test_the_producer_s_trace_context_is_looked_for_where_somebody_said() -> None:
+    """With a path the decision has what the payload says; without one nothing is looked for."""
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    payload = b'{"meta": {"traceparent": "%b"}}' % traceparent.encode()
+    call = complete(message=encode_task("job:x", "id", "q", 600, payload=payload))
+    for path, expected in (((), ""), (("meta", "traceparent"), traceparent)):
+        found = rewritten(Rewriter(policy_of(ALL), set(), path), call)
+        assert found is not None
+        assert found.decision is not None
+        assert found.decision.traceparent == expected

@@ -4,11 +4,12 @@ import pytest
 
 import asynq_ttl.resp
 import asynq_ttl.session
-from asynq_ttl.decision import FailOpen
+from asynq_ttl.decision import Action, Decision, FailOpen
 from asynq_ttl.glob import compile_glob
 from asynq_ttl.policy import Keep, Mode, Retention, Rule
 from asynq_ttl.resp import HOLD_BYTES, encode
 from asynq_ttl.scripts import IMPOSSIBLE_SHA, Status, sha_of
+from asynq_ttl.session import Outcome
 from conversation import (
     ACTIVE,
     COMPLETE,
@@ -21,6 +22,7 @@ from conversation import (
     PAUSED,
     PENDING,
     RUN,
+    TASK,
     UNKNOWN,
     Conversation,
     complete,
@@ -696,3 +698,19 @@ def test_an_oversize_command_is_let_through_and_told(monkeypatch: pytest.MonkeyP
     assert talk.session.commands == 2
     assert not talk.session.busy
     assert talk.session.pending == 0
+
+
+def test_a_command_that_fails_open_is_told_with_its_keys() -> None:
+    """Whoever is told can say which queue and task are concerned."""
+    talk = Conversation().knows(COMPLETE)
+    talk.downstream_sends(complete(COMPLETE_SHA, task=b"\xff"))
+    assert talk.observer.failed_keys == [(INDEX, TASK)]
+
+
+@pytest.mark.parametrize(
+    ("reply", "moved"), [(b"+OK", None), (b":12", 12), (b":-1", 0), (b":x", None), (b"-ERR", None), (b"", None)]
+)
+def test_how_many_tasks_a_script_has_moved(reply: bytes, moved: int | None) -> None:
+    """A number in the reply says so; a negative one is a code for none."""
+    decision = Decision("run", "asynq.run_all", "q", "pending", Action.PERSIST, enforced=True)
+    assert Outcome(decision, 0, 1, 2, reply).moved == moved
