@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz audit sbom lint format asynq-suites matrix chaos model bench bench-quick profile clean
+.PHONY: help demo test test-system fuzz audit sbom lint format asynq-suites matrix chaos model bench bench-quick bench-smoke profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,11 +61,14 @@ model: $(STAMP) ## Random histories of a queue beside a model of Asynq (MODEL_EX
 
 MODEL_EXAMPLES ?= 1000
 
-bench: $(STAMP) ## Beside HAProxy and a direct connection, on a real Asynq load (BENCH_ARGS="--help" lists what can be chosen)
-	$(BIN)/python bench/run.py $(BENCH_ARGS)
+bench: $(STAMP) ## Everything, beside HAProxy and a direct connection: half an hour, into bench/results (BENCH_ARGS="compare --help")
+	$(BIN)/python bench/run.py $(or $(BENCH_ARGS),all)
 
 bench-quick: $(STAMP) ## The figures that matter most, in a minute: direct, HAProxy, the sidecar tracing 10 %
-	$(BIN)/python bench/run.py --rounds 4 --load asynq --contestant direct --contestant haproxy --contestant asynq-ttl-traced $(BENCH_ARGS)
+	$(BIN)/python bench/run.py compare --rounds 4 --load asynq $(BENCH_ARGS)
+
+bench-smoke: $(STAMP) ## That the benchmarks work, in 20 seconds; the figures mean nothing
+	$(BIN)/python bench/run.py smoke --results $(VENV)/bench-smoke
 
 profile: $(STAMP) ## Where the sidecar's CPU time goes under that load (PROFILE_ARGS="--help")
 	@$(BIN)/python bench/hot_path.py $(PROFILE_ARGS)

@@ -8,10 +8,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from comparison import Measurement
 from contestants import Contestant
 from processes import Cpu, cpu, memory
 
 from asynq import Harness
+from asynq_ttl.harness import build_harness
 
 PRODUCERS, CONCURRENCY = 10, 10
 ARCHIVE_SHARE, RETAIN_SHARE, RERUN_SHARE = 0.1, 0.3, 0.2
@@ -42,18 +44,11 @@ class AsynqLoad:
         """What the load is called in results."""
         return "asynq-together" if self.together else "asynq"
 
-    def figures(self, contestant: Contestant, harness: Harness) -> dict[str, float]:
-        """Warm up, apply the load, and return the figures, by name.
-
-        Args:
-            contestant: what it goes through.
-            harness: real Asynq.
-
-        Raises:
-            RuntimeError: a task was lost, or the load was not done in time.
-        """
-        self.warm_up(contestant, harness)
-        run = self.run(contestant, harness)
+    def measure(self, contestant: Contestant) -> Measurement:
+        """Warm up, then apply it."""
+        with Harness(build_harness()) as harness:
+            self.warm_up(contestant, harness)
+            run = self.run(contestant, harness)
         found = {
             "tasks_per_second": run.report["tasks_per_second"],
             "enqueued_per_second": run.report["enqueue_per_second"],
@@ -63,7 +58,7 @@ class AsynqLoad:
         if contestant.process is not None:
             found["proxy_cpu_us_per_command"] = run.proxy.total / run.commands * 1e6
             found["proxy_peak_rss_mb"] = memory(contestant.process).peak / 1024
-        return found
+        return Measurement(found)
 
     def warm_up(self, contestant: Contestant, harness: Harness) -> None:
         """Let scripts be learnt and connections be made once."""

@@ -5,20 +5,55 @@ ratio is taken within a round, where the machine was in the same mood for both, 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Protocol
+
+from contestants import Contestant
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """One contestant under one load, once.
+
+    Attributes:
+        figures: by name, with the unit in the name.
+        latencies: pairs of a share of the requests and the milliseconds within which they were answered; may be empty.
+    """
+
+    figures: Figures
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+
+
+class Load(Protocol):
+    """Something that clients do."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        ...
+
+    def measure(self, contestant: Contestant) -> Measurement:
+        """Apply it to a contestant that has just been started.
+
+        Raises:
+            RuntimeError: it did not work, so that there is nothing to measure.
+            MissingProgramError: what applies it is not installed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One contestant under one load in one round."""
+    """A measurement in its place."""
 
     round: int
     load: str
     contestant: str
     figures: Figures
+    latencies: list[tuple[float, float]]
 
 
 def rotate(contestants: list[str], round_: int) -> list[str]:
@@ -28,20 +63,21 @@ def rotate(contestants: list[str], round_: int) -> list[str]:
 
 
 def measure(
-    rounds: int, contestants: list[str], loads: list[str], run: Callable[[str, str], Figures]
+    rounds: range, contestants: list[str], loads: list[Load], run: Callable[[Load, str], Measurement]
 ) -> Iterator[Sample]:
     """Measure, and yield each sample as it is there.
 
     Args:
-        rounds: how many.
+        rounds: their numbers.
         contestants: their names.
-        loads: their names.
-        run: measures one load (first argument) through one contestant (second).
+        loads: what to apply.
+        run: measures one load through the contestant of a name.
     """
-    for round_ in range(rounds):
+    for round_ in rounds:
         for load in loads:
             for contestant in rotate(contestants, round_):
-                yield Sample(round_, load, contestant, run(load, contestant))
+                measured = run(load, contestant)
+                yield Sample(round_, load.name, contestant, measured.figures, measured.latencies)
 
 
 def medians(samples: list[Sample], load: str, contestant: str) -> Figures:
@@ -55,7 +91,25 @@ def ratios(samples: list[Sample], load: str, contestant: str, reference: str) ->
 
     A figure that the reference does not have, or has as zero, is left out.
     """
-    by_round = {(sample.round, sample.contestant): sample.figures for sample in samples if sample.load == load}
+    return {figure: median(values) for figure, values in _paired(samples, load, contestant, reference).items()}
+
+
+def ratio_of_added(samples: list[Sample], load: str, figure: str, contestant: str, reference: str) -> float | None:
+    """Return what a contestant adds to the direct figure, over what the reference adds: the median over the rounds."""
+    by_round = _by_round(samples, load)
+    found = []
+    for round_ in {round_ for round_, _ in by_round}:
+        rows = [by_round.get((round_, name), {}) for name in (contestant, reference, "direct")]
+        if all(figure in row for row in rows):
+            added, reference_added = rows[0][figure] - rows[2][figure], rows[1][figure] - rows[2][figure]
+            # What the reference adds can be lost in noise; then there is nothing to compare with.
+            if reference_added > 0:
+                found.append(added / reference_added)
+    return median(found) if found else None
+
+
+def _paired(samples: list[Sample], load: str, contestant: str, reference: str) -> dict[str, list[float]]:
+    by_round = _by_round(samples, load)
     found: dict[str, list[float]] = {}
     for (round_, name), figures in by_round.items():
         other = by_round.get((round_, reference), {})
@@ -63,4 +117,8 @@ def ratios(samples: list[Sample], load: str, contestant: str, reference: str) ->
             for figure, value in figures.items():
                 if other.get(figure):
                     found.setdefault(figure, []).append(value / other[figure])
-    return {figure: median(values) for figure, values in found.items()}
+    return found
+
+
+def _by_round(samples: list[Sample], load: str) -> dict[tuple[int, str], Figures]:
+    return {(sample.round, sample.contestant): sample.figures for sample in samples if sample.load == load}

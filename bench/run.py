@@ -1,13 +1,11 @@
 """Measure what the sidecar costs beside HAProxy and a direct connection.
 
-    python bench/run.py --preset quick
-
-README.md beside this file tells what is measured.
+README.md beside this file tells what is measured and how.
 """
 
-import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -18,52 +16,189 @@ from rich.progress import Progress
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from asynq_load import AsynqLoad
-from comparison import Figures, Sample, measure
+from commands_load import OneConnectionLoad, commands_loads
+from comparison import Load, Measurement, Sample, measure
 from contestants import CONTESTANTS, SERVERS, MissingProgramError, start, start_server
 from environment import environment
-from report import comparison_table
+from plots import draw
+from refusals import first_replies
+from report import comparison_table, cost_table, report, target_table
+from results import Results
+from scale import scale_loads
+from script_cost import script_costs
 
-from asynq import Harness
-from asynq_ttl.harness import HarnessError, build_harness
+from asynq_ttl.harness import HarnessError
 
-_QUICK = ("direct", "haproxy", "asynq-ttl-traced")
-_LOADS = ("asynq", "asynq-together")
+_PROXIES = ("haproxy", "asynq-ttl", "asynq-ttl-traced", "asynq-ttl-off")
+_results = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder that keeps the samples for the report; those of the same load and contestant are replaced.",
+)
+_server = click.option(
+    "--server", type=click.Choice(list(SERVERS)), default="redis-7", help="The Redis behind them all."
+)
+_rounds = click.option("--rounds", type=click.IntRange(min=1), default=5, help="How often each is measured.")
+_tasks = click.option("--tasks", type=click.IntRange(min=100), default=20_000, help="Tasks of an Asynq load.")
+_blocks = click.option("--blocks", type=click.IntRange(min=2), default=30, help="Blocks of calls, each way.")
 
 
-@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--rounds", type=click.IntRange(min=1), default=5, help="How often each contestant is measured.")
-@click.option("--tasks", type=click.IntRange(min=100), default=20_000, help="Tasks of an Asynq load.")
-@click.option("--contestant", "contestants", type=click.Choice(list(CONTESTANTS)), multiple=True, default=_QUICK)
-@click.option("--load", "loads", type=click.Choice(_LOADS), multiple=True, default=("asynq",))
-@click.option("--server", type=click.Choice(list(SERVERS)), default="redis-7", help="The Redis behind them all.")
-@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Where to write all samples.")
-def main(
-    *, rounds: int, tasks: int, contestants: tuple[str, ...], loads: tuple[str, ...], server: str, file: Path | None
+@click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Dispatch."""
+
+
+@main.command()
+@click.option(
+    "--contestant",
+    "contestants",
+    type=click.Choice(list(CONTESTANTS)),
+    multiple=True,
+    default=("direct", "haproxy", "asynq-ttl-traced"),
+)
+@click.option(
+    "--load", "patterns", multiple=True, default=("asynq",), help="A load's name, or a pattern such as 'c*-64B'."
+)
+@_rounds
+@_tasks
+@_server
+@_results
+def compare(
+    *,
+    contestants: tuple[str, ...],
+    patterns: tuple[str, ...],
+    rounds: int,
+    tasks: int,
+    server: str,
+    results: Path | None,
 ) -> None:
-    """Measure and print."""
-    asynq_loads = {load.name: load for load in (AsynqLoad(tasks), AsynqLoad(tasks, together=True))}
-    samples: list[Sample] = []
-    try:
-        with Harness(build_harness()) as harness, Progress(console=Console(stderr=True), transient=True) as progress:
-
-            def run(load: str, contestant: str) -> Figures:
-                progress.update(bar, description=f"{load} through {contestant}")
-                with start_server(server) as upstream, start(contestant, upstream) as running:
-                    return asynq_loads[load].figures(running, harness)
-
-            bar = progress.add_task("", total=rounds * len(contestants) * len(loads))
-            for sample in measure(rounds, list(contestants), list(loads), run):
-                samples.append(sample)
-                progress.advance(bar)
-        with start_server(server) as upstream:
-            where = environment(upstream)
-    except (MissingProgramError, HarnessError) as error:
-        raise click.ClickException(str(error)) from None
+    """Apply loads through contestants in turn, and print medians and ratios."""
+    loads = _chosen(patterns, tasks)
+    samples = list(_measured(loads, list(contestants), rounds, server))
     click.echo(comparison_table(samples))
-    if file is not None:
-        result = {"environment": where, "samples": [asdict(sample) for sample in samples]}
-        file.write_text(json.dumps(result, indent=1) + "\n")
+    if results is not None:
+        with start_server(server) as running:
+            where = environment(running)
+        Results(results).add_samples(samples, where)
+
+
+@main.command()
+@_tasks
+def loads(*, tasks: int) -> None:
+    """List the loads."""
+    for load in _loads(tasks):
+        click.echo(load.name)
+
+
+@main.command()
+@_blocks
+@_server
+@_results
+def scripts(*, blocks: int, server: str, results: Path | None) -> None:
+    """Measure what Redis spends on each wrapped script, beside the original."""
+    costs = script_costs(server, blocks)
+    click.echo(cost_table(costs))
+    if results is not None:
+        Results(results).add_costs(server, costs)
+
+
+@main.command()
+@_server
+@_results
+def refusals(*, server: str, results: Path | None) -> None:
+    """Show what twemproxy answers to the first commands of go-redis and of Asynq."""
+    with start_server(server) as upstream, start("twemproxy", upstream) as running:
+        replies = first_replies(running)
+    for command, reply in replies:
+        click.echo(f"{command:90} {reply}")
+    if results is not None:
+        Results(results).add_refusals(replies)
+
+
+@main.command("report")
+@_server
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True)
+def report_(*, server: str, results: Path) -> None:
+    """Write report.md and the plots of a folder of results, and print the targets."""
+    found = Results(results)
+    (results / "report.md").write_text(report(found, server))
+    for file in draw(found.samples, results):
+        click.echo(file)
+    click.echo(target_table(found.samples, found.costs.get(server, [])))
+
+
+@main.command("all")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=Path("bench/results"))
+@_rounds
+@_tasks
+@_blocks
+@_server
+@click.pass_context
+def all_(context: click.Context, *, results: Path, rounds: int, tasks: int, blocks: int, server: str) -> None:
+    """Measure everything and write the report."""
+    common = {"results": results, "server": server}
+    both = ("direct", *_PROXIES)
+    for contestants, patterns in (
+        (both, ("asynq*",)),
+        ((*both, "twemproxy"), ("one-connection", "c[0-9]*")),
+        (("direct", "haproxy", "asynq-ttl-traced"), _SCALE),
+    ):
+        context.invoke(compare, contestants=contestants, patterns=patterns, rounds=rounds, tasks=tasks, **common)
+    context.invoke(scripts, blocks=blocks, **common)
+    context.invoke(refusals, **common)
+    context.invoke(report_, **common)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.pass_context
+def smoke(context: click.Context, *, results: Path) -> None:
+    """Run a little of everything that needs no Debian package, to see that it works. Its figures mean nothing."""
+    common = {"results": results, "server": "redis-6"}
+    contestants, patterns = ("direct", "asynq-ttl-traced"), ("asynq", "one-connection", "idle")
+    context.invoke(compare, contestants=contestants, patterns=patterns, rounds=1, tasks=500, **common)
+    context.invoke(scripts, blocks=2, **common)
+    context.invoke(report_, **common)
+
+
+_SCALE = tuple(load.name for load in scale_loads())
+
+
+def _loads(tasks: int) -> list[Load]:
+    asynq_loads = [AsynqLoad(tasks), AsynqLoad(tasks, together=True)]
+    return [*asynq_loads, OneConnectionLoad(), *commands_loads(), *scale_loads()]
+
+
+def _chosen(patterns: tuple[str, ...], tasks: int) -> list[Load]:
+    chosen = []
+    for pattern in patterns:
+        matching = [load for load in _loads(tasks) if fnmatch(load.name, pattern)]
+        if not matching:
+            raise click.BadParameter(f"no load is called {pattern!r}; `run.py loads` lists them", param_hint="--load")
+        chosen += matching
+    return chosen
+
+
+def _measured(loads: list[Load], contestants: list[str], rounds: int, server: str) -> Iterator[Sample]:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=rounds * len(contestants) * len(loads))
+
+        def run(load: Load, contestant: str) -> Measurement:
+            progress.update(bar, description=f"{load.name} through {contestant}")
+            with start_server(server) as upstream, start(contestant, upstream) as running:
+                return load.measure(running)
+
+        for sample in measure(range(rounds), contestants, loads, run):
+            yield sample
+            progress.advance(bar)
+
+
+def _run() -> None:
+    try:
+        main()
+    except (MissingProgramError, HarnessError) as error:
+        sys.exit(f"run.py: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    _run()
