@@ -1,4 +1,4 @@
-"""A program that speaks TLS in front of a server: `tls_terminator.py PORT UPSTREAM_PORT CERTIFICATE KEY`.
+"""A program that speaks TLS in front of a server: `tls_terminator.py PORT UPSTREAM_PORT CERTIFICATE [CLIENT_CA]`.
 
 The Redis and the Valkey that come from PyPI are built without TLS.
 """
@@ -9,10 +9,13 @@ import sys
 from contextlib import suppress
 
 
-async def main(port: int, upstream_port: int, certificate: str, key: str) -> None:
+async def main(port: int, upstream_port: int, certificate: str, client_ca: str = "") -> None:
     """Relay connections until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(certificate)
+    if client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
 
     async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -30,4 +33,4 @@ async def main(port: int, upstream_port: int, certificate: str, key: str) -> Non
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -1,10 +1,11 @@
 """Where the sidecar listens and where Redis is: `HOST:PORT`, `unix:PATH`, and Redis URLs. Pure text."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
 DEFAULT_REDIS_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -37,14 +38,34 @@ class Upstream:
         database: the database of the sidecar's own connections.
         ca_file: certificate authorities to trust instead of the system's; empty for the system's.
         verify: whether the certificate and the host name are verified.
+        certificate_file: the certificate that the sidecar shows; empty for none.
+        key_file: its private key; empty if it is in the same file.
+        server_name: the name the certificate must have; empty for the host of the URL.
+        username: the user of the sidecar's own connections; empty for the default user.
+        password: their password; empty for none.
+        password_file: a file with the password instead, read anew for each connection; empty for none.
+        sentinels: the Sentinels that say where the master is; empty without Sentinel. `address` is then the first one.
+        master: the name of the master that they watch.
+        sentinel_username: the user at the Sentinels; empty for the default user.
+        sentinel_password: the password of the Sentinels; empty for none.
     """
 
     address: Address
-    url: str
+    url: str = field(repr=False)
     tls: bool = False
     database: int = 0
     ca_file: str = ""
     verify: bool = True
+    certificate_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    password_file: str = ""
+    sentinels: tuple[Address, ...] = ()
+    master: str = ""
+    sentinel_username: str = ""
+    sentinel_password: str = field(default="", repr=False)
 
     def url_of(self, database: int) -> str:
         """Return the URL of another database of the same server, credentials included."""
@@ -58,6 +79,8 @@ class Upstream:
     def __str__(self) -> str:
         """Return the URL without credentials, for messages and logs."""
         scheme = "rediss" if self.tls else "redis"
+        if self.sentinels:
+            return f"{scheme}+sentinel://{','.join(map(str, self.sentinels))}/{self.master}/{self.database}"
         return str(self.address) if self.address.path else f"{scheme}://{self.address}/{self.database}"
 
 
@@ -81,20 +104,24 @@ def parse_address(text: str) -> Address:
 
 
 def parse_upstream(text: str) -> Upstream:
-    """Read the URL of a Redis server: `redis://`, `rediss://` (TLS) or `unix://`.
+    """Read the URL of a Redis server: `redis://`, `rediss://` (TLS), `unix://`, or of its Sentinels.
 
-    Credentials and the database (`/0`, or `?db=0` for unix) are for the sidecar's own connections. `rediss://`
-    takes `?ssl_ca_certs=FILE` and `?ssl_cert_reqs=none` as redis-py does.
+    Credentials and the database (`/0`, or `?db=0` for unix) are for the sidecar's own connections. `rediss://` takes
+    `ssl_ca_certs=FILE`, `ssl_cert_reqs=none`, `ssl_certfile=FILE` and `ssl_keyfile=FILE` as redis-py does, and
+    `ssl_server_name=NAME`. `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` (or `rediss+`) names Sentinels, and takes
+    `sentinel_username` and `sentinel_password`.
 
     Raises:
         AddressError: it is no such URL.
     """
+    if re.match("rediss?[+]sentinel://", text):
+        return _parse_sentinels(text)
     try:
         parts = urlsplit(text if "://" in text else re.sub("^unix:", "unix://", text))
         port = parts.port or DEFAULT_REDIS_PORT
     except ValueError as error:
         raise AddressError(f"the upstream URL is malformed: {error}") from None
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    query = _query(parts)
     if parts.scheme == "unix":
         if not parts.path:
             raise AddressError("the upstream URL has no path; expected unix:///path/to/redis.sock")
@@ -106,17 +133,60 @@ def parse_upstream(text: str) -> Upstream:
         address = Address(host=parts.hostname, port=port)
         database = parts.path.strip("/") or query.get("db", "0")
     else:
-        raise AddressError("the upstream must be a redis://, rediss:// or unix:// URL")
+        raise AddressError("the upstream must be a redis://, rediss://, unix:// or redis+sentinel:// URL")
+    return _upstream(parts, query, address, database)
+
+
+def _parse_sentinels(text: str) -> Upstream:
+    parts = urlsplit(text)
+    _, _, hosts = parts.netloc.rpartition("@")
+    name, _, database = parts.path.strip("/").partition("/")
+    if not name:
+        raise AddressError("the upstream URL names no master; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB")
+    sentinels = []
+    for host in hosts.split(","):
+        if not host:
+            raise AddressError(
+                "the upstream URL has an empty Sentinel; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER"
+            )
+        has_port = re.search(r":[0-9]+$", host) is not None
+        sentinels.append(parse_address(host if has_port else f"{host}:{DEFAULT_SENTINEL_PORT}"))
+    query = _query(parts)
+    upstream = _upstream(parts, query, sentinels[0], database or query.get("db", "0"))
+    return replace(
+        upstream,
+        sentinels=tuple(sentinels),
+        master=unquote(name),
+        sentinel_username=query.get("sentinel_username", ""),
+        sentinel_password=query.get("sentinel_password", ""),
+    )
+
+
+def _upstream(parts: SplitResult, query: dict[str, str], address: Address, database: str) -> Upstream:
     if not _NUMBER.fullmatch(database):
         raise AddressError(f"the upstream URL names database {database!r}; expected a number")
+    if query.get("ssl_keyfile") and not query.get("ssl_certfile"):
+        raise AddressError("the upstream URL has ssl_keyfile without ssl_certfile")
+    userinfo = parts.netloc.rpartition("@")[0]
+    username, _, password = userinfo.partition(":")
+    own = parts._replace(query=urlencode({name: value for name, value in query.items() if name != "ssl_server_name"}))
     return Upstream(
         address=address,
-        url=_joined(parts),
-        tls=parts.scheme == "rediss",
+        url=_joined(own if "ssl_server_name" in query else parts),
+        tls=parts.scheme.startswith("rediss"),
         database=int(database),
         ca_file=query.get("ssl_ca_certs", ""),
         verify=query.get("ssl_cert_reqs", "required") != "none",
+        certificate_file=query.get("ssl_certfile", ""),
+        key_file=query.get("ssl_keyfile", ""),
+        server_name=query.get("ssl_server_name", ""),
+        username=unquote(username),
+        password=unquote(password),
     )
+
+
+def _query(parts: SplitResult) -> dict[str, str]:
+    return {name: values[-1] for name, values in parse_qs(parts.query).items()}
 
 
 def _joined(parts: SplitResult) -> str:

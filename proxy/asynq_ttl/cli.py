@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from asynq_ttl import address, server
+from asynq_ttl.access import Access, access_options
 from asynq_ttl.admin import AdminError, AdminSettings, admin_server
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
@@ -21,6 +22,7 @@ from asynq_ttl.lifecycle import drain, ready
 from asynq_ttl.logs import LEVELS, start_logging
 from asynq_ttl.policy import DEFAULT_POLICY, Policy, State
 from asynq_ttl.telemetry import Telemetry
+from asynq_ttl.tls import TlsError
 
 # Exit statuses: 0 done, 1 it could not be done, 2 the command line or the policy file is wrong.
 _FAILED, _WRONG = 1, 2
@@ -93,6 +95,7 @@ def main() -> None:
 @_option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
 @_option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
 @_option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
+@access_options
 @_option(
     "--trace-path",
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
@@ -115,6 +118,7 @@ def serve(
     admin_token_file: Path | None,
     hide_task_ids: bool,
     trace_path: str | None,
+    access: Access,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -137,6 +141,7 @@ def serve(
         max_connections,
         drain_timeout,
         sweep_interval,
+        access,
         trace_path=tuple(part for part in (trace_path or "").split(".") if part),
     )
     try:
@@ -144,7 +149,7 @@ def serve(
         uvloop.run(server.serve(settings, telemetry, lambda sidecar: admin_server(admin_settings, sidecar)))
     except PolicyError as error:
         _fail(str(error), _WRONG)
-    except TelemetryError as error:
+    except (TelemetryError, TlsError) as error:
         _fail(str(error), _WRONG)
     except AdminError as error:
         _fail(str(error), _FAILED)

@@ -7,13 +7,12 @@ memory and nothing else.
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Callable
 from enum import Flag, auto
 from typing import cast
 
-from asynq_ttl.address import Upstream
+from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.session import Session, Shared
 from asynq_ttl.upstream import ControlConnection
 
@@ -21,7 +20,6 @@ _log = logging.getLogger("asynq_ttl.relay")
 
 # A client that is refused is told why for this long.
 _REFUSAL_SECONDS = 2.0
-_CONNECT_SECONDS = 5.0
 
 
 class Pause(Flag):
@@ -38,12 +36,12 @@ class Relay:
 
     Args:
         shared: what all sessions share.
-        upstream: where Redis is.
+        endpoint: where Redis is.
         control: the sidecar's own connection, which loads wrappers.
         max_connections: more clients than this are refused.
     """
 
-    def __init__(self, shared: Shared, upstream: Upstream, control: ControlConnection, *, max_connections: int) -> None:
+    def __init__(self, shared: Shared, endpoint: Endpoint, control: ControlConnection, *, max_connections: int) -> None:
         self.shared = shared
         self.control = control
         self.max_connections = max_connections
@@ -62,8 +60,7 @@ class Relay:
         """Likewise for replies."""
         self.measured: Callable[[int, str], None] = _forget
         """Told of how many nanoseconds a chunk was held, and of its direction: `command` or `reply`."""
-        self._upstream = upstream
-        self._tls = _tls_context(upstream)
+        self._endpoint = endpoint
 
     @property
     def commands(self) -> int:
@@ -80,17 +77,9 @@ class Relay:
 
         Raises:
             OSError: Redis cannot be reached.
+            TimeoutError: it does not answer in time.
         """
-        loop = asyncio.get_running_loop()
-        address = self._upstream.address
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            if address.path:
-                _, protocol = await loop.create_unix_connection(lambda: UpstreamProtocol(downstream), address.path)
-            else:
-                _, protocol = await loop.create_connection(
-                    lambda: UpstreamProtocol(downstream), address.host, address.port, ssl=self._tls
-                )
-        return protocol
+        return await self._endpoint.open(lambda: UpstreamProtocol(downstream))
 
     def spawn(self, work: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
@@ -252,7 +241,8 @@ class Downstream(asyncio.Protocol):
         if self._refusal:
             return False
         self._go_on()
-        return True
+        # TLS cannot be closed on one side alone.
+        return self._transport is not None and self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """Close the upstream connection with the client's."""
@@ -377,13 +367,3 @@ def _forget(_nanoseconds: int, _direction: str) -> None:
 
 def _discard(_data: bytes) -> None:
     """Write to a connection that is gone."""
-
-
-def _tls_context(upstream: Upstream) -> ssl.SSLContext | None:
-    if not upstream.tls:
-        return None
-    context = ssl.create_default_context(cafile=upstream.ca_file or None)
-    if not upstream.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -10,14 +10,18 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from watchfiles import Change, awatch
 
+from asynq_ttl.access import Access
 from asynq_ttl.address import Address, Upstream
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
+from asynq_ttl.endpoint import Endpoint
+from asynq_ttl.gate import Gate, Guard
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 from asynq_ttl.pulse import beat
 from asynq_ttl.relay import Relay
@@ -27,6 +31,7 @@ from asynq_ttl.scripts import ScriptRegistry
 from asynq_ttl.session import Shared
 from asynq_ttl.sweeper import Sweeper
 from asynq_ttl.telemetry import Telemetry
+from asynq_ttl.tls import HANDSHAKE_SECONDS, Context, listener_context, watch_certificates
 from asynq_ttl.upstream import ControlConnection
 
 _log = logging.getLogger("asynq_ttl.server")
@@ -48,6 +53,7 @@ class Settings:
         max_connections: more clients than this are refused.
         drain_seconds: how long commands under way are waited for when it stops.
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
+        access: who may connect, and how.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
     """
 
@@ -57,6 +63,7 @@ class Settings:
     max_connections: int = 10_000
     drain_seconds: float = 10.0
     sweep_seconds: float = 5.0
+    access: Access = field(default_factory=Access)
     trace_path: tuple[str, ...] = ()
 
 
@@ -105,15 +112,19 @@ class Sidecar:
             whole=WholeCommands(),
             databases={0, settings.upstream.database},
         )
-        self.control = ControlConnection(settings.upstream, self.registry, telemetry.activated)
+        access = settings.access
+        self.tls = listener_context(access.tls) if access.tls is not None else None
+        self.guard = Guard(access.password_file, settings.max_connections) if access.password_file else None
+        self.endpoint = Endpoint(settings.upstream, logs_in=access.logs_in)
+        self.control = ControlConnection(self.endpoint, self.registry, telemetry.activated)
         self.sweeper = Sweeper(
-            settings.upstream,
+            self.endpoint,
             lambda: self.shared.rewriter,
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,
         )
-        self.relay = Relay(self.shared, settings.upstream, self.control, max_connections=settings.max_connections)
+        self.relay = Relay(self.shared, self.endpoint, self.control, max_connections=settings.max_connections)
         self._register_metrics()
 
     @property
@@ -124,6 +135,18 @@ class Sidecar:
         if self.relay.draining or self.stop.is_set():
             return "draining"
         return f"upstream {self.settings.upstream}: {self.control.problem}" if self.control.problem else ""
+
+    def _contexts(self) -> list[Context]:
+        """Return the TLS contexts that are made of files."""
+        listener = [self.tls[1]] if self.tls is not None else []
+        return listener + [each for each in (self.endpoint.tls,) if each is not None and each.files]
+
+    def reload_all(self) -> None:
+        """Read policy and certificates again, as SIGHUP asks for."""
+        for context in self._contexts():
+            context.reload()
+        if self.settings.policy_file is not None or not self._contexts():
+            self.reload()
 
     def reload(self) -> Reload:
         """Read the policy file again; on any fault keep the policy in force and say why."""
@@ -176,6 +199,8 @@ class Sidecar:
         background = [loop.create_task(self.control.run()), loop.create_task(beat(self.relay, self.telemetry))]
         if self.settings.policy_file is not None:
             background.append(loop.create_task(self._watch(self.settings.policy_file)))
+        if contexts := self._contexts():
+            background.append(loop.create_task(watch_certificates(contexts)))
         if self.settings.sweep_seconds > 0:
             background.append(loop.create_task(self.sweeper.run()))
         server = await self._listen()
@@ -195,10 +220,16 @@ class Sidecar:
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         listen = self.settings.listen
+        options: dict[str, Any] = {"backlog": _BACKLOG}
+        if self.tls is not None:
+            options |= {"ssl": self.tls[0], "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         if not listen.path:
-            return await loop.create_server(self.relay.accept, listen.host or None, listen.port, backlog=_BACKLOG)
+            return await loop.create_server(self._accept, listen.host or None, listen.port, **options)
         await asyncio.to_thread(remove_stale_socket, Path(listen.path))
-        return await loop.create_unix_server(self.relay.accept, listen.path, backlog=_BACKLOG)
+        return await loop.create_unix_server(self._accept, listen.path, **options)
+
+    def _accept(self) -> asyncio.Protocol:
+        return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
 
     def _address(self, server: asyncio.Server) -> Address:
         listen = self.settings.listen
@@ -265,6 +296,7 @@ async def serve(
 
     Raises:
         PolicyError: the policy file is not valid.
+        TlsError: a certificate, key or CA file cannot be used.
         OSError: the listening address cannot be used.
     """
     settings = replace(settings, max_connections=_allow_files(settings.max_connections))
@@ -273,7 +305,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.stop.set)
-    loop.add_signal_handler(signal.SIGHUP, sidecar.reload)
+    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_all)
     async with beside(sidecar), sidecar.running() as address:
         _log.info(
             "listening at %s, upstream %s, policy %s, mode %s",

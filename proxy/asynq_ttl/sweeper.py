@@ -32,7 +32,7 @@ from typing import Any, Protocol, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from asynq_ttl.address import Upstream
+from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.keyspace import index_key, task_prefix, text_of
 from asynq_ttl.policy import OWN_ARCHIVE_SECONDS, Keep, State
 from asynq_ttl.rewrite import Rewriter
@@ -103,7 +103,7 @@ class Sweeper:
     """Sweeps the databases and queues that a policy is about.
 
     Args:
-        upstream: the Redis.
+        endpoint: the Redis.
         rewriter: returns the one in force; its policy says which queues, and which retentions there are.
         databases: the database numbers seen so far; may grow.
         observer: who is told.
@@ -112,14 +112,14 @@ class Sweeper:
 
     def __init__(
         self,
-        upstream: Upstream,
+        endpoint: Endpoint,
         rewriter: Callable[[], Rewriter],
         databases: set[int],
         observer: SweepObserver,
         *,
         interval_seconds: float,
     ) -> None:
-        self._upstream = upstream
+        self._endpoint = endpoint
         self._rewriter = rewriter
         self._databases = databases
         self._observer = observer
@@ -191,13 +191,13 @@ class Sweeper:
         """Give the lock back and close the connections."""
         if self._locked:
             with suppress(RedisError, OSError):  # it expires by itself
-                await self._client(self._upstream.database).eval(_UNLOCK, 1, LOCK_KEY, self._token)
+                await self._client(self._endpoint.upstream.database).eval(_UNLOCK, 1, LOCK_KEY, self._token)
         for client in self._clients.values():
             await client.aclose()
 
     async def _have_lock(self) -> bool:
         """Take or keep the lock that makes one sidecar per Redis sweep."""
-        client = self._client(self._upstream.database)
+        client = self._client(self._endpoint.upstream.database)
         milliseconds = int(max(self._interval * 3, _TIMEOUT_SECONDS) * 1000)
         return bool(await client.eval(_LOCK, 1, LOCK_KEY, self._token, str(milliseconds)))
 
@@ -296,11 +296,10 @@ class Sweeper:
     def _client(self, database: int) -> Redis:
         client = self._clients.get(database)
         if client is None:
-            client = self._clients[database] = Redis.from_url(
-                self._upstream.url_of(database),
+            client = self._clients[database] = self._endpoint.redis(
+                database,
                 socket_timeout=_TIMEOUT_SECONDS,
                 socket_connect_timeout=_TIMEOUT_SECONDS,
-                retry=None,
                 client_name="asynq-ttl-sweeper",
             )
         return client

@@ -9,10 +9,10 @@ import logging
 import time
 from collections.abc import Callable
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError  # noqa: A004 - redis-py's
 
-from asynq_ttl.address import Upstream
+from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.scripts import Script, ScriptRegistry, Status
 
 _log = logging.getLogger("asynq_ttl.upstream")
@@ -28,16 +28,16 @@ class ControlConnection:
     """Watches over one Redis and loads wrappers into it.
 
     Args:
-        upstream: the server.
+        endpoint: the server.
         registry: the scripts learnt so far.
         on_activated: told of a script whose wrapper was loaded or not, of when that began (nanoseconds since the
             epoch), and of why it failed.
     """
 
     def __init__(
-        self, upstream: Upstream, registry: ScriptRegistry, on_activated: Callable[[Script, int, str], None]
+        self, endpoint: Endpoint, registry: ScriptRegistry, on_activated: Callable[[Script, int, str], None]
     ) -> None:
-        self.upstream = upstream
+        self.upstream = endpoint.upstream
         self.problem = "not connected yet"
         """Why the server cannot be used; empty when it can."""
         self._registry = registry
@@ -45,16 +45,12 @@ class ControlConnection:
         self._loads: dict[bytes, asyncio.Task[None]] = {}
         self._not_before = 0.0
         # A sidecar that starts under load activates many scripts at once: they wait for a connection, they do not fail.
-        pool = BlockingConnectionPool.from_url(
-            upstream.url,
+        self._redis: Redis = endpoint.redis(
             max_connections=2,
             timeout=ACTIVATION_TIMEOUT_SECONDS,
             socket_timeout=ACTIVATION_TIMEOUT_SECONDS,
             socket_connect_timeout=ACTIVATION_TIMEOUT_SECONDS,
-            retry=None,
-            client_name="asynq-ttl",
         )
-        self._redis: Redis = Redis.from_pool(pool)
 
     async def run(self) -> None:
         """Keep an eye on the server until cancelled; load the wrappers again whenever it comes (back) up."""

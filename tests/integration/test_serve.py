@@ -1,12 +1,8 @@
 """`asynq-ttl serve` as an operator meets it: sockets, upstreams that are down, limits, drain, reload, TLS."""
 
-import shutil
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -179,46 +175,6 @@ def test_embedded_needs_no_redis(start_sidecar: SidecarFactory) -> None:
     sidecar = start_sidecar("redis://127.0.0.1:1/0", embedded="")
     with sidecar.client() as client:
         assert client.info("server")["redis_version"]
-
-
-def test_tls_upstream(server: Server, start_sidecar: SidecarFactory, tmp_path: Path) -> None:
-    """A rediss:// upstream is verified against the CA it is given, and refused without."""
-    openssl = shutil.which("openssl")
-    assert openssl is not None, "openssl makes the test's certificate"
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate)]
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    subprocess.run([*command, *subject], check=True, capture_output=True)
-    with _tls_terminator(server.port, certificate, key) as port:
-        sidecar = start_sidecar(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}", POLICY)
-        sidecar.expected_warnings.append("is down")  # the terminator ends before the sidecar does
-        with sidecar.client(protocol=3) as client:
-            assert client.set("k", b"x" * 1_000_000)
-            assert client.get("k") == b"x" * 1_000_000
-        wait_until(lambda: "is up" in sidecar.log(), "its own connection does not come up")
-        untrusting = start_sidecar(f"rediss://localhost:{port}/0")
-        untrusting.expected_warnings.append("is down")
-        with untrusting.client() as client, pytest.raises(redis_py.RedisError, match="unavailable"):
-            client.ping()
-
-
-@contextmanager
-def _tls_terminator(upstream_port: int, certificate: Path, key: Path) -> Iterator[int]:
-    """Run a TLS terminator in front of a server; yield its port."""
-    port = free_port()
-    program = Path(__file__).parents[1] / "tls_terminator.py"
-    command = [sys.executable, str(program), str(port), str(upstream_port), str(certificate), str(key)]
-    with subprocess.Popen(command) as process:
-        try:
-            wait_until(lambda: _accepts(port), "the TLS terminator does not start")
-            yield port
-        finally:
-            process.kill()
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _pings(client: "redis_py.Redis") -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from asynq_source import scripts
 from asynq_ttl.address import parse_upstream
+from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.scripts import Script, ScriptRegistry, Status
 from asynq_ttl.upstream import ControlConnection
 from servers import Server
@@ -23,7 +24,7 @@ async def test_scripts_that_are_met_at_once_are_all_activated(
     """A sidecar that starts under load meets every script within a moment: none of them fails open."""
     registry = ScriptRegistry()
     control = ControlConnection(
-        parse_upstream(server.url),
+        Endpoint(parse_upstream(server.url)),
         registry,
         lambda script, _, error: refused.append((script, error)) if error else None,
     )

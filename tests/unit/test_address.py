@@ -137,3 +137,33 @@ def test_an_error_does_not_give_credentials_away() -> None:
 def test_an_upstream_shows_no_credentials() -> None:
     """Its text form is for logs."""
     assert "secret" not in str(Upstream(Address("h", 1), "redis://:secret@h:1"))
+
+
+def test_sentinels_are_read() -> None:
+    """Several, with ports or without, IPv6 too; the master, the database and both sorts of credentials."""
+    text = "rediss+sentinel://me:p%40ss@one,two:7000,[::1]:7001/my%20master/3?sentinel_password=x&ssl_server_name=r"
+    upstream = parse_upstream(text)
+    assert upstream.sentinels == (Address("one", 26379), Address("two", 7000), Address("::1", 7001))
+    assert (upstream.master, upstream.database, upstream.tls) == ("my master", 3, True)
+    assert (upstream.username, upstream.password) == ("me", "p@ss")
+    assert (upstream.sentinel_password, upstream.server_name) == ("x", "r")
+    assert str(upstream) == "rediss+sentinel://one:26379,two:7000,[::1]:7001/my master/3"
+    assert parse_upstream("redis+sentinel://h/m").database == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("redis+sentinel://h:1", "names no master"),
+        ("redis+sentinel://h:1/", "names no master"),
+        ("redis+sentinel://h:1,/m", "empty Sentinel"),
+        ("redis+sentinel:///m", "empty Sentinel"),
+        ("redis+sentinel://h:99999/m", "no address"),
+        ("redis+sentinel://h:1/m/x", "database 'x'"),
+        ("rediss://h?ssl_keyfile=k", "ssl_keyfile without ssl_certfile"),
+    ],
+)
+def test_broken_sentinels_are_refused(text: str, reason: str) -> None:
+    """The message says what is missing."""
+    with pytest.raises(AddressError, match=reason):
+        parse_upstream(text)
