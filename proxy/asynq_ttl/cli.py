@@ -95,11 +95,11 @@ def main() -> None:
 @_option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
 @_option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
 @_option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
-@access_options
 @_option(
     "--trace-path",
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
+@access_options
 @_option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
 @_option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
