@@ -1,11 +1,14 @@
-"""What a policy would do with the tasks a sidecar has seen, beside what the policy in force does. Pure.
+"""`asynq-ttl report`: what a policy would do with the tasks a sidecar has seen, beside what the policy in force does.
 
 The sidecar counts the kinds of tasks that enter a terminal state (`census`); any policy can be asked about them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
 
 from asynq_ttl.duration import format_duration
 from asynq_ttl.policy import Keep, Mode, Policy, State
@@ -71,6 +74,17 @@ class Report:
     tasks: int
     others: int
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        names = list(horizons())
+        return {
+            "tasks": self.tasks,
+            "others": self.others,
+            "rules": [asdict(line) for line in self.lines],
+            "freed_bytes": dict(zip(names, self.freed.size_bytes, strict=True)),
+            "freed_bytes_in_force": dict(zip(names, self.freed_in_force.size_bytes, strict=True)),
+        }
+
 
 def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> Report:
     """Return what a policy does with the tasks of a census.
@@ -113,6 +127,45 @@ def horizons() -> Iterable[str]:
     yield from (f"within {format_duration(limit)}" for limit in HORIZONS[1:])
     yield "later"
     yield "never"
+
+
+def tables(report: Report, policy: Policy, in_force: str, since: str) -> Iterable[Table | str]:
+    """Yield the report for people.
+
+    Args:
+        report: what to show.
+        policy: the policy that was asked about.
+        in_force: the name of the policy in force; empty where Asynq's own times are.
+        since: when the sidecar began to count.
+    """
+    beside = f"the policy in force, {in_force}" if in_force else "Asynq's own times, which are in force"
+    yield f"What {policy.source} does with the {report.tasks:,} tasks since {since}, beside {beside}:\n"
+    by_rule = Table(title="By rule", title_justify="left")
+    for heading in ("rule", "tasks entering", "are kept"):
+        by_rule.add_column(heading, overflow="fold")
+    for heading in ("tasks", "bytes", "mean time kept", "in force"):
+        by_rule.add_column(heading, justify="right")
+    for line in report.lines:
+        means = [_mean(total, line) for total in (line.byte_seconds, line.byte_seconds_in_force)]
+        numbers = (f"{line.tasks:,}", f"{line.size_bytes:,}") if line.tasks else ("[yellow]none[/]", "")
+        by_rule.add_row(escape(line.rule), line.state, line.kept, *numbers, *means)
+    yield by_rule
+    freed = Table(title="Bytes free again, after a task enters the state", title_justify="left")
+    for heading in ("", "this policy", "in force", "difference"):
+        freed.add_column(heading, justify="right" if heading else "left")
+    for name, asked, now in zip(horizons(), report.freed.size_bytes, report.freed_in_force.size_bytes, strict=True):
+        freed.add_row(name, f"{asked:,}", f"{now:,}", f"{asked - now:+,}" if asked != now else "")
+    yield freed
+    notes = "Bytes are those of the task messages, without what Redis needs besides. Caps (max) are left out."
+    if report.others:
+        notes += f" {report.others:,} more tasks were archived in bulk: their types are not known."
+    yield notes
+
+
+def _mean(byte_seconds: int | None, line: Line) -> str:
+    if not line.size_bytes:
+        return ""
+    return "for ever" if byte_seconds is None else format_duration(round(byte_seconds / line.size_bytes))
 
 
 def _verdict(policy: Policy | None, kind: dict[str, Any], state: State) -> tuple[str, int | None]:
