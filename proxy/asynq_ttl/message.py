@@ -7,8 +7,7 @@ where somebody said at which path.
 """
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
@@ -20,8 +19,7 @@ class MessageError(ValueError):
     """The bytes are not a TaskMessage."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskMessage:
+class TaskMessage(NamedTuple):
     """What the sidecar needs to know of a task.
 
     `retention_seconds` is the task's Retention option (0 without). `traceparent` and `tracestate` are the
@@ -55,19 +53,14 @@ def decode(data: bytes, trace_path: tuple[str, ...] = ()) -> TaskMessage:
         wire = _WIRE.FromString(data)
     except DecodeError as error:
         raise MessageError(str(error)) from None
-    headers = {header.key.lower(): header.value for header in wire.headers}
-    traceparent = text_of(headers.get(b"traceparent", b""))
-    tracestate = text_of(headers.get(b"tracestate", b""))
+    traceparent = tracestate = ""
+    if wire.headers:
+        headers = {header.key.lower(): header.value for header in wire.headers}
+        traceparent = text_of(headers.get(b"traceparent", b""))
+        tracestate = text_of(headers.get(b"tracestate", b""))
     if trace_path and not traceparent:
         traceparent, tracestate = _trace_in(wire.payload, trace_path)
-    return TaskMessage(
-        type=text_of(wire.type),
-        id=wire.id,
-        queue=text_of(wire.queue),
-        retention_seconds=wire.retention,
-        traceparent=traceparent,
-        tracestate=tracestate,
-    )
+    return TaskMessage(text_of(wire.type), wire.id, text_of(wire.queue), wire.retention, traceparent, tracestate)
 
 
 def _trace_in(payload: bytes, path: tuple[str, ...]) -> tuple[str, str]:

@@ -36,6 +36,8 @@ class State(Enum):
     COMPLETED = "completed"
     ARCHIVED = "archived"
 
+    __hash__ = object.__hash__  # there is one of each; Enum hashes the name, in Python, at every look-up
+
 
 class Mode(Enum):
     """What the sidecar does with its decisions."""
@@ -56,6 +58,8 @@ class Keep(Enum):
     """No TTL, never trimmed."""
     DELETE = "delete"
     """Gone at once, hash and index entry."""
+
+    __hash__ = object.__hash__  # as for State
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ class Policy:
         self.text = text
         self._verdicts: dict[tuple[str, str, State], Verdict | None] = {}
         self._queue_rules: dict[tuple[str, State], tuple[Rule, ...]] = {}
+        self._limits: dict[str, ArchiveLimits | None] = {}
 
     def decide(self, queue: str, task_type: str, state: State) -> Verdict | None:
         """Return the verdict about a task of this queue and type entering a state; None without a rule."""
@@ -224,9 +229,17 @@ class Policy:
         While a rollout is under way, tasks outside its share live by Asynq's own limits, so these become
         lower bounds: nothing is trimmed earlier than Asynq would.
         """
+        try:
+            return self._limits[queue]
+        except KeyError:
+            pass
+        if len(self._limits) >= _MEMORY_LIMIT:
+            self._limits.clear()
         rules = self.queue_rules(queue, State.ARCHIVED)
-        if not rules:
-            return None
+        self._limits[queue] = self._limits_of(rules) if rules else None
+        return self._limits[queue]
+
+    def _limits_of(self, rules: tuple[Rule, ...]) -> ArchiveLimits:
         last = rules[-1]
         said = [rule.archived for rule in rules if rule.archived is not None]
         forever = any(retention.keep is Keep.FOREVER for retention in said)

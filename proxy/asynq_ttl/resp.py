@@ -18,6 +18,11 @@ from typing import Any, Final
 
 import hiredis
 
+try:
+    from asynq_ttl import _chunk
+except ImportError:  # there was no C compiler when this was installed; what it does is done here as well
+    _chunk = None  # type: ignore[assignment] # a module, or none
+
 Command = list[bytes]
 
 # A partial command is held until it is whole, since it might have to be rewritten. From the first limit on, it
@@ -53,6 +58,13 @@ class WholeCommands:
 
     def __init__(self) -> None:
         self._reader = _reader()
+
+    def lone(self, chunk: bytes) -> Command | None:
+        """Return the one command that a chunk is, in its one plain form; None for anything else."""
+        if _chunk is not None:
+            return _chunk.lone_command(chunk)
+        commands = self.decode(chunk)
+        return commands[0] if commands and len(commands) == 1 and commands[0] and _plain(commands, chunk) else None
 
     def decode(self, chunk: bytes) -> list[Command] | None:
         """Return the commands of a chunk, or None if it is anything but whole, plain commands."""
@@ -105,10 +117,25 @@ class CommandFramer:
             whether it has to be seen whole before it is passed on.
     """
 
-    __slots__ = ("_args", "_at", "_held", "_left", "_line", "_must_hold", "_need", "_values", "_whole", "opaque")
+    __slots__ = (
+        "_args",
+        "_at",
+        "_held",
+        "_left",
+        "_line",
+        "_must_hold",
+        "_need",
+        "_values",
+        "_whole",
+        "between",
+        "opaque",
+    )
 
     def __init__(self, whole: WholeCommands, must_hold: Callable[[Command, int], bool]) -> None:
         self.opaque = False
+        """Whether the commands can no longer be told: everything is passed on as it comes."""
+        self.between = True
+        """Whether the next byte is the first of a command, and commands can be told."""
         self._whole = whole
         self._must_hold = must_hold
         # The incomplete command at the end: its bytes, its complete arguments, where they end, and the length
@@ -148,7 +175,14 @@ class CommandFramer:
             commands = self._whole.decode(chunk)
             if commands is not None:
                 return chunk, commands, 0
-        return self._feed_slowly(chunk)
+        fed = self._feed_slowly(chunk)
+        self.between = not (self._held or self._values or self.opaque)
+        return fed
+
+    def give_up(self) -> None:
+        """Pass everything on as it comes from here on: Redis may see other commands than are seen here."""
+        self.opaque = True
+        self.between = False
 
     def _feed_slowly(self, chunk: bytes) -> tuple[bytes, list[Command], int]:
         if self._values:
@@ -284,6 +318,17 @@ def _needed(data: bytes, at: int, values: int) -> int:
     return body + length + 2 if length >= 0 else len(data) + 1
 
 
+def is_lone_reply(chunk: bytes) -> bool:
+    """Say whether a chunk is one whole reply of one line, or one bulk string, as nearly every chunk is."""
+    if _chunk is not None:
+        return _chunk.is_lone_reply(chunk)
+    end = chunk.find(b"\n") + 1
+    if end == len(chunk) >= _LEAST_REPLY_BYTES:
+        return chunk[0] in _SIMPLE or chunk == _NULL
+    length = len(chunk) - end - 2
+    return length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n")
+
+
 class ReplyCounter:
     """Counts the replies in what Redis sends, by exact boundaries and without decoding.
 
@@ -291,10 +336,12 @@ class ReplyCounter:
     understood sets `lost`, after which nothing is counted any more.
     """
 
-    __slots__ = ("_head", "_left", "_line", "_open", "_push", "heads", "lost")
+    __slots__ = ("_head", "_left", "_line", "_open", "_push", "between", "heads", "lost")
 
     def __init__(self) -> None:
         self.lost = False
+        self.between = True
+        """Whether the next byte is the first of a reply or a push."""
         self.heads: list[bytes] = []
         self._open = 0  # values still missing to the current reply; 0 between replies
         self._left = 0  # bytes still to come of a bulk string and its line end
@@ -310,6 +357,11 @@ class ReplyCounter:
         heads = self.heads = []
         if self.lost:
             return 0
+        self._count(data, heads)
+        self.between = not (self._open or self._line or self.lost)
+        return len(heads)
+
+    def _count(self, data: bytes, heads: list[bytes]) -> None:
         position, size = 0, len(data)
         while position < size:
             if self._left:
@@ -332,7 +384,6 @@ class ReplyCounter:
             if not self._take_line(line, heads):
                 self.lost = True
                 break
-        return len(heads)
 
     def _take_line(self, line: bytes, heads: list[bytes]) -> bool:
         """Take a whole line that begins a value; return False where it is none."""
@@ -341,7 +392,7 @@ class ReplyCounter:
             self._open = 1
             self._head = b""
         if self._open == 1 and not self._head and marker != _ATTRIBUTE:
-            self._head = line[:_HEAD_BYTES]
+            self._head = line[:MAX_HEAD_BYTES]
             self._push = marker == _PUSH
         if marker in _SIMPLE:
             self._value_done(heads)
@@ -370,7 +421,9 @@ class ReplyCounter:
 
 
 _MAX_LINE_BYTES = 1024 * 1024
-_HEAD_BYTES = 128
+MAX_HEAD_BYTES = 128
 _SIMPLE = frozenset(b"+-:_#,(")
+_NULL = b"$-1\r\n"
+_LEAST_REPLY_BYTES = 3
 _BULK = frozenset(b"$=!")
 _AGGREGATE = {ord("*"): 1, ord("~"): 1, _PUSH: 1, ord("%"): 2, _ATTRIBUTE: 2}

@@ -11,7 +11,7 @@ Invariants:
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from asynq_ttl import message
 from asynq_ttl.decision import Action, Decision, FailOpen
@@ -61,8 +61,7 @@ class NotUnderstood(Exception):  # noqa: N818 - nobody's error: the command goes
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """What to do with one command.
 
     Attributes:
@@ -95,6 +94,9 @@ class Rewriter:
         self._healed = healed
         self._enforcing = policy.mode is Mode.ENFORCE
         self._live: dict[bytes, bool] = {}
+        self._concerned: dict[str, bool] = {}
+        self._completed: dict[bytes, _Queue | None] = {}
+        self._archived: dict[bytes, _Queue | None] = {}
         self._rules_json: dict[str, bytes] = {}
 
     @property
@@ -109,7 +111,17 @@ class Rewriter:
 
     def concerns(self, queue: str | None) -> bool:
         """Say whether commands about a queue's terminal states may have to be rewritten."""
-        if queue is None or self.off:
+        if queue is None:
+            return False
+        known = self._concerned.get(queue)
+        if known is None:
+            known = self._looks_concerned(queue)
+            if len(self._concerned) < _MEMORY_LIMIT:
+                self._concerned[queue] = known
+        return known
+
+    def _looks_concerned(self, queue: str) -> bool:
+        if self.off:
             return False
         if self.policy.concerns(queue):
             if self._enforcing and len(self._healed) < _MEMORY_LIMIT:
@@ -144,41 +156,46 @@ class Rewriter:
             raise NotUnderstood(FailOpen.POLICY, f"{type(error).__name__}: {error}") from error
 
     def _complete(self, call: "_Call") -> Rewrite | None:
-        queue = queue_of(call.key(call.shape.index_key), COMPLETED)
-        if queue is None or not self.concerns(queue):
+        queue = self._queue(self._completed, call.key(call.shape.index_key), COMPLETED)
+        if queue is None:
             return None
         task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
-        healing = Rewrite(self._lingers(queue), b"%d" % ONLY_HEAL)
-        verdict = self.policy.decide(queue, task.type, State.COMPLETED)
+        verdict = self.policy.decide(queue.name, task.type, State.COMPLETED)
+        healing = Rewrite(enforced=True, tail=b"%d" % ONLY_HEAL) if queue.lingers else None
         if verdict is None:
-            return healing if healing.enforced else None
+            return healing
         score = call.number(call.shape.time_arg)
         completed_at = score - task.retention_seconds
         if completed_at < 0:
             raise NotUnderstood(FailOpen.ARGUMENTS, "the expiry is not the completion plus the retention")
+        retention = verdict.retention
         argv: tuple[tuple[int, bytes], ...] = ()
-        if verdict.retention.keep is Keep.FOREVER:
+        if retention.keep is Keep.FOREVER:
             argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
-        elif verdict.retention.keep is Keep.TTL:
-            argv = ((call.shape.time_arg, b"%d" % (completed_at + verdict.retention.seconds)),)
+        elif retention.keep is Keep.TTL:
+            argv = ((call.shape.time_arg, b"%d" % (completed_at + retention.seconds)),)
         own = task.retention_seconds
         return self._settle(call, queue, task, verdict, own, tail=b"%d", argv=argv, healing=healing)
 
     def _archive(self, call: "_Call") -> Rewrite | None:
-        queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
-        limits = self.policy.archive_limits(queue) if queue is not None else None
-        if queue is None or not self.concerns(queue) or (limits is None and not self._lingers(queue)):
+        queue = self._queue(self._archived, call.key(call.shape.index_key), ARCHIVED)
+        if queue is None:
+            return None
+        limits = self.policy.archive_limits(queue.name)
+        if limits is None and not queue.lingers:
             return None
         now, own, own_cap = call.archive_times()
         argv = ((call.shape.cutoff_arg, NO_CUTOFF), (call.shape.cap_arg, NO_CAP))
-        healing = Rewrite(self._lingers(queue), b"%d %d %d 0" % (ONLY_HEAL, now - own, own_cap), argv)
+        healing = None
+        if queue.lingers:
+            healing = Rewrite(enforced=True, tail=b"%d %d %d 0" % (ONLY_HEAL, now - own, own_cap), argv=argv)
         if limits is None:
             return healing
         task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
-        verdict = self.policy.decide(queue, task.type, State.ARCHIVED)
+        verdict = self.policy.decide(queue.name, task.type, State.ARCHIVED)
         if verdict is None:
             if not _outlasts(limits, own):
-                return healing if healing.enforced else None
+                return healing
             # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken
             # over, and this task gets from its key what it no longer gets from them.
             verdict = Verdict(UNMATCHED, Retention(Keep.OWN))
@@ -188,6 +205,26 @@ class Rewriter:
             cutoff = b"%d" % (now - age)
         tail = b"%%d %b %d %d" % (cutoff, self._cap(limits, own_cap), limits.spare_untimed)
         return self._settle(call, queue, task, verdict, own, tail=tail, argv=argv, healing=healing)
+
+    def _queue(self, known: dict[bytes, "_Queue | None"], index: bytes, suffix: bytes) -> "_Queue | None":
+        """Return the queue of a terminal index, if it is concerned.
+
+        Args:
+            known: what is remembered of the indexes with this suffix.
+            index: the key of the index.
+            suffix: what it has to end with.
+        """
+        try:
+            return known[index]
+        except KeyError:
+            pass
+        name = queue_of(index, suffix)
+        found = None
+        if name is not None and self.concerns(name):
+            found = _Queue(name, task_prefix(name), self._lingers(name))
+        if len(known) < _MEMORY_LIMIT:
+            known[index] = found
+        return found
 
     def _cap(self, limits: ArchiveLimits, own_cap: int) -> int:
         """Return the most entries the archive keeps; -1 for any number."""
@@ -199,14 +236,14 @@ class Rewriter:
     def _settle(
         self,
         call: "_Call",
-        queue: str,
+        queue: "_Queue",
         task: message.TaskMessage,
         verdict: Verdict,
         own_seconds: int,
         *,
         tail: bytes,
         argv: tuple[tuple[int, bytes], ...],
-        healing: Rewrite,
+        healing: Rewrite | None,
     ) -> Rewrite:
         """Return the rewrite that gives a task of known type its TTL, or `healing` where that is not enforced.
 
@@ -220,26 +257,27 @@ class Rewriter:
             milliseconds = ttl_seconds * 1000
             if milliseconds > _MAX_MILLISECONDS:
                 raise NotUnderstood(FailOpen.ARGUMENTS, f"a retention of {kept_seconds} seconds")
-        task_id = call.task_id(queue)
+        task_id = call.task_id(queue.prefix)
         enforced = self._enforcing and self.policy.enforces(task_id)
+        operation, script, state = _SETTLING[call.script.kind]
         decision = Decision(
-            operation=call.script.kind.value,
-            script=f"asynq.{call.script.kind.value}",
-            queue=queue,
-            state="completed" if call.script.kind is Kind.COMPLETE else "archived",
-            action=_ACTIONS[verdict.retention.keep],
-            enforced=enforced,
-            task_id=text_of(task_id),
-            task_type=task.type,
-            rule=verdict.rule,
-            ttl_seconds=ttl_seconds,
-            traceparent=task.traceparent,
-            tracestate=task.tracestate,
-            size_bytes=len(call.arg(call.shape.msg_arg)),
-            own_seconds=own_seconds,
+            operation,
+            script,
+            queue.name,
+            state,
+            _ACTIONS[verdict.retention.keep],
+            enforced,
+            text_of(task_id),
+            task.type,
+            verdict.rule,
+            ttl_seconds,
+            task.traceparent,
+            task.tracestate,
+            len(call.arg(call.shape.msg_arg)),
+            own_seconds,
         )
-        if healing.enforced and not enforced:
-            return replace(healing, decision=decision)
+        if healing is not None and not enforced:
+            return healing._replace(decision=decision)
         return Rewrite(enforced, tail % milliseconds, argv, decision)
 
     def _archive_by_rules(self, call: "_Call") -> Rewrite | None:
@@ -256,7 +294,7 @@ class Rewriter:
         task_id = b""
         enforced = self._enforcing and self.policy.rollout > 0
         if call.script.kind is Kind.ARCHIVE_ONE:
-            task_id = call.task_id(queue)
+            task_id = call.task_id(task_prefix(queue))
             enforced = enforced and self.policy.enforces(task_id)
         else:
             call.check_prefix(queue)
@@ -380,6 +418,20 @@ class Rewriter:
         return queue in self._healed and not (self._enforcing and self.policy.concerns(queue))
 
 
+class _Queue(NamedTuple):
+    """A queue whose commands may have to be rewritten.
+
+    Attributes:
+        name: its name.
+        prefix: what its task keys start with.
+        lingers: an earlier policy may have left tasks and entries for which none is in force now.
+    """
+
+    name: str
+    prefix: bytes
+    lingers: bool
+
+
 _MEMORY_LIMIT = 10_000
 _POLL = Rewrite(enforced=True)
 
@@ -388,6 +440,12 @@ _ACTIONS = {
     Keep.OWN: Action.KEEP,
     Keep.FOREVER: Action.NONE,
     Keep.DELETE: Action.DELETE,
+}
+
+# Operation, script and state for telemetry.
+_SETTLING = {
+    Kind.COMPLETE: ("complete", "asynq.complete", "completed"),
+    Kind.ARCHIVE: ("archive", "asynq.archive", "archived"),
 }
 
 _BY_KIND: dict[Kind, Callable[[Rewriter, "_Call"], Rewrite | None]] = {
@@ -433,14 +491,14 @@ class _Call:
     def number(self, number: int) -> int:
         """Return ARGV[number] as an integer, written as Lua and Redis read it too."""
         text = self.arg(number)
-        if not _INTEGER.fullmatch(text):
+        if not (text.isdigit() and len(text) <= 15) and not _INTEGER.fullmatch(text):  # nearly always the former
             raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{number}] is no integer")
         return int(text)
 
-    def task_id(self, queue: str) -> bytes:
-        """Return the task ID, once the task key is seen to be that task's."""
+    def task_id(self, prefix: bytes) -> bytes:
+        """Return the task ID, once the task key is seen to be that task's: the queue's prefix, and the ID."""
         task_id = self.arg(self.shape.id_arg)
-        if self.key(self.shape.task_key) != task_prefix(queue) + task_id:
+        if self.key(self.shape.task_key) != prefix + task_id:
             raise NotUnderstood(FailOpen.ARGUMENTS, f"KEYS[{self.shape.task_key}] is not the task's key")
         return task_id
 

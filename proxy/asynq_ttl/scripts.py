@@ -58,18 +58,15 @@ class Script:
     least_args: int = field(init=False)
     plain_keys: bytes = field(init=False)
     plain_length: int = field(init=False)
+    kind: Kind = field(init=False)
 
     def __post_init__(self) -> None:
+        self.kind = self.shape.kind
         parts = {name: getattr(self.shape, name) for name in Shape.__slots__}
         self.least_keys = max(number for name, number in parts.items() if name.endswith("_key"))
         self.least_args = max(number for name, number in parts.items() if name.endswith("_arg"))
         self.plain_keys = b"%d" % self.least_keys
         self.plain_length = 3 + self.least_keys + self.least_args
-
-    @property
-    def kind(self) -> Kind:
-        """What the script does."""
-        return self.shape.kind
 
 
 class ScriptRegistry:

@@ -11,11 +11,20 @@ and calls `resume`.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from asynq_ttl.decision import Decision, FailOpen
 from asynq_ttl.keyspace import terminal_queue
-from asynq_ttl.resp import MAX_HELD_BYTES, Command, CommandFramer, ReplyCounter, WholeCommands, encode
+from asynq_ttl.resp import (
+    MAX_HEAD_BYTES,
+    MAX_HELD_BYTES,
+    Command,
+    CommandFramer,
+    ReplyCounter,
+    WholeCommands,
+    encode,
+    is_lone_reply,
+)
 from asynq_ttl.rewrite import NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, ScriptRegistry, Status
 from asynq_ttl.shapes import Kind
@@ -29,8 +38,7 @@ MAX_ASKED = 1_000
 MAX_DATABASES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A decision and what became of it.
 
     Attributes:
@@ -103,6 +111,7 @@ class Session:
         "_counting",
         "_framer",
         "_in_multi",
+        "_lone",
         "_out",
         "_pending",
         "_raw",
@@ -125,6 +134,7 @@ class Session:
         """The script whose wrapper has to be activated before anything more is fed."""
         self._shared = shared
         self._framer = CommandFramer(shared.whole, self._must_hold)
+        self._lone = shared.whole.lone
         self._replies = ReplyCounter()
         # False once replies can no longer be assigned to commands (pub/sub, MONITOR, CLIENT REPLY, ...).
         self._counting = True
@@ -160,12 +170,14 @@ class Session:
 
     def receive_downstream(self, data: bytes) -> bytes:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
+        # Nearly every chunk is one command, and nearly every command of Asynq calls a script.
+        if self._framer.between:
+            lone = self._lone(data)
+            if lone is not None and lone[0] in _EVALSHA:
+                out = self._lone_evalsha(data, lone)
+                if out:
+                    return out
         data, commands, start = self._framer.feed(data)
-        if len(commands) == 1 and commands[0] and commands[0][0] in _EVALSHA:
-            out = self._lone_evalsha(data, commands[0])
-            if out:
-                self.commands += 1
-                return out
         for position, command in enumerate(commands):
             # An empty command ("*0") gets no reply; one that starts with something else than a bulk string is
             # refused by Redis, which then hangs up.
@@ -184,6 +196,12 @@ class Session:
         """Take note of bytes of Redis, which go to the client as they are."""
         if not self._counting:
             return
+        if self._replies.between and is_lone_reply(data):
+            self.replies += 1
+            if self._pending and self._pending[0][0] <= self.replies:
+                _, decision, database, start_ns = self._pending.popleft()
+                self._settle(decision, database, start_ns, data[: data.find(b"\n") + 1][:MAX_HEAD_BYTES])
+            return
         count = self._replies.feed(data)
         if self._pending:
             heads = self._replies.heads
@@ -199,24 +217,25 @@ class Session:
         self._stop_counting()
 
     def _lone_evalsha(self, data: bytes, command: Command) -> bytes:
-        """Return what to send for what nearly all of Asynq's commands are; nothing where a closer look is needed.
+        """Return what to send for a call of a script that is all of a chunk; nothing where it has to wait.
 
         A script that is not wrapped goes as it came; in a poll only the SHA changes, which is as long as the other.
         """
-        try:
-            script = self._shared.registry.get(command[1])
-            if script is None:
-                return b""
+        script = self._shared.registry.get(command[1]) if len(command) > 2 else None
+        if script is not None:
             if not script.wrapper:
+                self.commands += 1
                 return data
-            poll = script.kind is Kind.DEQUEUE and script.status is Status.ACTIVE
-            live = self._shared.rewriter.polls(script, command) if poll else None
-        except (AttributeError, IndexError, TypeError):
-            return b""  # an element that is no bulk string: Redis refuses the command
-        at = data.find(b"\n") + _SHA_OFFSET
-        if live and data[at : at + 40] == command[1]:
-            return data[:at] + script.wrapper_sha + data[at + 40 :]
-        return data if live is False else b""
+            if script.kind is Kind.DEQUEUE and script.status is Status.ACTIVE:
+                live = self._shared.rewriter.polls(script, command)
+                if live is not None:
+                    self.commands += 1
+                    at = data.find(b"\n") + _SHA_OFFSET
+                    return data[:at] + script.wrapper_sha + data[at + 40 :] if live else data
+        changed, waiting = self._look(command, None)
+        if waiting is not None:
+            return b""
+        return data if changed is None else encode(changed)
 
     # --- commands that need a look -------------------------------------------------------------------------
 
@@ -241,7 +260,7 @@ class Session:
             original = _encoded(command)
             if not original or not self._raw.startswith(original, ahead):
                 # Not the one plain form of a command, so it is not certain that Redis sees the same one.
-                self._framer.opaque = True
+                self._framer.give_up()
                 break
             changed, self.waiting_for = self._look(command, activated)
             if self.waiting_for is not None:

@@ -30,6 +30,8 @@ class Kind(Enum):
     UNKNOWN = "unknown"
     OTHER = "other"
 
+    __hash__ = object.__hash__  # there is one of each; Enum hashes the name, in Python, at every look-up
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:

@@ -452,7 +452,7 @@ def test_shadow_decides_the_same_but_enforces_nothing(kind: str) -> None:
     if enforced.decision is None:
         assert shadowed is None
     else:
-        assert shadowed == replace(enforced, enforced=False, decision=replace(enforced.decision, enforced=False))
+        assert shadowed == enforced._replace(enforced=False, decision=enforced.decision._replace(enforced=False))
 
 
 @each_kind

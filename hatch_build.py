@@ -1,0 +1,36 @@
+"""Builds the compiled part of the package where there is a C compiler; without one the package does without."""
+
+import os
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("proxy/asynq_ttl/_chunk.c")
+
+
+class CompileChunk(BuildHookInterface[Any]):
+    """Compiles one C file with the compiler that `CC` names, or that Python itself was built with."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the interface has it
+        """Compile, and add what comes out to the wheel (an editable install finds it beside its source)."""
+        if self.target_name != "wheel":
+            return
+        program = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+        include = f"-I{sysconfig.get_path('include')}"
+        command = [*compiler, "-O2", "-fPIC", "-shared", include, str(SOURCE), "-o", str(program)]
+        try:
+            subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True)  # noqa: S603 - the user's own compiler
+        except (OSError, subprocess.CalledProcessError) as error:
+            detail = getattr(error, "stderr", "") or str(error)
+            self.app.display_warning(f"{SOURCE} is not compiled, asynq-ttl does without it, more slowly: {detail}")
+            return
+        build_data["force_include"][str(Path(self.root, program))] = f"asynq_ttl/{program.name}"
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
