@@ -6,11 +6,15 @@ with commas; without them `otlp` if an OTLP endpoint is set, else none), `OTEL_E
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
+
+from asynq_ttl.otlp import Encoded, Encoder, message_of
 
 
 class TelemetryError(ValueError):
@@ -37,10 +41,13 @@ def span_exporters(environment: Mapping[str, str]) -> list[SpanExporter]:
         elif _protocol(environment, "TRACES") == "grpc":
             from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
 
+            # The exporters look their encoder up by this name: docs/decisions/0010.
+            vars(grpc)["encode_spans"] = _messages(Encoder())
             exporters.append(grpc.OTLPSpanExporter())
         else:
             from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
 
+            vars(http)["encode_spans"] = _bytes(Encoder())
             exporters.append(http.OTLPSpanExporter())
     return exporters
 
@@ -64,6 +71,14 @@ def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:
 
             readers.append(PeriodicExportingMetricReader(http.OTLPMetricExporter()))
     return readers
+
+
+def _bytes(encoder: Encoder) -> Callable[[Sequence[ReadableSpan]], Any]:
+    return lambda spans: Encoded(encoder.encode(spans))
+
+
+def _messages(encoder: Encoder) -> Callable[[Sequence[ReadableSpan]], Any]:
+    return lambda spans: message_of(encoder.encode(spans))
 
 
 def disabled(environment: Mapping[str, str]) -> bool:

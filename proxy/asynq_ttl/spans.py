@@ -8,6 +8,7 @@ Never in a span: a payload, a credential, an argument.
 """
 
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvi
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, get_current_span
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from asynq_ttl.address import Upstream
 from asynq_ttl.journal import FailedOpen
@@ -37,6 +37,11 @@ _CONSOLE_DELAY_MS = 200.0
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _UNSET = Status(StatusCode.UNSET)
 _SCOPE = InstrumentationScope("asynq_ttl")
+
+# Version 00 ends after the flags; a later one may go on.
+_TRACEPARENT = re.compile(
+    r"(?!00-.*-.*-..-)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(-.*)?"
+)
 
 Attributes = dict[str, str | int]
 
@@ -69,7 +74,6 @@ class Spans:
         self._sampler = provider.sampler
         self._ids = provider.id_generator
         self._longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
-        self._propagator = TraceContextTextMapPropagator()
         self._processors = [self._processor(exporter) for exporter in exporters]
 
     def settled(self, outcome: Outcome, mode: str) -> str:
@@ -107,7 +111,7 @@ class Spans:
             context,
             attributes,
             (outcome.start_ns, outcome.end_ns),
-            links=self._links(decision.traceparent, decision.tracestate),
+            links=_links(decision.traceparent, decision.tracestate) if decision.traceparent else (),
             status=_status_of(outcome.reply, attributes),
         )
         return f"{context.trace_id:032x}"
@@ -235,13 +239,6 @@ class Spans:
         for processor in self._processors:
             processor.on_end(span)
 
-    def _links(self, traceparent: str, tracestate: str) -> Sequence[Link]:
-        if not traceparent:
-            return ()
-        carrier = {"traceparent": traceparent, "tracestate": tracestate}
-        context = get_current_span(self._propagator.extract(carrier)).get_span_context()
-        return (Link(context),) if context.is_valid else ()
-
     def _processor(self, exporter: SpanExporter) -> BatchSpanProcessor:
         delay = _CONSOLE_DELAY_MS if isinstance(exporter, ConsoleSpanExporter) else None
         size = None if os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else _QUEUE_SIZE
@@ -265,6 +262,22 @@ class _Counted(SpanExporter):
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+
+def _links(traceparent: str, tracestate: str) -> Sequence[Link]:
+    """Return the link to a producer's span by its W3C trace context; none where that is not valid.
+
+    The SDK's propagator does the same and more, in five times the time.
+    """
+    found = _TRACEPARENT.fullmatch(traceparent)
+    if found is None or found["version"] == "ff":
+        return ()
+    state = TraceState.from_header([tracestate]) if tracestate else None
+    flags = TraceFlags(int(found["flags"], 16))
+    context = SpanContext(
+        int(found["trace"], 16), int(found["span"], 16), is_remote=True, trace_flags=flags, trace_state=state
+    )
+    return (Link(context),) if context.is_valid else ()
 
 
 def _status_of(reply: bytes, attributes: Attributes) -> Status:
