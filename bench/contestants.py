@@ -10,10 +10,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 from redis import Redis
 
@@ -173,6 +175,36 @@ def _sidecar_traced(server: Server, folder: Path) -> Iterator[_Started]:
 
 
 @contextmanager
+def _sidecar_observed(server: Server, folder: Path) -> Iterator[_Started]:
+    admin = f"127.0.0.1:{free_port()}"
+    with ExitStack() as stack:
+        receiver = stack.enter_context(http_receiver())
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        started = stack.enter_context(_sidecar(server, folder, admin=admin, **endpoint))
+        stack.enter_context(_scraped(f"http://{admin}/metrics"))
+        yield started
+
+
+@contextmanager
+def _scraped(url: str) -> Iterator[None]:
+    """Read the metrics every second while the block runs."""
+    ended = threading.Event()
+
+    def scrape() -> None:
+        while not ended.wait(1.0):
+            with urlopen(url, timeout=5) as answer:  # noqa: S310 - the sidecar's own admin server
+                answer.read()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def _process(*command: str) -> Iterator[int]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -200,8 +232,9 @@ CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]
     "haproxy": _haproxy,
     "asynq-ttl": _sidecar,
     "asynq-ttl-traced": _sidecar_traced,
+    "asynq-ttl-observed": _sidecar_observed,
     "asynq-ttl-off": _sidecar_off,
     "twemproxy": _twemproxy,
 }
-"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, rewriting and tracing 10 %, in mode
-off; twemproxy."""
+"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, rewriting and tracing 10 %, tracing
+everything with its metrics read every second, in mode off; twemproxy."""

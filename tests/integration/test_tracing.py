@@ -153,10 +153,7 @@ def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFa
         with server.client() as client:
             wait_until(lambda: client.zcard("asynq:{default}:archived") == 0, "the dead task is not swept")
         with sidecar.client() as client, pytest.raises(redis_py.ResponseError, match="NOT FOUND"):
-            keys = [
-                f"asynq:{{q}}:{part}" for part in ("active", "lease", "completed", "t:x", "processed:d", "processed")
-            ]
-            client.eval(scripts("v0.26.0")["markAsCompleteCmd"], 6, *keys, "x", "1", "2", b"\xff\xff", "9")
+            client.eval(scripts("v0.26.0")["markAsCompleteCmd"], 6, *COMPLETE_KEYS, "x", "1", "2", b"\xff\xff", "9")
         sidecar.reload(policy.replace("version: 1", "version: 1\nmode: shadow"))
         harness.enqueue(sidecar.address, fails | {"id": "shadowed", "queue": "other", "headers": headers["shadowed"]})
         harness.work(sidecar.address, "-queues", "other=1")
