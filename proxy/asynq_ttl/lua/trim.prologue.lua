@@ -24,7 +24,7 @@ end
 local function asynq_ttl_trim(index, prefix, cutoff, cap, spare)
   local steps = 0
   while cutoff ~= '-' and steps < 10 do
-    local due = redis.pcall('ZRANGEBYSCORE', index, '-inf', cutoff, 'LIMIT', 0, 1000)
+    local due = redis.pcall('ZRANGEBYSCORE', index, '-inf', cutoff, 'LIMIT', '0', '1000')
     if #due == 0 or asynq_ttl_remove(index, prefix, due) == 0 then
       break
     end
