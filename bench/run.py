@@ -3,6 +3,7 @@
 README.md beside this file tells what is measured and how.
 """
 
+import signal
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -194,6 +195,8 @@ def _measured(loads: list[Load], contestants: list[str], rounds: int, server: st
 
 
 def _run() -> None:
+    # So that what was started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("run.py: terminated"))
     try:
         main()
     except (MissingProgramError, HarnessError) as error:
