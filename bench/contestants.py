@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -150,6 +151,13 @@ def _twemproxy(server: Server, folder: Path) -> Iterator[_Started]:
 
 
 @contextmanager
+def _forwarder(server: Server, _: Path) -> Iterator[_Started]:
+    port, script = free_port(), Path(__file__).with_name("forwarder.py")
+    with _process(sys.executable, str(script), str(port), str(server.port)) as process:
+        yield port, process
+
+
+@contextmanager
 def _sidecar(server: Server, folder: Path, mode: str = "enforce", **environment: str) -> Iterator[_Started]:
     options = {"max_connections": str(most_connections()), **environment}
     with Sidecar(folder, server.url, POLICY.format(mode=mode), options) as sidecar:
@@ -235,6 +243,7 @@ CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]
     "asynq-ttl-observed": _sidecar_observed,
     "asynq-ttl-off": _sidecar_off,
     "twemproxy": _twemproxy,
+    "forwarder": _forwarder,
 }
 """By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, rewriting and tracing 10 %, tracing
-everything with its metrics read every second, in mode off; twemproxy."""
+everything with its metrics read every second, in mode off; twemproxy; a forwarder in Python that looks at nothing."""

@@ -17,8 +17,10 @@ _COLOURS = {
     "haproxy": "#1f6fb4",
     "asynq-ttl": "#f2a03d",
     "asynq-ttl-traced": "#d1422f",
+    "asynq-ttl-observed": "#8a1f5c",
     "asynq-ttl-off": "#3f9b52",
     "twemproxy": "#8c66b0",
+    "forwarder": "#111111",
 }
 
 
