@@ -32,6 +32,8 @@ class Decision(NamedTuple):
         tracestate: its companion.
         size_bytes: the size of the task's message; 0 where the command does not carry it.
         own_seconds: for how long Asynq itself would keep the task in this state; None where that is not known.
+        died_at: for archiving in bulk, the time of death that all the tasks get (Unix seconds), by which
+            they can be found.
     """
 
     operation: str
@@ -48,6 +50,7 @@ class Decision(NamedTuple):
     tracestate: str = ""
     size_bytes: int = 0
     own_seconds: int | None = None
+    died_at: int | None = None
 
 
 class FailOpen(Enum):

@@ -290,7 +290,7 @@ class Rewriter:
         heals = call.script.kind is Kind.ARCHIVE_ONE and self.heals(queue)
         if limits is None and not heals:
             return None
-        call.archive_times()
+        died_at, _, _ = call.archive_times()
         task_id = b""
         enforced = self._enforcing and self.policy.rollout > 0
         if call.script.kind is Kind.ARCHIVE_ONE:
@@ -311,6 +311,7 @@ class Rewriter:
             enforced=enforced,
             task_id=text_of(task_id),
             rule=sole.name if sole else "",
+            died_at=None if task_id else died_at,
         )
         if heals and not enforced:
             return Rewrite(enforced=True, tail=HEALING_RULES, decision=decision)

@@ -18,6 +18,7 @@ from watchfiles import Change, awatch
 
 from asynq_ttl.access import Access
 from asynq_ttl.address import Address, Upstream
+from asynq_ttl.bulk import BulkIds
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
 from asynq_ttl.endpoint import Endpoint
@@ -124,6 +125,8 @@ class Sidecar:
             telemetry,
             interval_seconds=settings.sweep_seconds,
         )
+        self.bulk_ids = BulkIds(self.endpoint)
+        telemetry.spans.look_up = self.bulk_ids.ask
         self.relay = Relay(self.shared, self.endpoint, self.control, max_connections=settings.max_connections)
         self._register_metrics()
 
@@ -213,6 +216,7 @@ class Sidecar:
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
+            await self.bulk_ids.close()
             await self.sweeper.close()
             await self.control.close()
             await asyncio.to_thread(self.telemetry.shutdown)

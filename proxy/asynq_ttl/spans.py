@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
@@ -44,6 +44,7 @@ _TRACEPARENT = re.compile(
 )
 
 Attributes = dict[str, str | int]
+LookUp = Callable[[Outcome, Callable[[Sequence[str]], None]], None]
 
 
 class Spans:
@@ -64,6 +65,8 @@ class Spans:
         self.exported: Counter[str] = Counter()
         """Spans that exporters were given, by result: ok, error."""
         self.on = bool(exporters)
+        self.look_up: LookUp | None = None
+        """Finds out which tasks a bulk operation has moved."""
         self._resource = resource
         self._task_ids = task_ids
         self._server = _server_attributes(upstream)
@@ -83,6 +86,16 @@ class Spans:
         context = self._sampled(name, SpanKind.CLIENT)
         if context is None:
             return ""
+        bulk = not decision.task_id and outcome.moved
+        if bulk and self._task_ids and self.look_up is not None:
+            sampled = context
+            self.look_up(outcome, lambda task_ids: self._settled(outcome, mode, sampled, task_ids))
+        else:
+            self._settled(outcome, mode, context, ())
+        return f"{context.trace_id:032x}"
+
+    def _settled(self, outcome: Outcome, mode: str, context: SpanContext, task_ids: Sequence[str]) -> None:
+        decision = outcome.decision
         attributes: Attributes = {
             **self._server,
             "db.operation.name": "EVALSHA",
@@ -106,15 +119,16 @@ class Spans:
         moved = outcome.moved
         if moved is not None:
             attributes["asynq_ttl.tasks"] = moved
+        events = [Event("moved", {"messaging.message.id": self._text(task_id)}, outcome.end_ns) for task_id in task_ids]
         self._end(
-            name,
+            f"{decision.operation} {decision.queue}",
             context,
             attributes,
             (outcome.start_ns, outcome.end_ns),
+            events=events,
             links=_links(decision.traceparent, decision.tracestate) if decision.traceparent else (),
             status=_status_of(outcome.reply, attributes),
         )
-        return f"{context.trace_id:032x}"
 
     def swept(self, page: Swept) -> str:
         """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""

@@ -192,6 +192,30 @@ def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFa
     assert {span.name for span in receiver.spans} >= {"activate archive", "activate complete", "activate run_one"}
 
 
+def test_bulk_operations_name_some_of_their_tasks(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """One span with the number of tasks; up to 20 of their IDs are events, and none of any other task."""
+    with http_receiver() as receiver:
+        sidecar = start_sidecar(server.url, POLICY, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        mine = [f"mine-{number}" for number in range(30)]
+        harness.enqueue(sidecar.address, *({"id": name, "type": "job:a", "process_in": "1h"} for name in mine))
+        harness.enqueue(sidecar.address, {"id": "other", "type": "job:a"})
+        harness.inspect(sidecar.address, {"op": "archive_all", "queue": "default", "state": "scheduled"})
+        harness.inspect(sidecar.address, {"op": "run_all", "queue": "default", "state": "archived"})
+        harness.inspect(sidecar.address, {"op": "run_all", "queue": "default", "state": "archived"})
+        sidecar.stop()
+    (archive,) = receiver.named("archive default")
+    first, second = sorted(receiver.named("run default"), key=lambda span: span.start_time_unix_nano)
+    assert attributes(second.attributes)["asynq_ttl.tasks"] == 0
+    assert not second.events
+    for span in (archive, first):
+        assert attributes(span.attributes)["asynq_ttl.tasks"] == 30
+        named = [attributes(event.attributes)["messaging.message.id"] for event in span.events]
+        assert len(set(named)) == len(named) == 20
+        assert set(named) <= set(mine)
+
+
 def test_a_payload_can_carry_the_trace_context(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory
 ) -> None:
