@@ -7,6 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from asynq_ttl.exporters import TelemetryError, disabled, metric_readers, resource_of, span_exporters
+from otlp import grpc_receiver, http_receiver
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 CASES = {
@@ -31,13 +32,15 @@ def test_where_spans_go(variables: dict[str, str], expected: list[type]) -> None
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_where_metrics_go(protocol: str) -> None:
+def test_where_metrics_go(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for metrics."""
-    readers = metric_readers(
-        ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_METRICS_EXPORTER": "console,otlp"}
-    )
-    assert len(readers) == 2
-    MeterProvider(metric_readers=readers, shutdown_on_exit=False).shutdown(timeout_millis=1)
+    with (grpc_receiver if protocol == "grpc" else http_receiver)() as receiver:
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)  # the exporters read some themselves
+        readers = metric_readers(variables | {"OTEL_METRICS_EXPORTER": "console,otlp"})
+        assert len(readers) == 2
+        MeterProvider(metric_readers=readers, shutdown_on_exit=False).shutdown()
     assert not metric_readers({"OTEL_TRACES_EXPORTER": "console"})
 
 

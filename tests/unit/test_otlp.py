@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
@@ -66,6 +66,7 @@ def test_every_kind_of_span_is_encoded_as_the_sdk_does() -> None:
         assert message_of(encoder.encode(spans)) == by_the_sdk(spans)
 
 
+@settings(deadline=None)  # threads start and end
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.text(max_size=300),
