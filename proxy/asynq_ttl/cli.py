@@ -13,9 +13,10 @@ import uvloop
 from click.core import ParameterSource
 from rich.console import Console
 
-from asynq_ttl import address, server
+from asynq_ttl import address, inspection, maintenance, server
 from asynq_ttl.access import Access, access_options
 from asynq_ttl.admin import AdminError, AdminSettings, admin_server
+from asynq_ttl.commandline import SinkType
 from asynq_ttl.config import load_policy, parse_policy
 from asynq_ttl.decision import Action
 from asynq_ttl.document import PolicyError
@@ -25,6 +26,7 @@ from asynq_ttl.lifecycle import drain, ready
 from asynq_ttl.logs import LEVELS, start_logging
 from asynq_ttl.policy import DEFAULT_POLICY, Mode, Policy, State
 from asynq_ttl.report import compare, policy_in_force, tables
+from asynq_ttl.sink import SinkAddress
 from asynq_ttl.tail import AdminClientError, ask, line_of
 from asynq_ttl.tail import tail as watch
 from asynq_ttl.telemetry import Telemetry
@@ -97,6 +99,7 @@ def main() -> None:
     default=5.0,
     help="Seconds between sweeps, which remove what is due from index and keyspace together; 0 for none.",
 )
+@_option("--sink", type=SinkType(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
 @_option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
 @_option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
 @_option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
@@ -119,6 +122,7 @@ def serve(
     max_connections: int,
     drain_timeout: float,
     sweep_interval: float,
+    sink: SinkAddress | None,
     admin: address.Address | str,
     admin_token: str | None,
     admin_token_file: Path | None,
@@ -149,6 +153,7 @@ def serve(
         sweep_interval,
         access,
         trace_path=tuple(part for part in (trace_path or "").split(".") if part),
+        sink=sink,
     )
     try:
         telemetry = Telemetry(upstream, pulled=admin_settings.address is not None, task_ids=not hide_task_ids)
@@ -201,6 +206,10 @@ def demo() -> None:
         _fail(str(error), _FAILED)
     if not right:
         _fail("some tasks do not have the TTL that the policy says", _FAILED)
+
+
+for _command in (*inspection.COMMANDS, *maintenance.COMMANDS):
+    main.add_command(_command)
 
 
 def _admin_option(command: _Command) -> _Command:

@@ -143,6 +143,10 @@ class ArchiveLimits:
     uncapped: bool
     spare_untimed: bool
 
+    def outlasts(self, own_seconds: int) -> bool:
+        """Say whether some rule keeps tasks of the queue for longer than Asynq itself would."""
+        return self.cutoff_seconds is None or self.cutoff_seconds > own_seconds
+
 
 class Policy:
     """An immutable policy with a memory of the verdicts it has given.

@@ -194,7 +194,7 @@ class Rewriter:
         task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
         verdict = self.policy.decide(queue.name, task.type, State.ARCHIVED)
         if verdict is None:
-            if not _outlasts(limits, own):
+            if not limits.outlasts(own):
                 return healing
             # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken
             # over, and this task gets from its key what it no longer gets from them.
@@ -340,7 +340,7 @@ class Rewriter:
             "uncapped": limits.uncapped,
             "spare": limits.spare_untimed,
         }
-        if rules[-1].types and _outlasts(limits, OWN_ARCHIVE_SECONDS):
+        if rules[-1].types and limits.outlasts(OWN_ARCHIVE_SECONDS):
             content["unmatched"] = "own"
         # Lua patterns are bytes; Latin-1 carries each of them through JSON as it is.
         argument = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
@@ -515,11 +515,6 @@ class _Call:
         """
         now, cutoff = self.number(self.shape.time_arg), self.number(self.shape.cutoff_arg)
         return now, now - cutoff, max(self.number(self.shape.cap_arg) - 1, 0)
-
-
-def _outlasts(limits: ArchiveLimits, own_seconds: int) -> bool:
-    """Say whether some rule keeps tasks of the queue for longer than Asynq itself would."""
-    return limits.cutoff_seconds is None or limits.cutoff_seconds > own_seconds
 
 
 def _lua_seconds(retention: Retention) -> int | str:

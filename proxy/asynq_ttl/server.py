@@ -23,6 +23,7 @@ from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
 from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.gate import Gate, Guard
+from asynq_ttl.handover import Handover
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 from asynq_ttl.pulse import beat
 from asynq_ttl.relay import Relay
@@ -30,6 +31,7 @@ from asynq_ttl.resp import WholeCommands
 from asynq_ttl.rewrite import Rewriter
 from asynq_ttl.scripts import ScriptRegistry
 from asynq_ttl.session import Shared
+from asynq_ttl.sink import SinkAddress
 from asynq_ttl.sweeper import Sweeper
 from asynq_ttl.telemetry import Telemetry
 from asynq_ttl.tls import HANDSHAKE_SECONDS, Context, listener_context, watch_certificates
@@ -56,6 +58,7 @@ class Settings:
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
         access: who may connect, and how.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
+        sink: where the sweeper hands tasks over before it removes them; None for nowhere.
     """
 
     listen: Address
@@ -66,6 +69,7 @@ class Settings:
     sweep_seconds: float = 5.0
     access: Access = field(default_factory=Access)
     trace_path: tuple[str, ...] = ()
+    sink: SinkAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Sidecar:
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,
+            handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
         )
         self.bulk_ids = BulkIds(self.endpoint)
         telemetry.spans.look_up = self.bulk_ids.ask

@@ -33,6 +33,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from asynq_ttl.endpoint import Endpoint
+from asynq_ttl.handover import Handover
 from asynq_ttl.keyspace import index_key, task_prefix, text_of
 from asynq_ttl.policy import OWN_ARCHIVE_SECONDS, Keep, State
 from asynq_ttl.rewrite import Rewriter
@@ -108,6 +109,7 @@ class Sweeper:
         databases: the database numbers seen so far; may grow.
         observer: who is told.
         interval_seconds: the time between rounds.
+        handover: who gets due tasks before they are removed; None for nobody.
     """
 
     def __init__(
@@ -118,8 +120,10 @@ class Sweeper:
         observer: SweepObserver,
         *,
         interval_seconds: float,
+        handover: Handover | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._handover = handover
         self._rewriter = rewriter
         self._databases = databases
         self._observer = observer
@@ -189,6 +193,8 @@ class Sweeper:
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
+        if self._handover is not None:
+            await self._handover.close()
         if self._locked:
             with suppress(RedisError, OSError):  # it expires by itself
                 await self._client(self._endpoint.upstream.database).eval(_UNLOCK, 1, LOCK_KEY, self._token)
@@ -246,7 +252,7 @@ class Sweeper:
 
     async def _patrol(self, index: _Index, first: int) -> tuple[int, int]:
         """Sweep a page of an index whatever its scores say; return how many were looked at, and how many stay."""
-        page = await self._page(*index, "rank", first, first + PAGE_SIZE - 1)
+        page = await self._page(*index, "rank", first, first + PAGE_SIZE - 1, "", "")
         return page.examined, page.examined - len(page.due) - page.ghosts
 
     async def _look_after_active(self, database: int, queue: str) -> None:
@@ -279,10 +285,13 @@ class Sweeper:
         started = time.time_ns()
         grace = self._rewriter().policy.grace_seconds * 1000
         script = self._client(database).register_script(self._script)
+        leave = "" if self._handover is None else "1"
         answer: Any = await script(
-            keys=[index_key(queue, state.value)], args=[task_prefix(queue), state.value, grace, *where]
+            keys=[index_key(queue, state.value)], args=[task_prefix(queue), state.value, grace, *where, leave]
         )
         examined, _, ghosts, due, missing = answer
+        if self._handover is not None:
+            due = await self._handover.settle(self._client(database), queue, state.value, due, grace)
         if missing:
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             second: Any = self._client(database).register_script(self._ghost_script)

@@ -1,6 +1,7 @@
 -- Sweeps one page of a terminal index.
 -- KEYS[1]: the index. ARGV: task key prefix, the index's state, grace in milliseconds, then either
--- 'rank', first rank, last rank or 'score', lowest, highest, offset, count.
+-- 'rank', first rank, last rank, '', '' or 'score', lowest, highest, offset, count; then 1 to leave what is due where it
+-- is, for it is handed over first.
 -- Returns the numbers of members looked at, due and dropped, the IDs of the due ones, and those without a hash.
 local ids
 if ARGV[4] == 'rank' then
@@ -25,10 +26,12 @@ for _, id in ipairs(ids) do
       gone[#gone + 1] = id
     elseif left >= 0 and left <= grace then
       due[#due + 1] = id
-      gone[#gone + 1] = id
-      redis.call('DEL', key)
-      if task[2] and redis.call('GET', task[2]) == id then
-        redis.call('DEL', task[2])
+      if ARGV[9] ~= '1' then
+        gone[#gone + 1] = id
+        redis.call('DEL', key)
+        if task[2] and redis.call('GET', task[2]) == id then
+          redis.call('DEL', task[2])
+        end
       end
     elseif left < 0 and redis.call('HEXISTS', key, 'msg') == 0 then
       -- A state and no message: somebody archived an ID whose hash was gone. Not a task, and it cannot become one.
@@ -40,4 +43,4 @@ end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
 end
-return {#ids, #due, #gone - #due, due, missing}
+return {#ids, #due, #gone - (ARGV[9] == '1' and 0 or #due), due, missing}

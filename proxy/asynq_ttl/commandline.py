@@ -1,0 +1,196 @@
+"""What the commands about existing keys share: options, the connection and its errors, the progress bar.
+
+Results go to standard output; progress, notes and errors go to standard error.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asynq_ttl import address
+from asynq_ttl.config import load_policy
+from asynq_ttl.database import Database, DatabaseError, explained
+from asynq_ttl.document import PolicyError
+from asynq_ttl.duration import DurationError, parse_duration
+from asynq_ttl.glob import Glob, GlobError, compile_glob
+from asynq_ttl.inventory import Filter
+from asynq_ttl.ledger import JournalError
+from asynq_ttl.policy import DEFAULT_POLICY, Policy
+from asynq_ttl.sink import SinkAddress, parse_sink
+
+# Exit statuses; 0 is done.
+FAILED, WRONG = 1, 2
+STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
+TERMINAL = ("archived", "completed")
+# So many types are remembered, to tell which there are where one was asked for that is not.
+MOST_TYPES = 1000
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - click's own types
+    """Declare an option that is also ASYNQ_TTL_<OPTION> in the environment."""
+    variable = "ASYNQ_TTL_" + names[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
+
+
+class _Url(click.ParamType[address.Upstream]):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Upstream:  # noqa: ANN401 - click's signature
+        if isinstance(value, address.Upstream):
+            return value
+        try:
+            return address.parse_upstream(value)
+        except address.AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Pattern(click.ParamType[Glob]):
+    name = "glob"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Glob:  # noqa: ANN401 - click's signature
+        if isinstance(value, Glob):
+            return value
+        try:
+            return compile_glob(value)
+        except GlobError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+class Duration(click.ParamType[int]):
+    """A duration such as `7d`, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's signature
+        """Return the seconds of what was typed."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except DurationError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SinkType(click.ParamType[SinkAddress]):
+    """A sink: a file or a webhook."""
+
+    name = "sink"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SinkAddress:  # noqa: ANN401 - click's signature
+        """Return where the sink is."""
+        if isinstance(value, SinkAddress):
+            return value
+        try:
+            return parse_sink(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+upstream_option = option(
+    "--upstream",
+    type=_Url(),
+    default="redis://127.0.0.1:6379/0",
+    help="The Redis itself, past any sidecar, and the number of the database.",
+)
+policy_option = option(
+    "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
+)
+queue_option = click.option(
+    "--queue", "queues", type=_Pattern(), multiple=True, help="Only queues that match; repeatable."
+)
+type_option = click.option("--type", "types", type=_Pattern(), multiple=True, help="Only types that match; repeatable.")
+rate_option = option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=30_000.0,
+    help="The most keys looked at in a second; 0 for no limit.",
+)
+
+
+def state_option(names: tuple[str, ...]) -> Callable[[_Command], _Command]:
+    """Return the option that picks among some states."""
+    return click.option(
+        "--state", "states", type=click.Choice(names), multiple=True, help="Only this state; repeatable."
+    )
+
+
+def fail(message: str, status: int = FAILED) -> NoReturn:
+    """End with one line on standard error and a status."""
+    click.echo(message, err=True)
+    raise SystemExit(status)
+
+
+def load(policy: Path | None) -> Policy:
+    """Return the policy of a file, or the built-in one; end where it has faults."""
+    if policy is None:
+        return DEFAULT_POLICY
+    try:
+        return load_policy(policy)
+    except PolicyError as error:
+        fail(str(error), WRONG)
+
+
+@contextmanager
+def connected(
+    upstream: address.Upstream, rate: float, wanted: Filter, *, changing: bool
+) -> Iterator[tuple[Database, list[str]]]:
+    """Open a database and yield it with its queues; whatever it says ends the command with one line."""
+    try:
+        with explained(upstream), closing(Database(upstream, rate)) as database:
+            queues = database.open(changing=changing)
+            _check_queues(wanted.queues, queues)
+            yield database, queues
+    except (DatabaseError, JournalError) as error:
+        fail(str(error))
+
+
+def _check_queues(globs: tuple[Glob, ...], queues: list[str]) -> None:
+    for glob in globs:
+        if not any(glob.matches(queue) for queue in queues):
+            fail(f"--queue {glob.text} matches no queue; there are {_some(queues)}")
+
+
+def blame_types(globs: tuple[Glob, ...], types: Iterable[str]) -> None:
+    """End with a failure if a type was asked for that no task has."""
+    for glob in globs:
+        if not any(glob.matches(task_type) for task_type in types):
+            fail(f"--type {glob.text} matches no task here; there are {_some(sorted(filter(None, types)))}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:10]) or "none"
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar with rate and time left, on standard error if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return _Paced(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class _Paced(Progress):
+    """A progress bar that also shows how many are done in a second."""
+
+    def get_renderables(self) -> Iterator[Any]:
+        for task in self.tasks:
+            task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
+        yield from super().get_renderables()
+
+
+def note(text: str) -> None:
+    """Print a line on standard error."""
+    click.echo(text, err=True)

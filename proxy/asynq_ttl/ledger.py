@@ -1,0 +1,141 @@
+"""The journal of a run: JSON lines with everything it changed, and with what it takes to go on after a SIGKILL.
+
+The first line says what run it is; each line after that is one change. Beside the file, `FILE.page` holds the page
+that is being made and where the walk stands.
+
+Invariants:
+
+* A page is in `FILE.page` before Redis is asked to make it, and in the journal before the next one is begun. So of a
+  run that was killed, at most that page is in doubt, and making it again is harmless.
+* A run goes on only with a journal of the same tool, database and options.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+Json = dict[str, Any]
+
+
+class JournalError(Exception):
+    """The journal cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The page a killed run was making: its number, where the walk stood, and its changes."""
+
+    page: int
+    position: tuple[str | int, ...]
+    changes: tuple[Json, ...]
+
+
+class Journal:
+    """An open journal.
+
+    Args:
+        path: the file.
+        run: what run it is: tool, database, options; has to be the same when it goes on.
+        now: Redis's time when the run began; one that goes on keeps the first.
+        resume: go on with the run that is in the file.
+
+    Raises:
+        JournalError: the file is there already, or is not, or is that of another run.
+    """
+
+    def __init__(self, path: Path, run: Json, now: int, *, resume: bool = False) -> None:
+        self.path = path
+        self.now = now
+        self._state = path.with_name(path.name + ".page")
+        self._page = 0
+        try:
+            if resume:
+                self._check(run)
+            elif path.exists():
+                raise JournalError(f"{path} is there already: name another file, or go on with --resume")
+            else:
+                self._state.unlink(missing_ok=True)
+            self._file: TextIO = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise JournalError(f"{path}: {error.strerror}") from error
+        if not resume:
+            self._write([{"run": run, "now": now}])
+
+    def begin(self, position: Sequence[str | int], changes: Iterable[Json]) -> int:
+        """Note that a page is about to be made; return its number."""
+        page = self.next_page()
+        text = json.dumps({"page": page, "position": list(position), "changes": list(changes)})
+        fresh = self._state.with_name(self._state.name + ".new")
+        fresh.write_text(text)
+        fresh.replace(self._state)
+        return page
+
+    def record(self, page: int, changes: Iterable[Json]) -> None:
+        """Write down what was changed."""
+        self._write({"page": page, **change} for change in changes)
+
+    def next_page(self) -> int:
+        """Return the number of a new page."""
+        self._page += 1
+        return self._page
+
+    def begun(self) -> Begun | None:
+        """Return the page that was begun last; None where there was none."""
+        if not self._state.exists():
+            return None
+        content = json.loads(self._state.read_text())
+        self._page = content["page"]
+        return Begun(content["page"], tuple(content["position"]), tuple(content["changes"]))
+
+    def changes(self) -> Iterator[Json]:
+        """Yield the changes that are in the file so far, each with the number of its page."""
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                content = json.loads(line)
+                if "page" in content:
+                    yield content
+
+    def end(self, summary: Json) -> None:
+        """Write down that the run came to its end: there is nothing to go on with."""
+        self._write([{"end": summary}])
+        self._state.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _check(self, run: Json) -> None:
+        """See that the file holds this run and that it did not end; cut off a line that was not finished."""
+        if not self.path.exists():
+            raise JournalError(f"{self.path} is not there: there is no run to go on with")
+        with self.path.open("rb+") as file:
+            first = file.readline()
+            last = first
+            for line in file:
+                if not line.endswith(b"\n"):
+                    file.seek(-len(line), 2)
+                    file.truncate()
+                    break
+                last = line
+        try:
+            begun = json.loads(first)
+            ended = "end" in json.loads(last)
+            found, self.now = begun["run"], begun["now"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise JournalError(f"{self.path} is not a journal of this tool") from error
+        if ended:
+            raise JournalError(f"{self.path} is that of a run that came to its end: there is nothing to go on with")
+        if found != run:
+            differing = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
+            raise JournalError(f"{self.path} is that of a run with another {', '.join(differing)}")
+
+    def _write(self, lines: Iterable[Json]) -> None:
+        self._file.writelines(json.dumps(line) + "\n" for line in lines)
+        self._file.flush()

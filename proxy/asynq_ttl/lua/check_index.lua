@@ -1,0 +1,19 @@
+-- Looks for entries of an index whose task is not in the state they say.
+-- KEYS[1]: the index. ARGV: what the queue's keys start with, the state, the most entries, then score and ID of the last
+-- entry of the page before (nothing for the first page).
+-- Returns how many entries were looked at, score and ID of the last one, then ID and state of each that is not right.
+local first = 0
+if ARGV[4] ~= '' then
+  local rank = redis.call('ZRANK', KEYS[1], ARGV[5])
+  first = rank and rank + 1 or redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[4])
+end
+local entries = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[3]) - 1, 'WITHSCORES')
+local found = {#entries / 2, entries[#entries] or '', entries[#entries - 1] or ''}
+for at = 1, #entries, 2 do
+  local state = redis.call('HGET', queue .. 't:' .. entries[at], 'state')
+  if state ~= ARGV[2] then
+    found[#found + 1] = entries[at]
+    found[#found + 1] = state or ''
+  end
+end
+return found

@@ -1,0 +1,24 @@
+-- Removes due tasks that a sink has taken, or gives their keys more time.
+-- KEYS[1]: the index. ARGV: what the queue's keys start with, the state, grace in milliseconds, milliseconds more to live
+-- (0 to remove), then ID and digest of each.
+-- Returns the IDs of those that are gone.
+local gone = {}
+for at = 5, #ARGV, 2 do
+  local id = ARGV[at]
+  local key = queue .. 't:' .. id
+  local task = redis.call('HMGET', key, 'state', 'unique_key')
+  local left = redis.call('PTTL', key)
+  if task[1] == ARGV[2] and left >= 0 and left <= tonumber(ARGV[3]) then
+    if ARGV[4] ~= '0' then
+      redis.call('PEXPIRE', key, tonumber(ARGV[3]) + tonumber(ARGV[4]))
+    elseif digest(key) == ARGV[at + 1] then
+      redis.call('DEL', key)
+      redis.call('ZREM', KEYS[1], id)
+      if task[2] and redis.call('GET', task[2]) == id then
+        redis.call('DEL', task[2])
+      end
+      gone[#gone + 1] = id
+    end
+  end
+end
+return gone

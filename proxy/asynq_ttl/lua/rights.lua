@@ -1,0 +1,18 @@
+-- Finds the commands that the user may not run on the keys of a queue. Each is tried where it changes nothing: on a key
+-- that is not there.
+-- KEYS[1]: a key that is not there. ARGV: the commands, with their arguments after the key separated by spaces.
+-- Returns the names of those that are denied.
+local denied = {}
+for _, command in ipairs(ARGV) do
+  local words = {}
+  for word in string.gmatch(command, '%S+') do
+    words[#words + 1] = word
+  end
+  table.insert(words, 2, KEYS[1])
+  local reply = redis.pcall(unpack(words))
+  if type(reply) == 'table' and reply.err and
+    (string.find(reply.err, 'NOPERM') or string.find(reply.err, "can't run") or string.find(reply.err, 'permissions') or string.find(reply.err, 'ACL')) then
+    denied[#denied + 1] = words[1]
+  end
+end
+return denied

@@ -1,0 +1,101 @@
+-- What the tools' scripts share: reading one task, and telling whether it is still the same.
+-- ARGV[1] is what the keys of the queue start with, such as `asynq:{default}:`.
+local queue = ARGV[1]
+-- Messages longer than this are not read: it would hold Redis up.
+local longest = 4194304
+-- Returns what tells one message from another. A long one is told by its length, since a digest of it takes too long.
+local function digest(key)
+  local size = redis.call('HSTRLEN', key, 'msg')
+  if size == 0 then
+    return 'none'
+  elseif size > 131072 then
+    return 'size ' .. size
+  end
+  return redis.sha1hex(redis.call('HGET', key, 'msg'))
+end
+-- Returns an encoded TaskMessage without its payload (field 2, which comes right after the type).
+local function without_payload(msg)
+  local function length_at(at)
+    local value, scale = 0, 1
+    for position = at, at + 4 do
+      local byte = string.byte(msg, position)
+      if not byte then
+        return nil
+      end
+      value = value + (byte % 128) * scale
+      if byte < 128 then
+        return value, position + 1
+      end
+      scale = scale * 128
+    end
+  end
+  if #msg < 300 or string.byte(msg, 1) ~= 10 then
+    return msg
+  end
+  local size, at = length_at(2)
+  local payload = size and at + size
+  if not payload or string.byte(msg, payload) ~= 18 then
+    return msg
+  end
+  size, at = length_at(payload + 1)
+  if not size or at + size - 1 > #msg then
+    return msg
+  end
+  return string.sub(msg, 1, payload - 1) .. string.sub(msg, at + size)
+end
+-- Returns the score of a waiting task of a group, or the one it has in a set that is being aggregated.
+local function group_score(id, group)
+  local score = redis.call('ZSCORE', queue .. 'g:' .. group, id)
+  if score then
+    return score
+  end
+  for _, set in ipairs(redis.call('ZRANGE', queue .. 'aggregation_sets', 0, 99)) do
+    score = redis.call('ZSCORE', set, id)
+    if score then
+      return score
+    end
+  end
+  return false
+end
+-- Returns the score that says where the task is: that of its state's index, of its group, or of its lease.
+local function score_of(id, state, group)
+  if state == 'active' then
+    return redis.call('ZSCORE', queue .. 'lease', id) or redis.call('ZSCORE', queue .. 'deadlines', id)
+  elseif state == 'aggregating' then
+    return group_score(id, group or '')
+  elseif state == 'archived' or state == 'completed' or state == 'scheduled' or state == 'retry' then
+    return redis.call('ZSCORE', queue .. state, id)
+  end
+  return false
+end
+-- Reads a task: state, message, its size, milliseconds to live, score, 1 if it holds its uniqueness lock, the
+-- result (its size, where messages are not wanted whole), digest, since when it is pending (nanoseconds).
+-- Also returns how many bytes that took.
+local function read_task(id, want)
+  local key = queue .. 't:' .. id
+  local size = redis.pcall('HSTRLEN', key, 'msg')
+  if type(size) == 'table' then
+    return {'no hash'}, 0
+  end
+  local left = redis.call('PTTL', key)
+  if left == -2 then
+    return {}, 0
+  end
+  local task = redis.call('HMGET', key, 'state', 'unique_key', 'group', 'pending_since',
+    size <= longest and 'msg' or '')
+  local msg = task[5]
+  -- Only a task that ran to its end, or is running, has a result.
+  local has_result = task[1] == 'completed' or task[1] == 'active' or not task[1]
+  local result = has_result and redis.call('HSTRLEN', key, 'result') or 0
+  local taken = size + 200
+  if want == 'whole' and result > 0 and result <= longest then
+    taken = taken + result
+    result = redis.call('HGET', key, 'result')
+  elseif msg and want ~= 'whole' then
+    msg = without_payload(msg)
+  end
+  local held = task[2] and redis.call('GET', task[2]) == id and 1 or 0
+  local same = want ~= 'head' and digest(key) or ''
+  return {task[1] or '', msg, size, left, score_of(id, task[1], task[3]), held, result, same,
+    task[4] or ''}, taken
+end

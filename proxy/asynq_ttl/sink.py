@@ -1,0 +1,157 @@
+"""Where the sweeper hands tasks over before it removes them: a file with rotation, or a webhook.
+
+Invariants:
+
+* `take` returns only when all lines are there: written and synced, or answered with 2xx. Else it raises `SinkError`,
+  and the tasks stay in Redis.
+* A task can come more than once (when the sidecar is killed between handing over and removing), but never not at all
+  because a sink failed.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiohttp
+
+Json = dict[str, Any]
+
+_TIMEOUT_SECONDS = 10.0
+_DEFAULT_MEGABYTES = 100
+
+
+class SinkError(Exception):
+    """The lines could not be handed over; the message says why."""
+
+
+class Sink(Protocol):
+    """Something that takes tasks over."""
+
+    async def take(self, lines: Sequence[Json]) -> None:
+        """Take some tasks.
+
+        Raises:
+            SinkError: not all of them could be taken.
+        """
+
+    async def close(self) -> None:
+        """Give back what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkAddress:
+    """Where a sink is: the URL of a webhook, or a file and the most megabytes it has before another one is begun."""
+
+    url: str = ""
+    path: Path | None = None
+    megabytes: int = _DEFAULT_MEGABYTES
+
+    def __str__(self) -> str:
+        """Return it without what may be secret in a URL."""
+        if self.path is not None:
+            return f"file:{self.path}"
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    def open(self) -> Sink:
+        """Return the sink; what is wrong with it shows when it takes something."""
+        if self.path is not None:
+            return FileSink(self.path, self.megabytes << 20)
+        return WebhookSink(self)
+
+
+def parse_sink(text: str) -> SinkAddress:
+    """Read `file:PATH`, `file:PATH?max_mb=N`, or the URL of a webhook.
+
+    Raises:
+        ValueError: it is none of them; the message says what is expected.
+    """
+    parts = urlsplit(text)
+    if parts.scheme in ("http", "https"):
+        if not parts.hostname:
+            raise ValueError("the URL of the webhook has no host")
+        return SinkAddress(url=text)
+    if parts.scheme != "file" or not parts.path:
+        raise ValueError("expected file:PATH, file:PATH?max_mb=N, http://... or https://...")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    megabytes = options.pop("max_mb", str(_DEFAULT_MEGABYTES))
+    if options or not megabytes.isdigit() or not 1 <= int(megabytes) <= 1_000_000:
+        raise ValueError("the only option of a file is ?max_mb=N, a number of at least 1")
+    return SinkAddress(path=Path(unquote(parts.path)), megabytes=int(megabytes))
+
+
+class FileSink:
+    """A file of JSON lines. When it is full it is renamed by the time, and a new one is begun; none is ever deleted.
+
+    Args:
+        path: the file.
+        most_bytes: when it is full.
+    """
+
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        self._path = path
+        self._most_bytes = most_bytes
+
+    async def take(self, lines: Sequence[Json]) -> None:
+        """Append some lines and see them on the disk."""
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        try:
+            await asyncio.to_thread(self._append, content)
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}") from error
+
+    async def close(self) -> None:
+        """Do nothing: no file is open between two calls."""
+
+    def _append(self, content: bytes) -> None:
+        if self._path.exists() and self._path.stat().st_size + len(content) > self._most_bytes:
+            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+            self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
+        with self._path.open("ab") as file:
+            # What a full disk has cut off is taken back, so that every line is whole.
+            start = file.tell()
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.ftruncate(file.fileno(), start)
+                raise
+
+
+class WebhookSink:
+    """A webhook that gets JSON lines (`application/x-ndjson`) by POST and has to answer with 2xx.
+
+    Args:
+        address: its URL; credentials in it are sent as basic authentication.
+    """
+
+    def __init__(self, address: SinkAddress) -> None:
+        self._address = address
+        self._session: aiohttp.ClientSession | None = None
+
+    async def take(self, lines: Sequence[Json]) -> None:
+        """Post some lines."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS))
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        headers = {"Content-Type": "application/x-ndjson"}
+        try:
+            async with self._session.post(
+                self._address.url, data=content, headers=headers, allow_redirects=False
+            ) as answer:
+                if answer.status // 100 != 2:
+                    raise SinkError(f"{self._address} answers {answer.status}")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SinkError(f"{self._address}: {str(error) or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,162 @@
+"""What an audit counts: plain numbers by queue and state that add up page by page, and go into a checkpoint. Pure.
+
+Memory is bounded by the number of queues, states and days, never by that of tasks.
+
+The bytes of a group are estimated: the sizes of all messages and results are known exactly, and what a key takes
+beyond them (`MEMORY USAGE` minus content) is sampled. That excess varies little, so the error of the estimate stays
+small even where the payloads differ a thousandfold.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+AGE_LIMITS = (3_600, 6 * 3_600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400)
+AGE_NAMES = ("< 1h", "< 6h", "< 1d", "< 3d", "< 7d", "< 30d", "< 90d", "older")
+# The first tasks of a group are all sampled, then one of so many. SCAN's order has nothing to do with the sizes.
+_SAMPLED_FIRST, _SAMPLED_THEN = 100, 50
+# Two-sided 95 % of a normal distribution.
+_CONFIDENCE = 1.96
+NEVER = 100_000
+"""A day that never comes."""
+_EXAMPLES = 5
+
+
+@dataclass(slots=True)
+class Span:
+    """How many tasks, and bytes of content, leave by which day from now, or live for how many days."""
+
+    by_day: dict[int, list[int]] = field(default_factory=dict)
+
+    def add(self, day: int, content: int) -> None:
+        """Count a task."""
+        found = self.by_day.setdefault(day, [0, 0])
+        found[0] += 1
+        found[1] += content
+
+    def items(self) -> Iterator[tuple[int, int, int]]:
+        """Yield day, number of tasks and bytes of content."""
+        for day, (count, content) in self.by_day.items():
+            yield day, count, content
+
+
+@dataclass(slots=True)
+class Group:
+    """The tasks of one queue in one state.
+
+    Attributes:
+        tasks: how many.
+        timed: how many have a TTL.
+        orphans: how many are in no list or index.
+        locks: how many hold their uniqueness lock.
+        content: bytes of messages and results.
+        sampled: how many were measured.
+        excess: the sum over those of the bytes a key takes beyond its content.
+        squares: the sum of the squares of that.
+        ages: tasks by age, see `AGE_LIMITS`; those whose age nobody knows are in none.
+        oldest: the greatest age, in seconds.
+        own, policy: when the tasks that are there leave, under Asynq alone and under the policy.
+        own_lives, policy_lives: how long those live that came in the last days, likewise.
+    """
+
+    tasks: int = 0
+    timed: int = 0
+    orphans: int = 0
+    locks: int = 0
+    content: int = 0
+    sampled: int = 0
+    excess: float = 0.0
+    squares: float = 0.0
+    ages: list[int] = field(default_factory=lambda: [0] * len(AGE_NAMES))
+    oldest: int = 0
+    own: Span = field(default_factory=Span)
+    policy: Span = field(default_factory=Span)
+    own_lives: Span = field(default_factory=Span)
+    policy_lives: Span = field(default_factory=Span)
+
+    def wants_sample(self) -> bool:
+        """Say whether the task that was counted last is to be measured."""
+        return self.tasks <= _SAMPLED_FIRST or self.tasks % _SAMPLED_THEN == 0
+
+    def measured(self, usage: int, content: int) -> None:
+        """Take note of what a key takes."""
+        self.sampled += 1
+        self.excess += usage - content
+        self.squares += float(usage - content) ** 2
+
+    def aged(self, seconds: int) -> None:
+        """Take note of a task's age."""
+        place = next((number for number, limit in enumerate(AGE_LIMITS) if seconds < limit), len(AGE_LIMITS))
+        self.ages[place] += 1
+        self.oldest = max(self.oldest, seconds)
+
+    @property
+    def mean_excess(self) -> float:
+        """Bytes that a key takes beyond its content, on average."""
+        return self.excess / self.sampled if self.sampled else 0.0
+
+    @property
+    def bytes(self) -> int:
+        """The estimate of the bytes that the task keys take."""
+        return round(self.content + self.mean_excess * self.tasks)
+
+    @property
+    def error_bytes(self) -> int:
+        """The half-width of the 95 % confidence interval of `bytes`."""
+        if self.sampled < 2 or self.sampled >= self.tasks:
+            return 0
+        variance = max(self.squares - self.excess**2 / self.sampled, 0.0) / (self.sampled - 1)
+        unseen = 1 - self.sampled / self.tasks
+        return round(_CONFIDENCE * math.sqrt(variance * unseen / self.sampled) * self.tasks)
+
+
+@dataclass(slots=True)
+class Tally:
+    """All that an audit has counted so far.
+
+    Attributes:
+        groups: by queue and state; the state is empty for hashes without one.
+        ailments: how often each was met, see `ailments`.
+        examples: some keys or IDs for each.
+        indexes: bytes of the lists and indexes, by queue.
+        keys: how many keys of Asynq there are.
+        other_keys: how many of them are no tasks.
+    """
+
+    groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    ailments: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    indexes: dict[str, int] = field(default_factory=dict)
+    keys: int = 0
+    other_keys: int = 0
+
+    def group(self, queue: str, state: str) -> Group:
+        """Return the group of a queue and a state."""
+        key = (queue, state)
+        if key not in self.groups:
+            self.groups[key] = Group()
+        return self.groups[key]
+
+    def ail(self, code: str, example: str, count: int = 1) -> None:
+        """Count an ailment."""
+        self.ailments[code] = self.ailments.get(code, 0) + count
+        shown = self.examples.setdefault(code, [])
+        if len(shown) < _EXAMPLES and example not in shown:
+            shown.append(example)
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as plain data, for a checkpoint."""
+        content = asdict(self)
+        content["groups"] = [[*key, asdict(group)] for key, group in self.groups.items()]
+        return content
+
+
+def load_tally(content: dict[str, Any]) -> Tally:
+    """Return the tally of a checkpoint."""
+    groups = {}
+    for queue, state, numbers in content["groups"]:
+        for name in ("own", "policy", "own_lives", "policy_lives"):
+            numbers[name] = Span({int(day): counts for day, counts in numbers[name]["by_day"].items()})
+        groups[queue, state] = Group(**numbers)
+    return Tally(groups, *(content[name] for name in ("ailments", "examples", "indexes", "keys", "other_keys")))
