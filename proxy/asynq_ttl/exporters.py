@@ -28,13 +28,14 @@ def resource_of(environment: Mapping[str, str]) -> Resource:
     return Resource.create({} if named else {"service.name": "asynq-ttl"})
 
 
-def span_exporters(environment: Mapping[str, str]) -> list[SpanExporter]:
-    """Return the exporters of spans that the variables name.
+def span_exporters(environment: Mapping[str, str], resource: Resource) -> tuple[list[SpanExporter], Encoder | None]:
+    """Return the exporters of spans that the variables name, and the encoder whose bytes all of them take, if they do.
 
     Raises:
         TelemetryError: a variable names an exporter or protocol that does not exist.
     """
     exporters: list[SpanExporter] = []
+    encoder = Encoder(resource)
     for name in _exporter_names(environment, "TRACES"):
         if name == "console":
             exporters.append(ConsoleSpanExporter(out=sys.stdout))
@@ -42,14 +43,15 @@ def span_exporters(environment: Mapping[str, str]) -> list[SpanExporter]:
             from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
 
             # The exporters look their encoder up by this name: docs/decisions/0010.
-            vars(grpc)["encode_spans"] = _messages(Encoder())
+            vars(grpc)["encode_spans"] = _messages(encoder)
             exporters.append(grpc.OTLPSpanExporter())
         else:
             from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
 
-            vars(http)["encode_spans"] = _bytes(Encoder())
+            vars(http)["encode_spans"] = _bytes(encoder)
             exporters.append(http.OTLPSpanExporter())
-    return exporters
+    printed = any(isinstance(exporter, ConsoleSpanExporter) for exporter in exporters)
+    return exporters, None if printed else encoder
 
 
 def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:

@@ -12,17 +12,18 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from asynq_ttl.address import Upstream
 from asynq_ttl.journal import FailedOpen
 from asynq_ttl.keyspace import printable
+from asynq_ttl.otlp import SCOPE, Encoder, Linked, Ready
 from asynq_ttl.session import Outcome
 from asynq_ttl.sweeper import Swept
 
@@ -36,11 +37,11 @@ _QUEUE_SIZE = 16_384
 _CONSOLE_DELAY_MS = 200.0
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _UNSET = Status(StatusCode.UNSET)
-_SCOPE = InstrumentationScope("asynq_ttl")
+_MAX_BLOCKS = 10_000
 
-# Version 00 ends after the flags; a later one may go on.
+# Not version ff, no ID of zeros only; version 00 ends after the flags, a later one may go on.
 _TRACEPARENT = re.compile(
-    r"(?!00-.*-.*-..-)(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(-.*)?"
+    r"(?!ff)(?!00-.*-.*-..-)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})-[0-9a-f]{2}(-.*)?"
 )
 
 Attributes = dict[str, str | int]
@@ -55,10 +56,17 @@ class Spans:
         resource: what they are about.
         upstream: the real Redis, for the spans' attributes.
         task_ids: whether task IDs may be in spans.
+        encoder: makes the bytes that all the exporters take; None where one of them wants spans of the SDK.
     """
 
     def __init__(
-        self, exporters: Sequence[SpanExporter], resource: Resource, upstream: Upstream, *, task_ids: bool
+        self,
+        exporters: Sequence[SpanExporter],
+        resource: Resource,
+        upstream: Upstream,
+        *,
+        task_ids: bool,
+        encoder: Encoder | None = None,
     ) -> None:
         self.made = 0
         """Spans handed to the exporters."""
@@ -70,6 +78,9 @@ class Spans:
         self._resource = resource
         self._task_ids = task_ids
         self._server = _server_attributes(upstream)
+        self._encoder = encoder
+        # What the spans of decisions have in common, by what decides about it.
+        self._blocks: dict[tuple[object, ...], bytes] = {}
         if not exporters:
             return
         # The provider reads OTEL_TRACES_SAMPLER; spans are made here, since they are over when they begin.
@@ -86,15 +97,32 @@ class Spans:
         context = self._sampled(name, SpanKind.CLIENT)
         if context is None:
             return ""
-        bulk = not decision.task_id and outcome.moved
-        if bulk and self._task_ids and self.look_up is not None:
+        moved = outcome.moved
+        if not decision.task_id and moved and self._task_ids and self.look_up is not None:
             sampled = context
             self.look_up(outcome, lambda task_ids: self._settled(outcome, mode, sampled, task_ids))
+        elif self._encoder is not None and outcome.reply.startswith(b"+") and not context.trace_state:
+            self._emit(self._ready(self._encoder, name, outcome, mode, context))
         else:
             self._settled(outcome, mode, context, ())
         return f"{context.trace_id:032x}"
 
-    def _settled(self, outcome: Outcome, mode: str, context: SpanContext, task_ids: Sequence[str]) -> None:
+    def _ready(self, encoder: Encoder, name: str, outcome: Outcome, mode: str, context: "_Sampled") -> Ready:
+        """Return the span of the usual decision, encoded: a task has moved, and nothing else is to be told."""
+        decision = outcome.decision
+        key = (*decision[1:4], id(decision.action), mode, *decision[7:10], outcome.database)
+        block = self._blocks.get(key)
+        if block is None:
+            if len(self._blocks) >= _MAX_BLOCKS:
+                self._blocks.clear()
+            block = self._blocks[key] = encoder.block(self._attributes_of(outcome, mode))
+        task_id = self._text(decision.task_id) if self._task_ids else ""
+        link = _link(decision.traceparent, decision.tracestate) if decision.traceparent else None
+        times = outcome.start_ns, outcome.end_ns
+        return encoder.ready(printable(name), context[:2], times, block, task_id=task_id, link=link)
+
+    def _attributes_of(self, outcome: Outcome, mode: str) -> Attributes:
+        """Return the attributes of a decision that do not differ from task to task."""
         decision = outcome.decision
         attributes: Attributes = {
             **self._server,
@@ -108,25 +136,31 @@ class Spans:
             "asynq_ttl.action": decision.action.value,
             "asynq_ttl.mode": mode,
         }
-        if decision.task_id and self._task_ids:
-            attributes["messaging.message.id"] = self._text(decision.task_id)
         if decision.task_type:
             attributes["asynq.task.type"] = self._text(decision.task_type)
         if decision.rule:
             attributes["asynq_ttl.rule"] = decision.rule
         if decision.ttl_seconds is not None:
             attributes["asynq_ttl.ttl_seconds"] = decision.ttl_seconds
+        return attributes
+
+    def _settled(self, outcome: Outcome, mode: str, context: "_Sampled", task_ids: Sequence[str]) -> None:
+        decision = outcome.decision
+        attributes = self._attributes_of(outcome, mode)
+        if decision.task_id and self._task_ids:
+            attributes["messaging.message.id"] = self._text(decision.task_id)
         moved = outcome.moved
         if moved is not None:
             attributes["asynq_ttl.tasks"] = moved
         events = [Event("moved", {"messaging.message.id": self._text(task_id)}, outcome.end_ns) for task_id in task_ids]
+        link = _link(decision.traceparent, decision.tracestate) if decision.traceparent else None
         self._end(
             f"{decision.operation} {decision.queue}",
             context,
             attributes,
             (outcome.start_ns, outcome.end_ns),
             events=events,
-            links=_links(decision.traceparent, decision.tracestate) if decision.traceparent else (),
+            links=[_sdk_link(link)] if link is not None else (),
             status=_status_of(outcome.reply, attributes),
         )
 
@@ -213,21 +247,20 @@ class Spans:
         for thread in threads:
             thread.join(seconds / len(threads))
 
-    def _sampled(self, name: str, kind: SpanKind) -> SpanContext | None:
-        """Ask the sampler; return the context of the span to build, or None where there is to be none."""
+    def _sampled(self, name: str, kind: SpanKind) -> "_Sampled | None":
+        """Ask the sampler; return what the span to build is called, or None where there is to be none."""
         if not self.on:
             return None
         trace_id = self._ids.generate_trace_id()
         result = self._sampler.should_sample(None, trace_id, name, kind)
         if result.decision is not Decision.RECORD_AND_SAMPLE:
             return None
-        span_id = self._ids.generate_span_id()
-        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=result.trace_state)
+        return _Sampled(trace_id, self._ids.generate_span_id(), result.trace_state)
 
     def _end(
         self,
         name: str,
-        context: SpanContext,
+        context: "_Sampled",
         attributes: Attributes,
         times: tuple[int, int],
         *,
@@ -236,10 +269,9 @@ class Spans:
         events: Sequence[Event] = (),
         status: Status = _UNSET,
     ) -> None:
-        self.made += 1
         span = ReadableSpan(
             name=printable(name),
-            context=context,
+            context=SpanContext(*context[:2], is_remote=False, trace_flags=_SAMPLED, trace_state=context.trace_state),
             resource=self._resource,
             attributes=attributes,
             events=events,
@@ -248,10 +280,14 @@ class Spans:
             status=status,
             start_time=times[0],
             end_time=times[1],
-            instrumentation_scope=_SCOPE,
+            instrumentation_scope=SCOPE,
         )
+        self._emit(span)
+
+    def _emit(self, span: ReadableSpan | Ready) -> None:
+        self.made += 1
         for processor in self._processors:
-            processor.on_end(span)
+            processor.on_end(span)  # type: ignore[arg-type] # of a span, it looks only at the context
 
     def _processor(self, exporter: SpanExporter) -> BatchSpanProcessor:
         delay = _CONSOLE_DELAY_MS if isinstance(exporter, ConsoleSpanExporter) else None
@@ -260,6 +296,14 @@ class Spans:
 
     def _text(self, text: str) -> str:
         return printable(text[: self._longest])
+
+
+class _Sampled(NamedTuple):
+    """What a span to build is called."""
+
+    trace_id: int
+    span_id: int
+    trace_state: TraceState | None
 
 
 class _Counted(SpanExporter):
@@ -278,20 +322,21 @@ class _Counted(SpanExporter):
         self._exporter.shutdown()
 
 
-def _links(traceparent: str, tracestate: str) -> Sequence[Link]:
-    """Return the link to a producer's span by its W3C trace context; none where that is not valid.
+def _link(traceparent: str, tracestate: str) -> Linked | None:
+    """Return where a producer's W3C trace context leads; None where it is not valid.
 
     The SDK's propagator does the same and more, in five times the time.
     """
     found = _TRACEPARENT.fullmatch(traceparent)
-    if found is None or found["version"] == "ff":
-        return ()
-    state = TraceState.from_header([tracestate]) if tracestate else None
-    flags = TraceFlags(int(found["flags"], 16))
-    context = SpanContext(
-        int(found["trace"], 16), int(found["span"], 16), is_remote=True, trace_flags=flags, trace_state=state
-    )
-    return (Link(context),) if context.is_valid else ()
+    if found is None:
+        return None
+    state = TraceState.from_header([tracestate]).to_header() if tracestate else ""
+    return Linked(int(found["trace"], 16), int(found["span"], 16), state)
+
+
+def _sdk_link(link: Linked) -> Link:
+    state = TraceState.from_header([link.trace_state])
+    return Link(SpanContext(link.trace_id, link.span_id, is_remote=True, trace_state=state))
 
 
 def _status_of(reply: bytes, attributes: Attributes) -> Status:

@@ -25,8 +25,9 @@ CASES = {
 @pytest.mark.parametrize(("variables", "expected"), CASES.values(), ids=CASES)
 def test_where_spans_go(variables: dict[str, str], expected: list[type]) -> None:
     """By name, or by an endpoint."""
-    exporters = span_exporters(variables)
+    exporters, encoder = span_exporters(variables, resource_of({}))
     assert [type(exporter) for exporter in exporters] == expected
+    assert (encoder is None) == (ConsoleSpanExporter in expected)
     for exporter in exporters:
         exporter.shutdown()
 
@@ -51,7 +52,7 @@ def test_where_metrics_go(protocol: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_does_not_exist_is_refused(variables: dict[str, str]) -> None:
     """A misspelt exporter or protocol is a fault that names the variable."""
     with pytest.raises(TelemetryError, match=r"OTEL_.*: (there is no exporter 'jaeger'; )?expected"):
-        span_exporters(variables)
+        span_exporters(variables, resource_of({}))
 
 
 def test_the_services_name() -> None:

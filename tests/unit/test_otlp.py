@@ -16,10 +16,11 @@ from asynq_ttl import otlp
 from asynq_ttl.decision import FailOpen
 from asynq_ttl.exporters import resource_of, span_exporters
 from asynq_ttl.journal import FailedOpen
-from asynq_ttl.otlp import Encoder, message_of
+from asynq_ttl.otlp import Encoder, Ready, message_of
 from asynq_ttl.spans import Spans
 from recorded import ARCHIVE_SCRIPT, END, START, UPSTREAM, outcome, swept
 
+RESOURCE = resource_of({})
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -38,10 +39,10 @@ class Memory(SpanExporter):
         """End."""
 
 
-def every_kind(**changes: object) -> list[ReadableSpan]:
+def every_kind(encoder: Encoder | None = None, **changes: object) -> list[ReadableSpan]:
     """Return spans of every kind that the sidecar makes; the changes are those of a decision."""
     memory = Memory()
-    spans = Spans([memory], resource_of({}), UPSTREAM, task_ids=True)
+    spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True, encoder=encoder)
     for reply in (b"+OK", b":12", b"-NOT FOUND", b""):
         spans.settled(outcome(reply, **changes), "enforce")
         spans.settled(outcome(reply, traceparent=PARENT, **changes), "shadow")
@@ -61,7 +62,7 @@ def by_the_sdk(spans: list[ReadableSpan]) -> ExportTraceServiceRequest:
 def test_every_kind_of_span_is_encoded_as_the_sdk_does() -> None:
     """Decisions with and without links, errors, events, everything."""
     spans = every_kind()
-    encoder = Encoder()
+    encoder = Encoder(RESOURCE)
     for _ in range(2):  # the second time from what is remembered
         assert message_of(encoder.encode(spans)) == by_the_sdk(spans)
 
@@ -75,23 +76,57 @@ def test_every_kind_of_span_is_encoded_as_the_sdk_does() -> None:
 def test_any_text_and_number(task_id: str, task_type: str, ttl_seconds: int | None) -> None:
     """Lengths around those where the length takes another byte, and any characters."""
     spans = every_kind(task_id=task_id, task_type=task_type, queue=task_type, ttl_seconds=ttl_seconds)
-    assert message_of(Encoder().encode(spans)) == by_the_sdk(spans)
+    assert message_of(Encoder(RESOURCE).encode(spans)) == by_the_sdk(spans)
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.text(max_size=300),
+    st.none() | st.integers(0, 2**62),
+    st.sampled_from(["", PARENT]),
+)
+def test_a_span_that_is_put_together_at_once_is_the_same(
+    task_id: str, task_type: str, ttl_seconds: int | None, traceparent: str
+) -> None:
+    """But for its IDs, whether it is made of remembered bytes or as a span of the SDK."""
+    encoder = Encoder(RESOURCE)
+    decided = outcome(
+        task_id=task_id, task_type=task_type, queue=task_type, ttl_seconds=ttl_seconds, traceparent=traceparent
+    )
+    found = []
+    for given_encoder in (None, encoder, encoder):
+        memory = Memory()
+        spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True, encoder=given_encoder)
+        spans.settled(decided, "enforce")
+        spans.shutdown(5)
+        (one,) = memory.spans
+        assert isinstance(one, Ready) == (given_encoder is not None)
+        request = message_of(encoder.encode([one]))
+        (span,) = request.resource_spans[0].scope_spans[0].spans
+        assert (len(span.trace_id), len(span.span_id)) == (16, 8)
+        span.trace_id = span.span_id = b""
+        attributes = sorted(span.attributes, key=lambda pair: pair.key)
+        del span.attributes[:]
+        span.attributes.extend(attributes)
+        found.append(request)
+    assert found[0] == found[1] == found[2]
 
 
 def test_the_trace_state_of_a_link_is_kept() -> None:
     """The SDK's encoder leaves it out."""
     memory = Memory()
-    spans = Spans([memory], resource_of({}), UPSTREAM, task_ids=True)
+    spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True)
     spans.settled(outcome(traceparent=PARENT, tracestate="a=b,c=d"), "enforce")
     spans.shutdown(5)
-    (span,) = message_of(Encoder().encode(memory.spans)).resource_spans[0].scope_spans[0].spans
+    (span,) = message_of(Encoder(RESOURCE).encode(memory.spans)).resource_spans[0].scope_spans[0].spans
     assert span.links[0].trace_state == "a=b,c=d"
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Task IDs are not, and past the limit all is forgotten."""
     monkeypatch.setattr(otlp, "_MAX_REMEMBERED", 20)
-    encoder = Encoder()
+    encoder = Encoder(RESOURCE)
     for number in range(100):
         spans = every_kind(task_id=f"id-{number}", task_type=f"type-{number}")[:1]
         assert message_of(encoder.encode(spans)) == by_the_sdk(spans)
@@ -114,7 +149,8 @@ def test_both_exporters_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
         before = module.encode_spans
         monkeypatch.setattr(module, "encode_spans", before)
         environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
-        (exporter,) = span_exporters(environment)
+        (exporter,), encoder = span_exporters(environment, RESOURCE)
+        assert encoder is not None
         request = module.encode_spans(spans)
         assert ExportTraceServiceRequest.FromString(request.SerializePartialToString()) == by_the_sdk(spans)
         exporter.shutdown()
@@ -138,7 +174,7 @@ def test_both_exporters_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_which_trace_contexts_are_linked_to(traceparent: str, *, linked: bool) -> None:
     """Valid ones by W3C's recommendation; anything else is no fault and no link."""
     memory = Memory()
-    spans = Spans([memory], resource_of({}), UPSTREAM, task_ids=True)
+    spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True)
     spans.settled(outcome(traceparent=traceparent), "enforce")
     spans.shutdown(5)
     (span,) = memory.spans
