@@ -3,8 +3,10 @@
 Results go to standard output; progress, notes and errors go to standard error.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -29,6 +31,7 @@ STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", 
 TERMINAL = ("archived", "completed")
 # So many types are remembered, to tell which there are where one was asked for that is not.
 MOST_TYPES = 1000
+_FROM_FILE = "asynq_ttl.upstream_password_file"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -45,10 +48,14 @@ class _Url(click.ParamType[address.Upstream]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Upstream:  # noqa: ANN401 - click's signature
         if isinstance(value, address.Upstream):
             return value
+        file = ctx.meta.get(_FROM_FILE) if ctx is not None else None
         try:
-            return address.parse_upstream(value)
+            upstream = address.parse_upstream(value)
+            return replace(upstream, password=file.read_text().strip()) if file is not None else upstream
         except address.AddressError as error:
             self.fail(str(error), param, ctx)
+        except (OSError, ValueError) as error:
+            self.fail(f"the password file {file}: {getattr(error, 'strerror', None) or 'it is no text'}", param, ctx)
 
 
 class _Pattern(click.ParamType[Glob]):
@@ -93,12 +100,24 @@ class SinkType(click.ParamType[SinkAddress]):
             self.fail(f"{value!r}: {error}", param, ctx)
 
 
-upstream_option = option(
-    "--upstream",
-    type=_Url(),
-    default="redis://127.0.0.1:6379/0",
-    help="The Redis itself, past any sidecar, and the number of the database.",
-)
+def _note_password(ctx: click.Context, _: click.Parameter, file: Path | None) -> None:
+    ctx.meta[_FROM_FILE] = file
+
+
+def upstream_option(command: _Command) -> _Command:
+    """Add the options that say which database is meant."""
+    text = "The Redis itself, past any sidecar, and the number of the database."
+    command = option("--upstream", type=_Url(), default="redis://127.0.0.1:6379/0", help=text)(command)
+    return option(
+        "--upstream-password-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="A file with the password, instead of in the URL.",
+        callback=_note_password,
+        is_eager=True,
+        expose_value=False,
+    )(command)
+
+
 policy_option = option(
     "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
 )
@@ -179,7 +198,14 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    return _Paced(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return _Paced(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # Results that go to a file or a pipe must not end up above the bar.
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 class _Paced(Progress):

@@ -222,7 +222,8 @@ def _client(upstream: Upstream) -> Redis:
         "client_name": "asynq-ttl-tools",
     }
     if not upstream.sentinels:
-        return Redis.from_url(upstream.url, **options)
+        # What the URL says comes before this; it is where a password of a file is.
+        return Redis.from_url(upstream.url, password=upstream.password or None, **options)
     if upstream.tls:
         options |= {
             "ssl": True,

@@ -226,6 +226,12 @@ def _clients(database: Database) -> Iterator[Finding]:
         what = "who is connected cannot be looked at"
         yield Finding("bypass", _NOTICE, what, f"the user may not run CLIENT LIST ({error})", "give it +client|list")
         return
+    if any(client.get("name", "").startswith("sentinel-") for client in clients) and not database.upstream.sentinels:
+        what = "Sentinels watch this server"
+        why = "after a failover this address is that of a replica, which takes no writes"
+        yield Finding(
+            "sentinel", _WARNING, what, why, "give the URL of the Sentinels: redis+sentinel://HOST:PORT/MASTER/DB"
+        )
     sidecars = {_host(client) for client in clients if client.get("name") in _OWN_NAMES[:2]}
     others = [client for client in clients if client.get("name") not in _OWN_NAMES and _is_asynq(client)]
     past = sorted({_host(client) for client in others if _host(client) not in sidecars})

@@ -35,7 +35,7 @@ def test_a_database_that_is_not_asynq_s(server: Server, command: tuple[str, ...]
         assert client.keys("*") == [b"something"]
 
 
-def test_credentials_and_rights() -> None:
+def test_credentials_and_rights(tmp_path: Path) -> None:
     """A wrong password, no password, and a user that lacks rights: each is told apart, before anything is changed."""
     with start_redis("--requirepass", "secret") as server, Redis(port=server.port, password="secret") as client:
         put(client, "old", "archived", 5, ttl=0)
@@ -61,6 +61,14 @@ def test_credentials_and_rights() -> None:
             dry = tool(command[0], "--upstream", f"redis://reader:pw@127.0.0.1:{server.port}/0")
             assert dry.exit_code == 0, dry.output
         assert everything(client) == before
+        file = tmp_path / "password"
+        file.write_text("secret\n")
+        address = f"redis://127.0.0.1:{server.port}/0"
+        line = ("persist", "--upstream", address, "--upstream-password-file")
+        assert "would persist" in tool(*line, file).output
+        missing = tool(*line, tmp_path / "none")
+        assert missing.exit_code == 2
+        assert "No such file" in missing.output
 
 
 def test_globs(server: Server) -> None:
