@@ -14,6 +14,7 @@ Invariants:
 
 import re
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import hiredis
@@ -58,13 +59,26 @@ class WholeCommands:
 
     def __init__(self) -> None:
         self._reader = _reader()
+        # An attribute, since it is asked for every chunk.
+        self.look: Callable[[bytes, AbstractSet[bytes]], int | Command | None] = _chunk.look if _chunk else self._look
 
-    def lone(self, chunk: bytes) -> Command | None:
-        """Return the one command that a chunk is, in its one plain form; None for anything else."""
-        if _chunk is not None:
-            return _chunk.lone_command(chunk)
+    def _look(self, chunk: bytes, special: AbstractSet[bytes]) -> int | Command | None:
+        """Say what a chunk is that holds whole commands in their one plain form and nothing else.
+
+        Args:
+            chunk: the chunk.
+            special: names of commands that are of interest, in upper case.
+
+        Returns:
+            The number of commands, if none of them has a special name; the arguments of the command, if there is one
+            and it has; None for any other chunk.
+        """
         commands = self.decode(chunk)
-        return commands[0] if commands and len(commands) == 1 and commands[0] and _plain(commands, chunk) else None
+        if not commands or not all(commands) or not _plain(commands, chunk):
+            return None
+        if all(command[0].upper() not in special for command in commands):
+            return len(commands)
+        return commands[0] if len(commands) == 1 else None
 
     def decode(self, chunk: bytes) -> list[Command] | None:
         """Return the commands of a chunk, or None if it is anything but whole, plain commands."""
@@ -318,15 +332,19 @@ def _needed(data: bytes, at: int, values: int) -> int:
     return body + length + 2 if length >= 0 else len(data) + 1
 
 
-def is_lone_reply(chunk: bytes) -> bool:
-    """Say whether a chunk is one whole reply of one line, or one bulk string, as nearly every chunk is."""
-    if _chunk is not None:
-        return _chunk.is_lone_reply(chunk)
+def _count_replies(chunk: bytes) -> int:
+    """Return the number of replies that a chunk is, if it is one of one line or one bulk string; 0 for any other.
+
+    Nearly every chunk is one reply.
+    """
     end = chunk.find(b"\n") + 1
-    if end == len(chunk) >= _LEAST_REPLY_BYTES:
-        return chunk[0] in _SIMPLE or chunk == _NULL
+    if end == len(chunk) > 0:
+        return int(chunk[0] in _SIMPLE or chunk == _NULL)
     length = len(chunk) - end - 2
-    return length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n")
+    return int(length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n"))
+
+
+count_replies = _chunk.count_replies if _chunk else _count_replies
 
 
 class ReplyCounter:
@@ -424,6 +442,5 @@ _MAX_LINE_BYTES = 1024 * 1024
 MAX_HEAD_BYTES = 128
 _SIMPLE = frozenset(b"+-:_#,(")
 _NULL = b"$-1\r\n"
-_LEAST_REPLY_BYTES = 3
 _BULK = frozenset(b"$=!")
 _AGGREGATE = {ord("*"): 1, ord("~"): 1, _PUSH: 1, ord("%"): 2, _ATTRIBUTE: 2}

@@ -22,8 +22,8 @@ from asynq_ttl.resp import (
     CommandFramer,
     ReplyCounter,
     WholeCommands,
+    count_replies,
     encode,
-    is_lone_reply,
 )
 from asynq_ttl.rewrite import NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, ScriptRegistry, Status
@@ -111,7 +111,7 @@ class Session:
         "_counting",
         "_framer",
         "_in_multi",
-        "_lone",
+        "_look_at",
         "_out",
         "_pending",
         "_raw",
@@ -134,7 +134,7 @@ class Session:
         """The script whose wrapper has to be activated before anything more is fed."""
         self._shared = shared
         self._framer = CommandFramer(shared.whole, self._must_hold)
-        self._lone = shared.whole.lone
+        self._look_at = shared.whole.look
         self._replies = ReplyCounter()
         # False once replies can no longer be assigned to commands (pub/sub, MONITOR, CLIENT REPLY, ...).
         self._counting = True
@@ -170,11 +170,14 @@ class Session:
 
     def receive_downstream(self, data: bytes) -> bytes:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
-        # Nearly every chunk is one command, and nearly every command of Asynq calls a script.
         if self._framer.between:
-            lone = self._lone(data)
-            if lone is not None and lone[0] in _EVALSHA:
-                out = self._lone_evalsha(data, lone)
+            # Nearly every chunk is one command, or some that are of no interest; nearly all of Asynq's call a script.
+            seen = self._look_at(data, _SPECIAL_NAMES)
+            if type(seen) is int:
+                self.commands += seen
+                return data
+            if type(seen) is list and seen[0] in _EVALSHA:
+                out = self._lone_evalsha(data, seen)
                 if out:
                     return out
         data, commands, start = self._framer.feed(data)
@@ -196,9 +199,11 @@ class Session:
         """Take note of bytes of Redis, which go to the client as they are."""
         if not self._counting:
             return
-        if self._replies.between and is_lone_reply(data):
-            self.replies += 1
-            if self._pending and self._pending[0][0] <= self.replies:
+        count = count_replies(data) if self._replies.between else 0
+        due = self._pending and self._pending[0][0] <= self.replies + count
+        if count and (count == 1 or not due):
+            self.replies += count
+            if due:
                 _, decision, database, start_ns = self._pending.popleft()
                 self._settle(decision, database, start_ns, data[: data.find(b"\n") + 1][:MAX_HEAD_BYTES])
             return
@@ -516,3 +521,4 @@ _SPECIAL: dict[bytes, _Handler] = {
         Session._uncountable,  # noqa: SLF001
     ),
 }
+_SPECIAL_NAMES = frozenset(_SPECIAL)

@@ -29,14 +29,24 @@ def uncompiled() -> ModuleType:
 
 
 PLAIN = uncompiled()
-LONE: list[Callable[[bytes], Command | None]] = [WholeCommands().lone, PLAIN.WholeCommands().lone]
-IS_LONE_REPLY: list[Callable[[bytes], bool]] = [resp.is_lone_reply, PLAIN.is_lone_reply]
+SPECIAL = frozenset((b"EVALSHA", b"A"))
+Look = Callable[[bytes, frozenset[bytes]], int | Command | None]
+LOOK: list[Look] = [WholeCommands().look, PLAIN.WholeCommands().look]
+COUNT_REPLIES: list[Callable[[bytes], int]] = [resp.count_replies, PLAIN.count_replies]
 
-COMMANDS = st.lists(st.one_of(st.binary(max_size=8), st.sampled_from((b"EVALSHA", b"\r\n", b"$1\r\n"))), max_size=6)
+WORDS = st.one_of(st.binary(max_size=8), st.sampled_from((b"EVALSHA", b"evalsha", b"a", b"\r\n", b"$1\r\n", b"x" * 40)))
+COMMANDS = st.lists(WORDS, min_size=1, max_size=6)
 SHORT = [bytes([byte]) for byte in b"*$+-:_#,(!>|012a \r\n"]
 LONGER = [b"", b"\r\n", b"-1", b"01", b"+1", b"ab", b"999999999", b"9999999999", b"$1\r\na\r\n", b"*1\r\n$1\r\na\r\n"]
-PIECES = st.sampled_from(SHORT + LONGER)
+PIECES = st.sampled_from([*SHORT, *LONGER, b"$1\r\nb\r\n", b"*1\r\n$1\r\nb\r\n"])
 CHUNKS = st.one_of(st.lists(PIECES, max_size=8).map(b"".join), st.binary(max_size=12))
+
+
+def expected(commands: list[Command]) -> int | Command | None:
+    """Say what whole commands are to be called."""
+    if any(command[0].upper() in SPECIAL for command in commands):
+        return commands[0] if len(commands) == 1 else None
+    return len(commands)
 
 
 def test_the_compiled_part_is_there() -> None:
@@ -44,20 +54,22 @@ def test_the_compiled_part_is_there() -> None:
     assert importlib.util.find_spec("asynq_ttl._chunk") is not None
 
 
-@given(command=COMMANDS.filter(bool))
-@example(command=[b"x"] * 99)
-@example(command=[b""])
-def test_a_whole_command_is_found(command: Command) -> None:
-    """A chunk that is one command gives its arguments."""
-    assert [lone(encode(command)) for lone in LONE] == [command, command]
+@given(commands=st.lists(COMMANDS, min_size=1, max_size=4))
+@example(commands=[[b"x"] * 99])
+@example(commands=[[b""]])
+@example(commands=[[b"get", b"a"], [b"evalSHA", b"a"]])
+def test_whole_commands_are_told(commands: list[Command]) -> None:
+    """Commands of no interest are counted; the one that is of interest comes out."""
+    chunk = b"".join(map(encode, commands))
+    assert [look(chunk, SPECIAL) for look in LOOK] == [expected(commands)] * 2
 
 
 @given(command=COMMANDS, cut=st.integers(1, 200), more=st.binary(min_size=1, max_size=4))
-def test_a_part_or_more_is_none(command: Command, cut: int, more: bytes) -> None:
-    """A chunk that is less than a command, or more, is none."""
+def test_a_part_of_a_command_is_not_told(command: Command, cut: int, more: bytes) -> None:
+    """A chunk that ends within a command, or with something else, needs a closer look."""
     whole = encode(command)
-    for chunk in (whole[: -min(cut, len(whole))], whole + more, whole + whole):
-        assert [lone(chunk) for lone in LONE] == [None, None]
+    for chunk in (whole[: -min(cut, len(whole))], whole + more):
+        assert [look(chunk, SPECIAL) for look in LOOK] == [None, None]
 
 
 @given(chunk=CHUNKS)
@@ -68,21 +80,22 @@ def test_a_part_or_more_is_none(command: Command, cut: int, more: bytes) -> None
 @example(chunk=b"*1\r\n$-1\r\n")
 @example(chunk=b"*0\r\n")
 @example(chunk=b"*-1\r\n")
-def test_what_is_found_is_what_the_framer_finds(chunk: bytes) -> None:
-    """Only what Redis frames as one command is called one, and both say the same."""
-    compiled, plain = (lone(chunk) for lone in LONE)
+@example(chunk=b"*1\r\n$1\r\nb\r\n*0\r\n")
+def test_what_is_told_is_what_the_framer_finds(chunk: bytes) -> None:
+    """Only what Redis frames as commands is called commands, and both say the same."""
+    compiled, plain = (look(chunk, SPECIAL) for look in LOOK)
     assert compiled == plain
     framer = CommandFramer(WholeCommands(), lambda _head, _size: False)
     data, commands, _ = framer._feed_slowly(chunk)
-    alone = data == chunk and len(commands) == 1 and commands[0] and not framer.opaque
-    assert compiled == (commands[0] if alone else None)
+    whole = data == chunk and commands and all(commands) and not framer.opaque
+    assert compiled == (expected(commands) if whole else None)
 
 
 @pytest.mark.parametrize("count", [100, 1000, 1024 * 1024])
 def test_a_command_of_many_arguments_needs_a_closer_look(count: int) -> None:
     """Nothing of that size is made room for by its header alone."""
     for chunk in (b"*%d\r\n" % count, encode([b"a"] * 100)):
-        assert LONE[0](chunk) is None
+        assert LOOK[0](chunk, SPECIAL) is None
 
 
 @given(chunk=CHUNKS)
@@ -96,32 +109,32 @@ def test_a_command_of_many_arguments_needs_a_closer_look(count: int) -> None:
 @example(chunk=b"+\n")
 @example(chunk=b"+a\r\n+b\r\n")
 @example(chunk=b"$01\r\na\r\n")
-def test_a_lone_reply_counts_as_one(chunk: bytes) -> None:
-    """What is called one reply is one; both say the same."""
-    compiled, plain = (is_lone_reply(chunk) for is_lone_reply in IS_LONE_REPLY)
-    assert compiled is plain
+@example(chunk=b":1\r\n$-1\r\n$1\r\na\r\n")
+def test_replies_that_are_told_count_as_many(chunk: bytes) -> None:
+    """As many as are told there are. Without the compiled part only a lone one is told."""
+    compiled, plain = (count_replies(chunk) for count_replies in COUNT_REPLIES)
+    assert plain in (compiled, 0)
+    assert compiled != 1 or plain == 1
     if compiled:
         counter = ReplyCounter()
-        assert counter.feed(chunk) == 1
+        assert counter.feed(chunk) == compiled
         assert counter.between
 
 
 @given(value=st.binary(max_size=20))
-def test_replies_of_asynq_are_lone(value: bytes) -> None:
-    """A status, an error, a number, a string, nil: what Asynq's scripts answer with needs no closer look."""
+def test_replies_of_asynq_need_no_closer_look(value: bytes) -> None:
+    """A status, an error, a number, a string, nil: what Asynq's scripts answer with is told at once."""
     line = value.replace(b"\n", b"").replace(b"\r", b"")
-    for chunk in (
-        b"+%b\r\n" % line,
-        b"-%b\r\n" % line,
-        b":1\r\n",
-        b"$%d\r\n%b\r\n" % (len(value), value),
-        b"$-1\r\n",
-        b"_\r\n",
-    ):
-        assert [is_lone_reply(chunk) for is_lone_reply in IS_LONE_REPLY] == [True, True]
+    bulk = b"$%d\r\n%b\r\n" % (len(value), value)
+    for chunk in (b"+%b\r\n" % line, b"-%b\r\n" % line, bulk, b":1\r\n", b"$-1\r\n", b"_\r\n"):
+        assert [count_replies(chunk) for count_replies in COUNT_REPLIES] == [1, 1]
 
 
 def test_only_bytes_are_looked_at() -> None:
-    """Whatever else is given is neither."""
-    assert resp.is_lone_reply(bytearray(b"+OK\r\n")) is False  # type: ignore[arg-type]
-    assert LONE[0](bytearray(b"*1\r\n$1\r\na\r\n")) is None  # type: ignore[arg-type]
+    """Anything else is a mistake of the caller's."""
+    with pytest.raises(TypeError):
+        LOOK[0](bytearray(b"*1\r\n$1\r\na\r\n"), SPECIAL)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        LOOK[0](b"*1\r\n$1\r\na\r\n", ())  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        resp.count_replies("+OK\r\n")  # type: ignore[arg-type]
