@@ -74,13 +74,15 @@ def compare(
     results: Path | None,
 ) -> None:
     """Apply loads through contestants in turn, and print medians and ratios."""
-    loads = _chosen(patterns, tasks)
-    samples = list(_measured(loads, list(contestants), rounds, server))
+    with start_server(server) as running:
+        where = environment(running)
+    samples: list[Sample] = []
+    try:
+        samples.extend(_measured(_chosen(patterns, tasks), list(contestants), rounds, server))
+    finally:  # what was measured before an interruption is worth keeping
+        if results is not None and samples:
+            Results(results).add_samples(samples, where)
     click.echo(comparison_table(samples))
-    if results is not None:
-        with start_server(server) as running:
-            where = environment(running)
-        Results(results).add_samples(samples, where)
 
 
 @main.command()
