@@ -49,6 +49,8 @@ PATROL_PAGES = 10
 # Pages a round may take to look after tasks that wait. With the usual 5 s between rounds, 120,000 of them within the
 # usual grace of 60 s, which is the least that a task run past the sidecar still has.
 WAITING_PAGES = 20
+# A task is due for as long as the grace lasts; a round that comes late or fails must not be the only one in that time.
+ROUNDS_IN_GRACE = 4
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
 _TIMEOUT_SECONDS = 5.0
@@ -108,7 +110,7 @@ class Sweeper:
         rewriter: returns the one in force; its policy says which queues, and which retentions there are.
         databases: the database numbers seen so far; may grow.
         observer: who is told.
-        interval_seconds: the time between rounds.
+        interval_seconds: the longest time between rounds.
         handover: who gets due tasks before they are removed; None for nobody.
     """
 
@@ -150,11 +152,16 @@ class Sweeper:
         """Whether this is the sidecar that sweeps."""
         return self._locked
 
+    @property
+    def interval_seconds(self) -> float:
+        """The time between rounds: what was asked for, but so short that the grace has room for some of them."""
+        return min(self._interval, self._rewriter().policy.grace_seconds / ROUNDS_IN_GRACE)
+
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             # Jittered, so that the sidecars of a fleet do not all ask for the lock at the same moment.
-            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            await asyncio.sleep(self.interval_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
             started = time.monotonic()
             problem = ""
             try:

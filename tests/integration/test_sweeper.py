@@ -73,6 +73,34 @@ def test_due_tasks_leave_index_and_keyspace_together(
     assert info["archived"] == 2
 
 
+def test_a_grace_shorter_than_the_interval_is_swept_in_time(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """However short the grace, the rounds are as often: no TTL fires before the sweeper has come."""
+    sidecar = start_sidecar(
+        server.url, "version: 1\ngrace: 2s\nrules: [{name: all, archived: {ttl: 1s}, completed: {ttl: 2s}}]"
+    )
+    tasks = [{"id": f"dead-{number}", "type": "x", "payload": '{"do": "skip"}'} for number in range(20)]
+    harness.enqueue(sidecar.address, *tasks, *({"id": f"done-{n}", "type": "x", "retention": "1h"} for n in range(20)))
+    harness.work(sidecar.address)
+    with server.client() as client:
+
+        def left() -> int:
+            """Count the entries; each has its task."""
+            found: Any = client.eval(
+                "local n = 0 for _, key in ipairs(KEYS) do for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do "
+                "if redis.call('EXISTS', ARGV[1] .. id) == 0 then return -1 end n = n + 1 end end return n",
+                2,
+                "asynq:{default}:archived",
+                "asynq:{default}:completed",
+                "asynq:{default}:t:",
+            )
+            assert found >= 0, "an entry has outlived its task"
+            return int(found)
+
+        wait_until(lambda: left() == 0, "what is due is not removed", 10)
+
+
 def test_ghosts_are_dropped_and_live_tasks_are_not(server: Server, start_sidecar: SidecarFactory) -> None:
     """An entry whose hash is gone, or lives on in another state, leaves the index; the live task stays."""
     with server.client() as client:
