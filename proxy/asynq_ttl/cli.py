@@ -97,7 +97,8 @@ def main() -> None:
     "--sweep-interval",
     type=click.FloatRange(min=0),
     default=5.0,
-    help="Seconds between sweeps, which remove what is due from index and keyspace together; less if the grace is short; 0 for none.",
+    help="Seconds between sweeps, which remove what is due from index and keyspace together; less where the grace is "
+    "short; 0 for none.",
 )
 @_option("--sink", type=SinkType(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
 @_option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
