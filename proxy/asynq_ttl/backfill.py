@@ -90,8 +90,6 @@ class Backfill:
         self.seen: Counter[str] = Counter()
         """What was met: `tasks` in terminal indexes, those of them `timed` already, `ghosts`, `orphans`, `halves`
         (hashes without a message that are in no index), `unreadable`."""
-        self.types: set[str] = set()
-        """Some of the types that were met."""
 
     def size(self, queues: Sequence[str]) -> int:
         """Return about how many entries and keys there are to look at."""
@@ -153,8 +151,6 @@ class Backfill:
             self.seen["ghosts" if ghost else "tasks"] += 1
             self.seen["timed"] += not ghost and entry.task.ttl_ms >= 0
             self.seen["unreadable"] += not ghost and entry.task.record is None
-            if len(self.types) < 1000:
-                self.types.add(entry.task.type)
 
     def _entry_change(self, entry: Entry, state: State) -> Change | None:
         """Return what is done to an entry and its task; None where nothing is."""

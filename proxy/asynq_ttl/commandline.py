@@ -4,7 +4,7 @@ Results go to standard output; progress, notes and errors go to standard error.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from asynq_ttl.database import Database, DatabaseError, explained
 from asynq_ttl.document import PolicyError
 from asynq_ttl.duration import DurationError, parse_duration
 from asynq_ttl.glob import Glob, GlobError, compile_glob
-from asynq_ttl.inventory import Filter
+from asynq_ttl.inventory import Filter, task_pages
 from asynq_ttl.ledger import JournalError
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 from asynq_ttl.sink import SinkAddress, parse_sink
@@ -30,7 +30,7 @@ FAILED, WRONG = 1, 2
 STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
 TERMINAL = ("archived", "completed")
 # So many types are remembered, to tell which there are where one was asked for that is not.
-MOST_TYPES = 1000
+_MOST_TYPES = 1000
 _FROM_FILE = "asynq_ttl.upstream_password_file"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -176,11 +176,21 @@ def _check_queues(globs: tuple[Glob, ...], queues: list[str]) -> None:
             fail(f"--queue {glob.text} matches no queue; there are {_some(queues)}")
 
 
-def blame_types(globs: tuple[Glob, ...], types: Iterable[str]) -> None:
-    """End with a failure if a type was asked for that no task has."""
-    for glob in globs:
-        if not any(glob.matches(task_type) for task_type in types):
-            fail(f"--type {glob.text} matches no task here; there are {_some(sorted(filter(None, types)))}")
+def check_types(database: Database, globs: tuple[Glob, ...]) -> None:
+    """End with a failure, before anything is done, if a type is asked for that no task has.
+
+    It looks at tasks only until each glob has matched one.
+    """
+    missing, seen = set(globs), set[str]()
+    for _, page in task_pages(database) if missing else ():
+        types = {task.type for task in page}
+        missing = {glob for glob in missing if not any(glob.matches(task_type) for task_type in types)}
+        if not missing:
+            return
+        if len(seen) < _MOST_TYPES:
+            seen |= types
+    for glob in sorted(missing, key=lambda glob: glob.text):
+        fail(f"--type {glob.text} matches no task here; there are {_some(sorted(filter(None, seen)))}")
 
 
 def _some(names: list[str]) -> str:

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,10 +15,9 @@ from asynq_ttl import address
 from asynq_ttl.audit import Audit, Checkpoint
 from asynq_ttl.audit_report import Report, as_html, as_json, findings_json, print_findings, print_report
 from asynq_ttl.commandline import (
-    MOST_TYPES,
     TERMINAL,
     Duration,
-    blame_types,
+    check_types,
     connected,
     fail,
     load,
@@ -73,6 +72,9 @@ def audit(
     """
     loaded = load(policy)
     wanted = Filter(queues)
+    if html is not None:
+        # Told before the walk, not after it.
+        _write(html, "")
     started = time.monotonic()
     with connected(upstream, rate, wanted, changing=False) as (database, found):
         server = database.server()
@@ -108,6 +110,7 @@ def audit(
         print_report(report, Console(width=None if sys.stdout.isatty() else 120))
     if html is not None:
         _write(html, as_html(report))
+        note(f"written to {html}")
     raise SystemExit(worst(findings).status)
 
 
@@ -171,17 +174,16 @@ def export(
 ) -> None:
     """Write archived and completed tasks as JSON lines, orphans included. Changes nothing."""
     wanted = Filter(queues, types, states or TERMINAL)
-    with connected(upstream, rate, wanted, changing=False) as (database, _), _opened(output) as file:
+    with ExitStack() as stack, connected(upstream, rate, wanted, changing=False) as (database, _):
+        check_types(database, types)
+        file = stack.enter_context(_opened(output))
         now = database.now()
-        seen: set[str] = set()
         written = unread = 0
         with progress_bar() as progress:
             bar = progress.add_task("export", total=database.client.dbsize())
             for _, page in task_pages(database, "whole"):
                 progress.advance(bar, len(page))
                 for task in page:
-                    if len(seen) < MOST_TYPES:
-                        seen.add(task.type)
                     if not wanted.queue(task.queue) or not wanted.matches(task):
                         continue
                     if task.record is None:
@@ -190,7 +192,6 @@ def export(
                         written += 1
                         file.write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
     note(f"{written:,} tasks written" + (f"; {unread:,} whose message cannot be read were left out" if unread else ""))
-    blame_types(types, seen)
 
 
 COMMANDS = (audit, doctor, export)
@@ -226,4 +227,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         fail(f"{path}: {error.strerror}")
-    note(f"written to {path}")

@@ -69,8 +69,11 @@ class Journal:
         page = self.next_page()
         text = json.dumps({"page": page, "position": list(position), "changes": list(changes)})
         fresh = self._state.with_name(self._state.name + ".new")
-        fresh.write_text(text)
-        fresh.replace(self._state)
+        try:
+            fresh.write_text(text)
+            fresh.replace(self._state)
+        except OSError as error:
+            raise JournalError(f"{self._state}: {error.strerror}") from error
         return page
 
     def record(self, page: int, changes: Iterable[Json]) -> None:
@@ -137,5 +140,8 @@ class Journal:
             raise JournalError(f"{self.path} is that of a run with another {', '.join(differing)}")
 
     def _write(self, lines: Iterable[Json]) -> None:
-        self._file.writelines(json.dumps(line) + "\n" for line in lines)
-        self._file.flush()
+        try:
+            self._file.writelines(json.dumps(line) + "\n" for line in lines)
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(f"{self.path}: {error.strerror}; go on with --resume") from error

@@ -17,7 +17,7 @@ from asynq_ttl.commandline import (
     STATES,
     TERMINAL,
     WRONG,
-    blame_types,
+    check_types,
     connected,
     fail,
     load,
@@ -114,6 +114,8 @@ def backfill(
     }
     with ExitStack() as stack:
         database, found = stack.enter_context(connected(upstream, rate, wish.filter, changing=apply))
+        if not resume:
+            check_types(database, types)
         now = database.now()
         opened = stack.enter_context(Journal(journal, run, now, resume=resume)) if journal else None
         listing = _Listing(show, apply=apply)
@@ -134,7 +136,6 @@ def backfill(
         listing.end()
         _summary(changer, opened)
         note(_met(walk.seen, wish))
-        blame_types(types, walk.types)
 
 
 @click.command()
@@ -171,6 +172,8 @@ def persist(
     run = {"tool": "persist", "upstream": str(upstream), "apply": apply, **_told(wanted)}
     with ExitStack() as stack:
         database, _ = stack.enter_context(connected(upstream, rate, wanted, changing=apply))
+        if not resume:
+            check_types(database, types)
         opened = stack.enter_context(Journal(journal, run, database.now(), resume=resume)) if journal else None
         listing = _Listing(show, apply=apply)
         changer = Changer(database, opened, apply=apply, show=listing)
@@ -181,7 +184,6 @@ def persist(
             walk.run(position)
         listing.end()
         _summary(changer, opened)
-        blame_types(types, walk.types)
 
 
 COMMANDS = (backfill, persist)

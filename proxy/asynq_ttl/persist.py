@@ -33,8 +33,6 @@ class Persist:
         self._filter = wanted
         self._changer = changer
         self._advance = advance
-        self.types: set[str] = set()
-        """Some of the types that were met."""
 
     def run(self, position: Sequence[str | int] = ()) -> None:
         """Walk through the keyspace, from where an interrupted run stands."""
@@ -42,8 +40,6 @@ class Persist:
         for following, page in task_pages(self._database, "digest", start):
             by_queue: dict[str, list[Change]] = {}
             for task in page:
-                if len(self.types) < 1000:
-                    self.types.add(task.type)
                 if task.ttl_ms >= 0 and self._filter.queue(task.queue) and self._filter.matches(task):
                     change = change_of(task, _PLAN, index="", score="", timed="some")
                     by_queue.setdefault(task.queue, []).append(change)

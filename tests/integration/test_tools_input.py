@@ -83,9 +83,9 @@ def test_globs(server: Server) -> None:
             assert "is not closed" in broken.output
             nowhere = tool(*line, "--queue", "defalt")
             assert (nowhere.exit_code, nowhere.output) == (1, "--queue defalt matches no queue; there are default\n")
-            nothing = tool(*line, "--type", "mial:*")
-            assert nothing.exit_code == 1
-            assert "--type mial:* matches no task here; there are mail:send" in nothing.output
+            nothing = tool(*line, "--type", "mail:*", "--type", "mial:*")
+            complaint = "--type mial:* matches no task here; there are mail:send\n"
+            assert (nothing.exit_code, nothing.output) == (1, complaint)
         assert everything(client) == before
 
 
@@ -98,5 +98,7 @@ def test_files(server: Server, tmp_path: Path) -> None:
     assert "policy.yaml:1" in wrong.output
     nowhere = tool("export", "--upstream", url(server), "--output", tmp_path / "none" / "file")
     assert (nowhere.exit_code, len(nowhere.output.splitlines())) == (1, 1)
+    page = tool("audit", "--upstream", url(server), "--html", tmp_path / "none" / "file")
+    assert (page.exit_code, len(page.output.splitlines())) == (1, 1)
     journal = tool("persist", "--upstream", url(server), "--journal", tmp_path / "none" / "file")
     assert (journal.exit_code, len(journal.output.splitlines())) == (1, 1)
