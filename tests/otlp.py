@@ -11,6 +11,7 @@ import grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
@@ -21,6 +22,8 @@ class Receiver:
         self.endpoint = ""
         self.spans: list[Span] = []
         self.services: set[str] = set()
+        self.metrics: dict[str, Metric] = {}
+        """The latest of each metric, by name."""
 
     def take(self, request: trace_service_pb2.ExportTraceServiceRequest) -> None:
         """Keep the spans of an export request."""
@@ -28,6 +31,12 @@ class Receiver:
             self.services.add(str(attributes(resource.resource.attributes)["service.name"]))
             for scope in resource.scope_spans:
                 self.spans.extend(scope.spans)
+
+    def measure(self, request: metrics_service_pb2.ExportMetricsServiceRequest) -> None:
+        """Keep the metrics of an export request."""
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                self.metrics |= {metric.name: metric for metric in scope.metrics}
 
     def named(self, name: str) -> list[Span]:
         """Return the spans of a name."""
@@ -54,6 +63,8 @@ def http_receiver() -> Iterator[Receiver]:
                 body = gzip.decompress(body)
             if self.path == "/v1/traces":
                 receiver.take(trace_service_pb2.ExportTraceServiceRequest.FromString(body))
+            elif self.path == "/v1/metrics":
+                receiver.measure(metrics_service_pb2.ExportMetricsServiceRequest.FromString(body))
             self.send_response(200)
             self.end_headers()
 
@@ -87,6 +98,7 @@ def grpc_receiver() -> Iterator[Receiver]:
         def Export(  # noqa: N802 - gRPC's name
             self, request: metrics_service_pb2.ExportMetricsServiceRequest, context: grpc.ServicerContext
         ) -> metrics_service_pb2.ExportMetricsServiceResponse:
+            receiver.measure(request)
             return metrics_service_pb2.ExportMetricsServiceResponse()
 
     server = grpc.server(ThreadPoolExecutor(2))

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from asynq import Harness
+from otlp import attributes, grpc_receiver, http_receiver
 from servers import Server, Sidecar, SidecarFactory, free_port, start_redis, wait_until
 
 POLICY = """
@@ -79,19 +80,39 @@ def test_health_follows_redis_and_the_end(start_sidecar: SidecarFactory) -> None
         assert sidecar.process.wait(10) == 0
 
 
-def test_metrics_are_those_of_otlp(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
-    """Prometheus reads the decisions and the sidecar's own latency."""
-    sidecar = start_sidecar(server.url, POLICY, admin="127.0.0.1:0")
-    harness.enqueue(sidecar.address, FAILED, FAILED | {"type": "ping:a"})
-    harness.work(sidecar.address)
-    text = call(sidecar, "/metrics")
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_prometheus_reads_what_is_pushed(
+    redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, protocol: str
+) -> None:
+    """The decisions, the sidecar's own latency and all the rest are at /metrics, and at the collector."""
+    redis_server.reset()
+    with (grpc_receiver if protocol == "grpc" else http_receiver)() as receiver:
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        sidecar = start_sidecar(redis_server.url, POLICY, admin="127.0.0.1:0", **variables)
+        harness.enqueue(sidecar.address, FAILED, FAILED | {"type": "ping:a"})
+        harness.work(sidecar.address)
+        text = call(sidecar, "/metrics")
+        sidecar.stop()
     for action, rule in (("ttl", "default"), ("delete", "noise")):
-        labels = (
-            f'asynq_queue="default",asynq_task_state="archived",asynq_ttl_action="{action}",asynq_ttl_mode="enforce"'
-        )
-        assert f'asynq_ttl_decisions_total{{{labels},asynq_ttl_rule="{rule}"}} 1.0' in text
+        labels = f'asynq_queue="default",asynq_task_state="archived",asynq_ttl_action="{action}"'
+        assert f'asynq_ttl_decisions_total{{{labels},asynq_ttl_mode="enforce",asynq_ttl_rule="{rule}"}} 1.0' in text
     assert 'asynq_ttl_latency_microseconds_bucket{direction="command",le="+Inf"}' in text
     assert "asynq_ttl_upstream_up 1.0" in text
+    points = receiver.metrics["asynq_ttl.decisions"].sum.data_points
+    assert {attributes(point.attributes)["asynq_ttl.rule"]: point.as_int for point in points} == {
+        "default": 1,
+        "noise": 1,
+    }
+    latency = receiver.metrics["asynq_ttl.latency"]
+    assert latency.unit == "us"
+    assert {attributes(point.attributes)["direction"] for point in latency.histogram.data_points} == {
+        "command",
+        "reply",
+    }
+    pulled = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line.startswith("asynq_ttl_")}
+    pushed = tuple(name.replace(".", "_") for name in receiver.metrics)
+    assert len(pulled) > 25
+    assert [name for name in pulled if not name.startswith(pushed)] == []
 
 
 def test_tail_shows_decisions_as_they_are_made(
