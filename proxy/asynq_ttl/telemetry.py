@@ -10,6 +10,7 @@ labels they are counted together.
 
 import logging
 import os
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -194,8 +195,10 @@ class Telemetry:
 
     def shutdown(self) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
-        self.spans.shutdown(_FLUSH_SECONDS)
+        spans = threading.Thread(target=self.spans.shutdown, args=(_FLUSH_SECONDS,))
+        spans.start()
         self.metrics.shutdown(_FLUSH_SECONDS)
+        spans.join()
 
     def _declare(self) -> None:
         """Declare the metrics that are counted here."""
