@@ -78,12 +78,17 @@ class Recorder:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self.signs: list[str] = []
         self.failures: list[tuple[FailOpen, Script | None]] = []
         self.failed_keys: list[tuple[bytes, ...]] = []
 
     def settled(self, outcome: Outcome) -> None:
         """Remember a decision."""
         self.outcomes.append(outcome)
+
+    def clustered(self, *, redirected: bool) -> None:
+        """Remember a sign of a cluster."""
+        self.signs.append("redirect" if redirected else "topology")
 
     def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
         """Remember a command that was forwarded untouched."""

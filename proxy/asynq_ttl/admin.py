@@ -32,8 +32,9 @@ from aiohttp import web
 from asynq_ttl import status
 from asynq_ttl.address import Address
 from asynq_ttl.journal import MAX_WATCHERS, RING_SIZE, Filter, FilterError, parse_filter
+from asynq_ttl.listener import remove_stale_socket
 from asynq_ttl.logs import LEVELS, set_level
-from asynq_ttl.server import Sidecar, remove_stale_socket
+from asynq_ttl.server import Sidecar
 
 _log = logging.getLogger("asynq_ttl.admin")
 

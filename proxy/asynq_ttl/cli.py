@@ -110,6 +110,7 @@ def main() -> None:
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
 @access_options
+@_option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
 @_option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
 @_option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
@@ -130,6 +131,7 @@ def serve(
     hide_task_ids: bool,
     trace_path: str | None,
     access: Access,
+    reuse_port: bool,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -153,6 +155,7 @@ def serve(
         drain_timeout,
         sweep_interval,
         access,
+        reuse_port,
         trace_path=tuple(part for part in (trace_path or "").split(".") if part),
         sink=sink,
     )

@@ -128,6 +128,12 @@ class Endpoint:
             transport, protocol = await loop.create_connection(factory, **arguments)
         except ssl.SSLError as error:
             raise OSError(f"TLS: {getattr(error, 'verify_message', '') or error.reason or error}") from None
+        if self.address is not None and (self.address.host, self.address.port) != (
+            arguments["host"],
+            arguments["port"],
+        ):
+            transport.abort()
+            raise OSError(f"{self} has moved")
         return transport, protocol
 
 

@@ -20,6 +20,9 @@ _log = logging.getLogger("asynq_ttl.relay")
 
 # A client that is refused is told why for this long.
 _REFUSAL_SECONDS = 2.0
+# All idle connections are closed in this many steps.
+_DRAIN_CHUNKS = 20
+_DRAIN_STEP_SECONDS = 0.02
 
 
 class Pause(Flag):
@@ -46,6 +49,8 @@ class Relay:
         self.control = control
         self.max_connections = max_connections
         self.draining = False
+        self.hurry = False
+        """Set to end a drain at once."""
         self.connections: set[Downstream] = set()
         self.accepted = 0
         self.refused = 0
@@ -86,22 +91,32 @@ class Relay:
         self.tasks.add(work)
         work.add_done_callback(self.tasks.discard)
 
+    def hang_up(self) -> None:
+        """Close every connection as Redis does when it goes away: what is on its way to it is dropped."""
+        for connection in tuple(self.connections):
+            connection.hang_up()
+
     async def drain(self, timeout_seconds: float) -> None:
-        """Close each connection at a moment when nothing is under way on it; after the timeout, in any case."""
+        """Close each connection at a moment when nothing is under way on it; after the timeout, in any case.
+
+        They go a few at a time, so that their clients do not all connect anew at once, and pub/sub goes last.
+        """
         self.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
-        while self.connections and loop.time() < deadline:
+        chunk = max(len(self.connections) // _DRAIN_CHUNKS, 1)
+        while self.connections and loop.time() < deadline and not self.hurry:
             idle = [connection for connection in self.connections if connection.idle]
-            # Connections whose replies cannot be counted (pub/sub) are idle for all we know; they go last.
+            # Connections whose replies cannot be counted (pub/sub) are idle for all we know.
             if not idle:
                 idle = [connection for connection in self.connections if not connection.session.counting]
                 idle = idle if len(idle) == len(self.connections) else []
-            for connection in idle:
+            for connection in idle[:chunk]:
                 connection.close()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_DRAIN_STEP_SECONDS)
+        why = "it was asked for twice" if self.hurry else "the drain timeout is over"
         for connection in list(self.connections):
-            _log.warning("closing a connection with commands under way: the drain timeout is over")
+            _log.warning("closing a connection with commands under way: %s", why)
             connection.abort()
         while self.connections:  # noqa: ASYNC110 - they are on their way; this is the end, not the data path
             await asyncio.sleep(0.01)
@@ -297,6 +312,11 @@ class Downstream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def hang_up(self) -> None:
+        """Drop the upstream connection; the client still gets what Redis has sent."""
+        if self._upstream is not None:
+            self._upstream.abort()
+
     def abort(self) -> None:
         """Close the connection at once."""
         if self._transport is not None:
@@ -359,6 +379,11 @@ class UpstreamProtocol(asyncio.Protocol):
         """Close the connection."""
         if self._transport is not None:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _forget(_nanoseconds: int, _direction: str) -> None:

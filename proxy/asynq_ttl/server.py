@@ -4,43 +4,44 @@ import asyncio
 import logging
 import resource
 import signal
-import socket
-import stat
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from watchfiles import Change, awatch
 
 from asynq_ttl.access import Access
 from asynq_ttl.address import Address, Upstream
 from asynq_ttl.bulk import BulkIds
+from asynq_ttl.cluster import Sign
 from asynq_ttl.config import load_policy
 from asynq_ttl.document import PolicyError
 from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.gate import Gate, Guard
 from asynq_ttl.handover import Handover
+from asynq_ttl.listener import Listener
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 from asynq_ttl.pulse import beat
 from asynq_ttl.relay import Relay
 from asynq_ttl.resp import WholeCommands
 from asynq_ttl.rewrite import Rewriter
 from asynq_ttl.scripts import ScriptRegistry
+from asynq_ttl.sentinel import Sentinels
 from asynq_ttl.session import Shared
 from asynq_ttl.sink import SinkAddress
 from asynq_ttl.sweeper import Sweeper
 from asynq_ttl.telemetry import Telemetry
-from asynq_ttl.tls import HANDSHAKE_SECONDS, Context, listener_context, watch_certificates
+from asynq_ttl.tls import Context, listener_context, watch_certificates
 from asynq_ttl.upstream import ControlConnection
 
 _log = logging.getLogger("asynq_ttl.server")
 
-_BACKLOG = 1024
 _CANCEL_SECONDS = 0.2
+# How long the master is looked for before clients are let in.
+_FIND_SECONDS = 2.0
 # File descriptors besides two for each client: the sidecar's own connections, exporters, the policy watcher.
 _OTHER_FILES = 64
 
@@ -57,6 +58,7 @@ class Settings:
         drain_seconds: how long commands under way are waited for when it stops.
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
         access: who may connect, and how.
+        reuse_port: whether another sidecar may listen at the same port.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
     """
@@ -68,6 +70,7 @@ class Settings:
     drain_seconds: float = 10.0
     sweep_seconds: float = 5.0
     access: Access = field(default_factory=Access)
+    reuse_port: bool = False
     trace_path: tuple[str, ...] = ()
     sink: SinkAddress | None = None
 
@@ -121,7 +124,10 @@ class Sidecar:
         self.tls = listener_context(access.tls) if access.tls is not None else None
         self.guard = Guard(access.password_file, settings.max_connections) if access.password_file else None
         self.endpoint = Endpoint(settings.upstream, logs_in=access.logs_in)
-        self.control = ControlConnection(self.endpoint, self.registry, telemetry.activated)
+        self.sentinels = Sentinels(self.endpoint, self._moved) if settings.upstream.sentinels else None
+        self.control = ControlConnection(
+            self.endpoint, self.registry, telemetry.activated, lambda: telemetry.cluster.note(Sign.MODE)
+        )
         self.sweeper = Sweeper(
             self.endpoint,
             lambda: self.shared.rewriter,
@@ -148,6 +154,20 @@ class Sidecar:
         """Return the TLS contexts that are made of files."""
         listener = [self.tls[1]] if self.tls is not None else []
         return listener + [each for each in (self.endpoint.tls,) if each is not None and each.files]
+
+    def end(self) -> None:
+        """Drain and end; asked for it twice, end at once."""
+        if self.stop.is_set():
+            _log.info("asked again to end: not waiting for commands under way")
+            self.relay.hurry = True
+        self.stop.set()
+
+    def _moved(self) -> None:
+        """Let go of the old master at once: it may still take commands, and forget them."""
+        self.relay.hang_up()
+        self.control.moved()
+        if self.endpoint.address is not None:
+            self.telemetry.spans.moved(self.endpoint.address)
 
     def reload_all(self) -> None:
         """Read policy and certificates again, as SIGHUP asks for."""
@@ -204,20 +224,31 @@ class Sidecar:
     async def running(self) -> AsyncIterator[Address]:
         """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
         loop = asyncio.get_running_loop()
-        background = [loop.create_task(self.control.run()), loop.create_task(beat(self.relay, self.telemetry))]
+        background = [loop.create_task(beat(self.relay, self.telemetry))]
+        if self.sentinels is not None:
+            background.append(loop.create_task(self.sentinels.run()))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
+        background.append(loop.create_task(self.control.run()))
         if self.settings.policy_file is not None:
             background.append(loop.create_task(self._watch(self.settings.policy_file)))
         if contexts := self._contexts():
             background.append(loop.create_task(watch_certificates(contexts)))
         if self.settings.sweep_seconds > 0:
             background.append(loop.create_task(self.sweeper.run()))
-        server = await self._listen()
-        self.listening = self._address(server)
+        listener = Listener(
+            self.settings.listen,
+            self._accept,
+            self.tls[0] if self.tls is not None else None,
+            reuse_port=self.settings.reuse_port,
+        )
+        await listener.start()
+        self.listening = listener.address
         try:
             yield self.listening
         finally:
             self.relay.draining = True
-            server.close()
+            listener.close()
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
@@ -226,23 +257,8 @@ class Sidecar:
             await self.control.close()
             await asyncio.to_thread(self.telemetry.shutdown)
 
-    async def _listen(self) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        listen = self.settings.listen
-        options: dict[str, Any] = {"backlog": _BACKLOG}
-        if self.tls is not None:
-            options |= {"ssl": self.tls[0], "ssl_handshake_timeout": HANDSHAKE_SECONDS}
-        if not listen.path:
-            return await loop.create_server(self._accept, listen.host or None, listen.port, **options)
-        await asyncio.to_thread(remove_stale_socket, Path(listen.path))
-        return await loop.create_unix_server(self._accept, listen.path, **options)
-
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
-
-    def _address(self, server: asyncio.Server) -> Address:
-        listen = self.settings.listen
-        return listen if listen.path else Address(listen.host, server.sockets[0].getsockname()[1])
 
     async def _watch(self, path: Path) -> None:
         """Reload the policy whenever the file's content changes, however it is replaced."""
@@ -313,7 +329,7 @@ async def serve(
     sidecar = Sidecar(settings, policy, telemetry)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sidecar.stop.set)
+        loop.add_signal_handler(number, sidecar.end)
     loop.add_signal_handler(signal.SIGHUP, sidecar.reload_all)
     async with beside(sidecar), sidecar.running() as address:
         _log.info(
@@ -335,18 +351,6 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             task.cancel()
         _, pending = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
         tasks = list(pending)
-
-
-def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
-            path.unlink()
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def _allow_files(max_connections: int) -> int:

@@ -70,6 +70,9 @@ class Observer(Protocol):
     def settled(self, outcome: Outcome) -> None:
         """Take note of a decision whose reply has come."""
 
+    def clustered(self, *, redirected: bool) -> None:
+        """Take note that a client was sent to another node of a cluster, or asked for its nodes."""
+
     def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
         """Take note of a command that was forwarded untouched although it might have been rewritten.
 
@@ -415,6 +418,11 @@ class Session:
             self._stop_counting()
         return None, None
 
+    def _cluster(self, command: Command, _activated: Script | None) -> tuple[None, None]:
+        if len(command) > 1 and command[1].upper() in _TOPOLOGY:
+            self._shared.observer.clustered(redirected=False)
+        return None, None
+
     # --- decisions and their replies ------------------------------------------------------------------------
 
     def _await_reply(self, decision: Decision) -> None:
@@ -431,6 +439,8 @@ class Session:
         if not reply.startswith(b"-NOSCRIPT"):
             outcome = Outcome(decision, database, start_ns, self._shared.clock(), reply.rstrip(b"\r\n"))
             self._shared.observer.settled(outcome)
+            if reply.startswith((b"-MOVED ", b"-ASK ")):
+                self._shared.observer.clustered(redirected=True)
 
     def _stop_counting(self) -> None:
         self._counting = False
@@ -494,6 +504,9 @@ _EVALSHA = (b"evalsha", b"EVALSHA")
 # From the end of the first line ("*9") to the SHA: the rest of "$7", the name, "$40", and their line ends.
 _SHA_OFFSET = len(b"\n$7\r\nEVALSHA\r\n$40\r\n")
 
+# By these a client learns where the nodes of a cluster are.
+_TOPOLOGY = (b"SLOTS", b"SHARDS", b"NODES")
+
 _Handler = Callable[[Session, Command, Script | None], tuple[Command | None, Script | None]]
 _SPECIAL: dict[bytes, _Handler] = {
     b"EVALSHA": Session._evalsha,  # noqa: SLF001 - the table of the class's own methods
@@ -505,6 +518,7 @@ _SPECIAL: dict[bytes, _Handler] = {
     b"SELECT": Session._select,  # noqa: SLF001
     b"RESET": Session._reset,  # noqa: SLF001
     b"CLIENT": Session._client,  # noqa: SLF001
+    b"CLUSTER": Session._cluster,  # noqa: SLF001
     **dict.fromkeys(
         (
             b"SUBSCRIBE",

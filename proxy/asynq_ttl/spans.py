@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from asynq_ttl.address import Upstream
+from asynq_ttl.address import Address, Upstream
 from asynq_ttl.journal import FailedOpen
 from asynq_ttl.keyspace import printable
 from asynq_ttl.otlp import SCOPE, Encoder, Linked, Ready
@@ -77,7 +77,7 @@ class Spans:
         """Finds out which tasks a bulk operation has moved."""
         self._resource = resource
         self._task_ids = task_ids
-        self._server = _server_attributes(upstream)
+        self._server = _server_attributes(upstream.address)
         self._encoder = encoder
         # What the spans of decisions have in common, by what decides about it.
         self._blocks: dict[tuple[object, ...], bytes] = {}
@@ -89,6 +89,11 @@ class Spans:
         self._ids = provider.id_generator
         self._longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
         self._processors = [self._processor(exporter) for exporter in exporters]
+
+    def moved(self, address: Address) -> None:
+        """Name another server from now on."""
+        self._server = _server_attributes(address)
+        self._blocks.clear()  # the server is in each
 
     def settled(self, outcome: Outcome, mode: str) -> str:
         """Make the span of a decision. Returns its trace ID in hexadecimal digits; empty if it is not sampled."""
@@ -359,9 +364,8 @@ def _failure(kind: str, error: str, attributes: Attributes) -> Status:
     return Status(StatusCode.ERROR, printable(error))
 
 
-def _server_attributes(upstream: Upstream) -> Mapping[str, str | int]:
+def _server_attributes(address: Address) -> Mapping[str, str | int]:
     attributes: Attributes = {"db.system.name": "redis", "messaging.system": "asynq"}
-    address = upstream.address
     attributes["server.address"] = address.path or address.host
     if not address.path:
         attributes["server.port"] = address.port

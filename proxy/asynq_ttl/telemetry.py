@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from asynq_ttl.address import Upstream
 from asynq_ttl.census import Census
+from asynq_ttl.cluster import ClusterSigns, Sign
 from asynq_ttl.decision import FailOpen
 from asynq_ttl.exporters import metric_readers, resource_of, span_exporters
 from asynq_ttl.journal import FailedOpen, Happened, Journal
@@ -89,6 +90,7 @@ class Telemetry:
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
         """The latest measurements in microseconds: chunks of commands, of replies, and how late the event loop was."""
+        self.cluster = ClusterSigns()
         self.census = Census()
         self.journal = Journal(task_ids=task_ids)
         resource = resource_of(environment)
@@ -118,6 +120,10 @@ class Telemetry:
                 *(decision.operation, decision.queue, rule, decision.action.value, mode),
                 extra={"trace_id": trace_id},
             )
+
+    def clustered(self, *, redirected: bool) -> None:
+        """Count a sign that Redis is a cluster, and warn (at times)."""
+        self.cluster.note(Sign.REDIRECT if redirected else Sign.TOPOLOGY)
 
     def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
         """Count a command that was forwarded untouched, make its span, and warn (at times)."""
@@ -210,6 +216,7 @@ class Telemetry:
             lambda: self.fail_opens,
             ("reason",),
         )
+        counter("asynq_ttl.cluster.signs", "Signs that Redis is a cluster.", lambda: self.cluster.seen, ("sign",))
         counter("asynq_ttl.policy.reloads", "Policy reloads by result.", lambda: self.reloads, ("result",))
         counter("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
         counter("asynq_ttl.scripts.activations", "Wrappers loaded into Redis.", lambda: self.activations, ("result",))

@@ -8,9 +8,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError  # noqa: A004 - redis-py's
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,  # noqa: A004 - redis-py's
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.scripts import Script, ScriptRegistry, Status
@@ -32,16 +39,22 @@ class ControlConnection:
         registry: the scripts learnt so far.
         on_activated: told of a script whose wrapper was loaded or not, of when that began (nanoseconds since the
             epoch), and of why it failed.
+        on_cluster: told when the server turns out to be a node of a cluster.
     """
 
     def __init__(
-        self, endpoint: Endpoint, registry: ScriptRegistry, on_activated: Callable[[Script, int, str], None]
+        self,
+        endpoint: Endpoint,
+        registry: ScriptRegistry,
+        on_activated: Callable[[Script, int, str], None],
+        on_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self.upstream = endpoint.upstream
         self.problem = "not connected yet"
         """Why the server cannot be used; empty when it can."""
         self._registry = registry
         self._on_activated = on_activated
+        self._on_cluster = on_cluster
         self._loads: dict[bytes, asyncio.Task[None]] = {}
         self._not_before = 0.0
         # A sidecar that starts under load activates many scripts at once: they wait for a connection, they do not fail.
@@ -60,6 +73,7 @@ class ControlConnection:
                 await self._redis.ping()
                 if self.problem:
                     await self._load_again()
+                    await self._look_for_a_cluster()
                     _log.info("upstream %s is up", self.upstream)
                     self.problem = ""
                     self._not_before = 0.0
@@ -71,6 +85,12 @@ class ControlConnection:
                 self.problem = str(error) or type(error).__name__
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, _PING_INTERVAL_SECONDS)
+
+    async def _look_for_a_cluster(self) -> None:
+        with suppress(NoPermissionError):
+            info = await self._redis.info("cluster")
+            if info.get("cluster_enabled"):
+                self._on_cluster()
 
     async def activate(self, script: Script) -> None:
         """Load a script's wrapper, once however many ask for it. `script.status` tells the result; never raises.
@@ -84,6 +104,10 @@ class ControlConnection:
             load = self._loads[script.sha] = asyncio.create_task(self._activate(script))
             load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
         await asyncio.shield(load)
+
+    def moved(self) -> None:
+        """Take note that another server is the upstream now: it has no wrappers yet."""
+        self.problem = "it has moved"
 
     async def close(self) -> None:
         """Close the connection."""

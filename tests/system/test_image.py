@@ -1,6 +1,5 @@
 """The Dockerfile's steps without an engine: in mount namespaces instead of layers, as its user, read-only."""
 
-import fnmatch
 import json
 import os
 import re
@@ -50,7 +49,6 @@ def copy_context(source: str, target: Path) -> None:
         shutil.copytree(ROOT / name, target / name, ignore=hidden)
     else:
         shutil.copy(ROOT / name, target / name)
-    assert not [path for path in target.rglob("*") if fnmatch.fnmatch(path.name, "__pycache__")]
 
 
 def in_namespace(tmp_path: Path, steps: list[str]) -> list[str]:
@@ -81,9 +79,13 @@ def test_the_image_builds_and_runs_as_nobody_on_a_read_only_root(redis_server: S
                 context.mkdir(exist_ok=True)
                 (context / Path(source.rstrip("/")).parent).mkdir(parents=True, exist_ok=True)
                 copy_context(source, context)
-    run = in_namespace(tmp_path, [f"cd {context}", instruction(build, "RUN")])
+    # The first RUN installs a compiler; here the machine has one.
+    packages, steps = (rest for name, rest in build if name == "RUN")
+    assert packages.startswith("apt-get update"), packages
+    run = in_namespace(tmp_path, [f"cd {context}", steps])
     built = subprocess.run(run, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
+    assert list((tmp_path / "opt").rglob("_chunk*.so")), "the decoder is not compiled"
 
     user, group = instruction(final, "USER").split(":")
     entry = [*json.loads(instruction(final, "ENTRYPOINT")), *json.loads(instruction(final, "CMD"))]

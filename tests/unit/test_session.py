@@ -714,3 +714,34 @@ def test_how_many_tasks_a_script_has_moved(reply: bytes, moved: int | None) -> N
     """A number in the reply says so; a negative one is a code for none."""
     decision = Decision("run", "asynq.run_all", "q", "pending", Action.PERSIST, enforced=True)
     assert Outcome(decision, 0, 1, 2, reply).moved == moved
+
+
+# --- signs of a cluster ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "signs"),
+    [
+        ((b"CLUSTER", b"SLOTS"), ["topology"]),
+        ((b"cluster", b"shards"), ["topology"]),
+        ((b"CLUSTER", b"NODES"), ["topology"]),
+        ((b"CLUSTER", b"INFO"), []),
+        ((b"CLUSTER", b"KEYSLOT", b"k"), []),
+        ((b"CLUSTER",), []),
+    ],
+)
+def test_a_client_that_asks_for_the_nodes_is_told_of(command: tuple[bytes, ...], signs: list[str]) -> None:
+    """The command goes on as it came."""
+    talk = Conversation()
+    assert talk.session.receive_downstream(pipeline(command)) == pipeline(command)
+    assert talk.observer.signs == signs
+
+
+@pytest.mark.parametrize("reply", [b"-MOVED 1 h:1\r\n", b"-ASK 1 h:1\r\n"])
+def test_a_decision_that_is_redirected_is_told_of(reply: bytes) -> None:
+    """The redirection is an outcome like any error, and a sign."""
+    talk = Conversation().knows(COMPLETE)
+    talk.session.receive_downstream(pipeline(complete(COMPLETE_SHA)))
+    talk.upstream_replies(reply)
+    assert talk.observer.signs == ["redirect"]
+    assert len(talk.told()) == 1
