@@ -23,6 +23,7 @@ _REFUSAL_SECONDS = 2.0
 # All idle connections are closed in this many steps.
 _DRAIN_CHUNKS = 20
 _DRAIN_STEP_SECONDS = 0.02
+_FIRST_COMMAND_SECONDS = 0.3
 
 
 class Pause(Flag):
@@ -106,7 +107,9 @@ class Relay:
         deadline = loop.time() + timeout_seconds
         chunk = max(len(self.connections) // _DRAIN_CHUNKS, 1)
         while self.connections and loop.time() < deadline and not self.hurry:
-            idle = [connection for connection in self.connections if connection.idle]
+            # One that has just been accepted may be about to send its first command.
+            fresh = deadline - timeout_seconds + _FIRST_COMMAND_SECONDS > loop.time()
+            idle = [each for each in self.connections if each.idle and (each.session.commands or not fresh)]
             # Connections whose replies cannot be counted (pub/sub) are idle for all we know.
             if not idle:
                 idle = [connection for connection in self.connections if not connection.session.counting]

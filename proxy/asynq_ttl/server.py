@@ -40,6 +40,7 @@ from asynq_ttl.upstream import ControlConnection
 _log = logging.getLogger("asynq_ttl.server")
 
 _CANCEL_SECONDS = 0.2
+_ACCEPTED_SECONDS = 0.05
 # How long the master is looked for before clients are let in.
 _FIND_SECONDS = 2.0
 # File descriptors besides two for each client: the sidecar's own connections, exporters, the policy watcher.
@@ -247,8 +248,10 @@ class Sidecar:
         try:
             yield self.listening
         finally:
-            self.relay.draining = True
             listener.close()
+            # What was accepted before has yet to reach the relay; it is served, not refused.
+            await asyncio.sleep(_ACCEPTED_SECONDS)
+            self.relay.draining = True
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
