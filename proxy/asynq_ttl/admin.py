@@ -19,7 +19,9 @@ import hmac
 import ipaddress
 import json
 import logging
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -100,13 +102,25 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
 
 async def _listen(runner: web.AppRunner, address: Address) -> Address:
     if address.path:
-        path = Path(address.path)
-        await asyncio.to_thread(remove_stale_socket, path)
-        await web.UnixSite(runner, path).start()
-        await asyncio.to_thread(path.chmod, 0o600)
+        await asyncio.to_thread(remove_stale_socket, Path(address.path))
+        await web.SockSite(runner, _private_socket(address.path)).start()
         return address
     await web.TCPSite(runner, address.host or None, address.port).start()
     return Address(address.host, runner.addresses[0][1])
+
+
+def _private_socket(path: str) -> socket.socket:
+    """Return a unix socket that from its first moment is for its owner alone."""
+    made = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        made.bind(path)
+    except OSError:
+        made.close()
+        raise
+    finally:
+        os.umask(mask)
+    return made
 
 
 class Admin:

@@ -53,6 +53,7 @@ class Metrics:
     def __init__(self, readers: list[MetricReader], resource: Resource, *, pulled: bool) -> None:
         self.declared: dict[str, Instrument] = {}
         """All instruments by their names."""
+        self._one_at_a_time = threading.Lock()
         self._registry = CollectorRegistry() if pulled else None
         if self._registry is not None:
             ProcessCollector(registry=self._registry)
@@ -119,7 +120,9 @@ class Metrics:
         if self._registry is None:
             return b"", "text/plain"
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        # The reader hands what it collects over in a queue, which two at a time would mix up.
+        with self._one_at_a_time:
+            return encode(self._registry), content_type
 
     def shutdown(self, seconds: float) -> None:
         """Export once more, within a bound; the SDK's own bounds are its exporters' (10 s and more)."""

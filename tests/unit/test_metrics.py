@@ -1,6 +1,7 @@
 """Metrics are read when somebody collects them."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -66,4 +67,14 @@ def test_a_label_that_is_no_text_does_not_stop_the_rest() -> None:
     metrics = Metrics([], RESOURCE, pulled=True)
     metrics.counter("asynq_ttl.things", "Things.", lambda: {"\udcff": 1}, ("kind",))
     assert 'asynq_ttl_things_total{kind="�"} 1.0' in metrics.text("")[0].decode()
+    metrics.shutdown(1)
+
+
+def test_two_may_read_at_the_same_time() -> None:
+    """Each gets every metric once."""
+    metrics = Metrics([], RESOURCE, pulled=True)
+    declared(metrics, Counter(x=1))
+    with ThreadPoolExecutor(4) as pool:
+        texts = [body.decode() for body, _ in pool.map(lambda _: metrics.text(""), range(40))]
+    assert {text.count("# TYPE asynq_ttl_things_total counter") for text in texts} == {1}
     metrics.shutdown(1)
