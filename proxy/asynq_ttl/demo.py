@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,15 +187,14 @@ def _spans(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _print_spans(console: Console, spans: list[dict[str, Any]]) -> None:
-    """Print how many spans there were, and one of each of the first few names."""
-    by_action: dict[str, int] = {}
-    for span in spans:
-        action = span["attributes"]["asynq_ttl.action"]
-        by_action[action] = by_action.get(action, 0) + 1
+    """Print how many spans of decisions there were, and one of each of the first few names."""
+    decided = [span for span in spans if "asynq_ttl.action" in span["attributes"]]
+    by_action = Counter(span["attributes"]["asynq_ttl.action"] for span in decided)
     counts = ", ".join(f"{count} {action}" for action, count in sorted(by_action.items()))
-    console.print(f"\n[bold]{len(spans)} spans[/], by action: {counts}. Some of them:\n")
+    others = f" Besides, {len(spans) - len(decided)} of the sidecar's own work." if len(spans) > len(decided) else ""
+    console.print(f"\n[bold]{len(decided)} spans[/], by action: {counts}.{others} Some of them:\n")
     shown: dict[str, dict[str, Any]] = {}
-    for span in spans:
+    for span in decided:
         shown.setdefault(f"{span['name'].split()[0]} {span['attributes']['asynq_ttl.action']}", span)
     for span in list(shown.values())[:_SPANS_SHOWN]:
         console.print(f"  [bold]{span['name']}[/]  {span['start_time']}", highlight=False)
