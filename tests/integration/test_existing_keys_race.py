@@ -13,6 +13,7 @@ from existing_keys import tasks, tool, url
 from servers import Server, SidecarFactory
 
 TASKS = 150
+LEAST_CHANGES = 2
 SECONDS = 8
 # The sidecar takes TTLs off what is run again, and gives none itself: backfill has always something to do.
 SIDECAR = "version: 1\nrules: [{name: other, match: {type: 'other:*'}, archived: {ttl: 7d}}]"
@@ -48,7 +49,7 @@ def test_no_task_is_harmed(server: Server, harness: Harness, start_sidecar: Side
     precious: set[str] = set()
     wrong: list[Any] = []
     changed = {"backfill": 0, "persist": 0}
-    end = time.monotonic() + SECONDS
+    started = time.monotonic()
 
     def run_again() -> None:
         harness.inspect(sidecar.address, {"op": "run_all", "queue": "default", "state": "archived"})
@@ -93,7 +94,7 @@ def test_no_task_is_harmed(server: Server, harness: Harness, start_sidecar: Side
 
     def repeat(*steps: Callable[[], None]) -> None:
         try:
-            while time.monotonic() < end:
+            while goes_on(time.monotonic() - started, changed):
                 for step in steps:
                     step()
         except BaseException as error:  # noqa: BLE001 - told by the test
@@ -109,13 +110,17 @@ def test_no_task_is_harmed(server: Server, harness: Harness, start_sidecar: Side
     worker.stop()
     assert not failures, failures
     assert not wrong
-    assert changed["backfill"] > 2
-    assert changed["persist"] > 2
+    assert min(changed.values()) > LEAST_CHANGES
     with server.client() as client:
         assert precious
         assert precious <= tasks(client), "a task was removed in another one's place"
         assert {f"run-{n}" for n in range(TASKS)} <= tasks(client)
         assert_kept_for_ever(client, precious)
+
+
+def goes_on(seconds: float, changed: dict[str, int]) -> bool:
+    """Say whether the race goes on: for its time, and until each tool has come upon something to change some times."""
+    return seconds < SECONDS or (min(changed.values()) <= LEAST_CHANGES and seconds < 4 * SECONDS)
 
 
 def assert_kept_for_ever(client: "Redis", names: set[str]) -> None:

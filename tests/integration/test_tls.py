@@ -181,14 +181,14 @@ def test_the_upstream_is_verified(redis_server: Server, start_sidecar: SidecarFa
             assert client.get("k") == b"x" * 1_000_000
         wait_until(lambda: "is up" in sidecar.log(), "its own connection does not come up")
         for query, reason in ((f"?{ca}", "IP address mismatch"), ("", "unable to get local issuer|self.signed")):
-            refused = start_sidecar(f"rediss://127.0.0.1:{port}/0{query}")
+            refused = start_sidecar(f"rediss://127.0.0.1:{port}/0{query}", sweep_interval="0")
             refused.expected_warnings.append("is down")
             with (
                 refused.client() as client,
                 pytest.raises(redis_py.RedisError, match=f"unavailable: TLS: .*({reason})"),
             ):
                 client.ping()
-        lax = start_sidecar(f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none")
+        lax = start_sidecar(f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none", sweep_interval="0")
         lax.expected_warnings.append("is down")
         with lax.client() as client:
             assert client.ping()

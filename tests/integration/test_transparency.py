@@ -29,10 +29,34 @@ class Tap:
     def __init__(self, port: int) -> None:
         self.received = bytearray()
         self._port = port
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await self._serve(reader, writer, upstream_reader, upstream_writer)
+        finally:
+            writer.close()
+            upstream_writer.close()
+
+    async def end(self) -> None:
+        """End the connections that are left: one that the server has reset on one side waits for the other."""
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)  # what was closed is closed in the next turn of the loop
+
+    async def _serve(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        upstream_reader: asyncio.StreamReader,
+        upstream_writer: asyncio.StreamWriter,
+    ) -> None:
 
         async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, note: Callable[[bytes], None]) -> None:
             try:
@@ -48,8 +72,6 @@ class Tap:
         await asyncio.gather(
             copy(reader, upstream_writer, self.received.extend), copy(upstream_reader, writer, lambda _: None)
         )
-        writer.close()
-        upstream_writer.close()
 
 
 @asynccontextmanager
@@ -68,8 +90,10 @@ async def tapped_sidecar(server: Server, policy: Policy) -> AsyncIterator[tuple[
     )
     await sidecar.control.close()
     sidecar.control = sidecar.relay.control = direct.control
-    async with listener, sidecar.running() as address:
-        yield address.port, tap
+    async with listener:
+        async with sidecar.running() as address:
+            yield address.port, tap
+        await tap.end()
 
 
 async def converse(port: int, chunks: list[bytes], *, pause: float = 0.0, end: bool = False) -> bytes:

@@ -90,7 +90,9 @@ def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     policy = Policy((rule("a", archived=KEEP),))
     for number in range(50):
         assert policy.decide(f"q{number}", f"t{number}", State.ARCHIVED) == Verdict("a", KEEP)
+        assert policy.archive_limits(f"q{number}") == policy.archive_limits("q")
     assert len(policy._verdicts) <= 5
+    assert len(policy._limits) <= 5
     assert len(policy._queue_rules) <= 5
 
 

@@ -372,6 +372,16 @@ def test_the_rules_of_a_queue_are_put_together_once(monkeypatch: pytest.MonkeyPa
     assert again.tail is not tails[0].tail
 
 
+@pytest.mark.parametrize("kind", ["complete", "archive"])
+def test_tasks_of_more_queues_than_are_remembered_are_settled_alike(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full memory of queues changes nothing but the time it takes."""
+    expected = rewritten(policy_of(ALL), EVERY_CALL[kind])
+    monkeypatch.setattr(rewrite_module, "_MEMORY_LIMIT", 0)
+    rewriter = Rewriter(policy_of(ALL), set())
+    assert [rewritten(rewriter, EVERY_CALL[kind]) for _ in range(2)] == [expected] * 2
+    assert expected is not None
+
+
 # --- live again -------------------------------------------------------------------------------------------
 
 
