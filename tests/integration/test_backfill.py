@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_and_goes_on_ends_as_one_that_ran_through(server: S
         journal = tmp_path / "killed"
         line: list[str | Path] = ["backfill", "--upstream", url(server), "--journal", journal, *options]
         kills = 0
-        while run_and_kill([*line, "--rate", "2000", *(["--resume"] if kills else [])], journal, 2 + kills):
+        while run_and_kill([*line, "--rate", "2000", *(["--resume"] if kills else [])], journal, 4 + 6 * kills):
             kills += 1
         assert kills >= 3
         left, other = state_of(killed), state_of(through)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynq_ttl.message import MessageError, TaskMessage, decode
+from asynq_ttl.message import MessageError, TaskMessage, decode, decode_record, scheduler_entry_id
 from task_message import encode_task
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -82,3 +82,35 @@ def test_a_payload_without_a_trace_context_is_no_fault(payload: bytes) -> None:
     """Whatever the payload is, the task is what it is."""
     found = decode(encode_task("a", payload=payload), ("meta", "traceparent"))
     assert (found.type, found.traceparent, found.tracestate) == ("a", "", "")
+
+
+@given(TEXTS, st.binary(), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_a_whole_message_is_read(task_type: str, payload: bytes, failed: int, completed: int) -> None:
+    """For the tools: everything that is in it."""
+    data = encode_task(
+        task_type,
+        "id",
+        "q",
+        60,
+        payload=payload,
+        unique_key=b"lock",
+        last_failed_at=failed,
+        completed_at=completed,
+        headers={"a": "b"},
+    )
+    found = decode_record(data)
+    assert (found.type, found.payload, found.id, found.queue) == (task_type, payload, b"id", "q")
+    assert (found.last_failed_at, found.completed_at, found.retention) == (failed, completed, 60)
+    assert (found.unique_key, found.headers, found.error, found.group) == (b"lock", {"a": "b"}, "", "")
+
+
+def test_what_is_no_whole_message_is_refused() -> None:
+    """With the same error."""
+    with pytest.raises(MessageError):
+        decode_record(b"\x0a\x05abc")
+
+
+def test_the_id_of_a_scheduler_entry() -> None:
+    """Its first field; empty where the bytes are none."""
+    assert scheduler_entry_id(b"\n\x05alive\x12\x09@every 1s\x1a\x01x") == b"alive"
+    assert scheduler_entry_id(b"\xff") == b""
