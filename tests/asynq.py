@@ -1,6 +1,7 @@
 """Real Asynq for tests, by way of the Go harness."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -92,6 +93,8 @@ class Harness:
             input="".join(json.dumps(line) + "\n" for line in lines),
             capture_output=True,
             text=True,
+            # A copy: where another thread changes the environment at this moment (click's CliRunner does), it cannot start.
+            env=dict(os.environ),
             timeout=_SECONDS,
             check=False,
         )
