@@ -93,7 +93,7 @@ class Harness:
             input="".join(json.dumps(line) + "\n" for line in lines),
             capture_output=True,
             text=True,
-            # A copy: where another thread changes the environment at this moment (click's CliRunner does), it cannot start.
+            # A copy: another thread may change the environment at this very moment (click's CliRunner does).
             env=dict(os.environ),
             timeout=_SECONDS,
             check=False,
