@@ -8,6 +8,7 @@ import http.client
 import os
 import select
 import signal
+import socket
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,19 +24,14 @@ _PROBE_SECONDS = 4.0
     default="127.0.0.1:9180",
     show_default=True,
     show_envvar=True,
-    help="The admin server of the sidecar: HOST:PORT.",
+    help="The admin server of the sidecar: HOST:PORT or unix:PATH.",
 )
 @click.option("--live", "path", flag_value="/livez", help="Ask whether it works, with or without Redis.")
 @click.option("--startup", "path", flag_value="/startupz", help="Ask whether it has started.")
 def ready(admin: str, path: str | None) -> None:
     """Ask a running sidecar whether it can serve clients. Exits with 0 if so, else with 1 and says why."""
     path = path or "/readyz"
-    host, _, port = admin.rpartition(":")
-    # What it listens at for everybody is asked on the loopback interface.
-    host = host.strip("[]").replace("0.0.0.0", "127.0.0.1") or "127.0.0.1"  # noqa: S104 - replaced, not bound
-    if not port.isdigit():
-        raise click.BadParameter(f"{admin!r} is no address; expected HOST:PORT", param_hint="--admin")
-    connection = http.client.HTTPConnection(host, int(port), timeout=_PROBE_SECONDS)
+    connection = _connection(admin)
     try:
         connection.request("GET", path)
         with connection.getresponse() as response:
@@ -87,6 +83,30 @@ def main() -> None:
 
 main.add_command(ready)
 main.add_command(drain)
+
+
+def _connection(admin: str) -> http.client.HTTPConnection:
+    if admin.startswith("unix:"):
+        return _UnixConnection(admin.removeprefix("unix:").removeprefix("//"))
+    host, _, port = admin.rpartition(":")
+    if not port.isdigit():
+        raise click.BadParameter(f"{admin!r} is no address; expected HOST:PORT or unix:PATH", param_hint="--admin")
+    # What it listens at for everybody is asked on the loopback interface.
+    host = host.strip("[]").replace("0.0.0.0", "127.0.0.1") or "127.0.0.1"  # noqa: S104 - replaced, not bound
+    return http.client.HTTPConnection(host, int(port), timeout=_PROBE_SECONDS)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_PROBE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_PROBE_SECONDS)
+        self.sock.connect(self._path)
 
 
 def _is_sidecar(pid: int) -> bool:

@@ -201,3 +201,15 @@ def test_the_ready_verb_asks_the_admin_server(start_sidecar: SidecarFactory) -> 
     with start_redis(port=port):
         wait_until(lambda: "is up" in sidecar.log(), "it does not recover")
         assert ready(sidecar, admin)[0] == 0
+
+
+def test_the_ready_verb_asks_by_a_unix_socket(
+    redis_server: Server, start_sidecar: SidecarFactory, tmp_path: Path
+) -> None:
+    """The admin server may listen there; a socket without a server is no answer."""
+    admin = f"unix:{tmp_path}/admin.sock"
+    assert ready(start_sidecar(redis_server.url, admin=admin), admin, "--startup")[0] == 0
+    absent = f"unix:{tmp_path}/absent.sock"
+    status, text = ready(start_sidecar(redis_server.url, admin="off"), absent)
+    assert status == 1
+    assert "no answer from the admin server" in text
