@@ -42,13 +42,14 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 
 LOCK_KEY = "asynq-ttl:sweeper"
 PAGE_SIZE = 500
-# Pages a round may take to remove what is due, and to make its way through the indexes. What a page costs Redis is
-# measured by `bench/sweeper.py`.
+# Pages a round may take to remove what is due. What a page costs Redis is measured by `bench/sweeper.py`.
 DUE_PAGES = 200
-PATROL_PAGES = 10
-# Pages a round may take to look after tasks that wait. With the usual 5 s between rounds, 120,000 of them within the
-# usual grace of 60 s, which is the least that a task run past the sidecar still has.
-WAITING_PAGES = 20
+# Members that are looked at for each second on the way through the indexes, and through the tasks that wait: of those
+# 120,000 within the usual grace of 60 s, which is the least that a task run past the sidecar still has.
+PATROL_PER_SECOND = 500
+WAITING_PER_SECOND = 2_000
+# What looking at a page costs besides its members, as so many members.
+_LOOK_COST = 20
 # A task is due for as long as the grace lasts; a round that comes late or fails must not be the only one in that time.
 ROUNDS_IN_GRACE = 4
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
@@ -190,13 +191,14 @@ class Sweeper:
         for index in indexes:
             await self._remove_due(*index)
         self._patrols = {index: self._patrols.get(index, 0) for index in indexes}
-        await _go_round(self._patrols, PATROL_PAGES, self._patrol)
+        seconds = self.interval_seconds
+        await _go_round(self._patrols, int(PATROL_PER_SECOND * seconds), self._patrol)
         queues = dict.fromkeys(index[:2] for index in indexes)
         for database, queue in queues:
             await self._look_after_active(database, queue)
         places = [(database, queue, state) for database, queue in queues for state in ("pending", "retry")]
         self._waiting = {place: self._waiting.get(place, 0) for place in places}
-        await _go_round(self._waiting, WAITING_PAGES, self._look_after_waiting)
+        await _go_round(self._waiting, int(WAITING_PER_SECOND * seconds), self._look_after_waiting)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -321,19 +323,20 @@ class Sweeper:
         return client
 
 
-async def _go_round(places: dict[_P, int], pages: int, look: Callable[[_P, int], Awaitable[tuple[int, int]]]) -> None:
+async def _go_round(places: dict[_P, int], members: int, look: Callable[[_P, int], Awaitable[tuple[int, int]]]) -> None:
     """Make some way through every place, in turn, from where the last round stopped.
 
     Args:
         places: how far the way through each has been made; 0 for one that begins anew. Updated.
-        pages: how many pages there may be in this round.
+        members: how many of them may be looked at in this round: a page in any case, and a page more at the most.
         look: looks at the page of a place that starts at a position; returns how many members were there, and how many
             of them still are.
     """
+    members = max(members, PAGE_SIZE)
     for place in sorted(places, key=lambda place: (places[place] == 0, random.random())):  # noqa: S311 - no secret
-        while pages > 0:
-            pages -= 1
+        while members > 0:
             examined, kept = await look(place, places[place])
+            members -= examined + _LOOK_COST
             places[place] = places[place] + kept if examined == PAGE_SIZE else 0
             if examined < PAGE_SIZE:
                 break
