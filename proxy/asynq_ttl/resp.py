@@ -20,9 +20,10 @@ from typing import Any, Final
 import hiredis
 
 try:
-    from asynq_ttl import _chunk
-except ImportError:  # there was no C compiler when this was installed; what it does is done here as well
-    _chunk = None  # type: ignore[assignment] # a module, or none
+    from asynq_ttl._chunk import count_replies as _compiled_count
+    from asynq_ttl._chunk import look as _compiled_look
+except ImportError:  # there was no C compiler when this was installed, or it made an older one: it is done here as well
+    _compiled_count = _compiled_look = None  # type: ignore[assignment] # a function, or none
 
 Command = list[bytes]
 
@@ -60,7 +61,9 @@ class WholeCommands:
     def __init__(self) -> None:
         self._reader = _reader()
         # An attribute, since it is asked for every chunk.
-        self.look: Callable[[bytes, AbstractSet[bytes]], int | Command | None] = _chunk.look if _chunk else self._look
+        self.look: Callable[[bytes, AbstractSet[bytes]], int | Command | None] = (
+            _compiled_look if _compiled_look is not None else self._look
+        )
 
     def _look(self, chunk: bytes, special: AbstractSet[bytes]) -> int | Command | None:
         """Say what a chunk is that holds whole commands in their one plain form and nothing else.
@@ -344,7 +347,7 @@ def _count_replies(chunk: bytes) -> int:
     return int(length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n"))
 
 
-count_replies = _chunk.count_replies if _chunk else _count_replies
+count_replies = _compiled_count if _compiled_count is not None else _count_replies
 
 
 class ReplyCounter:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import asynq_ttl
 from asynq_ttl import resp
 from asynq_ttl.resp import Command, CommandFramer, ReplyCounter, WholeCommands, encode
 
@@ -21,10 +20,9 @@ def uncompiled() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(asynq_ttl, "_chunk")
         patch.setitem(sys.modules, "asynq_ttl._chunk", None)
         spec.loader.exec_module(module)
-    assert module._chunk is None
+    assert module._compiled_look is module._compiled_count is None
     return module
 
 
