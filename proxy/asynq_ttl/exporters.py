@@ -35,23 +35,38 @@ def span_exporters(environment: Mapping[str, str], resource: Resource) -> tuple[
         TelemetryError: a variable names an exporter or protocol that does not exist.
     """
     exporters: list[SpanExporter] = []
-    encoder = Encoder(resource)
+    encoder, encodes = Encoder(resource), True
     for name in _exporter_names(environment, "TRACES"):
         if name == "console":
             exporters.append(ConsoleSpanExporter(out=sys.stdout))
+            encodes = False
         elif _protocol(environment, "TRACES") == "grpc":
             from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
 
-            # The exporters look their encoder up by this name: docs/decisions/0010.
-            vars(grpc)["encode_spans"] = _messages(encoder)
+            encodes = _replace_encoder(vars(grpc), _messages(encoder)) and encodes
             exporters.append(grpc.OTLPSpanExporter())
         else:
             from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
 
-            vars(http)["encode_spans"] = _bytes(encoder)
+            encodes = _replace_encoder(vars(http), _bytes(encoder)) and encodes
             exporters.append(http.OTLPSpanExporter())
-    printed = any(isinstance(exporter, ConsoleSpanExporter) for exporter in exporters)
-    return exporters, None if printed else encoder
+    return exporters, encoder if encodes else None
+
+
+def _replace_encoder(exporter: dict[str, Any], encode: Callable[..., Any]) -> bool:
+    """Have an exporter encode with `encode`: docs/decisions/0010.
+
+    Args:
+        exporter: the names of its module, among them that of its encoder.
+        encode: what is called instead.
+
+    Returns:
+        Whether it will. A version that has no such name gets spans of the SDK: the same ones, more slowly.
+    """
+    if "encode_spans" not in exporter:
+        return False
+    exporter["encode_spans"] = encode
+    return True
 
 
 def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:

@@ -157,6 +157,19 @@ def test_both_exporters_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [len(spans)] * 2
 
 
+@pytest.mark.parametrize(("module", "protocol"), [(http, "http/protobuf"), (grpc, "grpc")])
+def test_an_exporter_without_that_name_gets_spans_of_the_sdk(
+    monkeypatch: pytest.MonkeyPatch, module: Any, protocol: str
+) -> None:
+    """A later version may look its encoder up elsewhere: then it is left to it."""
+    monkeypatch.delattr(module, "encode_spans")
+    environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    (exporter,), encoder = span_exporters(environment, RESOURCE)
+    assert encoder is None
+    assert not hasattr(module, "encode_spans")
+    exporter.shutdown()
+
+
 @pytest.mark.parametrize(
     ("traceparent", "linked"),
     [
