@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -18,8 +19,8 @@ def test_the_sbom_names_every_dependency() -> None:
     subprocess.run(["make", "sbom"], cwd=ROOT, check=True, capture_output=True)
     document = json.loads((ROOT / "dist" / "asynq-ttl.cdx.json").read_text())
     assert document["metadata"]["component"]["name"] == "asynq-ttl"
-    components = {each["name"].lower(): each["version"] for each in document["components"]}
+    components = {canonicalize_name(each["name"]): each["version"] for each in document["components"]}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for requirement in map(Requirement, project["dependencies"]):
-        assert components[requirement.name.lower()] in requirement.specifier
+        assert components[canonicalize_name(requirement.name)] in requirement.specifier
     assert not {"pytest", "ruff", "pip"} & set(components)

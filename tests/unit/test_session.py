@@ -393,6 +393,14 @@ def test_an_unknown_sha_on_a_terminal_state_is_asked_for(call: Callable[[bytes],
     assert talk.told() == []
 
 
+def test_an_unknown_sha_that_no_terminal_state_concerns_goes_as_it_came() -> None:
+    """Redis may know scripts for long that this sidecar has not seen, such as the one that enqueues."""
+    talk = Conversation()
+    enqueue = (b"EVALSHA", b"0" * 40, b"2", b"asynq:{q}:t:id", b"asynq:{q}:pending", b"msg", b"id", b"1")
+    assert talk.downstream_sends(enqueue) == encode(enqueue)
+    assert talk.session.commands == 1
+
+
 def test_an_unknown_sha_inside_a_transaction_is_left_alone() -> None:
     """A NOSCRIPT there would come too late for the client; before and after it is asked for."""
     talk = Conversation()
