@@ -3,11 +3,13 @@
 local asynq_ttl_state = string.match(KEYS[source_key], ':(%a+)$')
 local asynq_ttl_ids = {}
 for _, id in ipairs(redis.pcall('ZRANGE', KEYS[source_key], 0, -1)) do
-  local task = redis.pcall('HMGET', ARGV[prefix_arg] .. id, 'state', 'msg')
-  if not task.err and (task[1] ~= asynq_ttl_state or not task[2]) then
+  local key = ARGV[prefix_arg] .. id
+  local state = redis.pcall('HGET', key, 'state')
+  -- Whether there is a message is asked for without reading it: it may be large, and there may be many.
+  if type(state) ~= 'table' and (state ~= asynq_ttl_state or redis.pcall('HEXISTS', key, 'msg') == 0) then
     redis.pcall('ZREM', KEYS[source_key], id)
-    if task[1] == asynq_ttl_state then
-      redis.pcall('DEL', ARGV[prefix_arg] .. id)
+    if state == asynq_ttl_state then
+      redis.pcall('DEL', key)
     end
   else
     asynq_ttl_ids[#asynq_ttl_ids + 1] = id
