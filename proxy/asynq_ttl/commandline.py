@@ -1,4 +1,4 @@
-"""What the commands about existing keys share: options, the connection and its errors, the progress bar.
+"""What the commands share: options and how to end; for those about existing keys the connection, the progress bar.
 
 Results go to standard output; progress, notes and errors go to standard error.
 """
@@ -33,10 +33,10 @@ TERMINAL = ("archived", "completed")
 _MOST_TYPES = 1000
 _FROM_FILE = "asynq_ttl.upstream_password_file"
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - click's own types
+def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - click's own types
     """Declare an option that is also ASYNQ_TTL_<OPTION> in the environment."""
     variable = "ASYNQ_TTL_" + names[0].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
@@ -104,7 +104,7 @@ def _note_password(ctx: click.Context, _: click.Parameter, file: Path | None) ->
     ctx.meta[_FROM_FILE] = file
 
 
-def upstream_option(command: _Command) -> _Command:
+def upstream_option(command: Command) -> Command:
     """Add the options that say which database is meant."""
     text = "The Redis itself, past any sidecar, and the number of the database."
     command = option("--upstream", type=_Url(), default="redis://127.0.0.1:6379/0", help=text)(command)
@@ -133,7 +133,7 @@ rate_option = option(
 )
 
 
-def state_option(names: tuple[str, ...]) -> Callable[[_Command], _Command]:
+def state_option(names: tuple[str, ...]) -> Callable[[Command], Command]:
     """Return the option that picks among some states."""
     return click.option(
         "--state", "states", type=click.Choice(names), multiple=True, help="Only this state; repeatable."

@@ -36,6 +36,7 @@ def test_a_redis_that_is_full(harness: Harness, start_sidecar: SidecarFactory) -
         direct.config_set("maxmemory", "0")
         harness.work(sidecar.address)
         assert 3000 < archived(server) <= 3660
+        sidecar.stop()
 
 
 def test_a_redis_that_is_read_only(harness: Harness, start_sidecar: SidecarFactory) -> None:

@@ -38,6 +38,7 @@ def test_credentials_and_database_of_the_url_are_its_own(start_sidecar: SidecarF
             assert client.set("k", "v")
         wait_until(lambda: "is up" in sidecar.log(), "it does not log in")
         assert "secret" not in sidecar.log()
+        sidecar.stop()
 
 
 def test_an_upstream_that_is_down_and_comes_back(start_sidecar: SidecarFactory) -> None:
