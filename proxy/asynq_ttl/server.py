@@ -337,6 +337,11 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.end)
     loop.add_signal_handler(signal.SIGHUP, sidecar.reload_all)
+    # What is there now stays: the collector need not go through it again. And it need not look often, since what comes
+    # and goes with commands is freed without it.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
     async with beside(sidecar), sidecar.running() as address:
         _log.info(
             "listening at %s, upstream %s, policy %s, mode %s",
@@ -345,11 +350,6 @@ async def serve(
             policy.source,
             policy.mode.value,
         )
-        # What is there now stays: the collector need not go through it again. And it need not look often, since what
-        # comes and goes with commands is freed without it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
         await sidecar.stop.wait()
         _log.info("draining")
     _log.info("stopped")

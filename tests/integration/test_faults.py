@@ -61,6 +61,7 @@ def test_a_redis_that_is_slow(harness: Harness, start_sidecar: SidecarFactory) -
         sidecar.expected_warnings += ("is down", "sweeping failed", "cannot load a wrapper", "failed open")
         with sidecar.client() as client:
             assert client.ping()
+            wait_until(lambda: "is up" in sidecar.log(), "its own connection does not come up")
             server.process.send_signal(signal.SIGSTOP)
             wait_until(lambda: "is down" in sidecar.log(), "it does not notice")
             server.process.send_signal(signal.SIGCONT)
