@@ -18,9 +18,12 @@ class Worker:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
+        self._before: list[Json] = []
         assert process.stdout is not None
-        first = process.stdout.readline()
-        assert json.loads(first or "{}").get("event") == "ready", first
+        # A task may start before the worker has said that it is ready.
+        while (event := json.loads(process.stdout.readline() or "null")) != {"event": "ready"}:
+            assert event is not None, "the worker does not start"
+            self._before.append(event)
 
     def stop(self) -> None:
         """Shut it down as an operator would."""
@@ -35,7 +38,7 @@ class Worker:
     def wait(self) -> list[Json]:
         """Wait until it ends by itself (`-until-idle`, `-for`) and return its events."""
         output, _ = self.process.communicate(timeout=_SECONDS)
-        return [json.loads(line) for line in output.splitlines()]
+        return self._before + [json.loads(line) for line in output.splitlines()]
 
 
 class Harness:

@@ -203,7 +203,12 @@ class Worker:
         every = (*quick, *queues, "-concurrency", "8", "-retry-delay", "500ms", "-log-level", "error", *options)
         self._program = Program(program, folder, "serve", "-redis", address, *every)
         self._lines = self._program.lines
-        assert self._lines.get(timeout=30)["event"] == "ready"
+        # A task may start before the worker has said that it is ready.
+        early = []
+        while (event := self._lines.get(timeout=30))["event"] != "ready":
+            early.append(event)
+        for event in early:
+            self._lines.put(event)
 
     def stop(self) -> None:
         """Shut it down as an operator would."""
