@@ -9,6 +9,7 @@ from asynq_ttl.decision import Decision, FailOpen
 from asynq_ttl.policy import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.resp import WholeCommands, encode
 from asynq_ttl.rewrite import Rewriter
+from asynq_ttl.room import Room
 from asynq_ttl.scripts import Script, ScriptRegistry, Status, sha_of
 from asynq_ttl.session import Outcome, Session, Shared
 from task_message import encode_task
@@ -104,7 +105,7 @@ class Conversation:
         rules: the policy's rules.
         mode: the policy's mode.
         database: the number of the database the connection starts with.
-        others: a conversation of the same sidecar, whose scripts this one knows too.
+        others: a conversation of the same sidecar, whose scripts and room this one shares.
     """
 
     def __init__(
@@ -118,8 +119,9 @@ class Conversation:
         self.now_ns = 0
         registry = others.registry if others else ScriptRegistry()
         policy = Policy(rules or (WEEK,), mode=mode, grace_seconds=60)
-        shared = Shared(registry, Rewriter(policy, set()), self.observer, self._clock, WholeCommands())
-        self.shared = shared
+        room = others.shared.room if others else Room()
+        shared = Shared(registry, Rewriter(policy, set()), self.observer, self._clock, WholeCommands(), room=room)
+        self.shared: Shared = shared
         self.session = Session(shared, database)
 
     def _clock(self) -> int:
@@ -151,13 +153,16 @@ class Conversation:
 
     def downstream_sends(self, *commands: tuple[bytes, ...]) -> bytes:
         """Let the client send commands in one piece; return what upstream receives."""
-        return self.session.receive_downstream(pipeline(*commands))
+        return self.downstream_sends_bytes(pipeline(*commands))
 
     def downstream_sends_bytes(self, data: bytes, step: int = 0) -> bytes:
         """Let the client send bytes, in pieces of so many; return what upstream receives."""
         step = step or len(data)
-        pieces = (data[at : at + step] for at in range(0, len(data), step))
-        return b"".join(self.session.receive_downstream(piece) for piece in pieces)
+        out = []
+        for at in range(0, len(data), step):
+            out.append(self.session.receive_downstream(data[at : at + step]))
+            self.session.give_back()
+        return b"".join(out)
 
     def activation_ends(self, status: Status) -> bytes:
         """End the activation the session waits for; return what upstream receives then."""
@@ -165,7 +170,9 @@ class Conversation:
         assert script is not None
         script.status = status
         script.flushed = False
-        return self.session.resume()
+        out = self.session.resume()
+        self.session.give_back()
+        return out
 
     def upstream_replies(self, *replies: bytes) -> None:
         """Let Redis reply in one piece."""

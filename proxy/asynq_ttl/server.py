@@ -29,6 +29,7 @@ from asynq_ttl.pulse import beat
 from asynq_ttl.relay import Relay
 from asynq_ttl.resp import WholeCommands
 from asynq_ttl.rewrite import Rewriter
+from asynq_ttl.room import DEFAULT_MIB, Room
 from asynq_ttl.scripts import ScriptRegistry
 from asynq_ttl.sentinel import Sentinels
 from asynq_ttl.session import Shared
@@ -59,6 +60,7 @@ class Settings:
         upstream: the Redis behind it.
         policy_file: the policy; None for the built-in default.
         max_connections: more clients than this are refused.
+        max_held_mib: how much is held of large script calls, in MiB, all clients together.
         drain_seconds: how long commands under way are waited for when it stops.
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
         access: who may connect, and how.
@@ -71,6 +73,7 @@ class Settings:
     upstream: Upstream
     policy_file: Path | None = None
     max_connections: int = 10_000
+    max_held_mib: int = DEFAULT_MIB
     drain_seconds: float = 10.0
     sweep_seconds: float = 5.0
     access: Access = field(default_factory=Access)
@@ -123,6 +126,7 @@ class Sidecar:
             clock=time.time_ns,
             whole=WholeCommands(),
             databases={0, settings.upstream.database},
+            room=Room(settings.max_held_mib * 1024 * 1024),
         )
         access = settings.access
         self.tls = listener_context(access.tls) if access.tls is not None else None

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from asynq_ttl.decision import Decision, FailOpen
 from asynq_ttl.keyspace import terminal_queue
 from asynq_ttl.resp import (
+    HOLD_BYTES,
     MAX_HEAD_BYTES,
     MAX_HELD_BYTES,
     Command,
@@ -26,6 +27,7 @@ from asynq_ttl.resp import (
     encode,
 )
 from asynq_ttl.rewrite import NotUnderstood, Rewrite, Rewriter
+from asynq_ttl.room import Room
 from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, ScriptRegistry, Status
 from asynq_ttl.shapes import Kind
 
@@ -91,6 +93,7 @@ class Shared:
         clock: nanoseconds since the epoch.
         whole: the decoder of plain chunks.
         databases: the numbers of the Redis databases that clients have selected.
+        room: for what is held of large commands.
     """
 
     registry: ScriptRegistry
@@ -99,6 +102,7 @@ class Shared:
     clock: Callable[[], int]
     whole: WholeCommands
     databases: set[int] = field(default_factory=set)
+    room: Room = field(default_factory=Room)
 
 
 class Session:
@@ -124,6 +128,7 @@ class Session:
         "commands",
         "database",
         "replies",
+        "taken_bytes",
         "waiting_for",
     )
 
@@ -135,6 +140,8 @@ class Session:
         self.database = database
         self.waiting_for: Script | None = None
         """The script whose wrapper has to be activated before anything more is fed."""
+        self.taken_bytes = 0
+        """The room that a large command has. It is the shell that gives it back: when Redis has the command."""
         self._shared = shared
         self._framer = CommandFramer(shared.whole, self._must_hold)
         self._look_at = shared.whole.look
@@ -220,9 +227,17 @@ class Session:
         if self._replies.lost:
             self._stop_counting()
 
+    def give_back(self) -> None:
+        """Give back the room of a large command that has gone on."""
+        if self.waiting_for is None and self._framer.held_bytes < HOLD_BYTES:
+            self._shared.room.give_back(self.taken_bytes)
+            self.taken_bytes = 0
+
     def close(self) -> None:
-        """Tell about decisions whose replies will never come."""
+        """Tell about decisions whose replies will never come, and hold nothing any more."""
         self._stop_counting()
+        self._shared.room.give_back(self.taken_bytes)
+        self.taken_bytes = 0
 
     def _lone_evalsha(self, data: bytes, command: Command) -> bytes:
         """Return what to send for a call of a script that is all of a chunk; nothing where it has to wait.
@@ -462,9 +477,13 @@ class Session:
         except Exception as error:  # noqa: BLE001 - as in _look
             self._shared.observer.failed_open(FailOpen.INTERNAL, None, f"{type(error).__name__}: {error}")
             return False
-        if size >= MAX_HELD_BYTES:
-            self._shared.observer.failed_open(FailOpen.SIZE, None, f"a command of more than {MAX_HELD_BYTES} bytes")
+        # It is asked again before there are twice as many.
+        more = max(2 * size - self.taken_bytes, 0)
+        if size >= MAX_HELD_BYTES or not self._shared.room.take(more):
+            why = "" if size >= MAX_HELD_BYTES else ", and there is no room for more: see --max-held-mib"
+            self._shared.observer.failed_open(FailOpen.SIZE, None, f"a script call of more than {size} bytes{why}")
             return False
+        self.taken_bytes += more
         return True
 
     def _may_be_rewritten(self, head: Command) -> bool:

@@ -2,12 +2,8 @@
 
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
-
-import pytest
-import redis as redis_py
 
 from asynq import Harness
 from servers import Server, SidecarFactory, start_redis, wait_until
@@ -94,21 +90,3 @@ def test_a_client_that_has_vanished_costs_little(redis_server: Server, start_sid
 def _clients(server: Server) -> int:
     with server.client() as client:
         return int(client.info("clients")["connected_clients"])
-
-
-def test_a_sidecar_that_runs_out_of_memory(
-    redis_server: Server, harness: Harness, start_sidecar: SidecarFactory
-) -> None:
-    """It can hold no more than it may: whatever becomes of it, started again it serves, and the task gets its TTL."""
-    redis_server.reset()
-    sidecar = start_sidecar(redis_server.url, POLICY)
-    harness.enqueue(sidecar.address, SKIP)
-    assert sidecar.process is not None
-    # What the kernel does to a process past its limit: SIGKILL, without a word.
-    subprocess.run(["kill", "-KILL", str(sidecar.process.pid)], check=True)
-    sidecar.process.wait()
-    with pytest.raises(redis_py.ConnectionError), sidecar.client() as client:
-        client.ping()
-    sidecar.start()
-    harness.work(sidecar.address)
-    assert 3000 < archived(redis_server) <= 3660

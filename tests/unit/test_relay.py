@@ -1,0 +1,135 @@
+"""The two sides of a connection, without a network: what is let go of when."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import pytest
+
+from asynq_ttl.address import parse_upstream
+from asynq_ttl.endpoint import Endpoint
+from asynq_ttl.relay import Downstream, Relay, UpstreamProtocol
+from asynq_ttl.resp import HOLD_BYTES, encode
+from asynq_ttl.scripts import ScriptRegistry
+from asynq_ttl.upstream import ControlConnection
+from conversation import COMPLETE, Conversation
+
+P = TypeVar("P", bound=asyncio.Protocol)
+CALL = encode([b"EVAL", COMPLETE, b"0", b"x" * 2 * HOLD_BYTES])
+
+
+class Wire(asyncio.Transport):
+    """A transport that remembers what is written, and whether it is read from and closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reading = True
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Remember it."""
+        self.written += data
+
+    def pause_reading(self) -> None:
+        """Read no more."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        """Say whether it was closed."""
+        return self.closed
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed = True
+
+    abort = close
+
+
+class Upstream(Endpoint):
+    """A Redis that takes every connection."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_upstream("redis://127.0.0.1:6379/0"))
+        self.broken = False
+        self.wires: list[Wire] = []
+        self.protocols: list[UpstreamProtocol] = []
+
+    async def open(self, factory: Callable[[], P]) -> P:
+        """Connect a protocol to nothing."""
+        if self.broken:
+            raise MemoryError
+        protocol, wire = factory(), Wire()
+        protocol.connection_made(wire)
+        self.wires.append(wire)
+        self.protocols.append(cast("UpstreamProtocol", protocol))  # a relay opens no other
+        return protocol
+
+
+async def connected() -> tuple[Relay, Upstream, Downstream, Wire]:
+    """Return a relay with one client, which has its connection to Redis."""
+    endpoint = Upstream()
+    control = ControlConnection(endpoint, ScriptRegistry(), lambda *_: None, lambda: None)
+    relay = Relay(Conversation().shared, endpoint, control, max_connections=10)
+    client, wire = relay.accept(), Wire()
+    client.connection_made(wire)
+    await asyncio.gather(*relay.tasks)
+    return relay, endpoint, client, wire
+
+
+async def test_a_client_that_has_gone_counts_until_redis_has_what_it_sent() -> None:
+    """Nobody can make the sidecar hold ever more by sending something to a slow Redis and hanging up."""
+    relay, redis, client, _ = await connected()
+    client.data_received(CALL[:-1])
+    assert relay.shared.room.taken_bytes > 0
+    client.connection_lost(None)
+    assert redis.wires[0].closed
+    assert len(relay.connections) == 1
+    redis.protocols[0].connection_lost(None)
+    assert not relay.connections
+    assert relay.shared.room.taken_bytes == 0
+
+
+async def test_a_large_call_has_its_room_until_redis_takes_more() -> None:
+    """What was written is still held where the connection to Redis is full."""
+    relay, redis, client, wire = await connected()
+    client.data_received(CALL[:-1])
+    redis.protocols[0].pause_writing()
+    assert not wire.reading
+    client.data_received(CALL[-1:])
+    assert redis.wires[0].written == CALL
+    assert relay.shared.room.taken_bytes > 0
+    redis.protocols[0].resume_writing()
+    assert wire.reading
+    assert relay.shared.room.taken_bytes == 0
+    client.data_received(CALL)
+    client.data_received(CALL[:-1])
+    client.data_received(CALL[-1:])
+    assert relay.shared.room.taken_bytes == 0
+
+
+async def test_an_abort_closes_both_sides() -> None:
+    """At the end of a drain nothing waits for a Redis that takes nothing in."""
+    relay, redis, _, wire = await connected()
+    drained = asyncio.get_running_loop().create_task(relay.drain(0))
+    await asyncio.sleep(0)
+    assert wire.closed
+    assert redis.wires[0].closed
+    redis.protocols[0].connection_lost(None)
+    await drained
+
+
+async def test_a_client_does_not_wait_for_what_cannot_be_done(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is raised while Redis is connected to, the client is hung up on, and somebody is told."""
+    relay, redis, *_ = await connected()
+    redis.broken = True
+    client, wire = relay.accept(), Wire()
+    client.connection_made(wire)
+    await asyncio.wait(relay.tasks)
+    await asyncio.sleep(0)
+    assert wire.closed
+    assert "closing a connection: MemoryError" in caplog.text
