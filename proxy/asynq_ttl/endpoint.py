@@ -78,6 +78,15 @@ class Endpoint:
             protocol.connection_made(transport)
             return protocol
 
+    def credentials(self) -> tuple[bytes, bytes]:
+        """Return a user name and a password that Redis takes; any password, where it asks for none.
+
+        Raises:
+            LoginError: the password file cannot be read.
+        """
+        username, password = _credentials(self.upstream)
+        return (username or "default").encode(), (password or "none").encode()
+
     def redis(self, database: int | None = None, **options: Any) -> Redis:  # noqa: ANN401 - redis-py's own options
         """Return a client of the sidecar's own, logged in and at the right server even after it has moved.
 

@@ -6,7 +6,8 @@ Invariants:
 * What an unknown client can make the sidecar hold is bounded in bytes, in time and in number.
 * A password is in no answer and in no log.
 
-Once a client has shown it, the connection is handed over to the relay for good: a later AUTH goes to Redis.
+Once a client has shown it, the connection is handed over to the relay for good. Redis knows nothing of the sidecar's
+passwords, so a later AUTH or HELLO that shows one is sent on with the sidecar's own credentials instead.
 """
 
 import asyncio
@@ -44,19 +45,40 @@ class Guard:
     Args:
         file: the passwords, one a line. It is read at each login, so that it can be replaced.
         max_waiting: how many clients may be unknown at a time.
+        credentials: the user name and the password that Redis takes for those the sidecar knows.
     """
 
-    def __init__(self, file: Path, max_waiting: int) -> None:
+    def __init__(self, file: Path, max_waiting: int, credentials: Callable[[], tuple[bytes, bytes]]) -> None:
         self.whole = WholeCommands()
         self.waiting = 0
         self.max_waiting = max_waiting
         self.wrong = 0
         """Wrong passwords so far."""
         self._file = file
+        self._credentials = credentials
         self._warned = 0.0
 
     def takes(self, user: bytes, password: bytes) -> bool:
         """Say whether a user name and a password are right."""
+        if self._knows(user, password):
+            return True
+        self.wrong += 1
+        self._tell("a client has shown a wrong password")
+        return False
+
+    def again(self, command: Command) -> Command | None:
+        """Return what goes to Redis for an AUTH or HELLO of a client that was let in; None for it as it came.
+
+        Raises:
+            OSError: the sidecar's own credentials cannot be read.
+        """
+        at = _shown_at(command)
+        if not at or not self._knows(*_shown(command, at)):
+            return None
+        rest = command[at + 2 :] if command[0].upper() == b"HELLO" else []
+        return [*command[:at], *self._credentials(), *rest]
+
+    def _knows(self, user: bytes, password: bytes) -> bool:
         try:
             lines = self._file.read_bytes().splitlines()
         except OSError as error:
@@ -64,11 +86,7 @@ class Guard:
             return False
         # All of them are compared, so that the time does not tell which one it was.
         right = [hmac.compare_digest(password, line.strip()) for line in lines if line.strip()]
-        if user.lower() == b"default" and any(right):
-            return True
-        self.wrong += 1
-        self._tell("a client has shown a wrong password")
-        return False
+        return user.lower() == b"default" and any(right)
 
     def _tell(self, what: str) -> None:
         now = time.monotonic()
@@ -118,21 +136,15 @@ class Conversation:
         if not command:
             return b"", None  # "*0": Redis skips it without a reply
         name = command[0].upper()
-        if name == b"AUTH" and len(command) in (2, 3):
-            user = command[1] if len(command) == 3 else b"default"
-            return (_OK, b"") if self._right(user, command[-1]) else (_WRONGPASS, None)
+        at = _shown_at(command)
+        if at:
+            if not self._right(*_shown(command, at)):
+                return _WRONGPASS, None
+            return (_OK, b"") if name == b"AUTH" else (b"", encode([*command[: at - 1], *command[at + 2 :]]))
         if name == b"HELLO":
-            return self._hello(command)
+            return _NOAUTH_HELLO, None
         self.over = name == b"QUIT"
         return (_OK if self.over else _NOAUTH), None
-
-    def _hello(self, command: Command) -> tuple[bytes, bytes | None]:
-        at = next((at for at, word in enumerate(command) if at > 1 and word.upper() == b"AUTH"), 0)
-        if not at or len(command) < at + 3:
-            return _NOAUTH_HELLO, None
-        if not self._right(command[at + 1], command[at + 2]):
-            return _WRONGPASS, None
-        return b"", encode([*command[:at], *command[at + 3 :]])
 
     def _right(self, user: bytes, password: bytes) -> bool:
         if self._guard.takes(user, password):
@@ -194,6 +206,20 @@ class Gate(asyncio.Protocol):
         self._guard.waiting -= 1
         if self._patience is not None:
             self._patience.cancel()
+
+
+def _shown_at(command: Command) -> int:
+    """Return where an AUTH or HELLO has its credentials; 0 where it is neither, or has none."""
+    name = command[0].upper()
+    if name == b"AUTH" and len(command) in (2, 3):
+        return 1
+    at = next((at for at, word in enumerate(command) if at > 1 and word.upper() == b"AUTH"), 0)
+    return at + 1 if name == b"HELLO" and at and len(command) >= at + 3 else 0
+
+
+def _shown(command: Command, at: int) -> tuple[bytes, bytes]:
+    """Return the user name and the password in an AUTH or HELLO."""
+    return (command[at], command[at + 1]) if len(command) > at + 1 else (b"default", command[at])
 
 
 def _plain(command: Command) -> bytes:

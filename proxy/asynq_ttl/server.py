@@ -119,6 +119,7 @@ class Sidecar:
         self.listening: Address | None = None
         """Where clients can connect; None before and after."""
         self._healed: set[str] = set()
+        access = settings.access
         self.shared = Shared(
             registry=self.registry,
             rewriter=self._rewriter(),
@@ -128,10 +129,12 @@ class Sidecar:
             databases={0, settings.upstream.database},
             room=Room(settings.max_held_mib * 1024 * 1024),
         )
-        access = settings.access
-        self.tls = listener_context(access.tls) if access.tls is not None else None
-        self.guard = Guard(access.password_file, settings.max_connections) if access.password_file else None
         self.endpoint = Endpoint(settings.upstream, logs_in=access.logs_in)
+        self.tls = listener_context(access.tls) if access.tls is not None else None
+        self.guard: Guard | None = None
+        if access.password_file is not None:
+            self.guard = Guard(access.password_file, settings.max_connections, self.endpoint.credentials)
+            self.shared.login = self.guard.again
         self.sentinels = Sentinels(self.endpoint, self._moved) if settings.upstream.sentinels else None
         self.control = ControlConnection(
             self.endpoint, self.registry, telemetry.activated, lambda: telemetry.cluster.note(Sign.MODE)

@@ -94,6 +94,7 @@ class Shared:
         whole: the decoder of plain chunks.
         databases: the numbers of the Redis databases that clients have selected.
         room: for what is held of large commands.
+        login: says what goes to Redis for an AUTH or HELLO; None for what came. None where they are Redis's alone.
     """
 
     registry: ScriptRegistry
@@ -103,6 +104,7 @@ class Shared:
     whole: WholeCommands
     databases: set[int] = field(default_factory=set)
     room: Room = field(default_factory=Room)
+    login: Callable[[Command], Command | None] | None = None
 
 
 class Session:
@@ -425,6 +427,9 @@ class Session:
                 self._shared.databases.add(self.database)
         return None, None
 
+    def _login(self, command: Command, _activated: Script | None) -> tuple[Command | None, None]:
+        return (self._shared.login(command) if self._shared.login is not None else None), None
+
     def _reset(self, _command: Command, _activated: Script | None) -> tuple[None, None]:
         self._in_multi = False
         self.database = 0
@@ -541,6 +546,8 @@ _SPECIAL: dict[bytes, _Handler] = {
     b"EXEC": Session._end_multi,  # noqa: SLF001
     b"DISCARD": Session._end_multi,  # noqa: SLF001
     b"SELECT": Session._select,  # noqa: SLF001
+    b"AUTH": Session._login,  # noqa: SLF001
+    b"HELLO": Session._login,  # noqa: SLF001
     b"RESET": Session._reset,  # noqa: SLF001
     b"CLIENT": Session._client,  # noqa: SLF001
     b"CLUSTER": Session._cluster,  # noqa: SLF001

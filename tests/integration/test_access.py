@@ -102,6 +102,13 @@ def test_a_password_of_the_sidecars_own(
     assert raw(sidecar, [b"SET", b"asynq:x", b"1"], [b"QUIT"]) == b"-NOAUTH Authentication required.\r\n+OK\r\n"
     assert raw(sidecar, [b"AUTH", SECRET.encode()]).startswith(b"-WRONGPASS")
     assert raw(sidecar, [b"AUTH", b"sesame"], [b"ACL", b"WHOAMI"]) == b"+OK\r\n$5\r\nasynq\r\n"
+    who = raw(sidecar, *([[b"AUTH", b"sesame"], [b"RESET"], [b"PING"]] * 2), [b"AUTH", b"sesame"], [b"ACL", b"WHOAMI"])
+    assert who.count(b"-NOAUTH") == 2
+    assert who.count(b"+OK") == 3
+    assert who.endswith(b"$5\r\nasynq\r\n")
+    hello = raw(sidecar, [b"AUTH", b"sesame"], [b"HELLO", b"3", b"AUTH", b"default", b"sesame"], [b"ACL", b"WHOAMI"])
+    assert hello.endswith(b"$5\r\nasynq\r\n")
+    assert raw(sidecar, [b"AUTH", b"sesame"], [b"AUTH", SECRET.encode()], [b"ACL", b"WHOAMI"]).endswith(b"default\r\n")
     for protocol in (2, 3):
         with redis_py.Redis(port=sidecar.port, password="sesame", protocol=protocol) as client:
             assert client.set("asynq:x", b"y" * 2_000_000)
@@ -145,3 +152,14 @@ def test_unknown_clients_are_few_and_do_not_stay(
         connection.close()
     with redis_py.Redis(port=sidecar.port, password="sesame") as client:
         assert client.ping()
+
+
+def test_a_password_before_a_redis_that_asks_for_none(
+    redis_server: Server, start_sidecar: SidecarFactory, tmp_path: Path
+) -> None:
+    """It may be shown again and again."""
+    file = tmp_path / "passwords"
+    file.write_text("sesame\n")
+    sidecar = start_sidecar(redis_server.url, client_auth="password", client_password_file=str(file))
+    assert raw(sidecar, *([[b"AUTH", b"sesame"], [b"PING"]] * 2)) == b"+OK\r\n+PONG\r\n" * 2
+    assert raw(sidecar, [b"AUTH", b"sesame"], [b"RESET"], [b"PING"]) == b"+OK\r\n+RESET\r\n+PONG\r\n"

@@ -17,7 +17,7 @@ def guard(tmp_path: Path) -> Guard:
     """Knows two passwords, the old one and the new one."""
     file = tmp_path / "passwords"
     file.write_text("sesame\n\nalibaba\n")
-    return Guard(file, max_waiting=10)
+    return Guard(file, 10, lambda: (b"asynq", b"redis-sesame"))
 
 
 @pytest.fixture
@@ -111,3 +111,32 @@ def test_passwords_can_be_replaced(tmp_path: Path, guard: Guard, caplog: pytest.
     assert Conversation(guard).receive(encode([b"AUTH", b"another"])).startswith(b"-WRONGPASS")
     assert "a client has shown a wrong password" in caplog.text
     assert "sesame" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        ([b"AUTH", b"sesame"], [b"AUTH", b"asynq", b"redis-sesame"]),
+        ([b"auth", b"default", b"alibaba"], [b"auth", b"asynq", b"redis-sesame"]),
+        (
+            [b"HELLO", b"3", b"SETNAME", b"w", b"AUTH", b"default", b"sesame"],
+            [b"HELLO", b"3", b"SETNAME", b"w", b"AUTH", b"asynq", b"redis-sesame"],
+        ),
+        (
+            [b"HELLO", b"2", b"auth", b"default", b"sesame", b"SETNAME", b"w"],
+            [b"HELLO", b"2", b"auth", b"asynq", b"redis-sesame", b"SETNAME", b"w"],
+        ),
+        ([b"AUTH", b"somebody", b"sesame"], None),
+        ([b"AUTH", b"wrong"], None),
+        ([b"AUTH"], None),
+        ([b"AUTH", b"default", b"sesame", b"more"], None),
+        ([b"HELLO", b"3"], None),
+        ([b"HELLO", b"3", b"AUTH", b"sesame"], None),
+    ],
+)
+def test_a_client_that_was_let_in_may_show_its_password_again(
+    guard: Guard, command: list[bytes], instead: list[bytes] | None
+) -> None:
+    """Redis gets the sidecar's credentials; whatever else a client shows is for Redis, and no wrong password here."""
+    assert guard.again(command) == instead
+    assert guard.wrong == 0

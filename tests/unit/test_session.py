@@ -753,3 +753,16 @@ def test_a_decision_that_is_redirected_is_told_of(reply: bytes) -> None:
     talk.upstream_replies(reply)
     assert talk.observer.signs == ["redirect"]
     assert len(talk.told()) == 1
+
+
+# --- credentials -------------------------------------------------------------------------------------------------
+
+
+def test_a_login_may_be_replaced() -> None:
+    """Whoever knows says what goes to Redis instead; without anybody who knows it goes as it came."""
+    talk = Conversation()
+    data = pipeline((b"AUTH", b"a"), (b"HELLO", b"3"), PING)
+    assert talk.downstream_sends_bytes(data) == data
+    talk.shared.login = lambda command: [b"AUTH", b"b"] if command[0] == b"AUTH" else None
+    assert talk.downstream_sends_bytes(data) == pipeline((b"AUTH", b"b"), (b"HELLO", b"3"), PING)
+    assert talk.session.commands == 6
