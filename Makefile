@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz audit sbom lint format asynq-suites matrix chaos model bench bench-quick bench-smoke profile clean
+.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites matrix chaos model bench bench-quick bench-smoke profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,10 +24,20 @@ TEST_PROCESSES ?= 4
 test-system: $(STAMP) ## What needs root and Debian's redis-server, iptables and chromium: the image's steps, TLS, charts, the status page
 	$(BIN)/python -m pytest -m system $(PYTEST_ARGS)
 
-fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner and sessions, a minute each (FUZZ_SECONDS=3600)
+fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner, the compiled part and sessions, a minute each (FUZZ_SECONDS=3600)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
-	for target in commands replies session; do \
+	for target in commands replies chunk session; do \
 	  $(BIN)/python tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
+
+fuzz-differential: $(STAMP) ## The same bytes to a server and through a session, a minute each (FUZZ_SERVERS="redis valkey path")
+	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	for server in $(FUZZ_SERVERS); do \
+	  $(BIN)/python tests/fuzz/run.py differential --server $$server --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
+
+FUZZ_SERVERS ?= redis valkey
+
+fuzz-c: $(STAMP) ## Fuzz the compiled part with AddressSanitizer and UBSan, a minute (needs clang)
+	$(BIN)/python tests/fuzz/run_c.py --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
 
 FUZZ_SECONDS ?= 60
 

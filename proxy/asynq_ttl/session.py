@@ -527,9 +527,12 @@ def _numkeys(command: Command) -> int:
     if len(command) < 3 or not command[2].isdigit() or len(command[2]) > 10:
         return -1
     keys = int(command[2])
+    if command[2][0] == _ZERO and len(command[2]) > 1:  # Redis takes no leading zeros
+        return -1
     return keys if keys <= len(command) - 3 else -1
 
 
+_ZERO = ord("0")
 _EVALSHA = (b"evalsha", b"EVALSHA")
 # From the end of the first line ("*9") to the SHA: the rest of "$7", the name, "$40", and their line ends.
 _SHA_OFFSET = len(b"\n$7\r\nEVALSHA\r\n$40\r\n")

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import hiredis
 
+from asynq_ttl import _chunk
 from asynq_ttl.glob import compile_glob
 from asynq_ttl.policy import Keep, Retention, Rule
-from asynq_ttl.resp import HOLD_BYTES, Command, CommandFramer, ReplyCounter, WholeCommands
+from asynq_ttl.resp import HOLD_BYTES, Command, CommandFramer, ReplyCounter, WholeCommands, _count_replies, _huge
 from asynq_ttl.scripts import Status
 from conversation import COMPLETE, DEQUEUE, RUN, Conversation
 
@@ -73,26 +74,118 @@ def commands(data: bytes) -> None:
         assert [command for command in found if command] == [command for command in plain if command]
 
 
+def chunk(data: bytes) -> None:
+    """The compiled part says of any bytes what the plain one says, and that is what looking closer gives."""
+    stream = data[1:]
+    told, whole = _chunk.look(stream, _SPECIAL), WholeCommands()
+    framer = CommandFramer(whole, lambda _head, _size: False)
+    out, found, _ = framer._feed_slowly(stream)
+    expected: int | Command | None = None
+    if out == stream and found and all(found) and not framer.opaque:
+        special = any(command[0].upper() in _SPECIAL for command in found)
+        expected = len(found) if not special else found[0] if len(found) == 1 else None
+    # What might make hiredis make room for too much is not decoded, wherever it stands.
+    assert whole._look(stream, _SPECIAL) == (None if _huge(stream) else expected)
+    assert told == (expected if all(len(command) <= _MOST_ARGUMENTS for command in found) else None)
+    count, plain = _chunk.count_replies(stream), _count_replies(stream)
+    # Without the compiled part only a lone reply is told.
+    assert plain == (count if count == 1 else 0)
+    if count:
+        counter = ReplyCounter()
+        assert counter.feed(stream) == count
+        assert counter.between
+
+
+_SPECIAL = frozenset((b"EVALSHA", b"EVAL", b"A"))
+_MOST_ARGUMENTS = 99
+
+
 def replies(data: bytes) -> None:
-    """Cutting makes no difference, and what hiredis decodes whole is counted as hiredis counts it."""
+    """Cutting makes no difference; what is well-formed is counted exactly, and as hiredis counts it."""
     stream = data[1:]
     at_once, in_pieces = ReplyCounter(), ReplyCounter()
     count = at_once.feed(stream)
     assert sum(in_pieces.feed(chunk) for chunk in chunks(data)) == count
     assert in_pieces.lost == at_once.lost
-    # Redis ends a line with both of CR and LF; the counter goes by the LF, hiredis looks for the pair.
-    if at_once.lost or b"|" in stream or b">" in stream or _HUGE.search(stream) or _LONE.search(stream):
+    expected = reference_replies(stream)
+    if expected is None:
         return
+    assert (count, at_once.lost) == (expected, False)
+    decoded = decoded_replies(stream)
+    assert decoded in {None, expected}
+
+
+def reference_replies(stream: bytes) -> int | None:
+    """Count the whole replies at the beginning of a stream, by the grammar; None where it is not well-formed.
+
+    Pushes are no replies, and attributes belong to what follows them.
+    """
+    at, count = 0, 0
+    try:
+        while at < len(stream):
+            push, at = stream[_value(stream, at, attributes=True)] == ord(">"), _value(stream, at)
+            count += not push
+    except EOFError:
+        return count
+    except ValueError:
+        return None
+    return count
+
+
+def _value(stream: bytes, at: int, *, attributes: bool = False, depth: int = 0) -> int:
+    """Return where the value at a place ends; or, with `attributes`, where it begins after its attributes.
+
+    Raises:
+        EOFError: it is not whole.
+        ValueError: it is not well-formed.
+    """
+    line = _LINE.match(stream, at)
+    if line is None:
+        if b"\n" in stream[at:] or depth > _DEEPEST:
+            raise ValueError
+        raise EOFError
+    marker, number = line[1], line[2]
+    if attributes and marker != b"|":
+        return at
+    at = line.end()
+    if marker in b"+-:_#,(":
+        return at
+    if not _NUMBER.fullmatch(number) or depth > _DEEPEST:
+        raise ValueError
+    if marker in b"$=!":
+        end = at + int(number) + 2
+        if int(number) < 0:
+            return at
+        if end > len(stream):
+            raise EOFError
+        if stream[end - 2 : end] != b"\r\n":
+            raise ValueError
+        return end
+    for _ in range(int(number) * (2 if marker in b"%|" else 1)):
+        at = _value(stream, at, depth=depth + 1)
+    return at if marker != b"|" else _value(stream, at, attributes=attributes, depth=depth + 1)
+
+
+_LINE = re.compile(rb"([-+:_#,($=!*~%>|])([^\r\n]*)\r\n")
+_NUMBER = re.compile(rb"0|-1|[1-9]\d{0,4}")
+_DEEPEST = 50
+
+
+def decoded_replies(stream: bytes) -> int | None:
+    """Count replies with hiredis; None where it is stricter than Redis about what it decodes."""
+    # An attribute comes out of it as a value of its own.
+    if b"|" in stream or _HUGE.search(stream) or _LONE.search(stream):
+        return None
     nothing = object()
     reader = hiredis.Reader(notEnoughData=nothing)
     reader.feed(stream)
     decoded = 0
     try:
-        while reader.gets() is not nothing:
-            decoded += 1
+        while (reply := reader.gets()) is not nothing:
+            decoded += not isinstance(reply, hiredis.PushNotification)
     except (hiredis.HiredisError, TypeError, ValueError, UnicodeDecodeError):
-        return  # it is stricter about what stands in a line; Redis does not send such
-    assert decoded == count
+        return None
+    return decoded
 
 
 def session(data: bytes) -> None:
@@ -115,4 +208,9 @@ def session(data: bytes) -> None:
         assert talk.session.pending == 0
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"commands": commands, "replies": replies, "session": session}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "commands": commands,
+    "replies": replies,
+    "chunk": chunk,
+    "session": session,
+}

@@ -62,7 +62,10 @@ def since_its_end(client: Redis, name: str, index: str) -> tuple[float, float]:
     So it does not matter how long after another it was worked on. A time that never comes is -1.
     """
     with client.pipeline() as pipe:
-        pipe.time().pttl(f"{QUEUE}t:{name}").hget(f"{QUEUE}t:{name}", "msg").zscore(QUEUE + index, name)
+        pipe.time()
+        pipe.pttl(f"{QUEUE}t:{name}")
+        pipe.hget(f"{QUEUE}t:{name}", "msg")
+        pipe.zscore(QUEUE + index, name)
         (seconds, micros), left_ms, message, score = pipe.execute()
     record = decode_record(message)
     ended = record.completed_at or record.last_failed_at

@@ -1,14 +1,39 @@
 """What was ever found by fuzzing, and every chunk of a real conversation, through the targets of `make fuzz`."""
 
 import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from asynq_ttl.resp import HOLD_BYTES, MAX_HELD_BYTES, encode
+from asynq_ttl.scripts import sha_of
+from conversation import INDEX, TASK, dequeue
+from fuzz import mutations
 from fuzz.corpus import record
+from fuzz.mutations import TIDY_COMPLETE, TIDY_DEQUEUE
 from fuzz.targets import TARGETS
+from fuzz.twins import Twins
+from servers import Server, start_path_redis, start_redis, start_valkey
+from task_message import encode_task
 
 REGRESSIONS = Path(__file__).parents[1] / "fuzz" / "regressions"
+MESSAGE = encode_task("mail", "1", retention_seconds=3600)
+WHOLE, CUT = bytes([0, 1, 0]), bytes([100, 0, 0])
+Start = Callable[[], AbstractContextManager[Server]]
+
+
+@pytest.fixture(
+    scope="module", params=[start_redis, start_valkey, pytest.param(start_path_redis, marks=pytest.mark.system)]
+)
+def twins(request: pytest.FixtureRequest) -> Iterator[Twins]:
+    """Two servers of each kind in turn, one of them behind a session."""
+    start: Start = request.param
+    with start() as direct, start() as behind:
+        yield (pair := Twins(direct, behind))
+        pair.close()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +56,57 @@ def test_a_real_conversation_keeps_the_invariants(target: str, corpus: list[byte
             TARGETS[target](bytes(data))
 
 
-@pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}")
+@pytest.mark.parametrize(
+    "path",
+    [path for target in TARGETS for path in sorted(REGRESSIONS.glob(f"{target}/*"))],
+    ids=lambda path: f"{path.parent.name}-{path.name}",
+)
 def test_what_was_found_stays_mended(path: Path) -> None:
     """Each input that a fuzzer once failed on passes its target."""
     TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize("path", sorted(REGRESSIONS.glob("differential/*")), ids=lambda path: path.name)
+def test_what_made_a_difference_makes_none(path: Path, twins: Twins) -> None:
+    """Each stream for which a session and a server once differed, or may differ in a known way only."""
+    twins.compare(path.read_bytes())
+
+
+@pytest.mark.timeout(600)
+def test_nobody_can_tell_a_session_from_its_server(twins: Twins) -> None:
+    """For six seconds: commands of all sorts, damaged, cut anywhere, get the same replies and do the same."""
+    deadline, seed = time.monotonic() + 6, random.randrange(2**32)
+    count = 0
+    while time.monotonic() < deadline or count < 50:
+        source = random.Random(seed + count)
+        data = mutations.stream(source)
+        for _ in range(source.choice((0, 0, 1, 1, 2, 3, 5))):
+            data = mutations.mutate(data, source)
+        try:
+            twins.compare(data)
+        except AssertionError as error:
+            raise AssertionError(f"input: {data!r}") from error
+        count += 1
+
+
+@pytest.mark.parametrize("manner", [WHOLE, CUT], ids=["whole", "cut"])
+@pytest.mark.parametrize("size", [HOLD_BYTES + step for step in (-200, -50, -1, 0, 1, 50)])
+def test_nobody_can_tell_at_the_limit(twins: Twins, manner: bytes, size: int) -> None:
+    """Commands and texts of about 64 KiB, from which on only what may be rewritten is held."""
+    filler = b"x" * size
+    text = b"--" + filler[len(TIDY_COMPLETE) + 3 :] + b"\n" + TIDY_COMPLETE
+    call = (b"2", INDEX, TASK, b"1", b"1700003600", MESSAGE)
+    stream = [(b"ECHO", filler), (b"SET", filler, b"v"), (b"EVAL", text, *call), (b"EVALSHA", sha_of(text), *call)]
+    stream += [(b"SCRIPT", b"LOAD", TIDY_DEQUEUE), (*dequeue(sha_of(TIDY_DEQUEUE)), filler), (b"GET", filler)]
+    twins.compare(manner + b"".join(map(encode, stream)))
+
+
+@pytest.mark.parametrize("start", [start_redis, start_valkey])
+def test_nobody_can_tell_a_command_that_is_too_large_to_be_held(start: Start) -> None:
+    """Past 64 MiB a script call is let through as it came."""
+    call = (b"2", INDEX, TASK, b"1", b"1700003600", MESSAGE, b"x" * (MAX_HELD_BYTES + 1000))
+    stream = [(b"SCRIPT", b"LOAD", TIDY_COMPLETE), (b"EVALSHA", sha_of(TIDY_COMPLETE), *call), (b"PING",)]
+    with start() as direct, start() as behind:
+        pair = Twins(direct, behind, watch=False)
+        pair.compare(WHOLE + b"".join(map(encode, stream)))
+        pair.close()

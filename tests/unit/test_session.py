@@ -724,6 +724,15 @@ def test_how_many_tasks_a_script_has_moved(reply: bytes, moved: int | None) -> N
     assert Outcome(decision, 0, 1, 2, reply).moved == moved
 
 
+@pytest.mark.parametrize("keys", [b"02", b"00", b"+2", b"-1", b" 2", b"2 ", b"", b"6", b"9" * 20])
+def test_what_redis_takes_for_no_number_of_keys_is_none(keys: bytes) -> None:
+    """The call goes as it came, and its script is not loaded for it: Redis refuses it without keeping the text."""
+    talk = Conversation()
+    command = (b"EVAL", COMPLETE, keys, *complete(COMPLETE)[3:])
+    assert talk.downstream_sends(command) == pipeline(command)
+    assert talk.session.waiting_for is None
+
+
 # --- signs of a cluster ------------------------------------------------------------------------------------------
 
 

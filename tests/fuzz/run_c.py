@@ -1,0 +1,66 @@
+"""Fuzz the compiled part with AddressSanitizer and UBSan: `run_c.py [--seconds N] [--corpus FOLDER]`.
+
+Needs clang with its runtime (Debian: `apt-get install clang`), and Python's headers and shared library.
+"""
+
+import argparse
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fuzz.corpus import record
+
+CHUNK = Path(__file__).parents[2] / "proxy" / "asynq_ttl" / "_chunk.c"
+# More than any other, it finds what the sanitizers look for: what a length says that is not there.
+_DICTIONARY = ("\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0d\\x0a", "999999999", "*99\\x0d\\x0a")
+
+
+def build(folder: Path, chunk: Path = CHUNK) -> Path:
+    """Compile the fuzzer into a folder and return it.
+
+    Raises:
+        subprocess.CalledProcessError: it does not compile.
+    """
+    program = folder / "chunk_fuzzer"
+    libraries = sysconfig.get_config_var("LIBDIR")
+    flags = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined"]
+    flags += [f'-DCHUNK="{chunk}"', f"-I{sysconfig.get_path('include')}"]
+    link = [f"-L{libraries}", f"-lpython{sysconfig.get_config_var('LDVERSION')}", f"-Wl,-rpath,{libraries}"]
+    source = Path(__file__).with_name("chunk_fuzzer.c")
+    subprocess.run(["clang", *flags, str(source), "-o", str(program), *link], check=True)
+    return program
+
+
+def fuzz(program: Path, folder: Path, seconds: int, *corpora: Path) -> subprocess.CompletedProcess[str]:
+    """Run the fuzzer; what it finds is left in the folder as `crash-...`."""
+    words = folder / "dictionary"
+    words.write_text("".join(f'"{word}"\n' for word in _DICTIONARY))
+    found = folder / "found-c"
+    found.mkdir(exist_ok=True)
+    # Python itself keeps what it has once made, so leaks are looked for by the fuzzer's own count.
+    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-detect_leaks=0", "-rss_limit_mb=2048", "-timeout=10"]
+    command = [str(program), *limits, f"-dict={words}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
+    folders = [str(path) for path in (found, *corpora) if path.exists()]
+    return subprocess.run([*command, *folders], check=False, text=True, stderr=subprocess.PIPE)
+
+
+def main() -> None:
+    """Fuzz for a while."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--corpus", type=Path)
+    options = parser.parse_args()
+    corpus = options.corpus or Path(tempfile.mkdtemp(prefix="asynq-ttl-corpus-"))
+    if not any(corpus.glob("commands/*")):
+        record(corpus)
+    run = fuzz(build(corpus), corpus, options.seconds, corpus / "commands", corpus / "replies")
+    print(run.stderr)  # noqa: T201 - a program
+    sys.exit(run.returncode)
+
+
+if __name__ == "__main__":
+    main()
