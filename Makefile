@@ -21,7 +21,7 @@ test: $(STAMP) ## Every test, with real Redis, Valkey and Asynq
 # Most tests wait for time to pass, so more of them run at once than a small machine has cores.
 TEST_PROCESSES ?= 4
 
-test-system: $(STAMP) ## What needs root and Debian's redis-server, iptables and chromium: the image's steps, TLS, charts, the status page
+test-system: $(STAMP) ## What needs root and Debian's packages: the image, systemd, TLS, iptables, charts, the status page
 	$(BIN)/python -m pytest -m system $(PYTEST_ARGS)
 
 fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner, the compiled part and sessions, a minute each (FUZZ_SECONDS=3600)

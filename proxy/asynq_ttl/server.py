@@ -34,6 +34,7 @@ from asynq_ttl.scripts import ScriptRegistry
 from asynq_ttl.sentinel import Sentinels
 from asynq_ttl.session import Shared
 from asynq_ttl.sink import SinkAddress
+from asynq_ttl.supervisor import Notice, tell
 from asynq_ttl.sweeper import Sweeper
 from asynq_ttl.telemetry import Telemetry
 from asynq_ttl.tls import Context, listener_context, watch_certificates
@@ -357,8 +358,10 @@ async def serve(
             policy.source,
             policy.mode.value,
         )
+        tell(Notice.READY)
         await sidecar.stop.wait()
         _log.info("draining")
+        tell(Notice.STOPPING)
     _log.info("stopped")
 
 

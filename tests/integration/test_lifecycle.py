@@ -5,51 +5,15 @@ import select
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import redis as redis_py
 
+from caller import PING, Caller
 from servers import Server, Sidecar, SidecarFactory, free_port, start_redis, wait_until
-
-PING = b"*1\r\n$4\r\nPING\r\n"
-
-
-class Caller:
-    """A client that connects, asks and hangs up, again and again; it remembers what went wrong."""
-
-    def __init__(self, port: int) -> None:
-        self.calls = 0
-        self.problems: list[str] = []
-        self._port = port
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(3)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=10) as connection:
-                    connection.sendall(PING)
-                    answer = connection.recv(1000)
-                if answer != b"+PONG\r\n":
-                    self.problems.append(repr(answer))
-            except OSError as error:
-                self.problems.append(repr(error))
-            self.calls += 1
 
 
 def test_a_restart_by_sharing_the_port_refuses_nobody(redis_server: Server, start_sidecar: SidecarFactory) -> None:
