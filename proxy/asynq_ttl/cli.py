@@ -21,6 +21,7 @@ from asynq_ttl.decision import Action
 from asynq_ttl.document import PolicyError
 from asynq_ttl.explain import explain as explain_policy
 from asynq_ttl.exporters import TelemetryError
+from asynq_ttl.keepalive import DEFAULT_SECONDS
 from asynq_ttl.lifecycle import drain, ready
 from asynq_ttl.logs import LEVELS, start_logging
 from asynq_ttl.policy import Mode, State
@@ -86,6 +87,12 @@ def main() -> None:
     default=DEFAULT_MIB,
     help="MiB held of large script calls, all clients together; past it they go untouched.",
 )
+@option(
+    "--tcp-keepalive",
+    type=click.IntRange(min=0, max=32_767),
+    default=DEFAULT_SECONDS,
+    help="Seconds of silence after which a peer is asked whether it is still there, as in redis.conf; 0 for never.",
+)
 @option("--drain-timeout", type=click.FloatRange(min=0), default=10.0, help="Seconds to wait for commands under way.")
 @option(
     "--sweep-interval",
@@ -117,6 +124,7 @@ def serve(
     embedded: bool,
     max_connections: int,
     max_held_mib: int,
+    tcp_keepalive: int,
     drain_timeout: float,
     sweep_interval: float,
     sink: SinkAddress | None,
@@ -148,6 +156,7 @@ def serve(
         policy,
         max_connections,
         max_held_mib,
+        tcp_keepalive,
         drain_timeout,
         sweep_interval,
         access,

@@ -18,6 +18,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.credentials import CredentialProvider
 
 from asynq_ttl.address import Address, Upstream
+from asynq_ttl.keepalive import DEFAULT_SECONDS, keep_alive
 from asynq_ttl.resp import encode
 from asynq_ttl.tls import Context, upstream_context
 
@@ -39,17 +40,19 @@ class Endpoint:
     Args:
         upstream: what the operator said.
         logs_in: whether clients' connections are logged in with the sidecar's credentials.
+        keepalive_seconds: after how much silence Redis is asked whether it is still there; 0 for never.
 
     Raises:
         TlsError: a certificate, key or CA file cannot be used.
     """
 
-    def __init__(self, upstream: Upstream, *, logs_in: bool = False) -> None:
+    def __init__(self, upstream: Upstream, *, logs_in: bool = False, keepalive_seconds: int = DEFAULT_SECONDS) -> None:
         self.upstream = upstream
         self.address: Address | None = None if upstream.sentinels else upstream.address
         """Where it is; None while that is not known."""
         self.tls: Context | None = upstream_context(upstream)
         self._logs_in = logs_in and _has_credentials(upstream)
+        self._keepalive_seconds = keepalive_seconds
         self._clients: WeakSet[Redis] = WeakSet()
 
     def __str__(self) -> str:
@@ -143,6 +146,7 @@ class Endpoint:
         ):
             transport.abort()
             raise OSError(f"{self} has moved")
+        keep_alive(transport.get_extra_info("socket"), self._keepalive_seconds)
         return transport, protocol
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from asynq_ttl.address import Address
+from asynq_ttl.keepalive import keep_alive
 from asynq_ttl.tls import HANDSHAKE_SECONDS
 
 _log = logging.getLogger("asynq_ttl.listener")
@@ -41,6 +42,7 @@ class Listener:
         accept: makes the protocol of a connection.
         tls: the context to listen with; None without TLS.
         reuse_port: whether another sidecar may listen at the same port.
+        keepalive_seconds: after how much silence clients are asked whether they are still there; 0 for never.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class Listener:
         tls: ssl.SSLContext | None,
         *,
         reuse_port: bool,
+        keepalive_seconds: int,
     ) -> None:
         self.address = listen
         """Where it listens; once started, with the real port."""
         self._accept = accept
         self._reuse_port = reuse_port
+        self._keepalive_seconds = keepalive_seconds
         self._options: dict[str, Any] = {"backlog": _BACKLOG}
         if tls is not None:
             self._options |= {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
@@ -70,6 +74,7 @@ class Listener:
         listen, options = self.address, self._options
         if inherited := inherited_sockets():
             for each in inherited:
+                keep_alive(each, self._keepalive_seconds)
                 create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
                 self._servers.append(await create(self._accept, sock=each, **options))
             self.address = _address_of(inherited[0])
@@ -83,8 +88,9 @@ class Listener:
         )
         self._servers.append(server)
         self.address = Address(listen.host, server.sockets[0].getsockname()[1])
-        if self._reuse_port:
-            for each in server.sockets:
+        for each in server.sockets:
+            keep_alive(each, self._keepalive_seconds)
+            if self._reuse_port:
                 _take_new_connections(each)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from asynq_ttl.document import PolicyError
 from asynq_ttl.endpoint import Endpoint
 from asynq_ttl.gate import Gate, Guard
 from asynq_ttl.handover import Handover
+from asynq_ttl.keepalive import DEFAULT_SECONDS
 from asynq_ttl.listener import Listener
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 from asynq_ttl.pulse import beat
@@ -62,6 +63,7 @@ class Settings:
         policy_file: the policy; None for the built-in default.
         max_connections: more clients than this are refused.
         max_held_mib: how much is held of large script calls, in MiB, all clients together.
+        keepalive_seconds: after how much silence a peer is asked whether it is still there; 0 for never.
         drain_seconds: how long commands under way are waited for when it stops.
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
         access: who may connect, and how.
@@ -75,6 +77,7 @@ class Settings:
     policy_file: Path | None = None
     max_connections: int = 10_000
     max_held_mib: int = DEFAULT_MIB
+    keepalive_seconds: int = DEFAULT_SECONDS
     drain_seconds: float = 10.0
     sweep_seconds: float = 5.0
     access: Access = field(default_factory=Access)
@@ -130,7 +133,9 @@ class Sidecar:
             databases={0, settings.upstream.database},
             room=Room(settings.max_held_mib * 1024 * 1024),
         )
-        self.endpoint = Endpoint(settings.upstream, logs_in=access.logs_in)
+        self.endpoint = Endpoint(
+            settings.upstream, logs_in=access.logs_in, keepalive_seconds=settings.keepalive_seconds
+        )
         self.tls = listener_context(access.tls) if access.tls is not None else None
         self.guard: Guard | None = None
         if access.password_file is not None:
@@ -253,6 +258,7 @@ class Sidecar:
             self._accept,
             self.tls[0] if self.tls is not None else None,
             reuse_port=self.settings.reuse_port,
+            keepalive_seconds=self.settings.keepalive_seconds,
         )
         await listener.start()
         self.listening = listener.address
