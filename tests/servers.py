@@ -152,8 +152,12 @@ class Sidecar:
         before = self.log().count("listening at")
         with (self.folder / "log").open("ab") as log, (self.folder / "out").open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=log, env=environment)
-        wait_until(lambda: self.log().count("listening at") > before or self._died(), "the sidecar does not start")
-        assert not self._died(), self.log()
+        try:
+            wait_until(lambda: self.log().count("listening at") > before or self._died(), "the sidecar does not start")
+            assert not self._died(), self.log()
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> int:
         """Stop it as an operator would and return its exit status."""
