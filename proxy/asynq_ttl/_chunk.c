@@ -1,7 +1,8 @@
-/* The two questions asked about every chunk, for `resp`: which whole commands is it, how many whole replies?
+/* The two questions asked about every chunk, for `resp`: which whole commands is it, how many whole replies? And the way
+ * back, from a command to its bytes.
  *
  * Optional: `resp` answers them itself where this is not built, and its tests hold the two answers against each other.
- * Both only read the bytes they are given, and do not answer where something is not of its one plain form; `resp` then
+ * They only read what they are given, and do not answer where something is not of its one plain form; `resp` then
  * looks closer. Source of the format: the Redis serialization protocol specification.
  */
 
@@ -92,11 +93,61 @@ arguments(const char *at, const char *end)
     return command;
 }
 
+/* Answer for the call of a script in `at` to `end`, which has been seen to be a command, by its first part: from what is
+ * remembered of scripts (by their SHA) and of polls (by all bytes up to the last of the KEYS). Return a number, bytes or
+ * an exception as `look` does; NULL without an exception where nothing is remembered. */
+static PyObject *
+remembered(const char *start, const char *end, PyObject *untouched, PyObject *polls)
+{
+    Py_ssize_t count, keys = 0, length;
+    const char *value, *at = command_header(start, end, &count);
+    at = bulk(at, end, &value, &length);
+    if (count < 3 || length != 7 || (memcmp(value, "evalsha", 7) != 0 && memcmp(value, "EVALSHA", 7) != 0)) {
+        return NULL;
+    }
+    at = bulk(at, end, &value, &length);
+    PyObject *name = PyBytes_FromStringAndSize(value, length);
+    int found = name == NULL ? -1 : PyDict_Contains(untouched, name);
+    Py_XDECREF(name);
+    if (found != 0) {
+        return found < 0 ? NULL : PyLong_FromLong(1);
+    }
+    at = bulk(at, end, &value, &length);
+    for (Py_ssize_t digit = 0; digit < length; digit++) {
+        if (length > 2 || value[digit] < '0' || value[digit] > '9') {
+            return NULL;
+        }
+        keys = keys * 10 + (value[digit] - '0');
+    }
+    if (keys > count - 3) {
+        return NULL;
+    }
+    for (; keys > 0; keys--) {
+        at = bulk(at, end, &value, &length);
+    }
+    PyObject *beginning = PyBytes_FromStringAndSize(start, at - start), *other = NULL, *whole = NULL;
+    if (beginning != NULL) {
+        other = PyDict_GetItemWithError(polls, beginning);
+        Py_DECREF(beginning);
+    }
+    if (other == NULL || !PyBytes_CheckExact(other)) {
+        return NULL;
+    }
+    length = PyBytes_GET_SIZE(other);
+    whole = PyBytes_FromStringAndSize(NULL, length + (end - at));
+    if (whole != NULL) {
+        memcpy(PyBytes_AS_STRING(whole), PyBytes_AS_STRING(other), length);
+        memcpy(PyBytes_AS_STRING(whole) + length, at, end - at);
+    }
+    return whole;
+}
+
 static PyObject *
 look(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-    if (given != 2 || !PyBytes_CheckExact(args[0]) || !PyAnySet_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "look() takes bytes and a set");
+    if (given != 4 || !PyBytes_CheckExact(args[0]) || !PyAnySet_Check(args[1]) || !PyDict_CheckExact(args[2])
+        || !PyDict_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "look() takes bytes, a set and two dicts");
         return NULL;
     }
     const char *start = PyBytes_AS_STRING(args[0]), *at = start, *end = at + PyBytes_GET_SIZE(args[0]);
@@ -120,7 +171,11 @@ look(PyObject *module, PyObject *const *args, Py_ssize_t given)
             Py_RETURN_NONE;
         }
     } while (at != end);
-    return special ? arguments(start, end) : PyLong_FromLong(commands);
+    if (!special) {
+        return PyLong_FromLong(commands);
+    }
+    PyObject *answer = remembered(start, end, args[2], args[3]);
+    return answer != NULL || PyErr_Occurred() ? answer : arguments(start, end);
 }
 
 static PyObject *
@@ -152,14 +207,71 @@ count_replies(PyObject *module, PyObject *chunk)
     return PyLong_FromLong(replies);
 }
 
+/* Write "<marker><number>\r\n" at `at`, or count how long it is where `at` is NULL. Return the length. */
+static Py_ssize_t
+write_header(char *at, char marker, Py_ssize_t number)
+{
+    char digits[24];
+    Py_ssize_t length = 0;
+    do {
+        digits[length++] = '0' + number % 10;
+        number /= 10;
+    } while (number > 0);
+    if (at != NULL) {
+        *at++ = marker;
+        for (Py_ssize_t digit = length; digit > 0; digit--) {
+            *at++ = digits[digit - 1];
+        }
+        memcpy(at, "\r\n", 2);
+    }
+    return length + 3;
+}
+
+static PyObject *
+encode(PyObject *module, PyObject *command)
+{
+    if (!PyList_CheckExact(command) && !PyTuple_CheckExact(command)) {
+        PyErr_SetString(PyExc_TypeError, "encode() takes a list or a tuple");
+        return NULL;
+    }
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(command), size = write_header(NULL, '*', count);
+    for (Py_ssize_t number = 0; number < count; number++) {
+        PyObject *argument = PySequence_Fast_GET_ITEM(command, number);
+        if (!PyBytes_CheckExact(argument)) {
+            PyErr_SetString(PyExc_TypeError, "encode() takes arguments of bytes");
+            return NULL;
+        }
+        size += write_header(NULL, '$', PyBytes_GET_SIZE(argument)) + PyBytes_GET_SIZE(argument) + 2;
+    }
+    PyObject *whole = PyBytes_FromStringAndSize(NULL, size);
+    if (whole == NULL) {
+        return NULL;
+    }
+    char *at = PyBytes_AS_STRING(whole);
+    at += write_header(at, '*', count);
+    for (Py_ssize_t number = 0; number < count; number++) {
+        PyObject *argument = PySequence_Fast_GET_ITEM(command, number);
+        Py_ssize_t length = PyBytes_GET_SIZE(argument);
+        at += write_header(at, '$', length);
+        memcpy(at, PyBytes_AS_STRING(argument), length);
+        memcpy(at + length, "\r\n", 2);
+        at += length + 2;
+    }
+    return whole;
+}
+
 static PyMethodDef methods[] = {
     {"look", (PyCFunction)(void (*)(void))look, METH_FASTCALL,
-     "look(chunk, special)\n--\n\n"
-     "Return the number of commands a chunk is, if it is whole plain ones and none has a special name; the arguments of\n"
-     "the command it is, if it is one with a special name; else None."},
+     "look(chunk, special, untouched, polls)\n--\n\n"
+     "Return the number of commands a chunk is, if it is whole plain ones and none has a special name, or if it is one\n"
+     "EVALSHA of an untouched SHA; what to send instead, if it is one that begins like one of the polls; the arguments\n"
+     "of the command it is, if it is another one with a special name; else None."},
     {"count_replies", count_replies, METH_O,
      "count_replies(chunk)\n--\n\n"
      "Return the number of replies a chunk is, if it is whole ones of one line or one bulk string; else 0."},
+    {"encode", encode, METH_O,
+     "encode(command)\n--\n\n"
+     "Return a command, a list or a tuple of bytes, as an array of bulk strings."},
     {NULL, NULL, 0, NULL},
 };
 

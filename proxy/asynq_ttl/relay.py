@@ -36,6 +36,9 @@ class Pause(Flag):
     FULL = auto()
 
 
+_NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
+
+
 class Relay:
     """All connections of a sidecar.
 
@@ -142,7 +145,7 @@ class Downstream(asyncio.Protocol):
         self._relay = relay
         self._transport: asyncio.Transport | None = None
         self._upstream: UpstreamProtocol | None = None
-        self._pauses = Pause.NONE
+        self._pauses = _NO_PAUSE
         self._backlog: list[bytes] = []
         self._eof = False
         self._refusal = b""
@@ -162,7 +165,7 @@ class Downstream(asyncio.Protocol):
             and session.commands == session.replies
             and not session.busy
             and not self._backlog
-            and self._pauses is Pause.NONE
+            and self._pauses is _NO_PAUSE
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -217,25 +220,28 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the client sends."""
-        if self._refusal:
-            self._answer_refused(data)
-            return
         relay = self._relay
-        started = time.perf_counter_ns() if relay.command_due else 0
+        if relay.command_due:
+            relay.command_due = False
+            started = time.perf_counter_ns()
+            self.data_received(data)
+            relay.measured(time.perf_counter_ns() - started, "command")
+            return
         relay.bytes_from_clients += len(data)
         upstream = self._upstream
-        if upstream is None or self.session.waiting_for is not None or self._backlog:
-            self._backlog.append(data)
-            return
+        if upstream is None or self._pauses is not _NO_PAUSE:
+            if self._refusal:
+                self._answer_refused(data)
+                return
+            if upstream is None or self.session.waiting_for is not None or self._backlog:
+                self._backlog.append(data)
+                return
         session = self.session
         out = session.receive_downstream(data)
         if out:
             upstream.write(out)
-        if session.taken_bytes and not self._pauses:
+        if session.taken_bytes and self._pauses is _NO_PAUSE:
             session.give_back()
-        if started:
-            relay.command_due = False
-            relay.measured(time.perf_counter_ns() - started, "command")
         if session.waiting_for is not None:
             self._activate()
 
@@ -301,12 +307,15 @@ class Downstream(asyncio.Protocol):
     def upstream_received(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
         relay = self._relay
-        started = time.perf_counter_ns() if relay.reply_due else 0
-        if self._transport is not None:
-            self._transport.write(data)
-        if started:
-            relay.reply_due = False
-            relay.measured(time.perf_counter_ns() - started, "reply")
+        transport = self._transport
+        if transport is not None:
+            if relay.reply_due:
+                relay.reply_due = False
+                started = time.perf_counter_ns()
+                transport.write(data)
+                relay.measured(time.perf_counter_ns() - started, "reply")
+            else:
+                transport.write(data)
         relay.bytes_from_redis += len(data)
         self.session.receive_upstream(data)
 
@@ -317,7 +326,7 @@ class Downstream(asyncio.Protocol):
 
     def pause(self, reason: Pause) -> None:
         """Stop reading from the client for a reason."""
-        if self._pauses is Pause.NONE and self._transport is not None:
+        if self._pauses is _NO_PAUSE and self._transport is not None:
             self._transport.pause_reading()
         self._pauses |= reason
 
@@ -354,16 +363,14 @@ class UpstreamProtocol(asyncio.Protocol):
         self._downstream = downstream
         self._transport: asyncio.Transport | None = None
         self.write: Callable[[bytes], None] = _discard
+        # What Redis sends is the client's, without a detour.
+        self.data_received = downstream.upstream_received  # type: ignore[method-assign] # asyncio calls it all the same
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         transport = cast("asyncio.Transport", transport)  # a stream's transport, though uvloop's is no subclass
         self._transport = transport
         self.write = transport.write
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on what Redis sends."""
-        self._downstream.upstream_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """Close the client's connection with Redis's."""

@@ -13,7 +13,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -21,9 +21,10 @@ import hiredis
 
 try:
     from asynq_ttl._chunk import count_replies as _compiled_count
+    from asynq_ttl._chunk import encode as _compiled_encode
     from asynq_ttl._chunk import look as _compiled_look
 except ImportError:  # there was no C compiler when this was installed, or it made an older one: it is done here as well
-    _compiled_count = _compiled_look = None  # type: ignore[assignment] # a function, or none
+    _compiled_count = _compiled_encode = _compiled_look = None  # type: ignore[assignment] # a function, or none
 
 Command = list[bytes]
 
@@ -46,10 +47,17 @@ _SET, _PUSH, _ATTRIBUTE = b"~>|"
 _HUGE = tuple((marker, re.compile(rb"\%c\d{6}" % marker)) for marker in (_STAR, _SET, _PUSH, _ATTRIBUTE))
 
 
-def encode(args: Sequence[bytes]) -> bytes:
-    """Encode a command as an array of bulk strings, the one form clients send."""
-    packed: bytes = hiredis.pack_command(tuple(args))  # type: ignore[arg-type] # annotated for 1-tuples only
+def _encode(command: Sequence[bytes]) -> bytes:
+    """Encode a command as an array of bulk strings, the one form clients send.
+
+    Raises:
+        TypeError: not all of its elements are bytes.
+    """
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type] # annotated for 1-tuples only
     return packed
+
+
+encode = _compiled_encode if _compiled_encode is not None else _encode
 
 
 class WholeCommands:
@@ -61,27 +69,32 @@ class WholeCommands:
     def __init__(self) -> None:
         self._reader = _reader()
         # An attribute, since it is asked for every chunk.
-        self.look: Callable[[bytes, AbstractSet[bytes]], int | Command | None] = (
-            _compiled_look if _compiled_look is not None else self._look
-        )
+        self.look: Look = _compiled_look if _compiled_look is not None else self._look
 
-    def _look(self, chunk: bytes, special: AbstractSet[bytes]) -> int | Command | None:
+    def _look(
+        self, chunk: bytes, special: AbstractSet[bytes], untouched: dict[bytes, Any], polls: dict[bytes, bytes]
+    ) -> int | bytes | Command | None:
         """Say what a chunk is that holds whole commands in their one plain form and nothing else.
 
         Args:
             chunk: the chunk.
             special: names of commands that are of interest, in upper case.
+            untouched: SHAs of scripts whose calls go as they came, as its keys.
+            polls: what calls of scripts that begin so, up to the last of their KEYS, begin with instead.
 
         Returns:
-            The number of commands, if none of them has a special name; the arguments of the command, if there is one
-            and it has; None for any other chunk.
+            The number of commands, if none of them has a special name, or there is one EVALSHA of an untouched script;
+            what to send instead, if there is one EVALSHA that begins like one of the polls; the arguments of the
+            command, if there is another one with a special name; None for any other chunk.
         """
         commands = self.decode(chunk)
         if not commands or not all(commands) or not _plain(commands, chunk):
             return None
         if all(command[0].upper() not in special for command in commands):
             return len(commands)
-        return commands[0] if len(commands) == 1 else None
+        if len(commands) != 1:
+            return None
+        return _remembered(chunk, commands[0], untouched, polls) or commands[0]
 
     def decode(self, chunk: bytes) -> list[Command] | None:
         """Return the commands of a chunk, or None if it is anything but whole, plain commands."""
@@ -106,6 +119,32 @@ class WholeCommands:
         # What is left in the reader must not become part of another connection's commands.
         self._reader = _reader()
         return None
+
+
+Look = Callable[[bytes, AbstractSet[bytes], dict[bytes, Any], dict[bytes, bytes]], int | bytes | Command | None]
+EVALSHA = (b"evalsha", b"EVALSHA")
+
+
+def _remembered(
+    chunk: bytes, command: Command, untouched: Collection[bytes], polls: dict[bytes, bytes]
+) -> int | bytes | None:
+    """Answer for the call of a script from what is remembered; None where nothing is."""
+    if len(command) < 3 or command[0] not in EVALSHA:
+        return None
+    if command[1] in untouched:
+        return 1
+    keys = int(command[2]) if len(command[2]) <= 2 and command[2].isdigit() else -1
+    if not 0 <= keys <= len(command) - 3:
+        return None
+    beginning = beginning_of(chunk, command, 3 + keys)
+    instead = polls.get(beginning)
+    return instead + chunk[len(beginning) :] if instead is not None else None
+
+
+def beginning_of(chunk: bytes, command: Command, elements: int) -> bytes:
+    """Return the bytes of a chunk, which is one command in its plain form, up to the end of so many of its elements."""
+    rest = sum(len(b"$%d\r\n" % len(element)) + len(element) + 2 for element in command[elements:])
+    return chunk[: len(chunk) - rest]
 
 
 def _reader() -> Any:  # noqa: ANN401 - hiredis types its sentinel and its values as Any

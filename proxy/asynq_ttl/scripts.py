@@ -74,28 +74,29 @@ class ScriptRegistry:
 
     def __init__(self) -> None:
         self._wrapped: dict[bytes, Script] = {}
-        self._others: dict[bytes, Script] = {}
+        self.untouched: dict[bytes, Script] = {}
+        """Those without a wrapper: their calls go as they came."""
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
-        found = self._wrapped.get(sha) or self._others.get(sha)
+        found = self._wrapped.get(sha) or self.untouched.get(sha)
         if found is None and not sha.islower():
             sha = sha.lower()
-            found = self._wrapped.get(sha) or self._others.get(sha)
+            found = self._wrapped.get(sha) or self.untouched.get(sha)
         return found
 
     def learn(self, text: bytes) -> Script:
         """Return the script of a text, classified and wrapped if this is the first time it is seen."""
         sha = sha_of(text)
-        known = self._wrapped.get(sha) or self._others.get(sha)
+        known = self._wrapped.get(sha) or self.untouched.get(sha)
         if known is not None:
             return known
         shape = classify(text) if len(text) <= MAX_TEXT_BYTES else Shape(Kind.OTHER)
         wrapper = wrap(text, shape)
         if not wrapper or len(self._wrapped) >= MAX_WRAPPED:
-            if len(self._others) >= MAX_OTHERS:
-                self._others.pop(next(iter(self._others)))
-            return self._others.setdefault(sha, Script(sha, shape))
+            if len(self.untouched) >= MAX_OTHERS:
+                self.untouched.pop(next(iter(self.untouched)))
+            return self.untouched.setdefault(sha, Script(sha, shape))
         script = Script(sha, shape, text, wrapper, sha_of(wrapper))
         return self._wrapped.setdefault(sha, script)
 

@@ -31,7 +31,7 @@ from asynq_ttl.relay import Relay
 from asynq_ttl.resp import WholeCommands
 from asynq_ttl.rewrite import Rewriter
 from asynq_ttl.room import DEFAULT_MIB, Room
-from asynq_ttl.scripts import ScriptRegistry
+from asynq_ttl.scripts import Script, ScriptRegistry
 from asynq_ttl.sentinel import Sentinels
 from asynq_ttl.session import Shared
 from asynq_ttl.sink import SinkAddress
@@ -143,7 +143,7 @@ class Sidecar:
             self.shared.login = self.guard.again
         self.sentinels = Sentinels(self.endpoint, self._moved) if settings.upstream.sentinels else None
         self.control = ControlConnection(
-            self.endpoint, self.registry, telemetry.activated, lambda: telemetry.cluster.note(Sign.MODE)
+            self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
         self.sweeper = Sweeper(
             self.endpoint,
@@ -178,6 +178,11 @@ class Sidecar:
             _log.info("asked again to end: not waiting for commands under way")
             self.relay.hurry = True
         self.stop.set()
+
+    def _activated(self, script: Script, start_ns: int, error: str) -> None:
+        """Let go of what was remembered with another status of a wrapper, and tell."""
+        self.shared.rewriter.polls.clear()
+        self.telemetry.activated(script, start_ns, error)
 
     def _moved(self) -> None:
         """Let go of the old master at once: it may still take commands, and forget them."""

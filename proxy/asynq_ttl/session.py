@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from asynq_ttl.decision import Decision, FailOpen
 from asynq_ttl.keyspace import terminal_queue
 from asynq_ttl.resp import (
+    EVALSHA,
     HOLD_BYTES,
     MAX_HEAD_BYTES,
     MAX_HELD_BYTES,
@@ -23,6 +24,7 @@ from asynq_ttl.resp import (
     CommandFramer,
     ReplyCounter,
     WholeCommands,
+    beginning_of,
     count_replies,
     encode,
 )
@@ -127,6 +129,7 @@ class Session:
         "_replies",
         "_rest",
         "_shared",
+        "_untouched",
         "commands",
         "database",
         "replies",
@@ -147,6 +150,7 @@ class Session:
         self._shared = shared
         self._framer = CommandFramer(shared.whole, self._must_hold)
         self._look_at = shared.whole.look
+        self._untouched = shared.registry.untouched
         self._replies = ReplyCounter()
         # False once replies can no longer be assigned to commands (pub/sub, MONITOR, CLIENT REPLY, ...).
         self._counting = True
@@ -184,11 +188,14 @@ class Session:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
         if self._framer.between:
             # Nearly every chunk is one command, or some that are of no interest; nearly all of Asynq's call a script.
-            seen = self._look_at(data, _SPECIAL_NAMES)
+            seen = self._look_at(data, _SPECIAL_NAMES, self._untouched, self._shared.rewriter.polls)
             if type(seen) is int:
                 self.commands += seen
                 return data
-            if type(seen) is list and seen[0] in _EVALSHA:
+            if type(seen) is bytes:
+                self.commands += 1
+                return seen
+            if type(seen) is list and seen[0] in EVALSHA:
                 out = self._lone_evalsha(data, seen)
                 if out:
                     return out
@@ -212,6 +219,9 @@ class Session:
         if not self._counting:
             return
         count = count_replies(data) if self._replies.between else 0
+        if count and not self._pending:  # nearly always
+            self.replies += count
+            return
         due = self._pending and self._pending[0][0] <= self.replies + count
         if count and (count == 1 or not due):
             self.replies += count
@@ -248,15 +258,16 @@ class Session:
         """
         script = self._shared.registry.get(command[1]) if len(command) > 2 else None
         if script is not None:
-            if not script.wrapper:
-                self.commands += 1
-                return data
             if script.kind is Kind.DEQUEUE and script.status is Status.ACTIVE:
-                live = self._shared.rewriter.polls(script, command)
+                rewriter = self._shared.rewriter
+                live = rewriter.polled(script, command)
                 if live is not None:
                     self.commands += 1
-                    at = data.find(b"\n") + _SHA_OFFSET
-                    return data[:at] + script.wrapper_sha + data[at + 40 :] if live else data
+                    beginning = beginning_of(data, command, 3 + script.least_keys)
+                    at = beginning.find(b"\n") + _SHA_OFFSET
+                    instead = beginning[:at] + script.wrapper_sha + beginning[at + 40 :] if live else beginning
+                    rewriter.remember_poll(beginning, instead)
+                    return instead + data[len(beginning) :]
         else:
             # Redis may know for long what this sidecar has never seen, such as the script that enqueues.
             keys = _numkeys(command)
@@ -533,7 +544,6 @@ def _numkeys(command: Command) -> int:
 
 
 _ZERO = ord("0")
-_EVALSHA = (b"evalsha", b"EVALSHA")
 # From the end of the first line ("*9") to the SHA: the rest of "$7", the name, "$40", and their line ends.
 _SHA_OFFSET = len(b"\n$7\r\nEVALSHA\r\n$40\r\n")
 

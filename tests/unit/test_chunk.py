@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asynq_ttl import resp
-from asynq_ttl.resp import Command, CommandFramer, ReplyCounter, WholeCommands, encode
+from asynq_ttl.resp import Command, CommandFramer, ReplyCounter, WholeCommands, beginning_of, encode
 
 
 def uncompiled() -> ModuleType:
@@ -22,13 +22,14 @@ def uncompiled() -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "asynq_ttl._chunk", None)
         spec.loader.exec_module(module)
-    assert module._compiled_look is module._compiled_count is None
+    assert module._compiled_look is module._compiled_count is module._compiled_encode is None
     return module
 
 
 PLAIN = uncompiled()
+PING = b"*1\r\n$4\r\nPING\r\n"
 SPECIAL = frozenset((b"EVALSHA", b"A"))
-Look = Callable[[bytes, frozenset[bytes]], int | Command | None]
+Look = Callable[..., int | bytes | Command | None]
 LOOK: list[Look] = [WholeCommands().look, PLAIN.WholeCommands().look]
 COUNT_REPLIES: list[Callable[[bytes], int]] = [resp.count_replies, PLAIN.count_replies]
 
@@ -59,7 +60,7 @@ def test_the_compiled_part_is_there() -> None:
 def test_whole_commands_are_told(commands: list[Command]) -> None:
     """Commands of no interest are counted; the one that is of interest comes out."""
     chunk = b"".join(map(encode, commands))
-    assert [look(chunk, SPECIAL) for look in LOOK] == [expected(commands)] * 2
+    assert [look(chunk, SPECIAL, {}, {}) for look in LOOK] == [expected(commands)] * 2
 
 
 @given(command=COMMANDS, cut=st.integers(1, 200), more=st.binary(min_size=1, max_size=4))
@@ -67,7 +68,7 @@ def test_a_part_of_a_command_is_not_told(command: Command, cut: int, more: bytes
     """A chunk that ends within a command, or with something else, needs a closer look."""
     whole = encode(command)
     for chunk in (whole[: -min(cut, len(whole))], whole + more):
-        assert [look(chunk, SPECIAL) for look in LOOK] == [None, None]
+        assert [look(chunk, SPECIAL, {}, {}) for look in LOOK] == [None, None]
 
 
 @given(chunk=CHUNKS)
@@ -81,7 +82,7 @@ def test_a_part_of_a_command_is_not_told(command: Command, cut: int, more: bytes
 @example(chunk=b"*1\r\n$1\r\nb\r\n*0\r\n")
 def test_what_is_told_is_what_the_framer_finds(chunk: bytes) -> None:
     """Only what Redis frames as commands is called commands, and both say the same."""
-    compiled, plain = (look(chunk, SPECIAL) for look in LOOK)
+    compiled, plain = (look(chunk, SPECIAL, {}, {}) for look in LOOK)
     assert compiled == plain
     framer = CommandFramer(WholeCommands(), lambda _head, _size: False)
     data, commands, _ = framer._feed_slowly(chunk)
@@ -89,11 +90,74 @@ def test_what_is_told_is_what_the_framer_finds(chunk: bytes) -> None:
     assert compiled == (expected(commands) if whole else None)
 
 
+POLL = [b"EVALSHA", b"s" * 40, b"2", b"k1", b"k2", b"a1", b"a2"]
+BEGINNING = beginning_of(encode(POLL), POLL, 5)
+
+
+@pytest.mark.parametrize("name", [b"evalsha", b"EVALSHA"])
+@pytest.mark.parametrize("arguments", [[b"1"], [b"0"], [b"x", b"y"], [b"99", b"k"]])
+def test_a_call_of_an_untouched_script_is_counted(name: bytes, arguments: list[bytes]) -> None:
+    """Whatever its arguments are: Redis looks at them. One of another script comes out."""
+    for sha, answer in ((b"u", 1), (b"v", [name, b"v", *arguments])):
+        chunk = encode([name, sha, *arguments])
+        assert [look(chunk, SPECIAL, {b"u": None}, {}) for look in LOOK] == [answer] * 2
+
+
+@pytest.mark.parametrize("arguments", [(), (b"",), (b"1", b"2"), (b"$1\r\nx\r\n" * 9, b"1")])
+def test_a_poll_becomes_what_is_remembered_of_its_beginning(arguments: tuple[bytes, ...]) -> None:
+    """The bytes up to the last of the KEYS are replaced, and all behind them stays."""
+    for keys in ((), (b"k1",), (b"k1", b"k2\r\n")):
+        command = [b"evalsha", b"s", b"%d" % len(keys), *keys, *arguments]
+        chunk = encode(command)
+        beginning = beginning_of(chunk, command, 3 + len(keys))
+        assert chunk.startswith(beginning)
+        assert [look(chunk, SPECIAL, {}, {beginning: b"instead"}) for look in LOOK] == [
+            b"instead" + chunk[len(beginning) :]
+        ] * 2
+
+
+@given(command=st.lists(st.one_of(WORDS, st.sampled_from(POLL)), min_size=1, max_size=8), change=st.integers(0, 6))
+@example(command=[b"EVALSHA", b"s" * 40, b"02", b"k1", b"k2", b"a1", b"a2"], change=2)
+@example(command=[b"EVALSHA", b"s" * 40, b"2"], change=2)
+@example(command=[b"EVALSHA", b"s" * 40], change=0)
+@example(command=[b"EVALSHA", b"s" * 40, b"", b"k1", b"k2", b"a1", b"a2"], change=1)
+@example(command=[b"EVALSHA", b"s" * 40, b"x2", b"k1", b"k2", b"a1", b"a2"], change=1)
+@example(command=[b"evalsha", b"s" * 40, b"2", b"k1", b"k2", b"a1", b"a2"], change=2)
+def test_what_is_not_remembered_comes_out(command: Command, change: int) -> None:
+    """A call that differs from the one remembered in anything up to its last KEY is another one."""
+    near = [*POLL[:change], *command[change:]]
+    for given_command in (command, near):
+        chunk = encode(given_command)
+        instead = {BEGINNING: BEGINNING.upper()}
+        same = chunk.startswith(BEGINNING)
+        answer = expected([given_command]) if not same else BEGINNING.upper() + chunk[len(BEGINNING) :]
+        assert [look(chunk, SPECIAL, {}, instead) for look in LOOK] == [answer] * 2
+        # Among other commands it is never looked at.
+        assert [look(chunk + PING, SPECIAL, {}, instead) for look in LOOK] == [
+            expected([given_command, [b"PING"]]),
+        ] * 2
+
+
+@given(command=st.lists(st.one_of(WORDS, st.binary(min_size=90, max_size=110)), max_size=12))
+def test_encoding_has_one_answer(command: Command) -> None:
+    """It is the one that hiredis gives."""
+    plain = PLAIN.encode(command)
+    assert encode(command) == encode(tuple(command)) == plain
+    assert PLAIN.encode is not encode
+
+
+def test_only_bytes_are_encoded() -> None:
+    """A command with anything else in it has no plain form."""
+    for command in ([b"GET", 5], [b"GET", None], [b"GET", [b"a"]], b"GET", {b"GET"}):
+        with pytest.raises(TypeError):
+            encode(command)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("count", [100, 1000, 1024 * 1024])
 def test_a_command_of_many_arguments_needs_a_closer_look(count: int) -> None:
     """Nothing of that size is made room for by its header alone."""
     for chunk in (b"*%d\r\n" % count, encode([b"a"] * 100)):
-        assert LOOK[0](chunk, SPECIAL) is None
+        assert LOOK[0](chunk, SPECIAL, {}, {}) is None
 
 
 @given(chunk=CHUNKS)
@@ -130,9 +194,9 @@ def test_replies_of_asynq_need_no_closer_look(value: bytes) -> None:
 
 def test_only_bytes_are_looked_at() -> None:
     """Anything else is a mistake of the caller's."""
-    with pytest.raises(TypeError):
-        LOOK[0](bytearray(b"*1\r\n$1\r\na\r\n"), SPECIAL)  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        LOOK[0](b"*1\r\n$1\r\na\r\n", ())  # type: ignore[arg-type]
+    mistakes: list[tuple[object, ...]] = [(bytearray(PING), SPECIAL, {}, {}), (PING, (), {}, {}), (PING, SPECIAL, {})]
+    for arguments in [*mistakes, (PING, SPECIAL, (), {}), (PING, SPECIAL, {}, ())]:
+        with pytest.raises(TypeError):
+            LOOK[0](*arguments)
     with pytest.raises(TypeError):
         resp.count_replies("+OK\r\n")  # type: ignore[arg-type]

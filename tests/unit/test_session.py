@@ -6,8 +6,9 @@ import asynq_ttl.resp
 import asynq_ttl.session
 from asynq_ttl.decision import Action, Decision, FailOpen
 from asynq_ttl.glob import compile_glob
-from asynq_ttl.policy import Keep, Mode, Retention, Rule
+from asynq_ttl.policy import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.resp import HOLD_BYTES, encode
+from asynq_ttl.rewrite import Rewriter
 from asynq_ttl.scripts import IMPOSSIBLE_SHA, Status, sha_of
 from asynq_ttl.session import Outcome
 from conversation import (
@@ -295,6 +296,32 @@ def test_polls_of_other_queues_go_as_they_came() -> None:
     poll = encode(dequeue(DEQUEUE_SHA))
     assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
     assert talk.session.commands == 3
+
+
+def test_what_is_remembered_of_polls_is_bounded() -> None:
+    """Neither many queues nor long names make it grow without end; those past the bounds are rewritten all the same."""
+    talk = Conversation().knows(DEQUEUE)
+    for number in range(3_000):
+        keys = [b"asynq:{q%d}:%b" % (number, name) for name in (b"pending", b"paused", b"active", b"lease")]
+        poll = (b"EVALSHA", DEQUEUE_SHA, b"4", *keys, b"1", b"asynq:{q%d}:t:" % number)
+        for _ in range(2):
+            assert talk.downstream_sends(poll) == encode((poll[0], talk.wrapper_sha(DEQUEUE), *poll[2:]))
+    polls = talk.shared.rewriter.polls
+    assert len(polls) == 2_000
+    polls.clear()
+    long = (*dequeue(DEQUEUE_SHA)[:6], b"x" * 1_024, *dequeue(DEQUEUE_SHA)[7:])
+    for _ in range(3):
+        assert talk.downstream_sends(long) == encode((long[0], talk.wrapper_sha(DEQUEUE), *long[2:]))
+    assert polls == {}
+
+
+def test_another_policy_remembers_no_polls() -> None:
+    """What a poll becomes is a matter of the policy in force."""
+    talk = Conversation().knows(DEQUEUE)
+    for _ in range(3):
+        talk.downstream_sends(dequeue(DEQUEUE_SHA))
+    talk.shared.rewriter = Rewriter(Policy((ELSEWHERE,)), set())
+    assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == encode(dequeue(DEQUEUE_SHA))
 
 
 @pytest.mark.parametrize("sha", [b"+%b\r\n", b":5\r\n", b"*1\r\n$1\r\nx\r\n"])
