@@ -1,4 +1,4 @@
-"""Builds the compiled part of the package where there is a C compiler; without one the package does without."""
+"""Builds the compiled parts of the package where there is a C compiler; without one the package does without."""
 
 import os
 import shlex
@@ -9,11 +9,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("proxy/asynq_ttl/_chunk.c")
+SOURCES = (Path("proxy/asynq_ttl/_chunk.c"), Path("proxy/asynq_ttl/_message.c"))
 
 
-class CompileChunk(BuildHookInterface[Any]):
-    """Compiles one C file with the compiler that `CC` names, or that Python itself was built with."""
+class CompileParts(BuildHookInterface[Any]):
+    """Compiles each C file with the compiler that `CC` names, or that Python itself was built with."""
 
     PLUGIN_NAME = "custom"
 
@@ -21,16 +21,21 @@ class CompileChunk(BuildHookInterface[Any]):
         """Compile, and add what comes out to the wheel (an editable install finds it beside its source)."""
         if self.target_name != "wheel":
             return
-        program = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+        for source in SOURCES:
+            program = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+            if self._compile(source, program):
+                build_data["force_include"][str(Path(self.root, program))] = f"asynq_ttl/{program.name}"
+                build_data["pure_python"] = False
+                build_data["infer_tag"] = True
+
+    def _compile(self, source: Path, program: Path) -> bool:
         compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
         include = f"-I{sysconfig.get_path('include')}"
-        command = [*compiler, "-O2", "-fPIC", "-shared", include, str(SOURCE), "-o", str(program)]
+        command = [*compiler, "-O2", "-fPIC", "-shared", include, str(source), "-o", str(program)]
         try:
             subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True)  # noqa: S603 - the user's own compiler
         except (OSError, subprocess.CalledProcessError) as error:
             detail = getattr(error, "stderr", "") or str(error)
-            self.app.display_warning(f"{SOURCE} is not compiled, asynq-ttl does without it, more slowly: {detail}")
-            return
-        build_data["force_include"][str(Path(self.root, program))] = f"asynq_ttl/{program.name}"
-        build_data["pure_python"] = False
-        build_data["infer_tag"] = True
+            self.app.display_warning(f"{source} is not compiled, asynq-ttl does without it, more slowly: {detail}")
+            return False
+        return True

@@ -15,6 +15,11 @@ from google.protobuf.message import DecodeError
 
 from asynq_ttl.keyspace import text_of
 
+try:
+    from asynq_ttl._message import routing as _routing
+except ImportError:  # there was no C compiler when this was installed: protobuf reads every message
+    _routing = None  # type: ignore[assignment] # a function, or none
+
 
 class MessageError(ValueError):
     """The bytes are not a TaskMessage."""
@@ -70,6 +75,10 @@ def decode(data: bytes, trace_path: tuple[str, ...] = ()) -> TaskMessage:
     Raises:
         MessageError: the bytes are no protocol buffer of this shape.
     """
+    if _routing is not None and not trace_path:
+        plain = _routing(data)
+        if plain is not None:
+            return TaskMessage(*plain, "", "")
     try:
         wire = _WIRE.FromString(data)
     except DecodeError as error:

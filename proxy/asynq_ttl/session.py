@@ -254,26 +254,28 @@ class Session:
     def _lone_evalsha(self, data: bytes, command: Command) -> bytes:
         """Return what to send for a call of a script that is all of a chunk; nothing where it has to wait.
 
-        A script that is not wrapped goes as it came; in a poll only the SHA changes, which is as long as the other.
+        In a poll only the SHA changes, which is as long as the other; what it becomes is remembered.
         """
-        script = self._shared.registry.get(command[1]) if len(command) > 2 else None
-        if script is not None:
-            if script.kind is Kind.DEQUEUE and script.status is Status.ACTIVE:
-                rewriter = self._shared.rewriter
-                live = rewriter.polled(script, command)
-                if live is not None:
-                    self.commands += 1
-                    beginning = beginning_of(data, command, 3 + script.least_keys)
-                    at = beginning.find(b"\n") + _SHA_OFFSET
-                    instead = beginning[:at] + script.wrapper_sha + beginning[at + 40 :] if live else beginning
-                    rewriter.remember_poll(beginning, instead)
-                    return instead + data[len(beginning) :]
-        else:
+        keys = _numkeys(command)
+        if keys <= 0:  # Redis refuses it, or it concerns no task
+            self.commands += 1
+            return data
+        script = self._shared.registry.get(command[1])
+        if script is None:
             # Redis may know for long what this sidecar has never seen, such as the script that enqueues.
-            keys = _numkeys(command)
-            if keys > 0 and terminal_queue(command[3 : 3 + keys]) is None:
+            if terminal_queue(command[3 : 3 + keys]) is None:
                 self.commands += 1
                 return data
+        elif script.kind is _DEQUEUE and script.status is Status.ACTIVE:
+            rewriter = self._shared.rewriter
+            live = rewriter.polled(script, command)
+            if live is not None:
+                self.commands += 1
+                beginning = beginning_of(data, command, 3 + keys)
+                at = beginning.find(b"\n") + _SHA_OFFSET
+                instead = beginning[:at] + script.wrapper_sha + beginning[at + 40 :] if live else beginning
+                rewriter.remember_poll(beginning, instead)
+                return instead + data[len(beginning) :]
         changed, waiting = self._look(command, None)
         if waiting is not None:
             return b""
@@ -544,6 +546,7 @@ def _numkeys(command: Command) -> int:
 
 
 _ZERO = ord("0")
+_DEQUEUE = Kind.DEQUEUE
 # From the end of the first line ("*9") to the SHA: the rest of "$7", the name, "$40", and their line ends.
 _SHA_OFFSET = len(b"\n$7\r\nEVALSHA\r\n$40\r\n")
 

@@ -50,7 +50,9 @@ plain_free(void *context, void *memory)
     plain.free(plain.ctx, memory);
 }
 
-static PyObject *special;
+static PyObject *special, *untouched, *polls;
+/* How a poll begins that is remembered; in the dictionary of run_c.py too. */
+static const char POLL[] = "*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n";
 
 int
 LLVMFuzzerInitialize(int *count, char ***arguments)
@@ -67,6 +69,9 @@ LLVMFuzzerInitialize(int *count, char ***arguments)
         CHECK(name != NULL && PySet_Add(special, name) == 0);
         Py_DECREF(name);
     }
+    untouched = Py_BuildValue("{y:O}", "u", Py_None);
+    polls = Py_BuildValue("{y:y}", POLL, "instead");
+    CHECK(untouched != NULL && polls != NULL);
     return 0;
 }
 
@@ -83,6 +88,13 @@ settle(PyObject *result, PyObject *chunk)
         for (Py_ssize_t number = 0; number < PyList_GET_SIZE(result); number++) {
             CHECK(PyBytes_CheckExact(PyList_GET_ITEM(result, number)));
         }
+        PyObject *again = encode(NULL, result);
+        CHECK(again != NULL && PyBytes_GET_SIZE(again) == PyBytes_GET_SIZE(chunk));
+        CHECK(memcmp(PyBytes_AS_STRING(again), PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)) == 0);
+        Py_DECREF(again);
+    }
+    else if (result != NULL && PyBytes_CheckExact(result)) {
+        CHECK(PyBytes_GET_SIZE(result) + (Py_ssize_t)strlen(POLL) == PyBytes_GET_SIZE(chunk) + (Py_ssize_t)strlen("instead"));
     }
     else if (result != NULL) {
         CHECK(result == Py_None || PyLong_CheckExact(result));
@@ -104,10 +116,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 2) { /* the empty one and those of one byte are shared */
         char *end = PyBytes_AS_STRING(chunk) + PyBytes_GET_SIZE(chunk);
         ASAN_POISON_MEMORY_REGION(end, 1);
-        PyObject *arguments[] = {chunk, special};
+        PyObject *arguments[] = {chunk, special, untouched, polls};
         long limit = data[0] < 128 ? -1 : data[0] - 128;
         allocations_left = limit;
-        settle(look(NULL, arguments, 2), chunk);
+        settle(look(NULL, arguments, 4), chunk);
         allocations_left = limit;
         settle(count_replies(NULL, chunk), chunk);
         ASAN_UNPOISON_MEMORY_REGION(end, 1);

@@ -11,7 +11,17 @@ import hiredis
 from asynq_ttl import _chunk
 from asynq_ttl.glob import compile_glob
 from asynq_ttl.policy import Keep, Retention, Rule
-from asynq_ttl.resp import HOLD_BYTES, Command, CommandFramer, ReplyCounter, WholeCommands, _count_replies, _huge
+from asynq_ttl.resp import (
+    HOLD_BYTES,
+    Command,
+    CommandFramer,
+    ReplyCounter,
+    WholeCommands,
+    _count_replies,
+    _encode,
+    _huge,
+    beginning_of,
+)
 from asynq_ttl.scripts import Status
 from conversation import COMPLETE, DEQUEUE, RUN, Conversation
 
@@ -77,7 +87,7 @@ def commands(data: bytes) -> None:
 def chunk(data: bytes) -> None:
     """The compiled part says of any bytes what the plain one says, and that is what looking closer gives."""
     stream = data[1:]
-    told, whole = _chunk.look(stream, _SPECIAL), WholeCommands()
+    told, whole = _chunk.look(stream, _SPECIAL, {}, {}), WholeCommands()
     framer = CommandFramer(whole, lambda _head, _size: False)
     out, found, _ = framer._feed_slowly(stream)
     expected: int | Command | None = None
@@ -85,8 +95,16 @@ def chunk(data: bytes) -> None:
         special = any(command[0].upper() in _SPECIAL for command in found)
         expected = len(found) if not special else found[0] if len(found) == 1 else None
     # What might make hiredis make room for too much is not decoded, wherever it stands.
-    assert whole._look(stream, _SPECIAL) == (None if _huge(stream) else expected)
+    assert whole._look(stream, _SPECIAL, {}, {}) == (None if _huge(stream) else expected)
     assert told == (expected if all(len(command) <= _MOST_ARGUMENTS for command in found) else None)
+    if isinstance(told, list) and not _huge(stream):
+        assert _chunk.encode(told) == _encode(told) == stream
+        # What is remembered of some first part of it counts where that is all up to the last of the KEYS.
+        for elements in range(len(told) + 1):
+            polls = {beginning_of(stream, told, elements): b"instead"}
+            assert _chunk.look(stream, _SPECIAL, {}, polls) == whole._look(stream, _SPECIAL, {}, polls)
+        untouched = dict.fromkeys(told[1:2])
+        assert _chunk.look(stream, _SPECIAL, untouched, {}) == whole._look(stream, _SPECIAL, untouched, {})
     count, plain = _chunk.count_replies(stream), _count_replies(stream)
     # Without the compiled part only a lone reply is told.
     assert plain == (count if count == 1 else 0)

@@ -1,9 +1,11 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asynq_ttl import message
+from asynq_ttl._message import routing
 from asynq_ttl.message import MessageError, TaskMessage, decode, decode_record, scheduler_entry_id
 from task_message import encode_task
 
@@ -31,6 +33,64 @@ def test_unknown_fields_are_passed_over() -> None:
     """A field of a later Asynq of any wire type does not matter."""
     later = b"\xa0\x06\x07" + b"\xa2\x06\x03abc" + b"\xa5\x06abcd" + b"\xa1\x06abcdefgh"
     assert decode(later + encode_task("a") + later) == decode(encode_task("a"))
+
+
+NUMBERS = [0, 1, 127, 128, 2**31, 2**63 - 1, 2**63, 2**64 - 1]
+FIELDS = st.builds(
+    lambda field, kind, content: field_of(field, kind, content),
+    st.sampled_from([0, 1, 2, 3, 4, 5, 11, 12, 13, 15, 16, 100]),
+    st.integers(0, 7),
+    st.one_of(st.binary(max_size=9), st.sampled_from(["name", "é"]).map(str.encode)),
+)
+
+
+def field_of(field: int, kind: int, content: bytes) -> bytes:
+    """Return a field with a value of a kind, right or wrong."""
+    tag = varint_of(field << 3 | kind)
+    if kind == 0:
+        return tag + varint_of(NUMBERS[len(content) % len(NUMBERS)])
+    return tag + (varint_of(len(content)) + content if kind == 2 else content)
+
+
+def varint_of(number: int) -> bytes:
+    """Return a number as it is on the wire."""
+    groups = [number >> shift & 127 for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes(group | 128 for group in groups[:-1]) + bytes(groups[-1:])
+
+
+def by_protobuf(data: bytes) -> TaskMessage | None:
+    """Decode a message as where nothing is compiled; None for what is none."""
+    with pytest.MonkeyPatch.context() as patch, suppress(MessageError):
+        patch.setattr(message, "_routing", None)
+        return decode(data)
+    return None
+
+
+@given(st.lists(FIELDS, max_size=8).map(b"".join), st.integers(0, 40))
+@example(b"\x0a\x81\x00a", 40)
+@example(b"\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01a", 40)
+@example(b"\x8a\x80\x00\x01a", 40)
+@example(b"\x60\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 40)
+@example(b"\x60\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 40)
+@example(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7fa", 40)
+@example(b"", 0)
+def test_compiled_or_not_a_message_is_read_alike(data: bytes, cut: int) -> None:
+    """What is not plain is left to protobuf; where both answer, they say the same."""
+    for piece in (data, data[:cut]):
+        expected = by_protobuf(piece)
+        if expected is None:
+            with pytest.raises(MessageError):
+                decode(piece)
+        else:
+            assert decode(piece) == expected
+
+
+def test_messages_of_asynq_are_read_by_the_compiled_part() -> None:
+    """Those without headers, that is; it has to be built here."""
+    assert routing(encode_task("a", "b", "c", 5, completed_at=6)) == ("a", b"b", "c", 5)
+    assert routing(encode_task("a", headers={"traceparent": "x"})) is None
+    with pytest.raises(TypeError):
+        routing("a")  # type: ignore[arg-type]
 
 
 def test_bytes_that_are_not_utf_8_are_kept() -> None:
