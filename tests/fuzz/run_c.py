@@ -16,12 +16,10 @@ from fuzz.corpus import record
 
 CHUNK = Path(__file__).parents[2] / "proxy" / "asynq_ttl" / "_chunk.c"
 # More than any other, it finds what the sanitizers look for: what a length says that is not there.
-_DICTIONARY = ("\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0d\\x0a", "999999999", "*99\\x0d\\x0a")
-# A script that is untouched, and the beginning of a poll that is remembered.
-_DICTIONARY += ("EVALSHA\\x0d\\x0a$1\\x0d\\x0au\\x0d\\x0a",)
-_DICTIONARY += (
-    "*5\\x0d\\x0a$7\\x0d\\x0aEVALSHA\\x0d\\x0a$1\\x0d\\x0ap\\x0d\\x0a$1\\x0d\\x0a1\\x0d\\x0a$1\\x0d\\x0ak\\x0d\\x0a",
-)
+_DICTIONARY = ["\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0d\\x0a", "999999999", "*99\\x0d\\x0a"]
+# The script that is untouched, and the beginning of the poll that is remembered.
+_POLL = b"*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n"
+_DICTIONARY += [words.decode().replace("\r\n", "\\x0d\\x0a") for words in (b"EVALSHA\r\n$1\r\nu\r\n", _POLL)]
 
 
 def build(folder: Path, chunk: Path = CHUNK) -> Path:

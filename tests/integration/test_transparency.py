@@ -81,10 +81,9 @@ async def tapped_sidecar(server: Server, policy: Policy) -> AsyncIterator[tuple[
     listener = await asyncio.start_server(tap, "127.0.0.1", 0)
     tap_port = listener.sockets[0].getsockname()[1]
     upstream = parse_upstream(f"redis://127.0.0.1:{tap_port}/0")
-    # Its own connection goes past the tap, so that the tap sees the client's bytes alone.
-    sidecar = Sidecar(
-        Settings(parse_address("127.0.0.1:0"), upstream, drain_seconds=1), policy, Telemetry(upstream, {})
-    )
+    # Its own connection goes past the tap and nothing is swept, so that the tap sees the client's bytes alone.
+    settings = Settings(parse_address("127.0.0.1:0"), upstream, drain_seconds=1, sweep_seconds=0)
+    sidecar = Sidecar(settings, policy, Telemetry(upstream, {}))
     direct = Sidecar(
         Settings(parse_address("127.0.0.1:0"), parse_upstream(server.url)), policy, Telemetry(upstream, {})
     )
