@@ -34,7 +34,7 @@ from aiohttp import web
 from asynq_ttl import status
 from asynq_ttl.address import Address
 from asynq_ttl.journal import MAX_WATCHERS, RING_SIZE, Filter, FilterError, parse_filter
-from asynq_ttl.listener import remove_stale_socket
+from asynq_ttl.listener import remove_stale_socket, shared_socket
 from asynq_ttl.logs import LEVELS, set_level
 from asynq_ttl.server import Sidecar
 
@@ -85,7 +85,7 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
     await runner.setup()
     try:
         try:
-            address = await _listen(runner, settings.address)
+            address = await _listen(runner, settings.address, shared=sidecar.settings.reuse_port)
         except OSError as error:
             reason = f"cannot listen at {settings.address}: {error.strerror or error}"
             if settings.required:
@@ -100,12 +100,15 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, address: Address) -> Address:
+async def _listen(runner: web.AppRunner, address: Address, *, shared: bool) -> Address:
     if address.path:
         await asyncio.to_thread(remove_stale_socket, Path(address.path))
         await web.SockSite(runner, _private_socket(address.path)).start()
         return address
-    await web.TCPSite(runner, address.host or None, address.port).start()
+    if shared:
+        await web.SockSite(runner, await asyncio.to_thread(shared_socket, address)).start()
+    else:
+        await web.TCPSite(runner, address.host or None, address.port).start()
     return Address(address.host, runner.addresses[0][1])
 
 

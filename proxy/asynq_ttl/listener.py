@@ -115,6 +115,19 @@ def inherited_sockets() -> list[socket.socket]:
     return sockets
 
 
+def shared_socket(address: Address) -> socket.socket:
+    """Return a listening socket that shares its port with an older sidecar's and takes every new connection.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
+    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, name = found[0][0], found[0][4]
+    made = socket.create_server((str(name[0]), int(name[1])), family=family, reuse_port=True)
+    _take_new_connections(made)
+    return made
+
+
 def remove_stale_socket(path: Path) -> None:
     """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
     with suppress(FileNotFoundError):

@@ -1,11 +1,13 @@
 """Starting, draining, restarting: nobody is refused, and nobody waits longer than was said."""
 
+import json
 import os
 import select
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,19 @@ def test_without_it_a_port_is_not_shared(redis_server: Server, start_sidecar: Si
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert run.returncode == 1
     assert f"cannot listen at {first.address}" in run.stderr
+
+
+def test_the_admin_port_is_shared_as_well(redis_server: Server, start_sidecar: SidecarFactory) -> None:
+    """A new sidecar with the same settings answers there at once, and goes on when the old one ends."""
+    admin = f"127.0.0.1:{free_port()}"
+    old = start_sidecar(redis_server.url, reuse_port="", admin=admin)
+    new = start_sidecar(redis_server.url, "version: 1\nmode: off", listen=old.address, reuse_port="", admin=admin)
+    for stop in (False, True):
+        if stop:
+            assert old.stop() == 0
+        with urllib.request.urlopen(f"http://{admin}/api/policy") as answer:
+            assert json.load(answer)["mode"] == "off"
+    assert ready(new, admin)[0] == 0
 
 
 @contextmanager

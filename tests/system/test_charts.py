@@ -94,6 +94,9 @@ def test_the_chart_alone_is_a_gateway() -> None:
     environment = {entry["name"]: entry for entry in container["env"]}
     assert environment["ASYNQ_TTL_UPSTREAM"]["valueFrom"]["secretKeyRef"]["name"] == "mine"
     assert environment["ASYNQ_TTL_LISTEN"]["value"] == "0.0.0.0:6380"
+    # It listens until no more clients are sent to it, and has time for that, the drain and the last export.
+    assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    assert rendered["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= 5 + 10 + 6
 
 
 def test_the_chart_refuses_values_it_does_not_know() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -110,11 +111,22 @@ def _make_cgroups() -> list[Path]:
     return folders
 
 
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """Mount a folder in memory, where a Debian is unpacked and removed without a wait for the disk."""
+    with tempfile.TemporaryDirectory(prefix="machine-") as name:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=2g", "machine", name], check=True)
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", name], check=True)
+
+
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A machine where the README's commands were carried out."""
-    with tempfile.TemporaryDirectory(prefix="machine-") as folder:
-        root = Path(folder) / "root"
+    with in_memory() as folder:
+        root = folder / "root"
         root.mkdir()
         subprocess.run(["tar", "--extract", "--file", debian_archive(), "--directory", root], check=True)
         (root / "src").mkdir()
@@ -122,7 +134,7 @@ def machine() -> Iterator[Machine]:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, root / "src" / name)
         shutil.copytree(ROOT / "tests" / "harness", root / "src" / "tests" / "harness")
-        options = [f"--bind-ro={here}:{there}" for here, there in way_to_pypi(Path(folder)).items()]
+        options = [f"--bind-ro={here}:{there}" for here, there in way_to_pypi(folder).items()]
         machine = Machine(root, options)
         lines = commands("deploy/README.md", "With systemd")
         before_boot = lines.index("systemctl daemon-reload")
