@@ -7,6 +7,7 @@ and leaves the input in the corpus folder as `crash-...`: put it into `regressio
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -68,6 +69,8 @@ def _compare(server: str, corpus: Path, seconds: int) -> int:
         # libFuzzer ends its process, and whatever happens the servers must end too.
         child = os.fork()
         if child:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda _number, _frame: os.kill(child, signal.SIGKILL))
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         arguments = [*_arguments("differential", corpus, seconds, ("streams",)), "-max_len=70000", "-timeout=60"]
         atheris.Setup(arguments, Twins(direct, behind).compare, custom_mutator=_mutate)

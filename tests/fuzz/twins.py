@@ -218,7 +218,7 @@ class Twins:
         hold, most = (64, 1024) if manner.small else (HOLD_BYTES, MAX_HELD_BYTES)
         with (
             patch.multiple(asynq_ttl.resp, HOLD_BYTES=hold, MAX_HELD_BYTES=most),
-            patch.object(asynq_ttl.session, "MAX_HELD_BYTES", most),
+            patch.multiple(asynq_ttl.session, HOLD_BYTES=hold, MAX_HELD_BYTES=most),
         ):
             try:
                 self._compare(stream, manner)
@@ -255,7 +255,7 @@ class Twins:
             blocked = b"BLPOP" in stream.upper() or talk.session.held_bytes or talk.session.busy
             assert talk.session.replies == talk.session.commands or blocked
         talk.session.close()
-        assert talk.session.pending == 0
+        assert talk.session.pending == talk.shared.room.taken_bytes == 0
 
     def _relay(self, talk: Conversation, chunk: bytes, reply_size: int) -> None:
         """Play the part of the relay: pass on what a session makes of a chunk, and load wrappers."""
@@ -268,6 +268,9 @@ class Twins:
             self._activate(session.waiting_for)
             self._pass(session.resume())
         assert session.held_bytes <= asynq_ttl.resp.MAX_HELD_BYTES + len(chunk)
+        session.give_back()
+        small = asynq_ttl.resp.HOLD_BYTES
+        assert session.held_bytes <= max(session.taken_bytes, small)
         self._tell(talk, reply_size)
 
     def _pass(self, data: bytes) -> None:
