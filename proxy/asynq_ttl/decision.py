@@ -68,6 +68,8 @@ class FailOpen(Enum):
     """Something else in the sidecar raised."""
     SHAPE = "shape"
     """The script writes a terminal state in a way that is not understood."""
+    SCRIPTS = "scripts"
+    """There are as many wrapped scripts as are remembered."""
     COMPILE = "compile"
     """Redis refused to compile the wrapper."""
     ACTIVATION = "activation"

@@ -42,9 +42,9 @@ class Status(Enum):
 class Script:
     """A learnt script.
 
-    `wrapper` is empty where the script is not wrapped. `flushed` says that a client emptied Redis's script
-    cache since the wrapper was loaded. A call needs `least_keys` KEYS and `least_args` ARGV for every part of
-    the shape to be there.
+    `wrapper` is empty where the script is not wrapped; `crowded_out` says that this is since there are too many.
+    `flushed` says that a client emptied Redis's script cache since the wrapper was loaded. A call needs `least_keys`
+    KEYS and `least_args` ARGV for every part of the shape to be there.
     """
 
     sha: bytes
@@ -54,6 +54,7 @@ class Script:
     wrapper_sha: bytes = b""
     status: Status = Status.NEW
     flushed: bool = False
+    crowded_out: bool = False
     least_keys: int = field(init=False)
     least_args: int = field(init=False)
     plain_keys: bytes = field(init=False)
@@ -96,7 +97,7 @@ class ScriptRegistry:
         if not wrapper or len(self._wrapped) >= MAX_WRAPPED:
             if len(self.untouched) >= MAX_OTHERS:
                 self.untouched.pop(next(iter(self.untouched)))
-            return self.untouched.setdefault(sha, Script(sha, shape))
+            return self.untouched.setdefault(sha, Script(sha, shape, crowded_out=bool(wrapper)))
         script = Script(sha, shape, text, wrapper, sha_of(wrapper))
         return self._wrapped.setdefault(sha, script)
 

@@ -30,7 +30,7 @@ from asynq_ttl.resp import (
 )
 from asynq_ttl.rewrite import NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.room import Room
-from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, ScriptRegistry, Status
+from asynq_ttl.scripts import IMPOSSIBLE_SHA, MAX_WRAPPED, Script, ScriptRegistry, Status
 from asynq_ttl.shapes import Kind
 
 # Decisions waiting for their replies; past it a client pipelines more than anybody could follow. (Security
@@ -394,8 +394,11 @@ class Session:
 
     def _learn(self, text: bytes) -> Script:
         script = self._shared.registry.learn(text)
+        tell = self._shared.observer.failed_open
         if script.kind is Kind.UNKNOWN and not self._shared.rewriter.off:
-            self._shared.observer.failed_open(FailOpen.SHAPE, script, "it writes a terminal state in an unknown way")
+            tell(FailOpen.SHAPE, script, "it writes a terminal state in an unknown way")
+        elif script.crowded_out and not self._shared.rewriter.off:
+            tell(FailOpen.SCRIPTS, script, f"there are {MAX_WRAPPED} others")
         return script
 
     def _call(

@@ -1,8 +1,8 @@
 /* Fuzzes the compiled part of `resp` with libFuzzer, AddressSanitizer and UBSan: `make fuzz-c`.
  *
  * The first byte of an input says which allocation fails, so that the ways out of memory are taken too. Checked besides
- * what the sanitizers see: no read past the last byte (not even of the NUL that Python puts there), no reference lost
- * or kept, an exception exactly where there is no result, and nothing left allocated in the long run.
+ * what the sanitizers see (leaks at the end): no read past the last byte, not even of the NUL that Python puts there;
+ * no reference lost or kept; an exception exactly where there is no result.
  */
 
 #include CHUNK /* the path of _chunk.c, in quotes */
@@ -11,8 +11,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-size_t __sanitizer_get_current_allocated_bytes(void);
 
 #define CHECK(condition) do { if (!(condition)) { fprintf(stderr, "does not hold: %s\n", #condition); abort(); } } while (0)
 
@@ -106,8 +104,6 @@ settle(PyObject *result, PyObject *chunk)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static long executions = 0;
-    static size_t allocated = 0;
     if (size == 0) {
         return 0;
     }
@@ -125,10 +121,5 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ASAN_UNPOISON_MEMORY_REGION(end, 1);
     }
     Py_DECREF(chunk);
-    if (++executions == 10000) {
-        allocated = __sanitizer_get_current_allocated_bytes();
-    }
-    /* libFuzzer itself keeps what is new to it; a leak in every call would be far more. */
-    CHECK(executions % 100000 || __sanitizer_get_current_allocated_bytes() < allocated + 64 * 1024 * 1024);
     return 0;
 }

@@ -12,14 +12,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from asynq_ttl.resp import encode
 from fuzz.corpus import record
 
 CHUNK = Path(__file__).parents[2] / "proxy" / "asynq_ttl" / "_chunk.c"
-# More than any other, it finds what the sanitizers look for: what a length says that is not there.
 _DICTIONARY = ["\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0d\\x0a", "999999999", "*99\\x0d\\x0a"]
 # The script that is untouched, and the beginning of the poll that is remembered.
 _POLL = b"*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n"
 _DICTIONARY += [words.decode().replace("\r\n", "\\x0d\\x0a") for words in (b"EVALSHA\r\n$1\r\nu\r\n", _POLL)]
+# Commands at the edges of what is looked at, and a few replies.
+_SEEDS = (
+    *(encode([b"EVALSHA", b"abc"]), encode([b"x" * 32, b""]), encode([b"x" * 33]), encode([b"a"] * 99)),
+    *(encode([b"PING"]) + encode([b"eval", b"x"]), b"+OK\r\n$-1\r\n$3\r\nabc\r\n:1\r\n"),
+)
 
 
 def build(folder: Path, chunk: Path = CHUNK) -> Path:
@@ -42,12 +47,16 @@ def fuzz(program: Path, folder: Path, seconds: int, *corpora: Path) -> subproces
     """Run the fuzzer; what it finds is left in the folder as `crash-...`."""
     words = folder / "dictionary"
     words.write_text("".join(f'"{word}"\n' for word in _DICTIONARY))
-    found = folder / "found-c"
-    found.mkdir(exist_ok=True)
-    # Python itself keeps what it has once made, so leaks are looked for by the fuzzer's own count.
+    found, seeds = folder / "found-c", folder / "seeds-c"
+    for path in (found, seeds):
+        path.mkdir(exist_ok=True)
+    for number, seed in enumerate(_SEEDS):
+        for allocations in (0, *range(128, 133)):  # none fails, or the first, the second ...
+            (seeds / f"{number}-{allocations}").write_bytes(bytes([allocations]) + seed)
+    # Leaks are looked for at the end, not after each input: Python itself keeps some of what it has made.
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-detect_leaks=0", "-rss_limit_mb=2048", "-timeout=10"]
     command = [str(program), *limits, f"-dict={words}", f"-artifact_prefix={folder}/", "-print_final_stats=1"]
-    folders = [str(path) for path in (found, *corpora) if path.exists()]
+    folders = [str(path) for path in (found, seeds, *corpora) if path.exists()]
     return subprocess.run([*command, *folders], check=False, text=True, stderr=subprocess.PIPE)
 
 

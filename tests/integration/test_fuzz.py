@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from asynq_ttl.resp import HOLD_BYTES, MAX_HELD_BYTES, encode
-from asynq_ttl.scripts import sha_of
+from asynq_ttl.resp import HOLD_BYTES, MAX_HELD_BYTES, Command, encode
+from asynq_ttl.rewrite import Rewrite
+from asynq_ttl.scripts import sha_of, wrap
+from asynq_ttl.session import _rewritten
+from asynq_ttl.shapes import Shape
 from conversation import INDEX, TASK, dequeue
 from fuzz import mutations
 from fuzz.corpus import record
@@ -20,7 +23,7 @@ from servers import Server, start_path_redis, start_redis, start_valkey
 from task_message import encode_task
 
 REGRESSIONS = Path(__file__).parents[1] / "fuzz" / "regressions"
-MESSAGE = encode_task("mail", "1", retention_seconds=3600)
+CALL = (b"2", INDEX, TASK, b"1", b"1700003600", encode_task("mail", "1", retention_seconds=3600))
 WHOLE, CUT = bytes([0, 1, 0]), bytes([100, 0, 0])
 Start = Callable[[], AbstractContextManager[Server]]
 
@@ -89,14 +92,53 @@ def test_nobody_can_tell_a_session_from_its_server(twins: Twins) -> None:
         count += 1
 
 
+def _lenient_numkeys(command: Command) -> int:
+    return int(command[2]) if len(command) > 2 and command[2].isdigit() else -1
+
+
+def _talkative_wrap(text: bytes, shape: Shape) -> bytes:
+    wrapped = wrap(text, shape)
+    return wrapped.replace(b"return asynq_ttl_reply", b"return 1")
+
+
+def _forgetful_rewriting(rewrite: Rewrite, name: bytes, command: Command, keys: int) -> Command:
+    return _rewritten(rewrite, name, command, keys)[:-1]
+
+
+def _hasty_count(_chunk: bytes) -> int:
+    return 1
+
+
+FAULTS: dict[str, tuple[str, Callable[..., object], list[tuple[bytes, ...]]]] = {
+    "another number of KEYS": (
+        "asynq_ttl.session._numkeys",
+        _lenient_numkeys,
+        [(b"EVAL", TIDY_COMPLETE, b"02", *CALL[1:])],
+    ),
+    "another reply": ("asynq_ttl.scripts.wrap", _talkative_wrap, [(b"EVAL", TIDY_COMPLETE, *CALL)]),
+    "another count": ("asynq_ttl.session.count_replies", _hasty_count, [(b"PING",), (b"LRANGE", b"l", b"0", b"-1")]),
+    "an argument too few": ("asynq_ttl.session._rewritten", _forgetful_rewriting, [(b"EVAL", TIDY_COMPLETE, *CALL)]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_difference_is_noticed(twins: Twins, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """A session that is broken on purpose differs from its server."""
+    name, wrong, commands = FAULTS[fault]
+    stream = WHOLE + b"".join(map(encode, [*commands, (b"EVALSHA", sha_of(TIDY_COMPLETE), *CALL), (b"PING",)]))
+    twins.compare(stream)
+    monkeypatch.setattr(name, wrong)
+    with pytest.raises(AssertionError):
+        twins.compare(stream)
+
+
 @pytest.mark.parametrize("manner", [WHOLE, CUT], ids=["whole", "cut"])
 @pytest.mark.parametrize("size", [HOLD_BYTES + step for step in (-200, -50, -1, 0, 1, 50)])
 def test_nobody_can_tell_at_the_limit(twins: Twins, manner: bytes, size: int) -> None:
     """Commands and texts of about 64 KiB, from which on only what may be rewritten is held."""
     filler = b"x" * size
     text = b"--" + filler[len(TIDY_COMPLETE) + 3 :] + b"\n" + TIDY_COMPLETE
-    call = (b"2", INDEX, TASK, b"1", b"1700003600", MESSAGE)
-    stream = [(b"ECHO", filler), (b"SET", filler, b"v"), (b"EVAL", text, *call), (b"EVALSHA", sha_of(text), *call)]
+    stream = [(b"ECHO", filler), (b"SET", filler, b"v"), (b"EVAL", text, *CALL), (b"EVALSHA", sha_of(text), *CALL)]
     stream += [(b"SCRIPT", b"LOAD", TIDY_DEQUEUE), (*dequeue(sha_of(TIDY_DEQUEUE)), filler), (b"GET", filler)]
     twins.compare(manner + b"".join(map(encode, stream)))
 
@@ -104,7 +146,7 @@ def test_nobody_can_tell_at_the_limit(twins: Twins, manner: bytes, size: int) ->
 @pytest.mark.parametrize("start", [start_redis, start_valkey])
 def test_nobody_can_tell_a_command_that_is_too_large_to_be_held(start: Start) -> None:
     """Past 64 MiB a script call is let through as it came."""
-    call = (b"2", INDEX, TASK, b"1", b"1700003600", MESSAGE, b"x" * (MAX_HELD_BYTES + 1000))
+    call = (*CALL, b"x" * (MAX_HELD_BYTES + 1000))
     stream = [(b"SCRIPT", b"LOAD", TIDY_COMPLETE), (b"EVALSHA", sha_of(TIDY_COMPLETE), *call), (b"PING",)]
     with start() as direct, start() as behind:
         pair = Twins(direct, behind, watch=False)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 
 import asynq_ttl.resp
+import asynq_ttl.scripts
 import asynq_ttl.session
 from asynq_ttl.decision import Action, Decision, FailOpen
 from asynq_ttl.glob import compile_glob
@@ -758,6 +759,18 @@ def test_what_redis_takes_for_no_number_of_keys_is_none(keys: bytes) -> None:
     command = (b"EVAL", COMPLETE, keys, *complete(COMPLETE)[3:])
     assert talk.downstream_sends(command) == pipeline(command)
     assert talk.session.waiting_for is None
+
+
+def test_a_script_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes as it came, and whenever its text is sent it is a fail-open, as long as a policy is in force."""
+    monkeypatch.setattr(asynq_ttl.scripts, "MAX_WRAPPED", 1)
+    for mode, told in ((Mode.ENFORCE, [FailOpen.SCRIPTS] * 2), (Mode.OFF, [])):
+        talk = Conversation(mode=mode).knows(DEQUEUE)
+        for _ in range(2):
+            command = complete(COMPLETE, name=b"EVAL")
+            assert talk.downstream_sends(command) == pipeline(command)
+        assert talk.downstream_sends(complete(COMPLETE_SHA)) == pipeline(complete(COMPLETE_SHA))
+        assert talk.complaints() == told
 
 
 # --- signs of a cluster ------------------------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""`make fuzz-c` as it is run, for some seconds, and on code with a fault. Needs Debian's clang."""
+
+from pathlib import Path
+
+import pytest
+
+from fuzz.run_c import CHUNK, build, fuzz
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+# Each a mistake that C would not notice by itself, and what gives it away.
+FAULTS = {
+    "a length that is not looked at": ("end - at < *length + 2 ||", "", "AddressSanitizer"),
+    "a line end that may be cut off": ("end - at < 2 || at[0]", "end - at < 1 || at[0]", "AddressSanitizer"),
+    "too many digits": ("MAX_DIGITS = 9", "MAX_DIGITS = 99", "runtime error"),
+    "a name that is too long": ("if (length > MAX_NAME) {", "if (length > MAX_NAME + 1) {", "runtime error"),
+    "a reference that is kept": ("Py_DECREF(key);", "", "LeakSanitizer"),
+    "memory that may not be there": ("if (argument == NULL) {", "if (0) {", "does not hold"),
+    "an exception without a word": ("if (special < 0) {", "if (0) {", "does not hold"),
+}
+
+
+def test_nothing_is_found(tmp_path: Path) -> None:
+    """Neither by the sanitizers nor by what the fuzzer itself checks."""
+    run = fuzz(build(tmp_path), tmp_path, 15)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert "stat::number_of_executed_units" in run.stderr
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(tmp_path: Path, fault: str) -> None:
+    """The fuzzer finds what is broken on purpose."""
+    right, wrong, sign = FAULTS[fault]
+    source = CHUNK.read_text()
+    assert source.count(right) >= 1
+    broken = tmp_path / "broken.c"
+    broken.write_text(source.replace(right, wrong))
+    run = fuzz(build(tmp_path, broken), tmp_path, 10)
+    assert run.returncode != 0
+    assert sign in run.stderr, run.stderr[-3000:]
