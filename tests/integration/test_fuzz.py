@@ -92,10 +92,6 @@ def test_nobody_can_tell_a_session_from_its_server(twins: Twins) -> None:
         count += 1
 
 
-def _lenient_numkeys(command: Command) -> int:
-    return int(command[2]) if len(command) > 2 and command[2].isdigit() else -1
-
-
 def _talkative_wrap(text: bytes, shape: Shape) -> bytes:
     wrapped = wrap(text, shape)
     return wrapped.replace(b"return asynq_ttl_reply", b"return 1")
@@ -110,11 +106,6 @@ def _hasty_count(_chunk: bytes) -> int:
 
 
 FAULTS: dict[str, tuple[str, Callable[..., object], list[tuple[bytes, ...]]]] = {
-    "another number of KEYS": (
-        "asynq_ttl.session._numkeys",
-        _lenient_numkeys,
-        [(b"EVAL", TIDY_COMPLETE, b"02", *CALL[1:])],
-    ),
     "another reply": ("asynq_ttl.scripts.wrap", _talkative_wrap, [(b"EVAL", TIDY_COMPLETE, *CALL)]),
     "another count": ("asynq_ttl.session.count_replies", _hasty_count, [(b"PING",), (b"LRANGE", b"l", b"0", b"-1")]),
     "an argument too few": ("asynq_ttl.session._rewritten", _forgetful_rewriting, [(b"EVAL", TIDY_COMPLETE, *CALL)]),
