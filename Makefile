@@ -24,9 +24,9 @@ TEST_PROCESSES ?= 4
 test-system: $(STAMP) ## What needs root and Debian's packages: the image, systemd, TLS, iptables, charts, the status page
 	$(BIN)/python -m pytest -m system $(PYTEST_ARGS)
 
-fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner, the compiled part and sessions, a minute each (FUZZ_SECONDS=3600)
+fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner, the compiled parts and sessions, a minute each (FUZZ_SECONDS=3600)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
-	for target in commands replies chunk session; do \
+	for target in commands replies chunk message session; do \
 	  $(BIN)/python tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
 
 fuzz-differential: $(STAMP) ## The same bytes to a server and through a session, a minute each (FUZZ_SERVERS="redis valkey path")

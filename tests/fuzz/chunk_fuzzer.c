@@ -1,4 +1,4 @@
-/* Fuzzes the compiled part of `resp` with libFuzzer, AddressSanitizer and UBSan: `make fuzz-c`.
+/* Fuzzes the compiled parts with libFuzzer, AddressSanitizer and UBSan: `make fuzz-c`.
  *
  * The first byte of an input says which allocation fails, so that the ways out of memory are taken too. Checked besides
  * what the sanitizers see (leaks at the end): no read past the last byte, not even of the NUL that Python puts there;
@@ -6,6 +6,9 @@
  */
 
 #include CHUNK /* the path of _chunk.c, in quotes */
+#define methods message_methods
+#define module message_module
+#include MESSAGE /* likewise of _message.c */
 
 #include <sanitizer/asan_interface.h>
 #include <stdint.h>
@@ -95,7 +98,7 @@ settle(PyObject *result, PyObject *chunk)
         CHECK(PyBytes_GET_SIZE(result) + (Py_ssize_t)strlen(POLL) == PyBytes_GET_SIZE(chunk) + (Py_ssize_t)strlen("instead"));
     }
     else if (result != NULL) {
-        CHECK(result == Py_None || PyLong_CheckExact(result));
+        CHECK(result == Py_None || PyLong_CheckExact(result) || (PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 4));
     }
     Py_XDECREF(result);
     CHECK(Py_REFCNT(chunk) == 1);
@@ -118,6 +121,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         settle(look(NULL, arguments, 4), chunk);
         allocations_left = limit;
         settle(count_replies(NULL, chunk), chunk);
+        allocations_left = limit;
+        settle(routing(NULL, chunk), chunk);
         ASAN_UNPOISON_MEMORY_REGION(end, 1);
     }
     Py_DECREF(chunk);

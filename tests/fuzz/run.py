@@ -1,4 +1,4 @@
-"""Fuzz one target with atheris: `run.py commands|replies|chunk|session|differential [--seconds N] [--corpus FOLDER]`.
+"""Fuzz one target with atheris: `run.py TARGET [--seconds N] [--corpus FOLDER]`.
 
 libFuzzer prints what it does; its last line says how many executions there were. A finding ends it with a stack trace
 and leaves the input in the corpus folder as `crash-...`: put it into `regressions/TARGET/` and mend the fault.
@@ -23,9 +23,18 @@ from fuzz.corpus import record
 from fuzz.targets import TARGETS
 from fuzz.twins import Twins
 from servers import start_path_redis, start_redis, start_valkey
+from task_message import encode_task
 
 _SERVERS = {"redis": start_redis, "valkey": start_valkey, "path": start_path_redis}
 _SEEDS = 300
+_CORPORA = {"replies": ("replies",), "chunk": ("commands", "replies"), "message": ("messages",)}
+# The fuzzer does not see into the compiled part, so what it begins with is what it can change.
+_MESSAGES = (
+    encode_task("mail", "1"),
+    encode_task("mail:send", "0b8f", "low", 3600, payload=b"x" * 200, unique_key=b"k", completed_at=1_700_000_000),
+    encode_task("\u00e9", "\u00e9", "\u00e9", 2**62, last_failed_at=2**63, headers={"traceparent": "x"}),
+    encode_task("", "", "", 2**64 - 1, payload=b""),
+)
 
 
 def main() -> None:
@@ -42,7 +51,11 @@ def main() -> None:
         sys.exit(_compare(options.server, corpus, options.seconds))
     if not any(corpus.glob("commands/*")):
         print(f"{record(corpus)} chunks of a real conversation are in {corpus}", flush=True)  # noqa: T201 - a program
-    seeds = {"replies": ("replies",), "chunk": ("commands", "replies")}.get(options.target, ("commands",))
+    messages = corpus / "messages"
+    messages.mkdir(exist_ok=True)
+    for number, message in enumerate(_MESSAGES):
+        (messages / str(number)).write_bytes(b"\0" + message)
+    seeds = _CORPORA.get(options.target, ("commands",))
     arguments = _arguments(options.target, corpus, options.seconds, seeds)
     atheris.Setup(arguments, TARGETS[options.target])
     atheris.Fuzz()

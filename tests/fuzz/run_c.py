@@ -14,20 +14,22 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from asynq_ttl.resp import encode
 from fuzz.corpus import record
+from task_message import encode_task
 
-CHUNK = Path(__file__).parents[2] / "proxy" / "asynq_ttl" / "_chunk.c"
+CHUNK, MESSAGE = (Path(__file__).parents[2] / "proxy" / "asynq_ttl" / name for name in ("_chunk.c", "_message.c"))
 _DICTIONARY = ["\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0d\\x0a", "999999999", "*99\\x0d\\x0a"]
 # The script that is untouched, and the beginning of the poll that is remembered.
 _POLL = b"*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n"
 _DICTIONARY += [words.decode().replace("\r\n", "\\x0d\\x0a") for words in (b"EVALSHA\r\n$1\r\nu\r\n", _POLL)]
-# Commands at the edges of what is looked at, and a few replies.
+# Commands at the edges of what is looked at, a few replies, a message.
 _SEEDS = (
     *(encode([b"EVALSHA", b"abc"]), encode([b"x" * 32, b""]), encode([b"x" * 33]), encode([b"a"] * 99)),
     *(encode([b"PING"]) + encode([b"eval", b"x"]), b"+OK\r\n$-1\r\n$3\r\nabc\r\n:1\r\n"),
+    *(encode([b"EVALSHA", b"u"]), _POLL + b"$1\r\nv\r\n", encode_task("mail", "1", retention_seconds=3600)),
 )
 
 
-def build(folder: Path, chunk: Path = CHUNK) -> Path:
+def build(folder: Path, chunk: Path = CHUNK, message: Path = MESSAGE) -> Path:
     """Compile the fuzzer into a folder and return it.
 
     Raises:
@@ -36,7 +38,7 @@ def build(folder: Path, chunk: Path = CHUNK) -> Path:
     program = folder / "chunk_fuzzer"
     libraries = sysconfig.get_config_var("LIBDIR")
     flags = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined"]
-    flags += [f'-DCHUNK="{chunk}"', f"-I{sysconfig.get_path('include')}"]
+    flags += [f'-DCHUNK="{chunk}"', f'-DMESSAGE="{message}"', f"-I{sysconfig.get_path('include')}"]
     link = [f"-L{libraries}", f"-lpython{sysconfig.get_config_var('LDVERSION')}", f"-Wl,-rpath,{libraries}"]
     source = Path(__file__).with_name("chunk_fuzzer.c")
     subprocess.run(["clang", *flags, str(source), "-o", str(program), *link], check=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import hiredis
 
-from asynq_ttl import _chunk
+from asynq_ttl import _chunk, _message
 from asynq_ttl.glob import compile_glob
+from asynq_ttl.message import decode
 from asynq_ttl.policy import Keep, Retention, Rule
 from asynq_ttl.resp import (
     HOLD_BYTES,
@@ -206,6 +207,13 @@ def decoded_replies(stream: bytes) -> int | None:
     return decoded
 
 
+def message(data: bytes) -> None:
+    """What the compiled part reads in a message is what protobuf reads in it."""
+    plain = _message.routing(data[1:])
+    if plain is not None:
+        assert plain == decode(data[1:], ("protobuf reads it where a path is given",))[:4]
+
+
 def session(data: bytes) -> None:
     """A session without a matching rule changes nothing; one with rules neither raises nor holds without end."""
     elsewhere = Conversation(Rule("elsewhere", queues=(compile_glob("elsewhere"),), archived=Retention(Keep.TTL, 60)))
@@ -230,5 +238,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "commands": commands,
     "replies": replies,
     "chunk": chunk,
+    "message": message,
     "session": session,
 }

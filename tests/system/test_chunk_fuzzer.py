@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.run_c import CHUNK, build, fuzz
+from fuzz.run_c import CHUNK, MESSAGE, build, fuzz
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 # Each a mistake that C would not notice by itself, and what gives it away.
 FAULTS = {
+    "a number that is not looked at": ("(kind != VARINT && number > (unsigned long long)(end - at))", "0", "Sanitizer"),
     "a length that is not looked at": ("end - at < *length + 2 ||", "", "AddressSanitizer"),
     "a line end that may be cut off": ("end - at < 2 || at[0]", "end - at < 1 || at[0]", "AddressSanitizer"),
     "too many digits": ("MAX_DIGITS = 9", "MAX_DIGITS = 99", "runtime error"),
@@ -31,10 +32,10 @@ def test_nothing_is_found(tmp_path: Path) -> None:
 def test_a_fault_is_found(tmp_path: Path, fault: str) -> None:
     """The fuzzer finds what is broken on purpose."""
     right, wrong, sign = FAULTS[fault]
-    source = CHUNK.read_text()
-    assert source.count(right) >= 1
-    broken = tmp_path / "broken.c"
-    broken.write_text(source.replace(right, wrong))
-    run = fuzz(build(tmp_path, broken), tmp_path, 10)
+    assert any(right in source.read_text() for source in (CHUNK, MESSAGE))
+    broken = [tmp_path / source.name for source in (CHUNK, MESSAGE)]
+    for copy, source in zip(broken, (CHUNK, MESSAGE), strict=True):
+        copy.write_text(source.read_text().replace(right, wrong))
+    run = fuzz(build(tmp_path, *broken), tmp_path, 10)
     assert run.returncode != 0
     assert sign in run.stderr, run.stderr[-3000:]
