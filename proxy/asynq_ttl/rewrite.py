@@ -8,6 +8,7 @@ Invariants:
 * Arguments are checked here so that nothing a wrapper adds can raise inside Redis.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -93,6 +94,8 @@ class Rewriter:
         self._trace_path = trace_path
         self._healed = healed
         self._enforcing = policy.mode is Mode.ENFORCE
+        # Whether some tasks are enforced and some are not.
+        self._shares = self._enforcing and policy.rollout > 0 and not policy.enforces_all
         self.polls: dict[bytes, bytes] = {}
         """What polls become: by the bytes up to the last of their KEYS, on which alone it depends, what stands there
         instead. To be emptied when the status of a wrapper changes."""
@@ -111,6 +114,13 @@ class Rewriter:
     def sweeps(self) -> bool:
         """Whether there can be tasks with a TTL of ours, whose time comes."""
         return not self.off and (self._enforcing or bool(self._healed))
+
+    @property
+    def coverage(self) -> str:
+        """A short name for the queues and retentions that a sweeper knows of by this rewriter."""
+        lingering = sorted(queue for queue in self._healed if not self.policy.concerns(queue))
+        about = repr((self.policy.mode, self.policy.digest, lingering))
+        return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     def concerns(self, queue: str | None) -> bool:
         """Say whether commands about a queue's terminal states may have to be rewritten."""
@@ -164,7 +174,7 @@ class Rewriter:
             return None
         task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
         verdict = self.policy.decide(queue.name, task.type, State.COMPLETED)
-        healing = Rewrite(enforced=True, tail=b"%d" % ONLY_HEAL) if queue.lingers else None
+        healing = Rewrite(enforced=True, tail=b"%d 0" % ONLY_HEAL) if queue.lingers else None
         if verdict is None:
             return healing
         score = call.number(call.shape.time_arg)
@@ -178,7 +188,7 @@ class Rewriter:
         elif retention.keep is Keep.TTL:
             argv = ((call.shape.time_arg, b"%d" % (completed_at + retention.seconds)),)
         own = task.retention_seconds
-        return self._settle(call, queue, task, verdict, own, tail=b"%d", argv=argv, healing=healing)
+        return self._settle(call, queue, task, verdict, own, tail=b"%%d %d" % completed_at, argv=argv, healing=healing)
 
     def _archive(self, call: "_Call") -> Rewrite | None:
         queue = self._queue(self._archived, call.key(call.shape.index_key), ARCHIVED)
@@ -189,9 +199,11 @@ class Rewriter:
             return None
         now, own, own_cap = call.archive_times()
         argv = ((call.shape.cutoff_arg, NO_CUTOFF), (call.shape.cap_arg, NO_CAP))
+        grace = self.policy.grace_seconds
         healing = None
         if queue.lingers:
-            healing = Rewrite(enforced=True, tail=b"%d %d %d 0" % (ONLY_HEAL, now - own, own_cap), argv=argv)
+            tail = b"%d %d %d 0 %d" % (ONLY_HEAL, now - own, own_cap, grace)
+            healing = Rewrite(enforced=True, tail=tail, argv=argv)
         if limits is None:
             return healing
         task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
@@ -206,7 +218,11 @@ class Rewriter:
         if limits.cutoff_seconds is not None:
             age = max(limits.cutoff_seconds, own) if limits.cutoff_own else limits.cutoff_seconds
             cutoff = b"%d" % (now - age)
-        tail = b"%%d %b %d %d" % (cutoff, self._cap(limits, own_cap), limits.spare_untimed)
+        cap = self._cap(limits, own_cap)
+        tail = b"%%d %b %d %d %d" % (cutoff, cap, limits.spare_untimed, grace)
+        if self._shares and (limits.outlasts(own) or not 0 <= cap <= own_cap):
+            # A task outside the share gets nothing, but what is kept for longer must not go by Asynq's own trims.
+            healing = Rewrite(enforced=True, tail=tail % ONLY_HEAL, argv=argv)
         return self._settle(call, queue, task, verdict, own, tail=tail, argv=argv, healing=healing)
 
     def _queue(self, known: dict[bytes, "_Queue | None"], index: bytes, suffix: bytes) -> "_Queue | None":
@@ -317,7 +333,9 @@ class Rewriter:
             died_at=None if task_id else died_at,
         )
         if heals and not enforced:
-            return Rewrite(enforced=True, tail=HEALING_RULES, decision=decision)
+            # By the rules, a task outside the share gets no TTL either, but nothing that they keep is trimmed with it.
+            tail = self._rules_argument(queue, limits) if self._shares else HEALING_RULES
+            return Rewrite(enforced=True, tail=tail, decision=decision)
         return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
 
     def _rules_argument(self, queue: str, limits: ArchiveLimits) -> bytes:

@@ -119,34 +119,39 @@ def sha_of(text: bytes) -> bytes:
 def wrap(text: bytes, shape: Shape) -> bytes:
     """Return the wrapper of a script, or nothing where its kind has none.
 
-    A text with a shebang (`#!lua ...`, Redis 7) has to keep its first line and is not wrapped.
+    A shebang (`#!lua ...`, Redis 7) stays the first line.
     """
-    if shape.kind not in _PARTS or text.startswith(b"#!"):
+    shebang = text[: text.find(b"\n") + 1] if text.startswith(b"#!") else b""
+    if shape.kind not in _PARTS or (text.startswith(b"#!") and not shebang):
         return b""
     prologues, epilogues = _PARTS[shape.kind]
     before = b"".join(_part(name, shape) + b" " for name in prologues)
     after = b"".join(_part(name, shape) + b" " for name in epilogues)
     # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
-    return before + b"local asynq_ttl_reply = (function() " + text + b"\nend)() " + after + b"return asynq_ttl_reply"
+    original = b"local asynq_ttl_reply = (function() " + text[len(shebang) :] + b"\nend)() "
+    return shebang + before + original + after + b"return asynq_ttl_reply"
 
 
 _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    Kind.COMPLETE: (("complete.prologue",), ("complete.epilogue",)),
-    Kind.ARCHIVE: (("archive.prologue", "trim.prologue"), ("archive.epilogue",)),
+    Kind.COMPLETE: (("clock.prologue", "complete.prologue"), ("ended.epilogue", "complete.epilogue")),
+    Kind.ARCHIVE: (
+        ("clock.prologue", "states.prologue", "archive.prologue", "trim.prologue"),
+        ("ended.epilogue", "archive.epilogue"),
+    ),
     Kind.ARCHIVE_ONE: (
-        ("trim.prologue", "rules.prologue", "archive_one.prologue"),
+        ("clock.prologue", "states.prologue", "trim.prologue", "rules.prologue", "archive_one.prologue"),
         ("archive_one.epilogue",),
     ),
     Kind.ARCHIVE_ALL: (
-        ("trim.prologue", "rules.prologue", "archive_all.prologue"),
+        ("clock.prologue", "states.prologue", "trim.prologue", "rules.prologue", "archive_all.prologue"),
         ("archive_all.epilogue",),
     ),
     Kind.RUN_ONE: ((), ("run_one.epilogue",)),
-    Kind.RUN_ALL: (("run_all.prologue",), ("run_all.epilogue",)),
-    Kind.DELETE_ALL: (("run_all.prologue",), ()),
+    Kind.RUN_ALL: (("states.prologue", "run_all.prologue"), ("run_all.epilogue",)),
+    Kind.DELETE_ALL: (("states.prologue", "run_all.prologue"), ()),
     Kind.DEQUEUE: ((), ("dequeue.epilogue",)),
     Kind.DEQUEUE_TIMED: (("dequeue_timed.prologue",), ("dequeue.epilogue",)),
-    Kind.JANITOR: (("janitor.prologue",), ()),
+    Kind.JANITOR: (("states.prologue", "janitor.prologue"), ()),
 }
 
 

@@ -388,6 +388,13 @@ class Session:
             return None, script if wanted and script is not activated else None
         if name == b"EXISTS":
             self._asked.update(sha.lower() for sha in command[2 : 2 + MAX_ASKED - len(self._asked)])
+            for sha in command[2:]:
+                known = self._shared.registry.get(sha)
+                if known is not None and known.status is Status.ACTIVE:
+                    # Whoever is told that Redis has the script may call it without its text. Whether Redis still has
+                    # the wrapper is not known, so that is loaded before the next call.
+                    known.status = Status.NEW
+                    self._shared.rewriter.polls.clear()
         if name == b"FLUSH":
             self._shared.registry.flush()
         return None, None

@@ -85,9 +85,13 @@ def classify(text: bytes) -> Shape:
     write = writes[0] if len({call.args for call in writes}) == 1 else None
     if any(call.state() in ("completed", "archived") for call in writes):
         return (_terminal(calls, write) if write and readable else None) or UNKNOWN
-    if not readable or (writes and not write):
-        return OTHER
-    return (_live(calls, write) if write else _janitor(calls) or _delete_all(calls)) or OTHER
+    found = None
+    if readable and (write or not writes):
+        found = _live(calls, write) if write else _janitor(calls) or _delete_all(calls)
+    if found is None and _TERMINAL & set(tokens):
+        hidden = any(call.vague() for call in calls) or _hides_calls(tokens, bound)
+        return UNKNOWN if hidden else OTHER
+    return found or OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,11 @@ class _Call:
         """Return the constant that the call writes to a `state` field; empty where it writes none."""
         state = self.fields().get('"state"', "")
         return state[1:-1] if state.startswith('"') else ""
+
+    def vague(self) -> bool:
+        """Say whether the call writes a state that the text does not tell, which may be a terminal one."""
+        state = self.fields().get('"state"', "")
+        return bool(state) and not state.startswith('"')
 
     def fields(self) -> dict[str, str]:
         """Return the fields an HSET or HMSET writes; empty for other commands."""
@@ -338,6 +347,7 @@ _TOKEN = re.compile(
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CALLERS = (["redis", ".", "call"], ["redis", ".", "pcall"])
+_TERMINAL = frozenset(('"archived"', '"completed"'))
 # What may be done to a whole table of arguments: it is counted, unpacked or gone through.
 _READERS = (["unpack", "("], ["ipairs", "("], ["pairs", "("], ["getn", "("])
 # What after a term says that the expression is more than terms joined by `..`.
@@ -403,15 +413,56 @@ def _targets(tokens: list[str], position: int) -> Iterator[str]:
 def _calls(tokens: list[str], bound: Counter[str]) -> Iterator[_Call]:
     """Yield every `redis.call` and `redis.pcall` of a Lua text, in order, with local names resolved."""
     names: dict[str, str] = {}
+    callers = _callers(tokens, bound)
     for position, word in enumerate(tokens):
         if word == "local" and tokens[position + 2 : position + 3] == ["="]:
             name = tokens[position + 1]
             if bound[name] == 1:
                 names[name] = _expression(tokens, position + 3, names) or name
-        elif tokens[position : position + 3] in _CALLERS:
-            args = _arguments(tokens, position + 3, names)
+        elif tokens[position : position + 3] in _CALLERS or _is_call(tokens, position, callers):
+            args = _arguments(tokens, position + (1 if word in callers else 3), names)
             if args and args[0].startswith('"'):
                 yield _Call(args[0][1:-1].upper(), tuple(args[1:]))
+
+
+def _callers(tokens: list[str], bound: Counter[str]) -> set[str]:
+    """Return the local names that stand for `redis.call` or `redis.pcall`."""
+    return {
+        tokens[position + 1]
+        for position, word in enumerate(tokens)
+        if word == "local"
+        and tokens[position + 2 : position + 3] == ["="]
+        and tokens[position + 3 : position + 6] in _CALLERS
+        and tokens[position + 6 : position + 7] != ["("]
+        and bound[tokens[position + 1]] == 1
+    }
+
+
+def _is_call(tokens: list[str], position: int, callers: set[str]) -> bool:
+    """Say whether a name for `redis.call` is called at a position."""
+    return (
+        tokens[position] in callers
+        and tokens[position + 1 : position + 2] == ["("]
+        and tokens[position - 1 : position] not in ([["."], [":"]])
+    )
+
+
+def _hides_calls(tokens: list[str], bound: Counter[str]) -> bool:
+    """Say whether a text may call Redis in a way that is not read: by another name, or without spelling the command."""
+    callers = _callers(tokens, bound)
+    for position, word in enumerate(tokens):
+        if word == "redis" and tokens[position + 1 : position + 2] != ["."]:
+            return True
+        spelt = 3 if tokens[position : position + 3] in _CALLERS else 0
+        if _is_call(tokens, position, callers):
+            spelt = 1
+        elif spelt and tokens[position + 3 : position + 4] != ["("]:
+            spelt = 0
+            if tokens[position - 3 : position - 2] != ["local"] or tokens[position - 2] not in callers:
+                return True
+        if spelt and not "".join(tokens[position + spelt + 1 : position + spelt + 2]).startswith('"'):
+            return True
+    return False
 
 
 def _arguments(tokens: list[str], position: int, names: dict[str, str]) -> list[str]:

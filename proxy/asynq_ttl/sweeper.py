@@ -6,16 +6,19 @@ task that is not there.
 
 Invariants:
 
-* Only a task in the index's own state whose TTL is at most `grace` is removed; of any other mismatch only the entry
-  goes. A task without a TTL is never touched.
+* Only a task in the index's own state whose TTL is at most `grace` is removed, and only if its index score does not say
+  that its retention is not over: the grace it was given may have been another one. Of any other mismatch only the entry
+  goes; a state that is not one of Asynq's is no mismatch. A task without a TTL is never touched.
 * Live tasks are looked after too. A TTL that a run past the sidecar has left on a task comes off while it is active
   (longest active first), pending or waiting for its retry (newest first, in a slow round trip). An active ID whose hash
   is gone and whose lease is over leaves the list.
-* One sidecar per Redis sweeps at a time. Two would do no harm, only work twice.
+* Of the sidecars with the same policy, one per Redis sweeps at a time. Two would do no harm, only work twice. One that
+  has another policy may know nothing of the queues and retentions of this one.
 * The work of a round is bounded, and none of it depends on the size of the keyspace. Where due tasks can be, follows
   from the index scores: a completed task is due at its score; an archived one at its score plus the retention of its
   rule, so each retention of a queue has one narrow window of scores. Besides, a slow round trip through the whole
-  index finds what the windows miss (other policies, clocks that disagree, ghosts).
+  index finds what the windows miss (other policies, clocks that disagree, ghosts). It is as quick as it has to be to
+  come by everywhere twice within the grace, up to a limit.
 """
 
 import asyncio
@@ -44,14 +47,18 @@ LOCK_KEY = "asynq-ttl:sweeper"
 PAGE_SIZE = 500
 # Pages a round may take to remove what is due. What a page costs Redis is measured by `bench/sweeper.py`.
 DUE_PAGES = 200
-# Members that are looked at for each second on the way through the indexes, and through the tasks that wait: of those
-# 120,000 within the usual grace of 60 s, which is the least that a task run past the sidecar still has.
+# Members that are looked at for each second on the way through the indexes: at least, and at most, which is enough for
+# indexes of 300,000 within the usual grace of 60 s. Then through the tasks that wait: 120,000 within that grace, which is
+# the least that a task run past the sidecar still has.
 PATROL_PER_SECOND = 500
+MOST_PATROL_PER_SECOND = 10_000
 WAITING_PER_SECOND = 2_000
 # What looking at a page costs besides its members, as so many members.
 _LOOK_COST = 20
 # A task is due for as long as the grace lasts; a round that comes late or fails must not be the only one in that time.
 ROUNDS_IN_GRACE = 4
+# A task of whose retention nothing is known is due this long before its end, or the grace, if that is shorter.
+_UNKNOWN_SECONDS = 60
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
 _TIMEOUT_SECONDS = 5.0
@@ -134,9 +141,11 @@ class Sweeper:
         self._token = secrets.token_hex(8)
         self._clients: dict[int, Redis] = {}
         self._patrols: dict[_Index, int] = {}
+        self._sizes: dict[_Index, int] = {}
         self._waiting: dict[_Place, int] = {}
         self._due_left = DUE_PAGES
-        self._locked = False
+        # The lock that this sidecar holds; empty without.
+        self._locked = ""
         lua = resources.files("asynq_ttl").joinpath("lua")
         self._script = lua.joinpath("sweep.lua").read_text()
         self._ghost_script = lua.joinpath("sweep_ghosts.lua").read_text()
@@ -146,12 +155,12 @@ class Sweeper:
     @property
     def behind(self) -> bool:
         """Whether the last round left due tasks to the next one."""
-        return self._locked and self._due_left <= 0
+        return self.leads and self._due_left <= 0
 
     @property
     def leads(self) -> bool:
         """Whether this is the sidecar that sweeps."""
-        return self._locked
+        return bool(self._locked)
 
     @property
     def interval_seconds(self) -> float:
@@ -166,7 +175,7 @@ class Sweeper:
             started = time.monotonic()
             problem = ""
             try:
-                self._locked = self._rewriter().sweeps and await self._have_lock()
+                self._locked = await self._lock() if self._rewriter().sweeps else ""
                 if not self._locked:
                     continue
                 await self.sweep()
@@ -192,7 +201,10 @@ class Sweeper:
             await self._remove_due(*index)
         self._patrols = {index: self._patrols.get(index, 0) for index in indexes}
         seconds = self.interval_seconds
-        await _go_round(self._patrols, int(PATROL_PER_SECOND * seconds), self._patrol)
+        self._sizes = {index: self._sizes.get(index, 0) for index in indexes}
+        per_second = 2 * sum(self._sizes.values()) / self._rewriter().policy.grace_seconds
+        per_second = min(max(per_second, PATROL_PER_SECOND), MOST_PATROL_PER_SECOND)
+        await _go_round(self._patrols, int(per_second * seconds), self._patrol)
         queues = dict.fromkeys(index[:2] for index in indexes)
         for database, queue in queues:
             await self._look_after_active(database, queue)
@@ -206,15 +218,26 @@ class Sweeper:
             await self._handover.close()
         if self._locked:
             with suppress(RedisError, OSError):  # it expires by itself
-                await self._client(self._endpoint.upstream.database).eval(_UNLOCK, 1, LOCK_KEY, self._token)
+                client = self._client(self._endpoint.upstream.database)
+                await client.eval(_UNLOCK, 1, self._locked, self._token)
         for client in self._clients.values():
             await client.aclose()
 
-    async def _have_lock(self) -> bool:
-        """Take or keep the lock that makes one sidecar per Redis sweep."""
+    async def _lock(self) -> str:
+        """Take or keep a lock, so that one sidecar per Redis and policy sweeps; return its key, or nothing.
+
+        Where the lock is held by a sidecar with another policy, there is one beside it for each other policy.
+        """
         client = self._client(self._endpoint.upstream.database)
         milliseconds = int(max(self._interval * 3, _TIMEOUT_SECONDS) * 1000)
-        return bool(await client.eval(_LOCK, 1, LOCK_KEY, self._token, str(milliseconds)))
+        coverage = self._rewriter().coverage
+        for key in (LOCK_KEY, f"{LOCK_KEY}:{coverage}"):
+            answer = await client.eval(_LOCK, 1, key, self._token, str(milliseconds), coverage)
+            if answer == _LOCKED:
+                return key
+            if answer != _LOCKED_BY_ANOTHER_POLICY:
+                break
+        return ""
 
     async def _queues(self, database: int) -> list[str]:
         try:
@@ -251,13 +274,22 @@ class Sweeper:
         if state is State.COMPLETED:
             yield "-inf", str(now + slack)
             return
-        retentions = {
+        for seconds in self._retentions(queue):
+            yield str(now - seconds - slack - int(self._interval)), str(now - seconds + slack)
+
+    def _retentions(self, queue: str) -> list[int]:
+        """Return the retentions in seconds that archived tasks of a queue can have by the policy, shortest first."""
+        policy = self._rewriter().policy
+        rules = policy.queue_rules(queue, State.ARCHIVED)
+        found = {
             rule.archived.seconds if rule.archived.keep is Keep.TTL else OWN_ARCHIVE_SECONDS
-            for rule in policy.queue_rules(queue, state)
+            for rule in rules
             if rule.archived is not None and rule.archived.keep in (Keep.TTL, Keep.OWN)
         }
-        for seconds in sorted(retentions):
-            yield str(now - seconds - slack - int(self._interval)), str(now - seconds + slack)
+        limits = policy.archive_limits(queue)
+        if limits is not None and rules[-1].types and limits.outlasts(OWN_ARCHIVE_SECONDS):
+            found.add(OWN_ARCHIVE_SECONDS)  # what no rule matches
+        return sorted(found)
 
     async def _patrol(self, index: _Index, first: int) -> tuple[int, int]:
         """Sweep a page of an index whatever its scores say; return how many were looked at, and how many stay."""
@@ -295,10 +327,15 @@ class Sweeper:
         grace = self._rewriter().policy.grace_seconds * 1000
         script = self._client(database).register_script(self._script)
         leave = "" if self._handover is None else "1"
+        # The rounds are jittered: within this time there is one.
+        last_round = int(self.interval_seconds * 1250)
+        ends = (last_round, min(grace, _UNKNOWN_SECONDS * 1000))
+        retentions = self._retentions(queue) if state is State.ARCHIVED else ()
         answer: Any = await script(
-            keys=[index_key(queue, state.value)], args=[task_prefix(queue), state.value, grace, *where, leave]
+            keys=[index_key(queue, state.value)],
+            args=[task_prefix(queue), state.value, grace, *where, leave, *ends, *retentions],
         )
-        examined, _, ghosts, due, missing = answer
+        examined, _, ghosts, due, missing, self._sizes[database, queue, state] = answer
         if self._handover is not None:
             due = await self._handover.settle(self._client(database), queue, state.value, due, grace)
         if missing:
@@ -345,14 +382,17 @@ async def _go_round(places: dict[_P, int], members: int, look: Callable[[_P, int
 # The lock is taken if it is free, and kept by whoever has it.
 _LOCK = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  return 0
+local token, coverage = string.match(holder or '', '^(%S+) (%S+)$')
+if holder and token ~= ARGV[1] then
+  return coverage == ARGV[3] and 0 or 2
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[3], 'PX', ARGV[2])
 return 1
 """
+_LOCKED = 1
+_LOCKED_BY_ANOTHER_POLICY = 2
 _UNLOCK = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
+if string.find(redis.call('GET', KEYS[1]) or '', ARGV[1], 1, true) == 1 then
   redis.call('DEL', KEYS[1])
 end
 return 0

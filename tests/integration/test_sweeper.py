@@ -7,7 +7,11 @@ import pytest
 from redis import Redis, ResponseError
 
 from asynq import Harness
-from asynq_ttl.sweeper import LOCK_KEY, PAGE_SIZE
+from asynq_ttl.address import parse_upstream
+from asynq_ttl.endpoint import Endpoint
+from asynq_ttl.policy import Keep, Policy, Retention, Rule
+from asynq_ttl.rewrite import Rewriter
+from asynq_ttl.sweeper import LOCK_KEY, PAGE_SIZE, Sweeper, Swept
 from servers import Server, SidecarFactory, wait_until
 
 POLICY = """
@@ -20,6 +24,19 @@ rules:
 """
 SLOW = POLICY.replace("2s", "2h")
 QUICK = {"sweep_interval": "0.2"}
+
+
+class Deaf:
+    """Somebody to tell what is swept, who does not mind."""
+
+    def swept(self, page: Swept) -> None:
+        """Pass over a page."""
+
+    def repaired(self, queue: str, persisted: int, dropped: int) -> None:
+        """Pass over a repair."""
+
+    def sweep_ended(self, seconds: float, error: str) -> None:
+        """Pass over a round."""
 
 
 def put(client: "Redis", name: str, state: str, index: str | None, *, ttl: int = 0, score: float = 0) -> None:
@@ -162,6 +179,82 @@ def test_one_sidecar_sweeps_and_another_takes_over(server: Server, start_sidecar
         wait_until(lambda: not members(client, "archived"), "the second does not sweep")
         second.stop()
         assert client.get(LOCK_KEY) is None
+
+
+def test_sidecars_with_other_policies_sweep_beside_each_other(server: Server, start_sidecar: SidecarFactory) -> None:
+    """What one does not know of, another sweeps; two with the same policy take turns."""
+    policy = "version: 1\nrules: [{name: a, match: {queue: QUEUE}, archived: {ttl: 1h}}]"
+    with server.client() as client:
+        start_sidecar(server.url, policy.replace("QUEUE", "elsewhere"), **QUICK)
+        wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
+        holder = client.get(LOCK_KEY)
+        for _ in range(2):
+            start_sidecar(server.url, policy.replace("QUEUE", "default"), **QUICK)
+        put(client, "due", "archived", "archived", ttl=20)
+        wait_until(lambda: not members(client, "archived"), "the others do not sweep")
+        assert client.get(LOCK_KEY) == holder
+        locks: Any = client.keys(f"{LOCK_KEY}*")
+        assert len(locks) == 2
+        assert all(0 < client.pttl(lock) <= 5000 for lock in locks)
+
+
+def test_another_grace_removes_nothing_early(server: Server, start_sidecar: SidecarFactory) -> None:
+    """A TTL may have been given with a shorter grace than the one in force: scores say whether its time is over."""
+    sidecar = start_sidecar(server.url, SLOW.replace("30s", "1h"), **QUICK)
+    now = time.time()
+    with server.client() as client:
+        for index, age in (("archived", -1), ("completed", 1)):
+            put(client, f"{index}-fresh", index, index, ttl=1830, score=now + 1800 if age > 0 else now - 5400)
+            put(client, f"{index}-over", index, index, ttl=600, score=now - 10 if age > 0 else now - 7210)
+            put(client, f"{index}-odd", index, index, ttl=600, score=now + 9000 if age > 0 else now - 900)
+            put(client, f"{index}-ends", index, index, ttl=50, score=now + 9000 if age > 0 else now)
+        wait_until(lambda: not members(client, "completed") & {"completed-over", "completed-odd"}, "nothing is swept")
+        left = {"archived-fresh", "archived-odd"}
+        wait_until(lambda: members(client, "archived") == left, "the archive is not swept")
+        assert members(client, "completed") == {"completed-fresh"}
+        sidecar.reload(SLOW.replace("30s", "50m"))
+        time.sleep(1)
+        assert members(client, "archived") == left
+        assert members(client, "completed") == {"completed-fresh"}
+
+
+def test_a_state_that_is_not_known_is_no_ghost(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Should Asynq rename a state, its tasks stay in their index."""
+    with server.client() as client:
+        put(client, "renamed", "dead", "archived", score=1)
+        put(client, "renamed-due", "done", "completed", ttl=20, score=1)
+        put(client, "reborn", "pending", "archived", score=1)
+        start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: "reborn" not in members(client, "archived"), "the ghost stays")
+        assert members(client, "archived") == {"renamed"}
+        assert members(client, "completed") == {"renamed-due"}
+
+
+async def test_the_way_through_a_large_index_takes_no_longer_than_the_grace(server: Server) -> None:
+    """Scores say nothing of retentions that are not in force any more: what is due by them is found in time even so."""
+    count = PAGE_SIZE * 20
+    week = Policy((Rule("week", archived=Retention(Keep.TTL, 604_800)),), grace_seconds=10)
+    sweeper = Sweeper(
+        Endpoint(parse_upstream(server.url)), lambda: Rewriter(week, set()), {0}, Deaf(), interval_seconds=5
+    )
+    with server.client() as client:
+        with client.pipeline(transaction=False) as pipeline:
+            for number in range(count):
+                key = f"asynq:{{default}}:t:{number:05}"
+                pipeline.hset(key, mapping={"msg": "\n\x01x", "state": "archived"})
+                pipeline.expire(key, 5 if number == count - 1 else 5000)
+                pipeline.zadd("asynq:{default}:archived", {f"{number:05}": time.time() - 900})
+            pipeline.sadd("asynq:queues", "default")
+            pipeline.execute()
+        rounds = 0
+        while client.zcard("asynq:{default}:archived") == count:
+            # However slow the machine: it has 5 seconds left in each round, and counts the rounds.
+            client.expire(f"asynq:{{default}}:t:{count - 1:05}", 5)
+            await sweeper.sweep()
+            rounds += 1
+        assert rounds * sweeper.interval_seconds <= week.grace_seconds
+        assert client.zcard("asynq:{default}:archived") == count - 1
+    await sweeper.close()
 
 
 @pytest.mark.parametrize("mode", ["shadow", "off"])

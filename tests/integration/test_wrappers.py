@@ -17,7 +17,7 @@ from asynq_ttl.policy import DEFAULT_POLICY, FULL_ROLLOUT, Keep, Mode, Policy, R
 from asynq_ttl.rewrite import FOREVER_SCORE, Rewrite, Rewriter
 from asynq_ttl.scripts import Script, ScriptRegistry
 from asynq_ttl.shapes import Kind
-from servers import Server
+from servers import Server, start_redis
 from task_message import encode_task
 
 DAY = 86_400
@@ -829,6 +829,181 @@ def test_a_trim_that_may_not_look_keeps(server: Server, denied: str) -> None:
     assert ours.reply == b"OK"
     assert len(ours.tasks("archived")) == 6
     assert ours.hashes() == set(ours.tasks("archived"))
+
+
+@pytest.mark.parametrize("kept", [FOREVER, for_seconds(365 * DAY)], ids=["forever", "a year"])
+@pytest.mark.parametrize("name", ["archiveCmd", "archiveTaskCmd"])
+def test_a_task_outside_the_share_trims_nothing_that_is_kept_longer(
+    empty: redis.Redis, name: str, kept: Retention
+) -> None:
+    """Asynq's own trims would go with it, at 90 days: so they are off for such a task too, which gets no TTL."""
+    policy = policy_of(Rule("all", archived=kept), rollout=1)
+    assert not policy.enforces(b"a1")
+    add(empty, "old", "archived", score=NOW - 100 * DAY)
+    ours = wrapped(empty, "v0.26.0", name, policy, prepare_archiving(empty, name))
+    assert ours.tasks("archived") == ["old", "a1"]
+    assert ours.hashes() == {"old", "a1"}
+    assert ours.ttl_of("a1") is None
+
+
+def test_a_cap_is_exact_beside_many_that_are_kept_for_ever(empty: redis.Redis) -> None:
+    """However many entries are passed over, the archive does not grow beyond its `max`."""
+    policy = policy_of(
+        Rule("money", types=types("pay:*"), archived=FOREVER), Rule("rest", archived=for_seconds(DAY), archived_max=250)
+    )
+    for number in range(200):
+        add(empty, f"pay{number:03}", "archived", "pay:x", NOW - 1000)
+    for number in range(60):
+        add(empty, f"job{number:03}", "active")
+        send(empty, learnt("v0.26.0", "archiveCmd"), archive(f"job{number:03}", now=NOW + number), policy)
+        assert empty.zcard(f"{QUEUE}archived") == min(250, 201 + number)
+    ours = look(empty, None)
+    assert ours.tasks("archived")[200:] == [f"job{number:03}" for number in range(10, 60)]
+    assert ours.hashes() == set(ours.tasks("archived"))
+
+
+def test_what_has_less_than_a_second_left_is_not_trimmed_early(empty: redis.Redis) -> None:
+    """Scores are whole seconds: by them alone a task that is kept for a second would go at the next full one."""
+    policy = policy_of(Rule("all", archived=for_seconds(1)))
+    now = int(time.time())
+    for task_id, milliseconds in (("early", GRACE * 1000 + 900), ("due", GRACE * 1000 - 100), ("longer", DAY * 1000)):
+        add(empty, task_id, "archived", score=now - 1)
+        empty.pexpire(f"{PREFIX}{task_id}", milliseconds)
+    add(empty, "a1", "active")
+    reply, _ = send(empty, learnt("v0.26.0", "archiveCmd"), archive(now=now), policy)
+    assert reply == b"OK"
+    assert look(empty, None).tasks("archived") == ["early", "a1"]
+
+
+# --- clocks that disagree ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+@pytest.mark.parametrize(("name", "state"), [("archiveCmd", "active"), ("archiveTaskCmd", "pending")])
+def test_a_worker_whose_clock_is_wrong_trims_no_fresh_task(
+    empty: redis.Redis, name: str, state: str, hours: int
+) -> None:
+    """TTLs are counted by Redis's clock, so neither may a worker's decide what is old, nor make a task look so."""
+    policy = policy_of(Rule("all", archived=for_seconds(3600)))
+    right = int(time.time())
+    for task_id, now in (("a1", right), ("b1", right + hours * 3600), ("a2", right), ("b2", right + hours * 3600)):
+        add(empty, task_id, state)
+        call = archive(task_id, now=now) if name == "archiveCmd" else archive_one(task_id)
+        args = tuple(part if part != str(NOW) else str(now) for part in call.args)
+        args = tuple(part if part != str(NOW - OWN_SECONDS) else str(now - OWN_SECONDS) for part in args)
+        send(empty, learnt("v0.26.0", name), replace(call, args=args), policy)
+    ours = look(empty, None)
+    assert set(ours.tasks("archived")) == {"a1", "a2", "b1", "b2"} == ours.with_ttl()
+
+
+def test_a_task_completed_by_a_clock_that_is_behind_is_not_due_at_once(empty: redis.Redis) -> None:
+    """A janitor with the right time would delete it: so its entry is due by Redis's time."""
+    policy = policy_of(Rule("all", completed=for_seconds(3600)))
+    now = int(time.time())
+    for task_id, told in (("a1", now - 7200), ("a2", now + 7200)):
+        add(empty, task_id, "active")
+        call = complete()
+        keys = tuple(key.replace("t:a1", f"t:{task_id}") for key in call.keys)
+        args = (task_id, call.args[1], str(told + 600), message(task_id, retention_seconds=600), MAX_INT64)
+        assert send(empty, learnt("v0.26.0", "markAsCompleteCmd"), Call(keys, args), policy)[0] == b"OK"
+    send(empty, learnt("v0.26.0", "deleteExpiredCompletedTasksCmd"), janitor(now + 60), policy)
+    ours = look(empty, None)
+    assert ours.tasks("completed") == ["a1", "a2"]
+    due: Any = empty.zscore(f"{QUEUE}completed", "a1")
+    assert now + 3600 <= due <= time.time() + 3600
+
+
+# --- forks, and what Asynq may become ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [b"return 1", b"return", b'return redis.status_reply("DONE")'])
+@pytest.mark.parametrize("name", ["archiveCmd", "markAsCompleteCmd"])
+def test_the_task_s_state_says_whether_it_has_ended(client: redis.Redis, name: str, answer: bytes) -> None:
+    """A fork may answer as it likes: the task gets its TTL, and the archive is trimmed, which the script does no more."""
+    text = scripts("v0.26.0")[name].replace(b'return redis.status_reply("OK")', answer)
+    add(client, "ancient", "archived", score=NOW - 100 * DAY)
+    send(client, ScriptRegistry().learn(text), call_of(name), DEFAULT_POLICY)
+    ours = look(client, None)
+    assert ours.with_ttl() == {"a1"}
+    assert ("ancient" in ours.hashes()) == (name != "archiveCmd")
+
+
+def test_a_task_that_a_fork_did_not_archive_gets_no_ttl(client: redis.Redis) -> None:
+    """A script that archives under some condition, and answers the same without it, leaves the task as it is."""
+    text = scripts("v0.26.0")["archiveCmd"]
+    client.hset(f"{PREFIX}a1", "precious", "1")
+    keep = b'if redis.call("HEXISTS", KEYS[1], "precious") == 1 then return redis.status_reply("OK") end\n'
+    reply, _ = send(client, ScriptRegistry().learn(keep + text), call_of("archiveCmd"), DEFAULT_POLICY)
+    assert reply == b"OK"
+    assert look(client, None).with_ttl() == set()
+
+
+def test_a_state_that_is_not_known_says_nothing(client: redis.Redis) -> None:
+    """Should a state be renamed, no entry is taken for a ghost: not in the archive, nor where all are run."""
+    client.hset(f"{PREFIX}x2", "state", "dead")
+    client.zadd(f"{QUEUE}archived", {"x2": NOW - 100 * DAY})
+    send(client, learnt("v0.26.0", "archiveCmd"), archive(), DEFAULT_POLICY)
+    assert look(client, None).tasks("archived") == ["x2", "x1", "a1"]
+    reply, _ = send(client, learnt("v0.26.0", "runAllCmd"), run_all(), DEFAULT_POLICY)
+    assert reply == 3
+    assert "x2" in look(client, None).tasks("pending")
+
+
+def test_a_dequeue_of_several_takes_the_ttl_off_each(empty: redis.Redis) -> None:
+    """A dequeue that takes a batch answers with a list; each task in it is live."""
+    text = scripts("v0.26.0")["dequeueCmd"].replace(b"\nreturn nil", b"\nreturn {}")
+    text = text.replace(b"local id =", b"local found = {} for _ = 1, 3 do local id =")
+    text = text.replace(b'return redis.call("HGET", key, "msg")', b'found[#found + 1] = redis.call("HGET", key, "msg")')
+    text = text.replace(b'key, "msg")\n\tend', b'key, "msg")\n\tend end return found')
+    script = ScriptRegistry().learn(text)
+    assert script.kind is Kind.DEQUEUE
+    for number in range(5):
+        add(empty, f"p{number}", "pending")
+        empty.expire(f"{PREFIX}p{number}", 1000)
+    reply, _ = send(empty, script, dequeue(), DEFAULT_POLICY)
+    assert reply == [message(f"p{number}") for number in range(3)]
+    assert look(empty, None).with_ttl() == {"p3", "p4"}
+
+
+def test_a_script_with_a_shebang_is_wrapped(valkey_server: Server) -> None:
+    """Redis 7 and Valkey take `#!lua` at the very start, and count it as the first line."""
+    valkey_server.reset()
+    with valkey_server.client() as client:
+        populate(client)
+        script = ScriptRegistry().learn(b"#!lua flags=allow-oom\n" + scripts("v0.26.0")["archiveCmd"])
+        assert send(client, script, archive(), DEFAULT_POLICY)[0] == b"OK"
+        assert look(client, None).with_ttl() == {"a1"}
+
+
+@pytest.mark.parametrize("name", ["archiveCmd", "markAsCompleteCmd"])
+def test_what_may_not_be_deleted_keeps_its_entry(server: Server, name: str) -> None:
+    """A user who may not DEL leaves no orphan: where the hash stays, so does the entry."""
+    policy = policy_of(Rule("all", archived=DELETE, completed=DELETE))
+    with server.client() as client:
+        populate(client)
+        worker_without(client, ["del"])
+        try:
+            with redis.Redis(port=server.port, username="worker", password="secret") as worker:
+                reply, _ = send(worker, learnt("v0.26.0", name), call_of(name), policy)
+        finally:
+            client.acl_deluser("worker")
+        ours = look(client, reply)
+    assert ours.reply == b"OK"
+    assert {"a1", "x1", "x2", "c1", "c2"} - set(ours.tasks("archived")) - set(ours.tasks("completed")) == set()
+
+
+def test_scripts_that_are_replicated_whole_are_wrapped_too() -> None:
+    """An old Redis that replicates scripts, not their effects, lets none write after it has asked for a time."""
+    with start_redis("--lua-replicate-commands", "no") as server, server.client() as client:
+        populate(client)
+        policy = policy_of(Rule("all", archived=for_seconds(3600), archived_max=1, completed=for_seconds(3600)))
+        for name in ("markAsCompleteCmd", "archiveTaskCmd", "archiveAllPendingCmd", "runAllCmd", "dequeueCmd"):
+            reply, _ = send(client, learnt("v0.26.0", name), call_of(name), policy)
+            assert "error" not in str(reply), (name, reply)
+        ours = look(client, None)
+        assert ours.with_ttl() >= {"a1"}
+        assert ours.tasks("archived") == []
+        assert len(ours.tasks("active")) == 2
 
 
 # --- two pickers, one answer ------------------------------------------------------------------------------

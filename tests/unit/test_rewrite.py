@@ -133,10 +133,10 @@ ALL = Rule("all", completed=for_seconds(7200), archived=for_seconds(3600))
 @pytest.mark.parametrize(
     ("retention", "tail", "score", "action", "ttl"),
     [
-        (for_seconds(7200), b"7260000", NOW + 7200, Action.TTL, 7260),
-        (OWN, b"660000", None, Action.KEEP, 660),
-        (FOREVER, b"0", FOREVER_SCORE, Action.NONE, None),
-        (DELETE, b"-1", None, Action.DELETE, None),
+        (for_seconds(7200), b"7260000 %d" % NOW, NOW + 7200, Action.TTL, 7260),
+        (OWN, b"660000 %d" % NOW, None, Action.KEEP, 660),
+        (FOREVER, b"0 %d" % NOW, FOREVER_SCORE, Action.NONE, None),
+        (DELETE, b"-1 %d" % NOW, None, Action.DELETE, None),
     ],
 )
 def test_a_completed_task_is_kept_as_its_rule_says(
@@ -181,22 +181,22 @@ def test_the_producer_s_trace_context_goes_into_the_decision() -> None:
 @pytest.mark.parametrize(
     ("rule", "tail", "action", "ttl"),
     [
-        (Rule("r", archived=for_seconds(DAY)), b"86460000 %d 9999 0" % (NOW - DAY), Action.TTL, DAY + GRACE),
+        (Rule("r", archived=for_seconds(DAY)), b"86460000 %d 9999 0 60" % (NOW - DAY), Action.TTL, DAY + GRACE),
         (
             Rule("r", archived=for_seconds(DAY), archived_max=5),
-            b"86460000 %d 5 0" % (NOW - DAY),
+            b"86460000 %d 5 0 60" % (NOW - DAY),
             Action.TTL,
             DAY + GRACE,
         ),
         (
             Rule("r", archived=OWN),
-            b"%d000 %d 9999 0" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS),
+            b"%d000 %d 9999 0 60" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS),
             Action.KEEP,
             OWN_SECONDS + GRACE,
         ),
-        (Rule("r", archived=FOREVER), b"0 - -1 0", Action.NONE, None),
-        (Rule("r", archived=FOREVER, archived_max=5), b"0 - 5 0", Action.NONE, None),
-        (Rule("r", archived=DELETE), b"-1 %d 9999 0" % NOW, Action.DELETE, None),
+        (Rule("r", archived=FOREVER), b"0 - -1 0 60", Action.NONE, None),
+        (Rule("r", archived=FOREVER, archived_max=5), b"0 - 5 0 60", Action.NONE, None),
+        (Rule("r", archived=DELETE), b"-1 %d 9999 0 60" % NOW, Action.DELETE, None),
     ],
 )
 def test_a_failed_task_is_kept_as_its_rule_says(rule: Rule, tail: bytes, action: Action, ttl: int | None) -> None:
@@ -227,7 +227,7 @@ def test_a_short_rule_never_trims_what_a_longer_one_keeps() -> None:
     for task_type, milliseconds in (("ping:1", 120_000), ("job:x", 3_660_000)):
         found = rewritten(policy, archive(task_type))
         assert found is not None
-        assert found.tail == b"%d %d 9999 0" % (milliseconds, NOW - 3600)
+        assert found.tail == b"%d %d 9999 0 60" % (milliseconds, NOW - 3600)
 
 
 def test_asynq_s_own_time_is_a_lower_bound_where_a_rule_keeps_it() -> None:
@@ -235,7 +235,7 @@ def test_asynq_s_own_time_is_a_lower_bound_where_a_rule_keeps_it() -> None:
     policy = policy_of(Rule("short", types=types("a"), archived=for_seconds(60)), Rule("rest", archived=OWN))
     found = rewritten(policy, archive("a"))
     assert found is not None
-    assert found.tail == b"120000 %d 9999 0" % (NOW - OWN_SECONDS)
+    assert found.tail == b"120000 %d 9999 0 60" % (NOW - OWN_SECONDS)
 
 
 def test_what_is_kept_for_ever_is_spared_when_others_are_counted() -> None:
@@ -246,7 +246,7 @@ def test_what_is_kept_for_ever_is_spared_when_others_are_counted() -> None:
     )
     found = rewritten(policy, archive())
     assert found is not None
-    assert found.tail == b"86460000 - 5 1"
+    assert found.tail == b"86460000 - 5 1 60"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_type_without_a_rule_beside_a_longer_one_keeps_asynq_s_time(kept: Rete
     """Asynq's own trims are off, so the task gets Asynq's time as the TTL of its key."""
     found = rewritten(policy_of(Rule("long", types=types("pay:*"), archived=kept)), archive())
     assert found is not None
-    assert found.tail == b"%d000 %b %d %d" % (OWN_SECONDS + GRACE, cutoff, cap, kept is FOREVER)
+    assert found.tail == b"%d000 %b %d %d 60" % (OWN_SECONDS + GRACE, cutoff, cap, kept is FOREVER)
     decision = decided(found)
     assert (decision.rule, decision.action, decision.ttl_seconds) == (UNMATCHED, Action.KEEP, OWN_SECONDS + GRACE)
 
@@ -273,7 +273,27 @@ def test_a_partial_rollout_never_trims_earlier_than_asynq(cap: int, own_cap: int
     policy = policy_of(Rule("r", archived=for_seconds(DAY), archived_max=cap), rollout=FULL_ROLLOUT - 1)
     found = rewritten(policy, archive(cap=own_cap))
     assert found is not None
-    assert found.tail == b"86460000 %d %d 0" % (NOW - OWN_SECONDS, expected)
+    assert found.tail == b"86460000 %d %d 0 60" % (NOW - OWN_SECONDS, expected)
+
+
+@pytest.mark.parametrize(
+    ("kept", "cap", "tail"),
+    [
+        (FOREVER, None, b"-2 - -1 0 60"),
+        (for_seconds(100 * DAY), None, b"-2 %d 9999 0 60" % (NOW - 100 * DAY)),
+        (for_seconds(DAY), 20_000, b"-2 %d 20000 0 60" % (NOW - OWN_SECONDS)),
+        (for_seconds(DAY), 5, None),
+    ],
+)
+def test_a_task_outside_the_share_trims_nothing_that_is_kept_longer(
+    kept: Retention, cap: int | None, tail: bytes | None
+) -> None:
+    """Where the policy outlasts Asynq, its own trims are off for a task too that is only shadowed."""
+    policy = policy_of(Rule("r", archived=kept, archived_max=cap), rollout=1)
+    found = rewritten(policy, archive())
+    assert found is not None
+    assert not decided(found).enforced
+    assert (found.enforced, found.tail) == (tail is not None, tail or found.tail)
 
 
 @pytest.mark.parametrize(("cap", "kept"), [(10_000, 9_999), (2, 1), (1, 0), (0, 0)])
@@ -281,7 +301,7 @@ def test_asynq_keeps_one_entry_fewer_than_it_says(cap: int, kept: int) -> None:
     """Without a `max` the number of entries is what Asynq would leave."""
     found = rewritten(policy_of(Rule("r", archived=for_seconds(DAY))), archive(cap=cap))
     assert found is not None
-    assert found.tail == b"86460000 %d %d 0" % (NOW - DAY, kept)
+    assert found.tail == b"86460000 %d %d 0 60" % (NOW - DAY, kept)
 
 
 # --- archived by hand -------------------------------------------------------------------------------------
@@ -529,8 +549,8 @@ def test_ghosts_are_healed_after_the_rules_of_their_queue_are_gone() -> None:
         completed, archived = (rewritten(Rewriter(later, healed), call) for call in (complete(), archive()))
         assert completed is not None
         assert archived is not None
-        assert (completed.enforced, completed.tail, completed.argv) == (True, b"-2", ())
-        assert (archived.enforced, archived.tail) == (True, b"-2 %d 9999 0" % (NOW - OWN_SECONDS))
+        assert (completed.enforced, completed.tail, completed.argv) == (True, b"-2 0", ())
+        assert (archived.enforced, archived.tail) == (True, b"-2 %d 9999 0 60" % (NOW - OWN_SECONDS))
         assert archived.argv == TRIMS_OFF
         for found in (completed, archived):
             assert found.decision is None or not found.decision.enforced
@@ -675,3 +695,13 @@ def test_the_producer_s_trace_context_is_looked_for_where_somebody_said() -> Non
         assert found is not None
         assert found.decision is not None
         assert found.decision.traceparent == expected
+
+
+def test_what_a_sweeper_knows_of_depends_on_the_policy_and_on_what_it_has_left() -> None:
+    """Sidecars with the same policy cover the same; a queue that an earlier policy has left makes a difference."""
+    one, same, other = (Rewriter(policy_of(rule), set()) for rule in (ALL, ALL, ALL))
+    assert one.coverage == same.coverage
+    assert Rewriter(Policy((ALL,), digest="another"), set()).coverage != one.coverage
+    assert Rewriter(policy_of(ALL), {"q"}).coverage == other.coverage
+    elsewhere = policy_of(Rule("r", queues=types("other"), archived=FOREVER))
+    assert Rewriter(elsewhere, {"q"}).coverage != Rewriter(elsewhere, set()).coverage

@@ -67,9 +67,11 @@ def test_what_is_not_understood_has_no_wrapper(shape: Shape) -> None:
     assert wrap(b"return 1", shape) == b""
 
 
-def test_a_text_with_a_shebang_has_no_wrapper() -> None:
-    """Redis wants `#!lua` at the very start, where a wrapper has its prologue."""
-    assert wrap(b"#!lua\n" + COMPLETE, SHAPES[COMPLETE]) == b""
+def test_a_shebang_stays_the_first_line() -> None:
+    """Redis wants `#!lua` at the very start; a text that is nothing else has no wrapper."""
+    plain, wrapper = wrap(COMPLETE, SHAPES[COMPLETE]), wrap(b"#!lua name=x\n" + COMPLETE, SHAPES[COMPLETE])
+    assert wrapper == b"#!lua name=x\n" + plain
+    assert wrap(b"#!lua", SHAPES[COMPLETE]) == b""
 
 
 # --- the registry -----------------------------------------------------------------------------------------

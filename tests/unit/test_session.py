@@ -175,6 +175,14 @@ def test_a_script_a_client_asked_for_is_not_asked_of_it() -> None:
     assert Conversation(others=talk).downstream_sends(run(RUN_SHA)) == encode(run(IMPOSSIBLE_SHA))
 
 
+def test_the_wrapper_of_a_script_a_client_asked_for_is_loaded_again() -> None:
+    """Told that Redis has a script, a client may call it without a text; whether Redis has the wrapper is not known."""
+    talk = Conversation().knows(COMPLETE)
+    talk.downstream_sends((b"SCRIPT", b"EXISTS", sha_of(OTHER), COMPLETE_SHA.upper()))
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == b""
+    assert talk.activation_ends(Status.ACTIVE) == encode(completed(talk.wrapper_sha(COMPLETE)))
+
+
 def test_what_a_client_asked_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit SHAs are not remembered."""
     monkeypatch.setattr(asynq_ttl.session, "MAX_ASKED", 1)
@@ -689,7 +697,7 @@ def test_a_large_call_of_a_wrapped_script_is_held_and_rewritten(step: int) -> No
     """A task may be large; its command is held until it is whole, whatever is known of it at the limit."""
     talk = Conversation().knows(COMPLETE)
     call = (*complete(COMPLETE_SHA), b"x" * 300_000)
-    expected = encode((*completed(talk.wrapper_sha(COMPLETE))[:-1], b"x" * 300_000, b"604860000"))
+    expected = encode((*completed(talk.wrapper_sha(COMPLETE))[:-1], b"x" * 300_000, b"604860000 2000000"))
     assert talk.downstream_sends_bytes(encode(call), step) == expected
 
 

@@ -134,6 +134,35 @@ def test_what_ends_no_task_and_frees_none_is_other(text: bytes, old: bytes, new:
     assert classify(changed(text, old, new)) is OTHER
 
 
+@by_kind
+def test_the_function_that_calls_redis_may_have_a_name_of_its_own(text: bytes) -> None:
+    """Such as `local call = redis.call`, which forks use."""
+    renamed = text.replace(b"redis.call(", b"call(").replace(b"redis.pcall(", b"call(")
+    assert classify(b"local call = redis.call\n" + renamed) == SHAPES[text]
+
+
+@pytest.mark.parametrize("text", [COMPLETE, ARCHIVE, ARCHIVE_ONE, ARCHIVE_ALL])
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"local r = redis local function call(...) return r.call(...) end\n",
+        b"local function call(...) return redis.call(...) end\n",
+        b"local call = redis['call']\n",
+        b"local call call = redis.call\n",
+        b"local calls = {call = redis.call} local call = calls.call\n",
+    ],
+)
+def test_calls_that_cannot_be_read_are_unknown(text: bytes, before: bytes) -> None:
+    """A script that names a terminal state and hides what it calls is not passed over in silence."""
+    assert classify(before + text.replace(b"redis.call(", b"call(")) is UNKNOWN
+
+
+def test_a_state_that_is_not_spelt_may_be_a_terminal_one() -> None:
+    """A script that takes a state from elsewhere, and names a terminal one, is unknown."""
+    text = b'local state = ARGV[1] == "x" and "archived" or "retry" redis.call("HSET", KEYS[1], "state", state)'
+    assert classify(text) is UNKNOWN
+
+
 @pytest.mark.parametrize(
     "before",
     [

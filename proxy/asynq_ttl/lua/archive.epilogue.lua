@@ -1,4 +1,4 @@
-if type(asynq_ttl_reply) == 'table' and asynq_ttl_reply.ok then
+if asynq_ttl_ended('archived') then
   local index = KEYS[index_key]
   local prefix = string.sub(KEYS[task_key], 1, -1 - #ARGV[id_arg])
   if asynq_ttl_ms == '0' then
@@ -8,5 +8,6 @@ if type(asynq_ttl_reply) == 'table' and asynq_ttl_reply.ok then
   elseif asynq_ttl_ms ~= '-2' then
     redis.pcall('PEXPIRE', KEYS[task_key], asynq_ttl_ms)
   end
-  asynq_ttl_trim(index, prefix, asynq_ttl_cutoff, tonumber(asynq_ttl_cap), asynq_ttl_spare == '1')
+  asynq_ttl_trim(index, prefix, asynq_ttl_now, asynq_ttl_cutoff, tonumber(asynq_ttl_cap), asynq_ttl_spare == '1',
+    tonumber(asynq_ttl_grace))
 end

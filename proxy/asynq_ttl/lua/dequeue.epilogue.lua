@@ -19,7 +19,14 @@ if type(asynq_ttl_reply) == 'string' then
     end
   end
 end
-asynq_ttl_id = asynq_ttl_id or redis.pcall('LINDEX', KEYS[active_key], '0')
+if type(asynq_ttl_reply) == 'table' and #asynq_ttl_reply > 0 then
+  -- Several were taken at once: they are the newest active ones.
+  for _, id in ipairs(redis.pcall('LRANGE', KEYS[active_key], 0, #asynq_ttl_reply - 1)) do
+    redis.pcall('PERSIST', ARGV[prefix_arg] .. id)
+  end
+else
+  asynq_ttl_id = asynq_ttl_id or redis.pcall('LINDEX', KEYS[active_key], '0')
+end
 if type(asynq_ttl_id) == 'string' then
   local key = ARGV[prefix_arg] .. asynq_ttl_id
   if asynq_ttl_reply then

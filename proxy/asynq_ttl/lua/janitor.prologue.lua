@@ -10,7 +10,7 @@ for _ = 1, 10 do
   end
   for _, id in ipairs(due) do
     local state = redis.pcall('HGET', ARGV[prefix_arg] .. id, 'state')
-    if state ~= 'completed' and type(state) ~= 'table' then
+    if asynq_ttl_elsewhere(state, 'completed') then
       redis.pcall('ZREM', KEYS[index_key], id)
     else
       asynq_ttl_clean = asynq_ttl_clean + 1

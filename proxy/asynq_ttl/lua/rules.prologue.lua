@@ -102,5 +102,5 @@ local function asynq_ttl_settle(index, prefix, ids, now, own_seconds, own_cap)
   elseif cap < 0 and not rules.uncapped then
     cap = own_cap
   end
-  asynq_ttl_trim(index, prefix, cutoff, cap, rules.spare)
+  asynq_ttl_trim(index, prefix, now, cutoff, cap, rules.spare, rules.grace)
 end

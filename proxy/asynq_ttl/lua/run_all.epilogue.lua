@@ -1,4 +1,4 @@
-if type(asynq_ttl_reply) == 'number' then
+if type(asynq_ttl_reply) ~= 'table' or not asynq_ttl_reply.err then
   for _, id in ipairs(asynq_ttl_ids) do
     redis.pcall('PERSIST', ARGV[prefix_arg] .. id)
   end

@@ -6,7 +6,8 @@ for _, id in ipairs(redis.pcall('ZRANGE', KEYS[source_key], 0, -1)) do
   local key = ARGV[prefix_arg] .. id
   local state = redis.pcall('HGET', key, 'state')
   -- Whether there is a message is asked for without reading it: it may be large, and there may be many.
-  if type(state) ~= 'table' and (state ~= asynq_ttl_state or redis.pcall('HEXISTS', key, 'msg') == 0) then
+  if asynq_ttl_elsewhere(state, asynq_ttl_state)
+    or state == asynq_ttl_state and redis.pcall('HEXISTS', key, 'msg') == 0 then
     redis.pcall('ZREM', KEYS[source_key], id)
     if state == asynq_ttl_state then
       redis.pcall('DEL', key)

@@ -1,4 +1,5 @@
--- The task is live again: nothing live carries a TTL.
-if asynq_ttl_reply == 1 then
+-- The task is live again: nothing live carries a TTL. Whether it was moved, its hash says.
+local state = redis.pcall('HGET', KEYS[task_key], 'state')
+if state == 'pending' or type(state) == 'table' and asynq_ttl_reply == 1 then
   redis.pcall('PERSIST', KEYS[task_key])
 end

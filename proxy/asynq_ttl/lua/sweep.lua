@@ -1,17 +1,47 @@
 -- Sweeps one page of a terminal index.
 -- KEYS[1]: the index. ARGV: task key prefix, the index's state, grace in milliseconds, then either
 -- 'rank', first rank, last rank, '', '' or 'score', lowest, highest, offset, count; then 1 to leave what is due where it
--- is, for it is handed over first.
--- Returns the numbers of members looked at, due and dropped, the IDs of the due ones, and those without a hash.
-local ids
-if ARGV[4] == 'rank' then
-  ids = redis.call('ZRANGE', KEYS[1], ARGV[5], ARGV[6])
-else
-  ids = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[5], ARGV[6], 'LIMIT', ARGV[7], ARGV[8])
+-- is, for it is handed over first; then milliseconds before its end from which a task is due in any case, the same for one of
+-- which nothing else is known; then the retentions of the queue in seconds, shortest first.
+-- Returns the numbers of members looked at, due and dropped, the IDs of the due ones, those without a hash, and the number of
+-- members of the index.
+if redis.replicate_commands then
+  redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
 end
+local found
+if ARGV[4] == 'rank' then
+  found = redis.call('ZRANGE', KEYS[1], ARGV[5], ARGV[6], 'WITHSCORES')
+else
+  found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[5], ARGV[6], 'WITHSCORES', 'LIMIT', ARGV[7], ARGV[8])
+end
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
 local grace = tonumber(ARGV[3])
+-- Says whether the time of a task is over that has no more than the grace left. The grace may not be the one that it was
+-- given: by another sidecar, or before the policy was changed. So its score has to say so too: the end of the retention for a
+-- completed task, for an archived one its beginning. Where the score cannot be right, by a clock that is wrong or a retention
+-- that is not known, only the end counts.
+local function is_over(left, score)
+  if left <= tonumber(ARGV[10]) then
+    return true
+  end
+  local life = now + left / 1000 - score
+  if ARGV[2] == 'completed' then
+    return score <= now or life < 0
+  end
+  local retention
+  for number = 12, #ARGV do
+    retention = tonumber(ARGV[number]) <= life and tonumber(ARGV[number]) or retention
+  end
+  if retention then
+    return now - score >= retention
+  end
+  return left <= tonumber(ARGV[11])
+end
+local states = ' pending active scheduled retry archived completed aggregating '
 local due, gone, missing = {}, {}, {}
-for _, id in ipairs(ids) do
+for at = 1, #found, 2 do
+  local id = found[at]
   local key = ARGV[1] .. id
   local left = redis.call('PTTL', key)
   if left == -2 then
@@ -22,18 +52,22 @@ for _, id in ipairs(ids) do
   elseif left <= grace or ARGV[4] == 'rank' then
     local task = redis.call('HMGET', key, 'state', 'unique_key')
     if task[1] ~= ARGV[2] then
-      -- A ghost: the hash belongs to a later life of the ID. Only the entry goes.
-      gone[#gone + 1] = id
-    elseif left >= 0 and left <= grace then
-      due[#due + 1] = id
-      if ARGV[9] ~= '1' then
+      -- A ghost: the hash belongs to a later life of the ID. Only the entry goes. A state that is not one of Asynq's says nothing.
+      if not task[1] or string.find(states, ' ' .. task[1] .. ' ', 1, true) then
         gone[#gone + 1] = id
-        redis.call('DEL', key)
-        if task[2] and redis.call('GET', task[2]) == id then
-          redis.call('DEL', task[2])
+      end
+    elseif left >= 0 then
+      if left <= grace and is_over(left, tonumber(found[at + 1])) then
+        due[#due + 1] = id
+        if ARGV[9] ~= '1' then
+          gone[#gone + 1] = id
+          redis.call('DEL', key)
+          if task[2] and redis.call('GET', task[2]) == id then
+            redis.call('DEL', task[2])
+          end
         end
       end
-    elseif left < 0 and redis.call('HEXISTS', key, 'msg') == 0 then
+    elseif redis.call('HEXISTS', key, 'msg') == 0 then
       -- A state and no message: somebody archived an ID whose hash was gone. Not a task, and it cannot become one.
       gone[#gone + 1] = id
       redis.call('DEL', key)
@@ -43,4 +77,5 @@ end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
 end
-return {#ids, #due, #gone - (ARGV[9] == '1' and 0 or #due), due, missing}
+local size = redis.pcall('ZCARD', KEYS[1])
+return {#found / 2, #due, #gone - (ARGV[9] == '1' and 0 or #due), due, missing, type(size) == 'number' and size or 0}

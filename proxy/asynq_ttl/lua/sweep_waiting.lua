@@ -1,6 +1,9 @@
 -- Looks after one page of the tasks of a queue that wait: what nobody runs, no dequeue rids of its TTL.
 -- KEYS[1]: the list `pending` or the set `retry`. ARGV: task key prefix, the state, first and last position, newest first.
 -- Returns the numbers of IDs looked at and of TTLs taken off.
+if redis.replicate_commands then
+  redis.replicate_commands() -- effects are replicated, not the script: a TTL is asked for
+end
 local read = ARGV[2] == 'pending' and 'LRANGE' or 'ZREVRANGE'
 local ids = redis.call(read, KEYS[1], ARGV[3], ARGV[4])
 local persisted = 0
