@@ -16,6 +16,7 @@ WRAPPERS = {
     "PERSIST": "",
     "PEXPIRE": "1000",
     "PTTL": "",
+    "TIME": "",
     "ZCARD": "",
     "ZRANGE": "0 0",
     "ZRANGEBYSCORE": "0 0",
@@ -24,7 +25,7 @@ WRAPPERS = {
 }
 # What the sweeper runs, for the user in `--upstream`.
 SWEEPER = {"EXISTS": ""} | {
-    name: arguments for name, arguments in WRAPPERS.items() if name not in ("LINDEX", "PEXPIRE", "ZCARD")
+    name: arguments for name, arguments in WRAPPERS.items() if name not in ("LINDEX", "PEXPIRE")
 }
 # What the sweeper does to its lock.
 LOCK = {"GET": "", "SET": "x XX", "DEL": ""}

@@ -48,7 +48,7 @@ PAGE_SIZE = 500
 # Pages a round may take to remove what is due. What a page costs Redis is measured by `bench/sweeper.py`.
 DUE_PAGES = 200
 # Members that are looked at for each second on the way through the indexes: at least, and at most, which is enough for
-# indexes of 300,000 within the usual grace of 60 s. Then through the tasks that wait: 120,000 within that grace, which is
+# indexes of 300,000 within the usual grace of 60 s. Then through the tasks that wait: 120,000 in that grace, which is
 # the least that a task run past the sidecar still has.
 PATROL_PER_SECOND = 500
 MOST_PATROL_PER_SECOND = 10_000

@@ -919,7 +919,7 @@ def test_a_task_completed_by_a_clock_that_is_behind_is_not_due_at_once(empty: re
 @pytest.mark.parametrize("answer", [b"return 1", b"return", b'return redis.status_reply("DONE")'])
 @pytest.mark.parametrize("name", ["archiveCmd", "markAsCompleteCmd"])
 def test_the_task_s_state_says_whether_it_has_ended(client: redis.Redis, name: str, answer: bytes) -> None:
-    """A fork may answer as it likes: the task gets its TTL, and the archive is trimmed, which the script does no more."""
+    """A fork may answer as it likes: the task gets its TTL, and the archive is trimmed, as the script does no more."""
     text = scripts("v0.26.0")[name].replace(b'return redis.status_reply("OK")', answer)
     add(client, "ancient", "archived", score=NOW - 100 * DAY)
     send(client, ScriptRegistry().learn(text), call_of(name), DEFAULT_POLICY)

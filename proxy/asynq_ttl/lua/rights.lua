@@ -8,7 +8,9 @@ for _, command in ipairs(ARGV) do
   for word in string.gmatch(command, '%S+') do
     words[#words + 1] = word
   end
-  table.insert(words, 2, KEYS[1])
+  if words[1] ~= 'TIME' then
+    table.insert(words, 2, KEYS[1])
+  end
   local reply = redis.pcall(unpack(words))
   if type(reply) == 'table' and reply.err and
     (string.find(reply.err, 'NOPERM') or string.find(reply.err, "can't run") or string.find(reply.err, 'permissions') or string.find(reply.err, 'ACL')) then
