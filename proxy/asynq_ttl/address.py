@@ -48,6 +48,7 @@ class Upstream:
         master: the name of the master that they watch.
         sentinel_username: the user at the Sentinels; empty for the default user.
         sentinel_password: the password of the Sentinels; empty for none.
+        sentinel_password_file: a file with it instead, read anew for each connection; empty for none.
     """
 
     address: Address
@@ -66,6 +67,7 @@ class Upstream:
     master: str = ""
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
+    sentinel_password_file: str = ""
 
     def url_of(self, database: int) -> str:
         """Return the URL of another database of the same server, credentials included."""
@@ -109,7 +111,7 @@ def parse_upstream(text: str) -> Upstream:
     Credentials and the database (`/0`, or `?db=0` for unix) are for the sidecar's own connections. `rediss://` takes
     `ssl_ca_certs=FILE`, `ssl_cert_reqs=none`, `ssl_certfile=FILE` and `ssl_keyfile=FILE` as redis-py does, and
     `ssl_server_name=NAME`. `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` (or `rediss+`) names Sentinels, and takes
-    `sentinel_username` and `sentinel_password`.
+    `sentinel_username` and `sentinel_password` or `sentinel_password_file`.
 
     Raises:
         AddressError: it is no such URL.
@@ -159,6 +161,7 @@ def _parse_sentinels(text: str) -> Upstream:
         master=unquote(name),
         sentinel_username=query.get("sentinel_username", ""),
         sentinel_password=query.get("sentinel_password", ""),
+        sentinel_password_file=query.get("sentinel_password_file", ""),
     )
 
 

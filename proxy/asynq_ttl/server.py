@@ -141,7 +141,7 @@ class Sidecar:
         if access.password_file is not None:
             self.guard = Guard(access.password_file, settings.max_connections, self.endpoint.credentials)
             self.shared.login = self.guard.again
-        self.sentinels = Sentinels(self.endpoint, self._moved) if settings.upstream.sentinels else None
+        self.sentinels = Sentinels(self.endpoint, self) if settings.upstream.sentinels else None
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
@@ -184,12 +184,16 @@ class Sidecar:
         self.shared.rewriter.polls.clear()
         self.telemetry.activated(script, start_ns, error)
 
-    def _moved(self) -> None:
-        """Let go of the old master at once: it may still take commands, and forget them."""
-        self.relay.hang_up()
-        self.control.moved()
-        if self.endpoint.address is not None:
-            self.telemetry.spans.moved(self.endpoint.address)
+    async def leave(self, seconds: float) -> None:
+        """Let go of the master (`sentinel.Follower`): it may still take commands, and forget them."""
+        await self.relay.leave(seconds)
+
+    async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
+        """Get ready at another master (`sentinel.Follower`)."""
+        self.telemetry.spans.moved(now)
+        if before is not None:
+            await self.control.arrive()
+            self.telemetry.switched(str(before), str(now), start_ns)
 
     def reload_all(self) -> None:
         """Read policy and certificates again, as SIGHUP asks for."""
@@ -309,6 +313,13 @@ class Sidecar:
         counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
         gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
         gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not self.control.problem))
+        sentinels = self.sentinels
+        counter("asynq_ttl.upstream.switches", "Changes of the master.", lambda: sentinels.switches if sentinels else 0)
+        gauge(
+            "asynq_ttl.upstream.sentinels.away",
+            "Sentinels that do not help to find the master.",
+            lambda: sentinels.away if sentinels else 0,
+        )
         gauge("asynq_ttl.paused", "1 while rewriting is paused.", lambda: int(self.paused))
         gauge(
             "asynq_ttl.scripts.wrappers",

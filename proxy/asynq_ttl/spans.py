@@ -242,6 +242,16 @@ class Spans:
         self._end(name, context, attributes, (start_ns, end_ns), kind=SpanKind.INTERNAL, status=status)
         return f"{context.trace_id:032x}"
 
+    def switched(self, before: str, start_ns: int, end_ns: int) -> str:
+        """Make the span of a change of the master. Returns its trace ID; empty if it is not sampled."""
+        name = "switch upstream"
+        context = self._sampled(name, SpanKind.INTERNAL)
+        if context is None:
+            return ""
+        attributes: Attributes = {**self._server, "asynq_ttl.upstream.previous": before}
+        self._end(name, context, attributes, (start_ns, end_ns), kind=SpanKind.INTERNAL)
+        return f"{context.trace_id:032x}"
+
     def shutdown(self, seconds: float) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
         if not self.on:

@@ -33,7 +33,7 @@ def overview(sidecar: Sidecar) -> Json:
         "mode": sidecar.shared.rewriter.policy.mode.value,
         "log_level": level_in_force(),
         "policy": policy_in_force(sidecar),
-        "upstream": {"address": str(sidecar.settings.upstream), "problem": sidecar.control.problem},
+        "upstream": _upstream(sidecar),
         "traffic": {
             "commands": relay.commands,
             "connections": len(relay.connections),
@@ -65,6 +65,22 @@ def overview(sidecar: Sidecar) -> Json:
         },
         "watchers": {"watching": telemetry.journal.watchers, "dropped": telemetry.journal.dropped},
     }
+
+
+def _upstream(sidecar: Sidecar) -> Json:
+    """Return where Redis is: as the operator said it, and the server that Sentinels have named."""
+    told: Json = {
+        "address": str(sidecar.settings.upstream),
+        "server": str(sidecar.endpoint.address or ""),
+        "problem": sidecar.control.problem,
+    }
+    if sidecar.sentinels is not None:
+        told["sentinels"] = {
+            "named": len(sidecar.settings.upstream.sentinels),
+            "away": sidecar.sentinels.away,
+            "switches": sidecar.sentinels.switches,
+        }
+    return told
 
 
 def policy_in_force(sidecar: Sidecar) -> Json:

@@ -165,6 +165,12 @@ class Telemetry:
         self.journal.add(Happened("reload", now, "error" if error else "ok", detail), trace_id)
         return trace_id
 
+    def switched(self, before: str, now: str, start_ns: int) -> None:
+        """Take note of a change of the master, from when the old one was let go until clients get to the new one."""
+        at_ns = time.time_ns()
+        trace_id = self.spans.switched(before, start_ns, at_ns)
+        self.journal.add(Happened("switch", at_ns, "ok", f"from {before} to {now}"), trace_id)
+
     def happened(self, kind: str, detail: str) -> None:
         """Take note of something that an operator did: pause, resume, drain, log_level."""
         self.journal.add(Happened(kind, time.time_ns(), "ok", detail), "")

@@ -105,9 +105,16 @@ class ControlConnection:
             load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
         await asyncio.shield(load)
 
-    def moved(self) -> None:
-        """Take note that another server is the upstream now: it has no wrappers yet."""
+    async def arrive(self) -> None:
+        """Load the wrappers into another server, the upstream from now on. If that fails, `run` goes on trying."""
         self.problem = "it has moved"
+        try:
+            async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
+                await self._load_again()
+        except (RedisError, OSError, TimeoutError) as error:
+            self.problem = str(error) or type(error).__name__
+        else:
+            self.problem = ""
 
     async def close(self) -> None:
         """Close the connection."""

@@ -11,6 +11,7 @@ Faults by their kind:
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,20 @@ class Census:
     tasks: dict[str, Task]
     indexes: dict[str, list[str]]
 
-    def faults(self) -> list[Fault]:
-        """Return what is wrong."""
-        found = [fault for task_id, task in self.tasks.items() for fault in self._faults_of(task_id, task)]
+    def faults(
+        self, kept: Callable[[str, str], int | None] = retention, grace_seconds: int = GRACE_SECONDS
+    ) -> list[Fault]:
+        """Return what is wrong.
+
+        Args:
+            kept: says of a task ID and a terminal state for how many seconds the policy keeps it; None for ever.
+            grace_seconds: the policy's.
+        """
+        found = [
+            Fault(kind, self.queue, task_id, detail)
+            for task_id, task in self.tasks.items()
+            for kind, detail in self._faults_of(task_id, task, kept(task_id, task.state), grace_seconds)
+        ]
         for index, members in self.indexes.items():
             state = "active" if index == "lease" else index
             for task_id in members:
@@ -68,22 +80,18 @@ class Census:
                     found.append(Fault("ghost", self.queue, task_id, seen))
         return found
 
-    def _faults_of(self, task_id: str, task: Task) -> list[Fault]:
-        found: list[tuple[str, str]] = []
+    def _faults_of(self, task_id: str, task: Task, kept: int | None, grace_seconds: int) -> Iterator[tuple[str, str]]:
         if not task.has_message:
-            found.append(("half", f"{task.state} without a message"))
+            yield "half", f"{task.state} without a message"
         if task_id not in self.indexes.get(task.state, ()):
-            found.append(("orphan", f"{task.state}, but not in that index"))
+            yield "orphan", f"{task.state}, but not in that index"
         if task.state not in TERMINAL:
             if task.ttl_ms != -1:
-                found.append(("live-ttl", f"{task.state} with {task.ttl_ms} ms to live"))
-        else:
-            kept = retention(task_id, task.state)
-            if task.ttl_ms == -1 and kept is not None:
-                found.append(("untimed", f"{task.state} without a TTL"))
-            elif task.ttl_ms > ((kept or 0) + GRACE_SECONDS) * 1000:
-                found.append(("overtimed", f"{task.state} with {task.ttl_ms} ms to live"))
-        return [Fault(kind, self.queue, task_id, detail) for kind, detail in found]
+                yield "live-ttl", f"{task.state} with {task.ttl_ms} ms to live"
+        elif task.ttl_ms == -1 and kept is not None:
+            yield "untimed", f"{task.state} without a TTL"
+        elif task.ttl_ms > ((kept or 0) + grace_seconds) * 1000:
+            yield "overtimed", f"{task.state} with {task.ttl_ms} ms to live"
 
     def states(self) -> Counter[str]:
         """Count the tasks by state."""
@@ -96,13 +104,17 @@ class Census:
         return indexed + sum(task.state not in TERMINAL for task in self.tasks.values())
 
 
-def take(client: Redis) -> list[Census]:
+def take(client: Redis, queues: Sequence[str] = QUEUES) -> list[Census]:
     """Look at each queue, each at one moment.
+
+    Args:
+        client: where.
+        queues: their names.
 
     Raises:
         RedisError: Redis cannot be reached.
     """
-    return [_decode(queue, client.eval(_SCRIPT, 0, f"asynq:{{{queue}}}:")) for queue in QUEUES]
+    return [_decode(queue, client.eval(_SCRIPT, 0, f"asynq:{{{queue}}}:")) for queue in queues]
 
 
 def _decode(queue: str, answer: Any) -> Census:

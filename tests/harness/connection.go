@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"strings"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 )
 
 // A connection holds the flags that say where Redis, or the sidecar in front of it, listens.
@@ -14,12 +16,14 @@ type connection struct {
 	username string
 	password string
 	poolSize int
+	master   string
 }
 
 // connectionFlags registers the connection flags that every command has.
 func connectionFlags(flags *flag.FlagSet) *connection {
 	c := new(connection)
 	flags.StringVar(&c.addr, "redis", "127.0.0.1:6379", "`ADDRESS` to connect to: HOST:PORT or unix:PATH")
+	flags.StringVar(&c.master, "master", "", "`NAME` of a master; -redis then lists the Sentinels that know where it is, with commas")
 	flags.IntVar(&c.db, "db", 0, "database `NUMBER`")
 	flags.StringVar(&c.username, "username", "", "ACL user")
 	flags.StringVar(&c.password, "password", "", "password")
@@ -28,17 +32,57 @@ func connectionFlags(flags *flag.FlagSet) *connection {
 }
 
 // options returns what Asynq needs to connect.
-func (c *connection) options() asynq.RedisClientOpt {
-	opt := asynq.RedisClientOpt{
-		Network:  "tcp",
-		Addr:     c.addr,
+func (c *connection) options() asynq.RedisConnOpt {
+	if c.master != "" {
+		return asynq.RedisFailoverClientOpt{
+			MasterName:    c.master,
+			SentinelAddrs: strings.Split(c.addr, ","),
+			DB:            c.db,
+			Username:      c.username,
+			Password:      c.password,
+			PoolSize:      c.poolSize,
+		}
+	}
+	network, addr := c.socket()
+	return asynq.RedisClientOpt{
+		Network:  network,
+		Addr:     addr,
 		DB:       c.db,
 		Username: c.username,
 		Password: c.password,
 		PoolSize: c.poolSize,
 	}
-	if path, ok := strings.CutPrefix(c.addr, "unix:"); ok {
-		opt.Network, opt.Addr = "unix", path
+}
+
+// single returns a client that has at most one connection at a time, and says when it has made one.
+func (c *connection) single(onConnect func(context.Context, *redis.Conn) error) redis.UniversalClient {
+	if c.master != "" {
+		return redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName:    c.master,
+			SentinelAddrs: strings.Split(c.addr, ","),
+			DB:            c.db,
+			Username:      c.username,
+			Password:      c.password,
+			PoolSize:      1,
+			OnConnect:     onConnect,
+		})
 	}
-	return opt
+	network, addr := c.socket()
+	return redis.NewClient(&redis.Options{
+		Network:   network,
+		Addr:      addr,
+		DB:        c.db,
+		Username:  c.username,
+		Password:  c.password,
+		PoolSize:  1,
+		OnConnect: onConnect,
+	})
+}
+
+// socket returns the network and the address to connect to.
+func (c *connection) socket() (network, addr string) {
+	if path, ok := strings.CutPrefix(c.addr, "unix:"); ok {
+		return "unix", path
+	}
+	return "tcp", c.addr
 }

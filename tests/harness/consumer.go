@@ -18,6 +18,7 @@ const (
 // A loadConsumer processes the tasks of a load, and runs some of those it has archived again.
 type loadConsumer struct {
 	*loading
+	ledger    *ledger
 	worker    handler
 	server    *asynq.Server // nil if there is no worker
 	inspector *asynq.Inspector
@@ -32,8 +33,9 @@ type loadConsumer struct {
 	notFound    atomic.Int64
 }
 
-func newLoadConsumer(l *loading) *loadConsumer {
-	c := &loadConsumer{loading: l, archived: make(chan string, l.tasks)}
+func newLoadConsumer(l *loading, ledger *ledger) *loadConsumer {
+	c := &loadConsumer{loading: l, ledger: ledger, archived: make(chan string, l.tasks)}
+	c.worker.onStart = func(a attempt) { ledger.write(time.Now(), entry{Event: "start", ID: a.ID}) }
 	c.worker.onEnd = c.ended
 	return c
 }
@@ -48,13 +50,17 @@ func (c *loadConsumer) start(ctx context.Context) error {
 	for range rerunners {
 		go c.rerunArchived(ctx)
 	}
-	c.server = asynq.NewServer(c.conn.options(), asynq.Config{
+	config := asynq.Config{
 		Concurrency:              c.concurrency,
 		Queues:                   map[string]int{c.queue: 1},
 		TaskCheckInterval:        50 * time.Millisecond,
 		DelayedTaskCheckInterval: 200 * time.Millisecond,
 		LogLevel:                 c.logLevel,
-	})
+	}
+	if c.retryDelay > 0 {
+		config.RetryDelayFunc = func(int, error, *asynq.Task) time.Duration { return c.retryDelay }
+	}
+	c.server = asynq.NewServer(c.conn.options(), config)
 	return c.server.Start(&c.worker)
 }
 
@@ -62,6 +68,7 @@ func (c *loadConsumer) start(ctx context.Context) error {
 // Asynq has archived it.
 func (c *loadConsumer) ended(a attempt) {
 	c.lastEnd.Store(int64(time.Since(c.started)))
+	c.ledger.write(time.Now(), entry{Event: "end", ID: a.ID, Outcome: a.Outcome})
 	switch a.Outcome {
 	case "ok":
 		c.ok.Add(1)

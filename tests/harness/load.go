@@ -35,6 +35,10 @@ type loading struct {
 	taskType     string
 	idPrefix     string
 	ids          string
+	taskTime     time.Duration
+	retryDelay   time.Duration
+	wait         int
+	ledger       string
 	giveUp       time.Duration
 	timeout      time.Duration
 	logLevel     asynq.LogLevel
@@ -57,6 +61,10 @@ func loadingFlags(flags *flag.FlagSet) *loading {
 	flags.StringVar(&l.taskType, "type", "load:task", "type of the tasks")
 	flags.StringVar(&l.idPrefix, "id-prefix", "load-", "prefix of the task IDs, before the number")
 	flags.StringVar(&l.ids, "ids", "", "`FILE` to write the accepted IDs to, one per line")
+	flags.DurationVar(&l.taskTime, "task-time", 0, "how long a task takes")
+	flags.DurationVar(&l.retryDelay, "retry-delay", 0, "delay before every retry; 0 is Asynq's own back-off")
+	flags.IntVar(&l.wait, "wait", 0, "replicas that are to have a task before it counts as acknowledged; only the ledger tells")
+	flags.StringVar(&l.ledger, "ledger", "", "`FILE` to write everything to that happens to a task, as JSON lines")
 	flags.DurationVar(&l.giveUp, "give-up", 30*time.Second, "how long to try to enqueue one task")
 	flags.DurationVar(&l.timeout, "timeout", 5*time.Minute, "how long it may take in all")
 	logLevelFlag(flags, &l.logLevel)
@@ -111,14 +119,19 @@ func runLoad(args []string, _ io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 
-	consumer := newLoadConsumer(l)
+	ledger, err := openLedger(l.ledger)
+	if err != nil {
+		return err
+	}
+	defer ledger.close()
+	consumer := newLoadConsumer(l, ledger)
 	defer consumer.close()
 	if !l.fillFirst {
 		if err := consumer.start(ctx); err != nil {
 			return err
 		}
 	}
-	producers := &loadProducers{loading: l}
+	producers := &loadProducers{loading: l, ledger: ledger}
 	if err := producers.run(ctx); err != nil {
 		return err
 	}
@@ -135,34 +148,35 @@ func runLoad(args []string, _ io.Reader, out io.Writer) error {
 	return newLineWriter(out).emit(report)
 }
 
-// spec returns what task number n is to be: its payload and its options. Which share a number falls into depends on the
+// spec returns what task number n is to be: how it ends (see the ledger), its payload and its options. Which share a number falls into depends on the
 // number alone, and the shares are spread evenly: multiples of the golden ratio fill the unit interval that way.
-func (l *loading) spec(n int) ([]byte, []asynq.Option) {
+func (l *loading) spec(n int) (ends string, payload []byte, opts []asynq.Option) {
 	const golden = 0.6180339887498949
 	place := float64(n) * golden
 	place -= float64(int(place))
 
 	todo := instruction{Do: "ok"}
-	opts := []asynq.Option{asynq.Queue(l.queue)}
+	ends, opts = "gone", []asynq.Option{asynq.Queue(l.queue)}
 	switch {
 	case place < l.archiveShare*l.rerunShare:
 		todo = instruction{Do: "skip", SkipTimes: 1}
 	case place < l.archiveShare:
-		todo = instruction{Do: "skip"}
+		ends, todo = "archived", instruction{Do: "skip"}
 	case place < l.archiveShare+l.retainShare:
-		opts = append(opts, asynq.Retention(l.retention))
+		ends, opts = "completed", append(opts, asynq.Retention(l.retention))
 	}
-	payload := todo.payload()
+	todo.MS = int(l.taskTime.Milliseconds())
+	payload = todo.payload()
 	if missing := l.payloadBytes - len(payload); missing > 0 {
 		payload = append(payload, strings.Repeat(" ", missing)...)
 	}
-	return payload, opts
+	return ends, payload, opts
 }
 
 // loadProducers enqueue the tasks.
 type loadProducers struct {
 	*loading
-	client  *asynq.Client
+	ledger  *ledger
 	started time.Time
 	seconds float64
 	next    atomic.Int64 // number of the last task taken
@@ -176,9 +190,9 @@ type loadProducers struct {
 
 // run enqueues all tasks, or as many as it can until ctx ends.
 func (p *loadProducers) run(ctx context.Context) error {
-	p.client = asynq.NewClient(p.conn.options())
-	defer p.client.Close()
-	if err := p.client.Ping(); err != nil {
+	client := asynq.NewClient(p.conn.options())
+	defer client.Close()
+	if err := client.Ping(); err != nil {
 		return err
 	}
 	if p.ids != "" {
@@ -195,7 +209,13 @@ func (p *loadProducers) run(ctx context.Context) error {
 		producing.Add(1)
 		go func() {
 			defer producing.Done()
-			p.produce(ctx)
+			if p.wait == 0 {
+				p.produce(ctx, unreplicated{client})
+				return
+			}
+			replicated := newReplicated(p.conn, p.wait)
+			defer replicated.close()
+			p.produce(ctx, replicated)
 		}()
 	}
 	producing.Wait()
@@ -207,7 +227,7 @@ func (p *loadProducers) run(ctx context.Context) error {
 }
 
 // produce enqueues one task after the other until there is none left.
-func (p *loadProducers) produce(ctx context.Context) {
+func (p *loadProducers) produce(ctx context.Context, via enqueuer) {
 	for ctx.Err() == nil {
 		n := int(p.next.Add(1))
 		if n > p.tasks {
@@ -219,7 +239,7 @@ func (p *loadProducers) produce(ctx context.Context) {
 			began = time.Now()
 		}
 		id := fmt.Sprintf("%s%d", p.idPrefix, n)
-		replayed, err := p.enqueue(ctx, id, n)
+		replayed, err := p.enqueue(ctx, via, id, n)
 		p.account(id, time.Since(began), replayed, err)
 	}
 }
@@ -234,16 +254,21 @@ func (p *loadProducers) slot(n int) time.Time {
 
 // enqueue tries to enqueue a task until that succeeds or it is time to give up. A conflict is a success whose reply was
 // lost: go-redis, or this loop, has sent the same ID again after a connection broke.
-func (p *loadProducers) enqueue(ctx context.Context, id string, n int) (replayed bool, err error) {
-	payload, opts := p.spec(n)
+func (p *loadProducers) enqueue(ctx context.Context, via enqueuer, id string, n int) (replayed bool, err error) {
+	ends, payload, opts := p.spec(n)
 	task := asynq.NewTask(p.taskType, payload, append(opts, asynq.TaskID(id))...)
 	deadline := time.Now().Add(p.giveUp)
 	for {
-		_, err = p.client.EnqueueContext(ctx, task)
-		if errors.Is(err, asynq.ErrTaskIDConflict) {
-			return true, nil
+		var at time.Time
+		var acknowledged bool
+		at, acknowledged, err = via.enqueue(ctx, task)
+		replayed = errors.Is(err, asynq.ErrTaskIDConflict)
+		if err == nil || replayed {
+			p.ledger.write(at, entry{Event: "accepted", ID: id, Ends: ends, Acknowledged: acknowledged})
+			return replayed, nil
 		}
-		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
+		p.ledger.write(at, entry{Event: "refused", ID: id, Error: err.Error()})
+		if ctx.Err() != nil || time.Now().After(deadline) {
 			return false, err
 		}
 		time.Sleep(10 * time.Millisecond)
