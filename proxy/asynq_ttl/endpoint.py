@@ -24,6 +24,9 @@ from asynq_ttl.resp import encode
 from asynq_ttl.tls import Context, upstream_context
 
 CONNECT_SECONDS = 5.0
+# Behind Sentinels: how long one attempt may take, and the pause until the next.
+_ATTEMPT_SECONDS = 1.5
+_AGAIN_SECONDS = 0.05
 # No answer to a login is longer.
 _MAX_ANSWER_BYTES = 4096
 
@@ -66,23 +69,40 @@ class Endpoint:
     async def open(self, factory: Callable[[], P]) -> P:
         """Open a connection for a client and hand it to a protocol.
 
+        Behind Sentinels a master that is down is waited for, so that clients need not notice a failover that is quick.
+
         Raises:
             OSError: Redis cannot be reached, or does not take the sidecar's credentials.
             TimeoutError: it does not answer in time.
         """
+        refusal: OSError | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self._free.wait()
-                address = self.address
-                transport, protocol = await (self._log_in(factory) if self._logs_in else self._connect(factory))
+                while True:
+                    await self._free.wait()
+                    address = self.address
+                    try:
+                        transport, protocol = await self._begin(factory)
+                        break
+                    except OSError as error:
+                        # Behind Sentinels there will be another master in a moment.
+                        if address is None or not self.upstream.sentinels or isinstance(error, LoginError):
+                            raise
+                        refusal = error
+                    await asyncio.sleep(_AGAIN_SECONDS)
         except TimeoutError:
             if self.held:
                 raise OSError("the Sentinels are changing the master") from None
-            raise
+            raise refusal or TimeoutError from None
         if address != self.address or self.held:
             transport.abort()
             raise OSError(f"{self} has moved")
         return protocol
+
+    async def _begin(self, factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+        """Connect, and log in where that is asked for. Behind Sentinels no attempt takes long."""
+        async with asyncio.timeout(_ATTEMPT_SECONDS if self.upstream.sentinels else None):
+            return await (self._log_in(factory) if self._logs_in else self._connect(factory))
 
     def credentials(self) -> tuple[bytes, bytes]:
         """Return a user name and a password that Redis takes; any password, where it asks for none.

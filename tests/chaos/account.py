@@ -93,7 +93,7 @@ def settle(
     """Account for every accepted task.
 
     Args:
-        ledger: read after the look at Redis, so that it knows of every end that the look shows.
+        ledger: what was accepted before the look at Redis, and how attempts ended until after it.
         census: the look at Redis.
         moved_ms: when the new master was the master for everybody, milliseconds since the epoch.
         kept: says how long the policy keeps a task, as in `Census.faults`.

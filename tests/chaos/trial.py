@@ -36,8 +36,8 @@ WARNINGS = ("is down", "has moved from", "sweeping failed", "cannot load a wrapp
 _RATE = 300
 _KEPT_SECONDS, _GRACE_SECONDS = 3600, 60
 _STRIKE_AFTER = 600
-# A settling that Redis did not answer is tried again by Asynq after 5 seconds.
-_SYNC_SECONDS = 6.0
+# What Asynq could not settle it tries again every 5 seconds; the first time may be too early.
+_SYNC_SECONDS = 11.0
 # What a worker has lost comes back after its lease (30 s), Asynq's allowance (30 s) and its recoverer's pause (60 s).
 _RECOVERY_SECONDS = 150.0
 _HASTENED_SECONDS = 40.0
@@ -196,8 +196,11 @@ class Trial:
         return self.sidecar is None or f"to 127.0.0.1:{new.port}" in self.sidecar.log()
 
     def _look(self, client: "redis_py.Redis", *, over: bool) -> account.Account:
+        # What is accepted while the look is taken may not be in it; what ends meanwhile may.
+        accepted = account.read(self.ledger_file).accepted
         seen = self._census(client)
         ledger = account.read(self.ledger_file)
+        ledger.accepted = accepted
         found = account.settle(ledger, seen, moved_ms=self._moved_ms, kept=self._kept, grace=_GRACE_SECONDS, over=over)
         self._faults += found.faults
         return found
