@@ -99,13 +99,12 @@ class Sentinels:
         """How many Sentinels do not help to find the master."""
         return len(self._named) - len(self._words)
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for address in self._named:
-                group.create_task(self._follow(address))
+    async def follow(self, address: Address) -> None:
+        """Follow what one of the Sentinels says until cancelled.
 
-    async def _follow(self, address: Address) -> None:
+        Each has a task of its own, and no task group: that would pass a cancellation on only once, and redis-py may
+        swallow it.
+        """
         sentinel = self._client(address, sentinel=True)
         try:
             while True:

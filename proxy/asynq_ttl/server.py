@@ -252,7 +252,8 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         background = [loop.create_task(beat(self.relay, self.telemetry))]
         if self.sentinels is not None:
-            background.append(loop.create_task(self.sentinels.run()))
+            named = self.settings.upstream.sentinels
+            background += [loop.create_task(self.sentinels.follow(address)) for address in named]
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
         background.append(loop.create_task(self.control.run()))
