@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites matrix chaos model bench bench-quick bench-smoke profile clean
+.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites matrix chaos failover model bench bench-quick bench-smoke profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ matrix: $(STAMP) ## The rdb suite of every Asynq release on every server, with a
 
 chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing went wrong (CHAOS_ARGS="--minutes 10 --seed 1")
 	$(BIN)/python tests/chaos/run.py $(CHAOS_ARGS)
+
+failover: $(STAMP) ## Fail masters over under load, with and without the sidecar (FAILOVER_ARGS="--rounds 5 --strike ask")
+	$(BIN)/python tests/chaos/failover.py $(FAILOVER_ARGS)
 
 model: $(STAMP) ## Random histories of a queue beside a model of Asynq (MODEL_EXAMPLES=1000 on each server, six minutes)
 	ASYNQ_TTL_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/model -k history $(PYTEST_ARGS)
