@@ -4,9 +4,9 @@ Invariants:
 
 * Only a server that says of itself that it is a master becomes the upstream.
 * What is known has an epoch, and a Sentinel with a newer one is believed at once. What is not newer is believed only if
-  the majority of the Sentinels say it and the known server is no master any more. So neither a Sentinel that was cut
-  off for a while nor one that was set up anew can lead back to an old master. At the start the majority is waited for,
-  or a moment if they do not all answer.
+  the majority of the Sentinels say it, none of them names the known server, and that is no master any more. So
+  neither a Sentinel that was cut off for a while nor one that was set up anew can lead back to an old master. At the
+  start the majority is waited for, or a moment if they do not all answer.
 * From when a Sentinel is about to promote a replica, nobody talks to the old master: what it took then would be lost.
   Clients that connect meanwhile wait; the wrappers are loaded before they get through.
 
@@ -207,8 +207,9 @@ class Sentinels:
 
     async def _is_better(self, word: _Word, known: Address) -> bool:
         """Say whether to believe what is not newer: the Sentinels were set up anew."""
-        agreeing = sum(other.address == word.address for other in self._words.values())
-        return agreeing >= self._majority and bool(await self._fault_of(known))
+        said = [other.address for other in self._words.values()]
+        agreed = said.count(word.address) >= self._majority and known not in said
+        return agreed and bool(await self._fault_of(known))
 
     @property
     def _majority(self) -> int:
