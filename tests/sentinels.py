@@ -100,6 +100,7 @@ class Watched:
 
     Attributes:
         setup: how they are set up.
+        folder: where the Sentinels' configurations are, which they write themselves.
         servers: the servers.
         announced: the port by which the Sentinels know each of them.
         sentinels: the Sentinels' ports, those without TLS.
@@ -108,6 +109,7 @@ class Watched:
     """
 
     setup: Setup
+    folder: Path
     servers: list[Server] = field(default_factory=list)
     announced: list[int] = field(default_factory=list)
     sentinels: list[int] = field(default_factory=list)
@@ -169,6 +171,25 @@ class Watched:
             return False
         return True
 
+    def configuration(self, number: int) -> Path:
+        """Return the file in which a Sentinel keeps what it knows."""
+        return self.folder / f"sentinel-{number}.conf"
+
+    def start_sentinel(self, number: int) -> None:
+        """Start a Sentinel, or start it again."""
+        _, program_of = _SERVERS[self.setup.kind]
+        program = program_of()
+        assert program, f"there is no server of the kind {self.setup.kind}"
+        with (self.folder / f"sentinel-{number}.log").open("ab") as log:
+            process = subprocess.Popen([program, str(self.configuration(number)), "--sentinel"], stdout=log)
+        self.processes[number:] = [process, *self.processes[number + 1 :]]
+
+    def stop(self) -> None:
+        """Kill the Sentinels."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
     def return_of(self, server: Server) -> AbstractContextManager[Server]:
         """Start a server that has died again, as a supervisor does: empty, and as a master."""
         return self.setup.start(port=server.port, tls_port=self.announced[self.servers.index(server)])
@@ -179,28 +200,21 @@ def start_watched(folder: Path, setup: Setup | None = None) -> Iterator[Watched]
     """Start them all and wait until they know each other."""
     setup = setup or Setup()
     with ExitStack() as stack:
-        watched = Watched(setup)
+        watched = Watched(setup, folder)
         of: tuple[str, ...] = ()
         for _ in range(2):
             port, tls_port = free_port(), free_port()
             watched.servers.append(stack.enter_context(setup.start(*of, port=port, tls_port=tls_port)))
             watched.announced.append(tls_port if setup.authority is not None else port)
             of = ("--replicaof", setup.host, str(watched.announced[0]), "--replica-announce-ip", setup.host)
-        _, program_of = _SERVERS[setup.kind]
-        program = program_of()
-        assert program, f"there is no server of the kind {setup.kind}"
+        stack.callback(watched.stop)
         for number in range(3):
             port, tls_port = free_port(), free_port()
-            file = folder / f"sentinel-{number}.conf"
             lines = [f"dir {folder}", *setup.sentinel(port, tls_port, watched.announced[0])]
-            file.write_text("\n".join(lines) + "\n")
-            with (folder / f"sentinel-{number}.log").open("wb") as log:
-                process = subprocess.Popen([program, str(file), "--sentinel"], stdout=log)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            watched.processes.append(process)
+            watched.configuration(number).write_text("\n".join(lines) + "\n")
             watched.sentinels.append(port)
             watched.tls_ports.append(tls_port)
+            watched.start_sentinel(number)
         wait_until(watched.answer, "a Sentinel does not start")
         wait_until(watched.ready, "the Sentinels do not find each other", 30)
         yield watched
