@@ -36,7 +36,7 @@ from asynq_ttl.address import Address
 from asynq_ttl.journal import MAX_WATCHERS, RING_SIZE, Filter, FilterError, parse_filter
 from asynq_ttl.listener import remove_stale_socket, shared_socket
 from asynq_ttl.logs import LEVELS, set_level
-from asynq_ttl.server import Sidecar
+from asynq_ttl.server import Sidecar, StartError
 
 _log = logging.getLogger("asynq_ttl.admin")
 
@@ -49,7 +49,7 @@ _SHUTDOWN_SECONDS = 1.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class AdminError(Exception):
+class AdminError(StartError):
     """The admin server cannot be started; the message says why and what to do."""
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: options and how to end; for those about existing keys the connection, the progress bar.
+"""What the commands about existing keys share: options, the connection, the progress bar; and how a policy is loaded.
 
 Results go to standard output; progress, notes and errors go to standard error.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
@@ -22,24 +22,14 @@ from asynq_ttl.duration import DurationError, parse_duration
 from asynq_ttl.glob import Glob, GlobError, compile_glob
 from asynq_ttl.inventory import Filter, task_pages
 from asynq_ttl.ledger import JournalError
+from asynq_ttl.options import WRONG, Command, fail, option
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
-from asynq_ttl.sink import SinkAddress, parse_sink
 
-# Exit statuses; 0 is done.
-FAILED, WRONG = 1, 2
 STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
 TERMINAL = ("archived", "completed")
 # So many types are remembered, to tell which there are where one was asked for that is not.
 _MOST_TYPES = 1000
 _FROM_FILE = "asynq_ttl.upstream_password_file"
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - click's own types
-    """Declare an option that is also ASYNQ_TTL_<OPTION> in the environment."""
-    variable = "ASYNQ_TTL_" + names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
 
 
 class _Url(click.ParamType[address.Upstream]):
@@ -85,21 +75,6 @@ class Duration(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class SinkType(click.ParamType[SinkAddress]):
-    """A sink: a file or a webhook."""
-
-    name = "sink"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SinkAddress:  # noqa: ANN401 - click's signature
-        """Return where the sink is."""
-        if isinstance(value, SinkAddress):
-            return value
-        try:
-            return parse_sink(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
 def _note_password(ctx: click.Context, _: click.Parameter, file: Path | None) -> None:
     ctx.meta[_FROM_FILE] = file
 
@@ -138,12 +113,6 @@ def state_option(names: tuple[str, ...]) -> Callable[[Command], Command]:
     return click.option(
         "--state", "states", type=click.Choice(names), multiple=True, help="Only this state; repeatable."
     )
-
-
-def fail(message: str, status: int = FAILED) -> NoReturn:
-    """End with one line on standard error and a status."""
-    click.echo(message, err=True)
-    raise SystemExit(status)
 
 
 def load(policy: Path | None) -> Policy:

@@ -19,10 +19,8 @@ from asynq_ttl.commandline import (
     Duration,
     check_types,
     connected,
-    fail,
     load,
     note,
-    option,
     policy_option,
     progress_bar,
     queue_option,
@@ -39,6 +37,7 @@ from asynq_ttl.forecast import forecast
 from asynq_ttl.glob import Glob
 from asynq_ttl.inventory import Filter, task_pages
 from asynq_ttl.keyspace import index_key
+from asynq_ttl.options import fail, option
 
 
 @click.command()
@@ -192,9 +191,6 @@ def export(
                         written += 1
                         file.write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
     note(f"{written:,} tasks written" + (f"; {unread:,} whose message cannot be read were left out" if unread else ""))
-
-
-COMMANDS = (audit, doctor, export)
 
 
 @contextmanager

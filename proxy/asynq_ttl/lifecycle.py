@@ -76,15 +76,6 @@ def drain(pid: int, timeout: float) -> None:
     click.echo("drained")
 
 
-@click.group()
-def main() -> None:
-    """Run one of the two verbs."""
-
-
-main.add_command(ready)
-main.add_command(drain)
-
-
 def _connection(admin: str) -> http.client.HTTPConnection:
     if admin.startswith("unix:"):
         return _UnixConnection(admin.removeprefix("unix:").removeprefix("//"))

@@ -16,10 +16,8 @@ from asynq_ttl.changes import Change, Changer
 from asynq_ttl.commandline import (
     STATES,
     TERMINAL,
-    WRONG,
     check_types,
     connected,
-    fail,
     load,
     note,
     policy_option,
@@ -33,6 +31,7 @@ from asynq_ttl.commandline import (
 from asynq_ttl.glob import Glob
 from asynq_ttl.inventory import Filter
 from asynq_ttl.ledger import Journal
+from asynq_ttl.options import WRONG, fail
 from asynq_ttl.persist import Persist
 from asynq_ttl.policy import Mode
 
@@ -184,9 +183,6 @@ def persist(
             walk.run(position)
         listing.end()
         _summary(changer, opened)
-
-
-COMMANDS = (backfill, persist)
 
 
 def _check_resume(journal: Path | None, *, resume: bool, apply: bool) -> None:

@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
 
 from asynq_ttl.keyspace import printable
 
@@ -54,10 +51,10 @@ class Metrics:
         self.declared: dict[str, Instrument] = {}
         """All instruments by their names."""
         self._one_at_a_time = threading.Lock()
-        self._registry = CollectorRegistry() if pulled else None
-        if self._registry is not None:
-            ProcessCollector(registry=self._registry)
-            readers = [*readers, PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)]
+        self._pull: Callable[[str], tuple[bytes, str]] | None = None
+        if pulled:
+            reader, self._pull = _prometheus()
+            readers = [*readers, reader]
         provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False) if readers else None
         self._provider = provider
         self._meter = provider.get_meter("asynq_ttl") if provider is not None else None
@@ -117,12 +114,11 @@ class Metrics:
         Args:
             accept: the formats that are asked for, as in HTTP.
         """
-        if self._registry is None:
+        if self._pull is None:
             return b"", "text/plain"
-        encode, content_type = choose_encoder(accept)
         # The reader hands what it collects over in a queue, which two at a time would mix up.
         with self._one_at_a_time:
-            return encode(self._registry), content_type
+            return self._pull(accept)
 
     def shutdown(self, seconds: float) -> None:
         """Export once more, within a bound; the SDK's own bounds are its exporters' (10 s and more)."""
@@ -130,6 +126,22 @@ class Metrics:
             thread = threading.Thread(target=self._provider.shutdown, daemon=True)
             thread.start()
             thread.join(seconds)
+
+
+def _prometheus() -> tuple[MetricReader, Callable[[str], tuple[bytes, str]]]:
+    """Return a reader for Prometheus, and what returns all metrics in one of its formats, with the content type."""
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - only where it is asked
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
+    from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+
+    def pull(accept: str) -> tuple[bytes, str]:
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type
+
+    return PrometheusMetricReader(scope_info_enabled=False, registry=registry), pull
 
 
 def _callback(

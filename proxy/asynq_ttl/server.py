@@ -53,6 +53,10 @@ _COLLECT_AFTER = 10_000
 _OTHER_FILES = 64
 
 
+class StartError(Exception):
+    """The sidecar, or what runs beside it, cannot start; the message says why and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a sidecar is run.

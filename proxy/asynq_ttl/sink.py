@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import aiohttp
-
 Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 10.0
@@ -133,13 +131,17 @@ class WebhookSink:
     """
 
     def __init__(self, address: SinkAddress) -> None:
+        import aiohttp  # noqa: PLC0415 - eight megabytes, and few have a webhook
+
         self._address = address
+        self._aiohttp = aiohttp
         self._session: aiohttp.ClientSession | None = None
 
     async def take(self, lines: Sequence[Json]) -> None:
         """Post some lines."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS))
+            timeout = self._aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+            self._session = self._aiohttp.ClientSession(timeout=timeout)
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         headers = {"Content-Type": "application/x-ndjson"}
         try:
@@ -148,7 +150,7 @@ class WebhookSink:
             ) as answer:
                 if answer.status // 100 != 2:
                     raise SinkError(f"{self._address} answers {answer.status}")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (self._aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SinkError(f"{self._address}: {str(error) or type(error).__name__}") from error
 
     async def close(self) -> None:

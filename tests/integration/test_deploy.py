@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from asynq_ttl import cli
+from asynq_ttl import serving
 from asynq_ttl.config import load_policy
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def variables(node: object) -> Iterator[str]:
 
 def test_every_variable_is_an_option() -> None:
     """What the files set, `serve` reads."""
-    known = {param.envvar for param in cli.serve.params if isinstance(param, click.Option)}
+    known = {param.envvar for param in serving.serve.params if isinstance(param, click.Option)}
     paths = [*DEPLOY.glob("kubernetes/*.yaml"), *DEPLOY.glob("kustomize/**/*.yaml"), DEPLOY / "docker" / "compose.yaml"]
     used = {name for path in paths for document in documents(path) for name in variables(document)}
     assert used

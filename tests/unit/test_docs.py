@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from asynq_ttl import cli, telemetry
+from asynq_ttl import serving, telemetry
 from asynq_ttl.address import parse_address, parse_upstream
 from asynq_ttl.admin import Admin, AdminSettings
 from asynq_ttl.decision import Action, FailOpen
@@ -18,7 +18,7 @@ from asynq_ttl.shapes import Kind
 from asynq_ttl.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = Path(cli.__file__).parent
+PACKAGE = Path(serving.__file__).parent
 README = ROOT / "README.md"
 FAILURE_MODES = ROOT / "docs" / "failure-modes.md"
 TELEMETRY = ROOT / "docs" / "telemetry.md"
@@ -154,7 +154,7 @@ def _same(documented: list[str], templates: set[str]) -> None:
 
 def test_the_readme_has_the_options_of_serve() -> None:
     """Each option stands in the table with its variable and its default, and no other does."""
-    options = [param for param in cli.serve.params if isinstance(param, click.Option)]
+    options = [param for param in serving.serve.params if isinstance(param, click.Option)]
     assert column(README, "## Options", 1)[: len(options)] == [param.opts[0] for param in options]
     variables = [text for text in column(README, "## Options", 2) if text.startswith("ASYNQ_TTL_")]
     assert variables == [param.envvar for param in options]

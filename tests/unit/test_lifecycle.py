@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from click.testing import CliRunner
 
-from asynq_ttl.lifecycle import drain, main, ready
+from asynq_ttl.lifecycle import drain, ready
 
 
 class _Admin(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ def test_drain_touches_no_other_process() -> None:
         assert "is no asynq-ttl serve" in result.output
         assert other.poll() is None
         other.kill()
-    result = CliRunner().invoke(main, ["drain", "--pid", str(other.pid)])
+    result = CliRunner().invoke(drain, ["--pid", str(other.pid)])
     assert result.exit_code == 1
     assert "there is no process" in result.output
 

@@ -82,7 +82,7 @@ def test_those_who_read_at_the_same_time_wait_for_each_other(monkeypatch: pytest
         time.sleep(0.02)
         return b"alone" if len(reading) == reading.pop() else b"together"
 
-    monkeypatch.setattr("asynq_ttl.metrics.choose_encoder", lambda _: (encode, "text/plain"))
+    monkeypatch.setattr("prometheus_client.exposition.choose_encoder", lambda _: (encode, "text/plain"))
     metrics = Metrics([], RESOURCE, pulled=True)
     with ThreadPoolExecutor(4) as pool:
         texts = [body for body, _ in pool.map(lambda _: metrics.text(""), range(8))]

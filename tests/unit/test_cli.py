@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from asynq_ttl.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_a_command_says_of_itself(name: str) -> None:
+    """Each is where the table says it is, and what the table says of it is how its own help begins."""
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").replace("\n", " ").startswith(COMMANDS[name][1].removesuffix("."))
+
+
+def test_help_lists_every_command() -> None:
+    """In alphabetical order."""
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert list(COMMANDS) == sorted(COMMANDS)
+    assert all(f"\n  {name} " in result.output for name in COMMANDS)
+
+
+def test_a_command_that_does_not_exist_is_told() -> None:
+    """It is a mistake of whoever typed it."""
+    result = CliRunner().invoke(main, ["swerve"])
+    assert result.exit_code == 2
+    assert "No such command 'swerve'" in result.output
+
+
+def test_the_list_imports_no_command() -> None:
+    """Nobody waits for what is only listed."""
+    code = (
+        "import sys; sys.argv = ['asynq-ttl', '--help']\n"
+        "from asynq_ttl.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert {name for name in loaded if name.startswith("asynq_ttl.")} == {"asynq_ttl.__main__", "asynq_ttl.cli"}
+    assert not {"asyncio", "rich", "redis"} & loaded
