@@ -13,6 +13,8 @@ class Action(Enum):
     KEEP = "keep"
     NONE = "none"
 
+    __hash__ = object.__hash__  # there is one of each; Enum hashes the name, in Python, at every look-up
+
 
 class Decision(NamedTuple):
     """One decision: a tuple, since each task that ends has one, and a frozen dataclass takes four times as long.

@@ -412,6 +412,8 @@ class Rewriter:
         Raises:
             IndexError, TypeError: the command is not even one.
         """
+        if self.off:
+            return False
         plain = command[2] == script.plain_keys and len(command) >= script.plain_length
         return self._live.get(command[2 + script.shape.source_key]) if plain else None
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from asynq_ttl.address import Upstream
 from asynq_ttl.census import Census
 from asynq_ttl.cluster import ClusterSigns, Sign
-from asynq_ttl.decision import FailOpen
+from asynq_ttl.decision import Action, FailOpen
 from asynq_ttl.exporters import metric_readers, resource_of, span_exporters
 from asynq_ttl.journal import FailedOpen, Happened, Journal
 from asynq_ttl.keyspace import subject_of
@@ -36,6 +36,8 @@ MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
 # Upper bounds, in microseconds, of the buckets of the sidecar's own latency.
 LATENCY_BOUNDS = (5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)
+
+_ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
 _FLUSH_SECONDS = 3.0
 # A minute of them, at twenty a second.
@@ -105,19 +107,23 @@ class Telemetry:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
-        key = (decision.queue, decision.state, decision.rule, decision.action.value, mode)
-        if key not in self.decisions and len(self.decisions) >= MAX_DECISION_SERIES:
-            key = (OVERFLOW, decision.state, OVERFLOW, decision.action.value, mode)
-        self.decisions[key] += 1
+        action = _ACTION_NAMES[decision.action]
+        key = (decision.queue, decision.state, decision.rule, action, mode)
+        count = self.decisions.get(key)
+        if count is None and len(self.decisions) >= MAX_DECISION_SERIES:
+            key = (OVERFLOW, decision.state, OVERFLOW, action, mode)
+            count = self.decisions.get(key)
+        self.decisions[key] = (count or 0) + 1
         if not outcome.reply.startswith((b"-", b"!")):
-            self.census.add(decision, outcome.moved or 0)
+            # The reply to a bulk operation is how many tasks it has moved.
+            self.census.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
         trace_id = self.spans.settled(outcome, mode) if self.spans.on else ""
         self.journal.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
             rule = decision.rule or "none"
             _log.debug(
                 "%s in queue %s: rule %s, %s (%s)",
-                *(decision.operation, decision.queue, rule, decision.action.value, mode),
+                *(decision.operation, decision.queue, rule, action, mode),
                 extra={"trace_id": trace_id},
             )
 

@@ -307,6 +307,14 @@ def test_polls_of_other_queues_go_as_they_came() -> None:
     assert talk.session.commands == 3
 
 
+def test_polls_go_as_they_came_where_the_policy_is_off() -> None:
+    """That is remembered as well."""
+    talk = Conversation(mode=Mode.OFF).knows(DEQUEUE)
+    poll = encode(dequeue(DEQUEUE_SHA))
+    assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
+    assert len(talk.shared.rewriter.polls) == 1
+
+
 def test_what_is_remembered_of_polls_is_bounded() -> None:
     """Neither many queues nor long names make it grow without end; those past the bounds are rewritten all the same."""
     talk = Conversation().knows(DEQUEUE)
