@@ -3,6 +3,7 @@
 No image registry is needed for it, only Debian's packages.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -27,10 +28,11 @@ def debian_archive() -> Path:
     tool = shutil.which("mmdebstrap")
     assert tool, "there is no mmdebstrap: apt-get install mmdebstrap"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asynq-ttl"
-    archive = cache / f"debian-{RELEASE}.tar"
+    contents = hashlib.sha256(" ".join(_PACKAGES).encode()).hexdigest()[:8]
+    archive = cache / f"debian-{RELEASE}-{contents}.tar"
     if not archive.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished = archive.with_suffix(".unfinished.tar")
+        unfinished = archive.with_suffix(f".{os.getpid()}.tar")
         quick = ["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Languages "none"']
         options = ["--mode=root", "--variant=apt", f"--include={','.join(_PACKAGES)}", *quick]
         mirror = f"deb http://deb.debian.org/debian {RELEASE} main"

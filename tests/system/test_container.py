@@ -98,7 +98,7 @@ def _readme(pattern: str) -> str:
 
 @contextmanager
 def running(engine: Engine, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the README's command in the network of this thread, until the container is healthy."""
+    """Run the README's command in the network of this thread, until clients can connect."""
     line = shlex.split(_readme(r"(?m)^docker (run .*)$"))
     # Docker's --read-only leaves nothing writable.
     process = engine.start(
@@ -119,19 +119,32 @@ def _listens() -> bool:
 
 
 def test_the_image_says_how_it_is_run(engine: Engine) -> None:
-    """A user by number, the program itself as entry point, a health check, nothing of the build."""
+    """A user by number, the program itself as entry point, a health check; the compiled parts are in it."""
     (image,) = json.loads(engine("image", "inspect", "asynq-ttl:0.1.0"))
     config = image["Config"]
     assert config["User"] == "65532:65532"
     assert (config["Entrypoint"], config["Cmd"]) == (["asynq-ttl"], ["serve"])
     assert config["StopSignal"] in ("SIGTERM", "15")
-    assert image["HealthCheck" if "HealthCheck" in image else "Healthcheck"]["Test"] == ["CMD", "asynq-ttl", "ready"]
+    parts = [f"asynq_ttl.{source.stem}" for source in (ROOT / "proxy" / "asynq_ttl").glob("*.c")]
+    assert parts
+    engine(
+        "run",
+        "--rm",
+        "--network=none",
+        f"--cgroup-parent=/{CGROUP}",
+        "--entrypoint=python",
+        "asynq-ttl:0.1.0",
+        "-c",
+        f"import {', '.join(parts)}",
+    )
+    assert image["Healthcheck"]["Test"] == ["CMD", "asynq-ttl", "ready"]
 
 
 def test_it_serves_as_nobody_and_drains(engine: Engine, harness: Harness) -> None:
     """Real Asynq gets its TTL through it; nothing is writable; SIGTERM waits for a command under way."""
     with own_network(), start_redis(port=6379) as server, running(engine) as sidecar:
-        wait_until(lambda: "ok" in engine("exec", "sidecar", "asynq-ttl", "ready"), "it is not ready")
+        wait_until(lambda: "is up" in engine.log.read_text(), "it does not find Redis")
+        assert engine("exec", "sidecar", "asynq-ttl", "ready") == "ok\n"
         engine("healthcheck", "run", "sidecar")
         harness.enqueue("127.0.0.1:6380", {"type": "mail", "payload": '{"do": "skip"}', "id": "a"})
         harness.work("127.0.0.1:6380")
