@@ -26,6 +26,11 @@ _DRAIN_CHUNKS = 20
 _DRAIN_STEP_SECONDS = 0.02
 _FIRST_COMMAND_SECONDS = 0.3
 _LEAVE_STEP_SECONDS = 0.002
+# What a TLS client may send before Redis is connected to: so many chunks, or a larger one. (Security limits.)
+_EARLY_CHUNKS = 16
+_EARLY_BYTES = 4096
+# After a chunk of this size it is the others' turn: libuv would go on and read up to 32 chunks, 8 MB of small commands.
+_TURN_BYTES = 65_536
 
 
 class Pause(Flag):
@@ -36,6 +41,7 @@ class Pause(Flag):
     ACTIVATING = auto()
     FULL = auto()
     LEAVING = auto()
+    TURN = auto()
 
 
 _NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
@@ -181,7 +187,8 @@ class Downstream(asyncio.Protocol):
         """Whether no command is under way, as far as can be told."""
         session = self.session
         return (
-            session.counting
+            self._upstream is not None
+            and session.counting
             and session.commands == session.replies
             and not session.busy
             and not self._backlog
@@ -195,7 +202,10 @@ class Downstream(asyncio.Protocol):
         return session.counting and session.commands != session.replies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connect to Redis before anything is read."""
+        """Connect to Redis before anything is read, or before much is.
+
+        A TLS connection that is not read from is dropped by uvloop when the client hangs up, with all that came.
+        """
         transport = cast("asyncio.Transport", transport)  # a stream's transport, though uvloop's is no subclass
         self._transport = transport
         relay = self._relay
@@ -205,7 +215,8 @@ class Downstream(asyncio.Protocol):
             return
         relay.accepted += 1
         relay.connections.add(self)
-        self.pause(Pause.CONNECTING)
+        if transport.get_extra_info("sslcontext") is None:
+            self.pause(Pause.CONNECTING)
         relay.spawn(self, self._connect())
 
     async def _connect(self) -> None:
@@ -216,12 +227,10 @@ class Downstream(asyncio.Protocol):
             self._relay.connections.discard(self)
             self._refuse(f"ERR asynq-ttl: upstream {self._relay.control.upstream} is unavailable: {reason}")
             return
-        if self._transport is None:
-            upstream.close()
-            return
         self._upstream = upstream
         self._go_on()
         self.unpause(Pause.CONNECTING)
+        self._leave()
 
     def _refuse(self, message: str) -> None:
         """Answer every command with an error that says why, for a moment, then hang up.
@@ -261,7 +270,7 @@ class Downstream(asyncio.Protocol):
                 self._answer_refused(data)
                 return
             if upstream is None or self.session.waiting_for is not None or self._backlog:
-                self._backlog.append(data)
+                self._hold(data)
                 return
         session = self.session
         out = session.receive_downstream(data)
@@ -271,6 +280,12 @@ class Downstream(asyncio.Protocol):
             session.give_back()
         if session.waiting_for is not None:
             self._activate()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what cannot be passed on yet, and read no more if it gets much."""
+        self._backlog.append(data)
+        if self._upstream is None and (len(self._backlog) >= _EARLY_CHUNKS or len(data) > _EARLY_BYTES):
+            self.pause(Pause.CONNECTING)
 
     def _activate(self) -> None:
         self.pause(Pause.ACTIVATING)
@@ -285,6 +300,7 @@ class Downstream(asyncio.Protocol):
         self._go_on()
         if self.session.waiting_for is None:
             self.unpause(Pause.ACTIVATING)
+        self._leave()
 
     def _go_on(self) -> None:
         """Work on what came in while nothing could be passed on."""
@@ -310,10 +326,15 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """Close the upstream connection with the client's, once Redis has what the client sent."""
         self._transport = None
-        if self._upstream is not None:
-            self._upstream.close()
-        else:
+        if self._upstream is None and not self._backlog:
             self._end()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Close the connection to Redis if the client has gone, once all that it sent is on its way."""
+        held = self._backlog or self.session.waiting_for is not None
+        if self._transport is None and self._upstream is not None and not held:
+            self._upstream.close()
 
     def _end(self) -> None:
         """Count no more: nothing of this client is held any longer."""

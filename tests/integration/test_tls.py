@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
+from asynq_ttl.resp import encode
 from certificates import Authority
 from servers import Server, Sidecar, SidecarFactory, free_port, wait_until
 
@@ -75,6 +76,23 @@ def test_the_listener_speaks_tls(redis_server: Server, start_sidecar: SidecarFac
             assert pipe.execute() == [str(number).encode() for number in range(200)]
     with sidecar.client() as plain, pytest.raises(redis_py.RedisError):
         plain.ping()
+    redis_server.reset()
+
+
+def test_what_a_client_sends_before_it_hangs_up_reaches_redis(
+    redis_server: Server, start_sidecar: SidecarFactory, authority: Authority
+) -> None:
+    """As with Redis itself: a client that does not wait for the reply, as one that has turned replies off."""
+    sidecar = start_sidecar(redis_server.url, POLICY, tls_cert=str(authority.issue("localhost")))
+    context = authority.client_context()
+    for _ in range(20):
+        with (
+            socket.create_connection(("127.0.0.1", sidecar.port)) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as wrapped,
+        ):
+            wrapped.sendall(encode([b"INCR", b"hasty"]))
+    with redis_server.client() as client:
+        wait_until(lambda: client.get("hasty") == b"20", "a command was lost")
     redis_server.reset()
 
 

@@ -21,8 +21,8 @@ CALL = encode([b"EVAL", COMPLETE, b"0", b"x" * 2 * HOLD_BYTES])
 class Wire(asyncio.Transport):
     """A transport that remembers what is written, and whether it is read from and closed."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **extra: object) -> None:
+        super().__init__(extra)
         self.written = b""
         self.reading = True
         self.closed = False
@@ -133,3 +133,33 @@ async def test_a_client_does_not_wait_for_what_cannot_be_done(caplog: pytest.Log
     await asyncio.sleep(0)
     assert wire.closed
     assert "closing a connection: MemoryError" in caplog.text
+
+
+@pytest.mark.parametrize("chunk", [encode([b"PING"]), encode([b"ECHO", b"x" * 5000])])
+async def test_a_tls_client_that_has_gone_before_redis_is_there(chunk: bytes) -> None:
+    """What it sent goes to Redis all the same; it may not send much."""
+    relay, redis, *_ = await connected()
+    client, wire = relay.accept(), Wire(sslcontext=True)
+    client.connection_made(wire)
+    client.data_received(chunk)
+    assert wire.reading == (len(chunk) < 5000)
+    client.connection_lost(None)
+    await asyncio.gather(*relay.tasks)
+    assert redis.wires[1].written == chunk
+    assert redis.wires[1].closed
+    redis.protocols[1].connection_lost(None)
+    assert len(relay.connections) == 1
+
+
+async def test_a_tls_client_sends_little_before_redis_is_there() -> None:
+    """Many small chunks are as bad as a large one."""
+    relay, *_ = await connected()
+    client, wire = relay.accept(), Wire(sslcontext=True)
+    client.connection_made(wire)
+    for _ in range(15):
+        client.data_received(b"*")
+    assert wire.reading
+    client.data_received(b"*")
+    assert not wire.reading
+    await asyncio.gather(*relay.tasks)
+    assert wire.reading
