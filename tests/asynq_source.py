@@ -35,9 +35,9 @@ def scripts(version: str) -> dict[str, bytes]:
     return found
 
 
-def module_folder(version: str) -> Path:
-    """Return where a release lies in the module cache, downloaded if it has to be."""
-    command = [find_go(), "mod", "download", "-json", f"{MODULE}@{version}"]
+def module_folder(version: str, module: str = MODULE) -> Path:
+    """Return where a release of Asynq, or of another module, lies in the module cache, downloaded if it has to be."""
+    command = [find_go(), "mod", "download", "-json", f"{module}@{version}"]
     # Outside any module, so that the answer is about the release and nothing else.
     done = subprocess.run(command, cwd=Path(__file__).anchor, capture_output=True, check=False)
     answer = json.loads(done.stdout or b"{}")
