@@ -104,11 +104,13 @@ async def test_a_large_call_has_its_room_until_redis_takes_more() -> None:
     assert redis.wires[0].written == CALL
     assert relay.shared.room.taken_bytes > 0
     redis.protocols[0].resume_writing()
+    await asyncio.sleep(0)
     assert wire.reading
     assert relay.shared.room.taken_bytes == 0
     client.data_received(CALL)
     client.data_received(CALL[:-1])
     client.data_received(CALL[-1:])
+    await asyncio.sleep(0)
     assert relay.shared.room.taken_bytes == 0
 
 
@@ -163,3 +165,31 @@ async def test_a_tls_client_sends_little_before_redis_is_there() -> None:
     assert not wire.reading
     await asyncio.gather(*relay.tasks)
     assert wire.reading
+
+
+async def test_who_has_much_to_say_takes_turns() -> None:
+    """A client that pipelines without end, or reads ever more, keeps nobody else waiting for long."""
+    _, redis, client, wire = await connected()
+    upstream = redis.wires[0]
+    client.data_received(encode([b"ECHO", b"x" * HOLD_BYTES]))
+    redis.protocols[0].data_received(b"+" + b"x" * HOLD_BYTES)
+    assert not wire.reading
+    assert not upstream.reading
+    await asyncio.sleep(0)
+    assert wire.reading
+    assert upstream.reading
+
+
+async def test_a_turn_does_not_wake_what_waits_for_a_slow_client() -> None:
+    """Nothing is read from Redis for a client that takes nothing in."""
+    _, redis, client, _ = await connected()
+    upstream = redis.wires[0]
+    redis.protocols[0].data_received(b"+" + b"x" * HOLD_BYTES)
+    client.pause_writing()
+    await asyncio.sleep(0)
+    assert not upstream.reading
+    redis.protocols[0].data_received(b"x" * HOLD_BYTES)
+    await asyncio.sleep(0)
+    assert not upstream.reading
+    client.resume_writing()
+    assert upstream.reading
