@@ -3,8 +3,11 @@
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -252,3 +255,28 @@ def test_a_warning_is_not_repeated(sidecar: Sidecar) -> None:
     assert count(sidecar, "asynq_ttl_fail_open_total") == 100
     # A busy machine may take longer than that.
     assert 2 <= sidecar.log().count("failed open") <= 10
+
+
+_RULE = "{name: r%d, match: {type: t%d}, archived: {ttl: 1h}}"
+
+
+@pytest.mark.parametrize(
+    ("policy", "complaint"),
+    [
+        ("#" * (MIB + 1), "is larger than 1 MiB"),
+        (f"version: 1\nrules: [{', '.join(_RULE % (n, n) for n in range(1001))}]", "more than 1000 rules"),
+        (f"version: 1\nrules: [{{match: {{type: [{', '.join(f't{n}' for n in range(101))}]}}}}]", "1 to 100 globs"),
+        ("version: 1\nrules: " + "[" * 40 + "]" * 40, "nested too deeply"),
+    ],
+    ids=["bytes", "rules", "globs", "levels"],
+)
+def test_a_policy_that_is_too_large_is_refused(
+    redis_server: Server, tmp_path: Path, policy: str, complaint: str
+) -> None:
+    """A sidecar does not start with it, and says what is too much."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(policy)
+    command = [sys.executable, "-m", "asynq_ttl.cli", "serve", "--upstream", redis_server.url, "--policy", str(file)]
+    done = subprocess.run([*command, "--admin", "off"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert complaint in done.stdout + done.stderr

@@ -79,7 +79,7 @@ def test_damaged_types_are_counted_as_the_grammar_has_it(debugged: Server, proto
     source = random.Random(protocol)
     stream = b"".join(said(debugged, protocol))
     well_formed = 0
-    for _ in range(1_500):
+    for _ in range(800):
         data = bytearray(stream)
         for _ in range(source.choice((1, 1, 2))):
             data[source.randrange(len(data))] = source.choice(b"*$\r\n:0123-~x%>|=_#,(!+?")
@@ -89,7 +89,7 @@ def test_damaged_types_are_counted_as_the_grammar_has_it(debugged: Server, proto
         expected = reference_replies(bytes(data))
         assert expected is None or (count, at_once.lost) == (expected, False)
         well_formed += expected is not None
-    assert well_formed > 50
+    assert well_formed > 25
 
 
 @pytest.mark.parametrize("streamed", [b"$?\r\n;4\r\nabcd\r\n;0\r\n", b"*?\r\n:1\r\n.\r\n", b"%?\r\n+a\r\n:1\r\n.\r\n"])
