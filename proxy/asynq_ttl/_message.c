@@ -11,15 +11,16 @@
 /* Numbers of fields, and kinds of values on the wire. */
 enum { TYPE = 1, PAYLOAD = 2, ID = 3, QUEUE = 4, RETENTION = 12, HEADERS = 15 };
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
-/* A number of nine bytes has 63 bits: it is neither negative nor cut off. */
-enum { MAX_VARINT = 9 };
+/* A number of nine bytes has 63 bits: it is neither negative nor cut off. Of tags and lengths protobuf takes no more than
+ * five bytes, even if the rest is zeros. */
+enum { MAX_NUMBER = 9, MAX_LENGTH = 5 };
 
-/* Read a number at `at`. Return where it ends; NULL where it is longer than MAX_VARINT, or not whole. */
+/* Read a number at `at`. Return where it ends; NULL where it has more than `most` bytes, or is not whole. */
 static const unsigned char *
-varint(const unsigned char *at, const unsigned char *end, unsigned long long *number)
+varint(const unsigned char *at, const unsigned char *end, int most, unsigned long long *number)
 {
     *number = 0;
-    for (int byte = 0; byte < MAX_VARINT && at < end; byte++) {
+    for (int byte = 0; byte < most && at < end; byte++) {
         *number |= (unsigned long long)(*at & 0x7f) << (7 * byte);
         if (*at++ < 0x80) {
             return at;
@@ -46,7 +47,7 @@ routing(PyObject *module, PyObject *data)
     Py_ssize_t type_length = 0, id_length = 0, queue_length = 0;
     unsigned long long retention = 0, tag, number;
     while (at < end) {
-        at = varint(at, end, &tag);
+        at = varint(at, end, MAX_LENGTH, &tag);
         if (at == NULL || (tag >> 3) == 0 || (tag >> 3) >= HEADERS) {
             Py_RETURN_NONE;
         }
@@ -57,7 +58,7 @@ routing(PyObject *module, PyObject *data)
         }
         number = kind == FIXED64 ? 8 : 4;
         if (kind == VARINT || kind == BYTES) {
-            at = varint(at, end, &number);
+            at = varint(at, end, kind == VARINT ? MAX_NUMBER : MAX_LENGTH, &number);
         }
         if (at == NULL || (kind != VARINT && number > (unsigned long long)(end - at))) {
             Py_RETURN_NONE;

@@ -29,9 +29,9 @@ import asynq_ttl.session
 from asynq_ttl.glob import compile_glob
 from asynq_ttl.policy import Keep, Mode, Retention, Rule
 from asynq_ttl.resp import HOLD_BYTES, MAX_HELD_BYTES, encode
-from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, Status
+from asynq_ttl.scripts import IMPOSSIBLE_SHA, Script, Status, sha_of
 from conversation import Conversation
-from fuzz.mutations import BROKEN, HEADER_BYTES, TIDY_COMPLETE, TIDY_DEQUEUE, TIDY_RUN
+from fuzz.mutations import HEADER_BYTES, SCRIPTS
 from servers import Server
 
 # `keep` leaves scores alone, so that a wrapper changes TTLs and nothing else.
@@ -45,7 +45,7 @@ _READ_BYTES = 256 * 1024
 _WAIT_SECONDS = 60
 _REFUSED = b"-ERR Protocol error"
 _COMMENTS = re.compile(rb"\A(--[^\n]*\n)*")
-_TIDY = (TIDY_COMPLETE, TIDY_RUN, TIDY_DEQUEUE, BROKEN)
+_SHAS = frozenset(map(sha_of, SCRIPTS))
 _MONITORED = re.compile(rb"\+[\d.]+ \[(\d+) unix:[^\]]*\] (.*)\r\n")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 
@@ -258,7 +258,8 @@ class Twins:
         for side in (self._direct, self._behind):
             side.settle()
         # A damaged text may leave ghosts, which wrappers rightly drop.
-        self._odd_script = any(_COMMENTS.sub(b"", script.text) not in _TIDY for script in talk.registry.wrapped())
+        odd = (_COMMENTS.sub(b"", script.text) not in SCRIPTS for script in talk.registry.wrapped())
+        self._odd_script = any(odd) or not _SHAS.issuperset(talk.registry.untouched)
         self._tell(talk, manner.reply_size)
         hung_up = self._direct.ended or self._behind.ended
         for side in (self._direct, self._behind):
