@@ -154,7 +154,7 @@ def machine() -> Iterator[Machine]:
 def as_installed(machine: Machine) -> Iterator[None]:
     """Begin with a running service, its policy and no settings; end with no socket unit."""
     machine.run("cp policies/safe-default.yaml /etc/asynq-ttl/policy.yaml; : > /etc/asynq-ttl/environment")
-    machine.run("systemctl reset-failed; systemctl restart asynq-ttl")
+    machine.run("systemctl restart asynq-ttl")
     yield
     machine.run("systemctl stop asynq-ttl.socket 2>/dev/null || true")
 
@@ -196,8 +196,10 @@ def test_a_start_that_fails_is_one(machine: Machine) -> None:
     assert set(machine.run(show).splitlines()) == {"Result=exit-code", "ExecMainStatus=2", "NRestarts=0"}
 
 
-def test_it_is_started_again_when_it_is_killed(machine: Machine) -> None:
-    """After a second."""
+def test_it_is_started_again_however_often_it_is_killed(machine: Machine) -> None:
+    """After a second each time; systemd's own limit is five starts in ten seconds."""
+    for _ in range(6):
+        machine.run("systemctl restart asynq-ttl")
     machine.run("systemctl kill --signal KILL asynq-ttl")
     wait_until(lambda: machine.run("redis-cli -p 6380 ping || true") == "PONG", "it is not started again")
 
@@ -226,7 +228,7 @@ def test_stop_waits_for_a_command_under_way(machine: Machine) -> None:
         connection.send_command("BLPOP", "list", "20")
         wait_until(lambda: direct.info("clients")["blocked_clients"] == 1, "it does not wait")
         machine.run("systemctl stop --no-block asynq-ttl")
-        wait_until(lambda: "draining" in machine.log().splitlines()[-1], "it does not drain")
+        wait_until(lambda: "draining" in machine.log().rpartition("listening at")[2], "it does not drain")
         assert machine.run("systemctl is-active asynq-ttl || true") == "deactivating"
         direct.rpush("list", "item")
         assert connection.read_response() == [b"list", b"item"]
