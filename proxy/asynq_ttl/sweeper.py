@@ -18,7 +18,7 @@ Invariants:
   from the index scores: a completed task is due at its score; an archived one at its score plus the retention of its
   rule, so each retention of a queue has one narrow window of scores. Besides, a slow round trip through the whole
   index finds what the windows miss (other policies, clocks that disagree, ghosts). It is as quick as it has to be to
-  come by everywhere twice within the grace, up to a limit.
+  come by everywhere twice within the grace, or a minute, up to a limit.
 """
 
 import asyncio
@@ -57,7 +57,8 @@ WAITING_PER_SECOND = 2_000
 _LOOK_COST = 20
 # A task is due for as long as the grace lasts; a round that comes late or fails must not be the only one in that time.
 ROUNDS_IN_GRACE = 4
-# A task of whose retention nothing is known is due this long before its end, or the grace, if that is shorter.
+# A task of whose retention nothing is known is due this long before its end, or the grace, if that is shorter. Only on
+# the way through the indexes is it found, so where they are so large that this takes longer, it is due earlier.
 _UNKNOWN_SECONDS = 60
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
@@ -202,7 +203,7 @@ class Sweeper:
         self._patrols = {index: self._patrols.get(index, 0) for index in indexes}
         seconds = self.interval_seconds
         self._sizes = {index: self._sizes.get(index, 0) for index in indexes}
-        per_second = 2 * sum(self._sizes.values()) / self._rewriter().policy.grace_seconds
+        per_second = 2 * sum(self._sizes.values()) / min(self._rewriter().policy.grace_seconds, _UNKNOWN_SECONDS)
         per_second = min(max(per_second, PATROL_PER_SECOND), MOST_PATROL_PER_SECOND)
         await _go_round(self._patrols, int(per_second * seconds), self._patrol)
         queues = dict.fromkeys(index[:2] for index in indexes)
@@ -329,7 +330,8 @@ class Sweeper:
         leave = "" if self._handover is None else "1"
         # The rounds are jittered: within this time there is one.
         last_round = int(self.interval_seconds * 1250)
-        ends = (last_round, min(grace, _UNKNOWN_SECONDS * 1000))
+        unknown = max(_UNKNOWN_SECONDS, 2 * sum(self._sizes.values()) // MOST_PATROL_PER_SECOND)
+        ends = (last_round, min(grace, unknown * 1000))
         retentions = self._retentions(queue) if state is State.ARCHIVED else ()
         answer: Any = await script(
             keys=[index_key(queue, state.value)],
