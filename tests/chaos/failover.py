@@ -43,7 +43,9 @@ _COLUMNS = (
 @click.option("--strike", "strikes", type=click.Choice(STRIKES), multiple=True, default=("kill", "hang", "ask"))
 @click.option("--way", "ways", type=click.Choice(WAYS), multiple=True, default=WAYS)
 @click.option("--tasks", type=click.IntRange(min=1000), default=2000, show_default=True, help="Tasks of each load.")
-@click.option("--wait", is_flag=True, help="Wait until leases have aged, two minutes each, instead of ageing them.")
+@click.option(
+    "--wait", is_flag=True, help="Kill the worker too, and wait until its leases are over (two minutes each)."
+)
 @click.option("--server", type=click.Choice(("redis", "valkey")), default="redis", show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep logs, ledgers and reports in this new folder.")
 def main(

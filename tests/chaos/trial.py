@@ -52,7 +52,8 @@ class Plan:
         way: `sidecar` or `direct`.
         strike: one of `STRIKES`.
         tasks: how many are enqueued.
-        hasten: whether leases are aged when the load is over, instead of waiting until they have aged.
+        hasten: whether leases are aged when the load is over. Otherwise they are waited for, and the worker is killed
+            just before the master, so that there are some.
         server: `redis` or `valkey`, for the servers and the Sentinels.
         folder: where everything is kept.
     """
@@ -122,6 +123,8 @@ class Trial:
             wait_until(lambda: len(account.read(self.ledger_file).accepted) > _STRIKE_AFTER, "there is no load")
             old = watched.master()
             struck_ms = _now_ms()
+            if not self.plan.hasten:
+                load = self._crash(load)
             new, returned = self._strike(watched, old)
             with new.client() as client, returned.client() as former:
                 self._look(client, over=False)
@@ -156,14 +159,32 @@ class Trial:
     def _start_load(self, watched: Watched) -> "subprocess.Popen[bytes]":
         command = [str(build_harness()), "load", *self._where(watched), "-queue", QUEUE]
         command += ["-ledger", str(self.ledger_file), "-rate", str(_RATE), "-producers", "4", "-wait", "1"]
-        command += ["-concurrency", "10", "-task-time", "10ms", "-archive-share", "0.2", "-retain-share", "0.3"]
+        command += [
+            "-concurrency",
+            "10",
+            "-task-time",
+            "10ms" if self.plan.hasten else "30ms",
+            "-archive-share",
+            "0.2",
+            "-retain-share",
+            "0.3",
+        ]
         self._command = [*command, "-retry-delay", "1s", "-give-up", "60s", "-timeout", "8m"]
         return self._work(self.plan.tasks)
 
-    def _work(self, tasks: int) -> "subprocess.Popen[bytes]":
+    def _crash(self, load: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":
+        """Kill the worker, so that what it has at hand is nobody's; start another one that enqueues the other tasks."""
+        load.kill()
+        load.wait()
+        accepted = len(account.read(self.ledger_file).accepted)
+        return self._work(self.plan.tasks - accepted, "-id-prefix", "again-")
+
+    def _work(self, tasks: int, *options: str) -> "subprocess.Popen[bytes]":
         """Start a worker that enqueues so many tasks besides."""
         with (self.plan.folder / "load.log").open("ab") as log:
-            load = subprocess.Popen([*self._command, "-tasks", str(tasks)], stdout=subprocess.DEVNULL, stderr=log)
+            load = subprocess.Popen(
+                [*self._command, "-tasks", str(tasks), *options], stdout=subprocess.DEVNULL, stderr=log
+            )
         self._stack.callback(_end, load)
         return load
 
