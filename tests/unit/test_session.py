@@ -789,6 +789,16 @@ def test_a_script_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatc
         assert talk.complaints() == told
 
 
+def test_a_reply_to_another_command_settles_nothing() -> None:
+    """A decision waits for its own reply, though one to an earlier command comes by itself."""
+    talk = Conversation().knows(COMPLETE)
+    talk.downstream_sends(PING, complete(COMPLETE_SHA))
+    talk.upstream_replies(b"+PONG\r\n")
+    assert talk.told() == []
+    talk.upstream_replies(b"+OK\r\n")
+    assert talk.told() == [("ttl", b"+OK")]
+
+
 # --- signs of a cluster ------------------------------------------------------------------------------------------
 
 
