@@ -157,6 +157,12 @@ def test_calls_that_cannot_be_read_are_unknown(text: bytes, before: bytes) -> No
     assert classify(before + text.replace(b"redis.call(", b"call(")) is UNKNOWN
 
 
+def test_a_name_for_redis_call_hides_nothing() -> None:
+    """A script that names a terminal state and only reads, by a name of its own for `redis.call`, is no concern."""
+    assert classify(b'local call = redis.call return call("ZCARD", KEYS[1] .. "archived")') is OTHER
+    assert classify(b'local call = redis.call return call(ARGV[1], KEYS[1] .. "archived")') is UNKNOWN
+
+
 def test_a_state_that_is_not_spelt_may_be_a_terminal_one() -> None:
     """A script that takes a state from elsewhere, and names a terminal one, is unknown."""
     text = b'local state = ARGV[1] == "x" and "archived" or "retry" redis.call("HSET", KEYS[1], "state", state)'
