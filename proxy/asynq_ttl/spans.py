@@ -17,7 +17,7 @@ from typing import NamedTuple
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from asynq_ttl.address import Address, Upstream
@@ -86,6 +86,9 @@ class Spans:
         # The provider reads OTEL_TRACES_SAMPLER; spans are made here, since they are over when they begin.
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._sampler = provider.sampler
+        # These spans have no parent. So a share of them is by the trace ID alone, and what is not in it need not ask.
+        root = getattr(self._sampler, "_root", self._sampler)
+        self._bound: int = root.bound if type(root) is TraceIdRatioBased else TraceIdRatioBased.TRACE_ID_LIMIT + 1
         self._ids = provider.id_generator
         self._longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
         self._processors = [self._processor(exporter) for exporter in exporters]
@@ -267,6 +270,8 @@ class Spans:
         if not self.on:
             return None
         trace_id = self._ids.generate_trace_id()
+        if trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+            return None
         result = self._sampler.should_sample(None, trace_id, name, kind)
         if result.decision is not Decision.RECORD_AND_SAMPLE:
             return None

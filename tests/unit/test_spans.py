@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode
 
 from asynq_ttl import spans
@@ -98,6 +99,21 @@ def test_the_sampler_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracing.failed_open(FailedOpen(FailOpen.INTERNAL, None, "x", "", "", 1), 1) == ""
     tracing.shutdown(1)
     assert not memory.spans
+
+
+@pytest.mark.parametrize("name", ["traceidratio", "parentbased_traceidratio", "always_on", "always_off"])
+def test_nothing_is_left_out_that_the_sampler_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What is not in the share by its trace ID is told without the sampler, and is what it would leave out."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", name)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+    tracing = made(Memory())
+    for low in (0, 1, 2**62 - 1, 2**62, 2**62 + 1, 2**63, 2**64 - 1):
+        trace_id = 7 << 64 | low
+        monkeypatch.setattr(tracing._ids, "generate_trace_id", lambda: trace_id)  # noqa: B023 - called in this turn
+        asked = tracing._sampler.should_sample(None, trace_id, "x", SpanKind.CLIENT)
+        taken = tracing._sampled("x", SpanKind.CLIENT) is not None
+        assert taken == (asked.decision is Decision.RECORD_AND_SAMPLE)
+    tracing.shutdown(1)
 
 
 def test_a_ratio_samples_about_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
