@@ -194,17 +194,3 @@ def test_the_id_of_a_scheduler_entry() -> None:
     """Its first field; empty where the bytes are none."""
     assert scheduler_entry_id(b"\n\x05alive\x12\x09@every 1s\x1a\x01x") == b"alive"
     assert scheduler_entry_id(b"\xff") == b""
-
-
-def test_without_the_compiled_part_protobuf_reads() -> None:
-    """Where there was no C compiler the answers are the same."""
-    spec = importlib.util.spec_from_file_location("uncompiled_message", message.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "asynq_ttl._message", None)
-        spec.loader.exec_module(module)
-    assert module._routing is None
-    data = encode_task("mail", "1", "low", 3600)
-    assert module.decode(data) == message.decode(data)
