@@ -50,11 +50,12 @@ class Engine:
             "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
         }
 
-    def __call__(self, *arguments: str | Path, status: int = 0) -> str:
-        """Run a command of Podman's and return its output; it has to end with that status."""
+    def __call__(self, *arguments: str | Path, status: int | tuple[int, ...] = 0) -> str:
+        """Run a command of Podman's and return its output; it has to end with that status, or one of them."""
         command = ["podman", *map(str, arguments)]
         run = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, cwd=ROOT)
-        assert run.returncode == status, run.stdout[-2000:] + run.stderr[-5000:]
+        expected = (status,) if isinstance(status, int) else status
+        assert run.returncode in expected, run.stdout[-2000:] + run.stderr[-5000:]
         return run.stdout
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -179,6 +180,6 @@ def test_its_verbs_need_nothing_but_the_container(engine: Engine) -> None:
         with socket.create_connection(("127.0.0.1", 6380)) as refused:
             refused.sendall(PING)
             assert refused.recv(1000).startswith(b"-ERR")
-        # Process 1 has ended, and with it all that ran in the container.
-        engine("exec", "sidecar", "asynq-ttl", "drain", status=137)
+        # Process 1 has ended, and with it all that ran in the container. (255: Podman had removed it before it looked.)
+        engine("exec", "sidecar", "asynq-ttl", "drain", status=(137, 255))
         assert sidecar.wait(20) == 0
