@@ -225,6 +225,9 @@ class Downstream(asyncio.Protocol):
             upstream = await self._relay.connect(self)
         except (OSError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or str(error) or "no answer in time"
+            if self._transport is None:
+                self._end()
+                return
             self._relay.connections.discard(self)
             self._refuse(f"ERR asynq-ttl: upstream {self._relay.control.upstream} is unavailable: {reason}")
             return

@@ -55,14 +55,14 @@ class Upstream(Endpoint):
 
     def __init__(self) -> None:
         super().__init__(parse_upstream("redis://127.0.0.1:6379/0"))
-        self.broken = False
+        self.fault: BaseException | None = None
         self.wires: list[Wire] = []
         self.protocols: list[UpstreamProtocol] = []
 
     async def open(self, factory: Callable[[], P]) -> P:
         """Connect a protocol to nothing."""
-        if self.broken:
-            raise MemoryError
+        if self.fault is not None:
+            raise self.fault
         protocol, wire = factory(), Wire()
         protocol.connection_made(wire)
         self.wires.append(wire)
@@ -128,7 +128,7 @@ async def test_an_abort_closes_both_sides() -> None:
 async def test_a_client_does_not_wait_for_what_cannot_be_done(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is raised while Redis is connected to, the client is hung up on, and somebody is told."""
     relay, redis, *_ = await connected()
-    redis.broken = True
+    redis.fault = MemoryError()
     client, wire = relay.accept(), Wire()
     client.connection_made(wire)
     await asyncio.wait(relay.tasks)
@@ -151,6 +151,19 @@ async def test_a_tls_client_that_has_gone_before_redis_is_there(chunk: bytes) ->
     assert redis.wires[1].closed
     redis.protocols[1].connection_lost(None)
     assert len(relay.connections) == 1
+
+
+async def test_a_tls_client_that_has_gone_before_redis_could_not_be_reached() -> None:
+    """Nobody is left to be told why, and nothing of it is kept."""
+    relay, redis, *_ = await connected()
+    redis.fault = OSError("away")
+    client = relay.accept()
+    client.connection_made(Wire(sslcontext=True))
+    client.data_received(encode([b"PING"]))
+    client.connection_lost(None)
+    await asyncio.gather(*relay.tasks)
+    assert len(relay.connections) == 1
+    assert not relay.turned_away
 
 
 async def test_a_tls_client_sends_little_before_redis_is_there() -> None:
