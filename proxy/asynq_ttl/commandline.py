@@ -18,11 +18,11 @@ from asynq_ttl import address
 from asynq_ttl.config import load_policy
 from asynq_ttl.database import Database, DatabaseError, explained
 from asynq_ttl.document import PolicyError
-from asynq_ttl.duration import DurationError, parse_duration
-from asynq_ttl.glob import Glob, GlobError, compile_glob
+from asynq_ttl.duration import parse_duration
+from asynq_ttl.glob import Glob, compile_glob
 from asynq_ttl.inventory import Filter, task_pages
 from asynq_ttl.ledger import JournalError
-from asynq_ttl.options import WRONG, Command, fail, option
+from asynq_ttl.options import WRONG, Command, Parsed, fail, option
 from asynq_ttl.policy import DEFAULT_POLICY, Policy
 
 STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
@@ -48,31 +48,19 @@ class _Url(click.ParamType[address.Upstream]):
             self.fail(f"the password file {file}: {getattr(error, 'strerror', None) or 'it is no text'}", param, ctx)
 
 
-class _Pattern(click.ParamType[Glob]):
+class _Pattern(Parsed[Glob]):
     name = "glob"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Glob:  # noqa: ANN401 - click's signature
-        if isinstance(value, Glob):
-            return value
-        try:
-            return compile_glob(value)
-        except GlobError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
+    kind = Glob
+    parse = staticmethod(compile_glob)
+    quotes = True
 
 
-class Duration(click.ParamType[int]):
+class Duration(Parsed[int]):
     """A duration such as `7d`, in seconds."""
 
     name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's signature
-        """Return the seconds of what was typed."""
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_duration(value)
-        except DurationError as error:
-            self.fail(str(error), param, ctx)
+    kind = int
+    parse = staticmethod(parse_duration)
 
 
 def _note_password(ctx: click.Context, _: click.Parameter, file: Path | None) -> None:

@@ -5,13 +5,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from asynq_ttl.address import Address, AddressError, parse_address
+from asynq_ttl.address import Address, parse_address
 from asynq_ttl.sink import SinkAddress, parse_sink
 
 # Exit statuses; 0 is done.
 FAILED, WRONG = 1, 2
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Value = TypeVar("Value")
 
 
 def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 - click's own types
@@ -20,34 +21,40 @@ def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:  # n
     return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **attributes)
 
 
-class Listen(click.ParamType[Address]):
+class Parsed(click.ParamType[Value]):
+    """What is typed, read by a function that raises ValueError with the fault."""
+
+    kind: type[Value]
+    """What it becomes; what is that already, such as a default, stays as it is."""
+    parse: Callable[[str], Value]
+    quotes: bool = False
+    """Whether a fault is told with what was typed."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Value:  # noqa: ANN401 - click's signature
+        """Return what the typed text means."""
+        if isinstance(value, self.kind):
+            return value
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}" if self.quotes else str(error), param, ctx)
+
+
+class Listen(Parsed[Address]):
     """An address to listen at or to connect to."""
 
     name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:  # noqa: ANN401 - click's signature
-        """Return the address that was typed."""
-        if isinstance(value, Address):
-            return value
-        try:
-            return parse_address(value)
-        except AddressError as error:
-            self.fail(str(error), param, ctx)
+    kind = Address
+    parse = staticmethod(parse_address)
 
 
-class SinkType(click.ParamType[SinkAddress]):
+class SinkType(Parsed[SinkAddress]):
     """A sink: a file or a webhook."""
 
     name = "sink"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SinkAddress:  # noqa: ANN401 - click's signature
-        """Return where the sink is."""
-        if isinstance(value, SinkAddress):
-            return value
-        try:
-            return parse_sink(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
+    kind = SinkAddress
+    parse = staticmethod(parse_sink)
+    quotes = True
 
 
 def fail(message: str, status: int = FAILED) -> NoReturn:

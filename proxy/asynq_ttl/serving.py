@@ -21,7 +21,7 @@ from asynq_ttl.document import PolicyError
 from asynq_ttl.exporters import TelemetryError
 from asynq_ttl.keepalive import DEFAULT_SECONDS
 from asynq_ttl.logs import LEVELS, start_logging
-from asynq_ttl.options import FAILED, WRONG, Listen, SinkType, fail, option
+from asynq_ttl.options import FAILED, WRONG, Listen, Parsed, SinkType, fail, option
 from asynq_ttl.room import DEFAULT_MIB
 from asynq_ttl.sink import SinkAddress
 from asynq_ttl.telemetry import Telemetry
@@ -35,16 +35,10 @@ class _Admin(Listen):
         return value if value == "off" else super().convert(value, param, ctx)
 
 
-class _Upstream(click.ParamType[address.Upstream]):
+class _Upstream(Parsed[address.Upstream]):
     name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Upstream:  # noqa: ANN401 - click's signature
-        if isinstance(value, address.Upstream):
-            return value
-        try:
-            return address.parse_upstream(value)
-        except address.AddressError as error:
-            self.fail(str(error), param, ctx)
+    kind = address.Upstream
+    parse = staticmethod(address.parse_upstream)
 
 
 @click.command()
