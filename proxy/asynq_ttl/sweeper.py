@@ -148,7 +148,7 @@ class Sweeper:
         # The lock that this sidecar holds; empty without.
         self._locked = ""
         lua = resources.files("asynq_ttl").joinpath("lua")
-        self._script = lua.joinpath("sweep.lua").read_text()
+        self._script = lua.joinpath("states.prologue.lua").read_text() + lua.joinpath("sweep.lua").read_text()
         self._ghost_script = lua.joinpath("sweep_ghosts.lua").read_text()
         self._active_script = lua.joinpath("sweep_active.lua").read_text()
         self._waiting_script = lua.joinpath("sweep_waiting.lua").read_text()

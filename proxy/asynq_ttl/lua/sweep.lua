@@ -4,7 +4,7 @@
 -- is, for it is handed over first; then milliseconds before its end from which a task is due in any case, the same for one of
 -- which nothing else is known; then the retentions of the queue in seconds, shortest first.
 -- Returns the numbers of members looked at, due and dropped, the IDs of the due ones, those without a hash, and the number of
--- members of the index.
+-- members of the index. (`states.prologue.lua` comes first.)
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
 end
@@ -38,7 +38,6 @@ local function is_over(left, score)
   end
   return left <= tonumber(ARGV[11])
 end
-local states = ' pending active scheduled retry archived completed aggregating '
 local due, gone, missing = {}, {}, {}
 for at = 1, #found, 2 do
   local id = found[at]
@@ -53,7 +52,7 @@ for at = 1, #found, 2 do
     local task = redis.call('HMGET', key, 'state', 'unique_key')
     if task[1] ~= ARGV[2] then
       -- A ghost: the hash belongs to a later life of the ID. Only the entry goes. A state that is not one of Asynq's says nothing.
-      if not task[1] or string.find(states, ' ' .. task[1] .. ' ', 1, true) then
+      if asynq_ttl_elsewhere(task[1], ARGV[2]) then
         gone[#gone + 1] = id
       end
     elseif left >= 0 then
