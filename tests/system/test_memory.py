@@ -49,10 +49,12 @@ def container() -> Iterator[Container]:
 
 
 @contextmanager
-def running(start_sidecar: SidecarFactory, server: Server, held_mib: int) -> Iterator[Sidecar]:
-    """Run a sidecar, and end it before its container."""
+def running(container: Container, start_sidecar: SidecarFactory, server: Server, held_mib: int) -> Iterator[Sidecar]:
+    """Run a sidecar of an empty server in its container, and end it before that."""
+    server.reset()
     sidecar = start_sidecar(server.url, POLICY, max_held_mib=str(held_mib))
     sidecar.expected_warnings += ["failed open", "sweeping failed", "is down"]
+    container.start(sidecar)
     yield sidecar
     sidecar.stop()
 
@@ -61,23 +63,21 @@ def test_a_sidecar_that_the_kernel_kills(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, container: Container, tmp_path: Path
 ) -> None:
     """With too much room it is killed, twice, and started again: every task comes to its end."""
-    redis_server.reset()
-    with running(start_sidecar, redis_server, 100_000) as sidecar:
-        container.start(sidecar)
-        with load(sidecar, harness, redis_server, tmp_path / "ids"):
-            for _ in range(2):
-                with clients_in_the_middle(sidecar, 60):
-                    wait_until(lambda: sidecar.process and sidecar.process.poll() == -9, "the kernel does not kill it")
-                container.start(sidecar)
+    with (
+        running(container, start_sidecar, redis_server, 100_000) as sidecar,
+        load(sidecar, harness, redis_server, tmp_path / "ids"),
+    ):
+        for _ in range(2):
+            with clients_in_the_middle(sidecar, 60):
+                wait_until(lambda: sidecar.process and sidecar.process.poll() == -9, "the kernel does not kill it")
+            container.start(sidecar)
 
 
 def test_a_sidecar_whose_room_fits_its_container(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, container: Container, tmp_path: Path
 ) -> None:
     """With room that fits, the same clients do not get it killed."""
-    redis_server.reset()
-    with running(start_sidecar, redis_server, 16) as sidecar:
-        container.start(sidecar)
+    with running(container, start_sidecar, redis_server, 16) as sidecar:
         process = sidecar.process
         with load(sidecar, harness, redis_server, tmp_path / "ids"):
             for _ in range(2):

@@ -1,9 +1,7 @@
 """What is asked about every chunk has one answer: compiled or not, and the one that looking closer gives."""
 
 import importlib.util
-import sys
 from collections.abc import Callable
-from types import ModuleType
 
 import pytest
 from hypothesis import example, given
@@ -11,22 +9,10 @@ from hypothesis import strategies as st
 
 from asynq_ttl import resp
 from asynq_ttl.resp import Command, CommandFramer, ReplyCounter, WholeCommands, beginning_of, encode
+from uncompiled import uncompiled
 
-
-def uncompiled() -> ModuleType:
-    """Load `resp` as it is where there was no C compiler."""
-    spec = importlib.util.spec_from_file_location("uncompiled_resp", resp.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "asynq_ttl._chunk", None)
-        spec.loader.exec_module(module)
-    assert module._compiled_look is module._compiled_count is module._compiled_encode is None
-    return module
-
-
-PLAIN = uncompiled()
+PLAIN = uncompiled(resp, "asynq_ttl._chunk")
+assert PLAIN._compiled_look is PLAIN._compiled_count is PLAIN._compiled_encode is None
 PING = b"*1\r\n$4\r\nPING\r\n"
 SPECIAL = frozenset((b"EVALSHA", b"A"))
 Look = Callable[..., int | bytes | Command | None]

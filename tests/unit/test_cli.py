@@ -1,11 +1,9 @@
-import subprocess
-import sys
-
 import click
 import pytest
 from click.testing import CliRunner
 
 from asynq_ttl.cli import COMMANDS, main
+from imports import imported_by
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -34,13 +32,6 @@ def test_a_command_that_does_not_exist_is_told() -> None:
 
 def test_the_list_imports_no_command() -> None:
     """Nobody waits for what is only listed."""
-    code = (
-        "import sys; sys.argv = ['asynq-ttl', '--help']\n"
-        "from asynq_ttl.__main__ import main\n"
-        "try: main()\n"
-        "except SystemExit: print(*sys.modules)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(run.stdout.splitlines()[-1].split())
+    loaded = imported_by("--help")
     assert {name for name in loaded if name.startswith("asynq_ttl.")} == {"asynq_ttl.__main__", "asynq_ttl.cli"}
     assert not {"asyncio", "rich", "redis"} & loaded

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from asynq_ttl.lifecycle import drain, ready
+from imports import imported_by
 
 
 class _Admin(BaseHTTPRequestHandler):
@@ -76,12 +77,6 @@ def test_drain_touches_no_other_process() -> None:
 
 def test_the_verbs_import_nothing_slow() -> None:
     """A probe does not pay for telemetry, policy files or an event loop."""
-    code = (
-        "import sys; sys.argv = ['asynq-ttl', 'ready', '--admin', '127.0.0.1:1']\n"
-        "from asynq_ttl.__main__ import main\n"
-        "try: main()\n"
-        "except SystemExit: print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "click" in run.stdout.split()
-    assert not {"opentelemetry", "redis", "pydantic", "uvloop", "asyncio", "rich"} & set(run.stdout.split())
+    loaded = imported_by("ready", "--admin", "127.0.0.1:1")
+    assert "click" in loaded
+    assert not {"opentelemetry", "redis", "pydantic", "uvloop", "asyncio", "rich"} & loaded

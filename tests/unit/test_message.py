@@ -1,7 +1,4 @@
-import importlib.util
-import sys
 from contextlib import suppress
-from types import ModuleType
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +8,7 @@ from asynq_ttl import message
 from asynq_ttl._message import routing
 from asynq_ttl.message import MessageError, TaskMessage, decode, decode_record, scheduler_entry_id
 from task_message import encode_task
+from uncompiled import uncompiled
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -63,20 +61,8 @@ FIELDS = st.builds(
 )
 
 
-def uncompiled() -> ModuleType:
-    """Load `message` as it is where there was no C compiler."""
-    spec = importlib.util.spec_from_file_location("uncompiled_message", message.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "asynq_ttl._message", None)
-        spec.loader.exec_module(module)
-    assert module._routing is None
-    return module
-
-
-PLAIN = uncompiled()
+PLAIN = uncompiled(message, "asynq_ttl._message")
+assert PLAIN._routing is None
 
 
 def by_protobuf(data: bytes) -> tuple[object, ...] | None:
