@@ -27,17 +27,17 @@ test-system: $(STAMP) ## What needs root and Debian's packages: the image, syste
 fuzz: $(STAMP) ## Fuzz the decoder, the reply scanner, the compiled parts and sessions, a minute each (FUZZ_SECONDS=3600)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
 	for target in commands replies chunk message session; do \
-	  $(BIN)/python tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
+	  $(BIN)/python tests/trials/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
 
 fuzz-differential: $(STAMP) ## The same bytes to a server and through a session, a minute each (FUZZ_SERVERS="redis valkey path")
 	$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
 	for server in $(FUZZ_SERVERS); do \
-	  $(BIN)/python tests/fuzz/run.py differential --server $$server --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
+	  $(BIN)/python tests/trials/fuzz/run.py differential --server $$server --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz || exit 1; done
 
 FUZZ_SERVERS ?= redis valkey
 
 fuzz-c: $(STAMP) ## Fuzz the compiled part with AddressSanitizer and UBSan, a minute (needs clang)
-	$(BIN)/python tests/fuzz/run_c.py --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
+	$(BIN)/python tests/trials/fuzz/run_c.py --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
 
 FUZZ_SECONDS ?= 60
 
@@ -54,26 +54,26 @@ sbom: ## What a release is made of, as CycloneDX, in dist/
 	build/release/bin/pip uninstall --quiet --yes pip setuptools
 	build/sbom/bin/cyclonedx-py environment build/release --pyproject pyproject.toml --output-reproducible -o dist/asynq-ttl.cdx.json
 
-# The modules that decide; each is covered whole.
-CORE := */decision.py,*/glob.py,*/keyspace.py,*/message.py,*/policy.py,*/resp.py,*/rewrite.py,*/scripts.py,*/session.py,*/shapes.py
+# The packages that decide; each is covered whole.
+CORE := */asynq_ttl/events.py,*/asynq_ttl/asynq/*,*/asynq_ttl/policy/*,*/asynq_ttl/rewriting/*,*/asynq_ttl/session/*,*/asynq_ttl/wire/*
 
 asynq-suites: $(STAMP) ## Asynq's own test suites through the sidecar (about ten minutes)
-	$(BIN)/python -m pytest tests/integration/test_asynq_suites.py --timeout=1800 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/trials/suites/test_asynq_suites.py --timeout=1800 $(PYTEST_ARGS)
 
 client-suites: $(STAMP) ## go-redis's own test suite, at a server and through the sidecar, and compared (five minutes)
-	$(BIN)/python -m pytest tests/integration/test_client_suites.py --timeout=1800 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/trials/suites/test_client_suites.py --timeout=1800 $(PYTEST_ARGS)
 
 matrix: $(STAMP) ## The rdb suite of every Asynq release on every server, with and without the sidecar (three minutes)
-	$(BIN)/python -m pytest tests/integration/test_version_matrix.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/trials/suites/test_version_matrix.py $(PYTEST_ARGS)
 
 chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing went wrong (CHAOS_ARGS="--minutes 10 --seed 1")
-	$(BIN)/python tests/chaos/run.py $(CHAOS_ARGS)
+	$(BIN)/python tests/trials/chaos/run.py $(CHAOS_ARGS)
 
 failover: $(STAMP) ## Fail masters over under load, with and without the sidecar (FAILOVER_ARGS="--rounds 5 --strike ask")
-	$(BIN)/python tests/chaos/failover.py $(FAILOVER_ARGS)
+	$(BIN)/python tests/trials/chaos/failover.py $(FAILOVER_ARGS)
 
 model: $(STAMP) ## Random histories of a queue beside a model of Asynq (MODEL_EXAMPLES=1000 on each server, six minutes)
-	ASYNQ_TTL_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/model -k history $(PYTEST_ARGS)
+	ASYNQ_TTL_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/trials/model -k history $(PYTEST_ARGS)
 
 MODEL_EXAMPLES ?= 1000
 
@@ -99,7 +99,7 @@ format: $(STAMP) ## Put the code into its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*.c)
+$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

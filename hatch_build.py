@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = (Path("proxy/asynq_ttl/_chunk.c"), Path("proxy/asynq_ttl/_message.c"))
+SOURCES = (Path("proxy/asynq_ttl/wire/_resp.c"), Path("proxy/asynq_ttl/asynq/_message.c"))
 
 
 class CompileParts(BuildHookInterface[Any]):
@@ -24,7 +24,7 @@ class CompileParts(BuildHookInterface[Any]):
         for source in SOURCES:
             program = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
             if self._compile(source, program):
-                build_data["force_include"][str(Path(self.root, program))] = f"asynq_ttl/{program.name}"
+                build_data["force_include"][str(Path(self.root, program))] = str(program.relative_to("proxy"))
                 build_data["pure_python"] = False
                 build_data["infer_tag"] = True
 

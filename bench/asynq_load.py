@@ -12,8 +12,8 @@ from comparison import Measurement
 from contestants import Contestant
 from processes import Cpu, cpu, memory
 
-from asynq import Harness
-from asynq_ttl.harness import build_harness
+from asynq_ttl.demo.harness import build_harness
+from support.asynq import Harness
 
 PRODUCERS, CONCURRENCY = 10, 10
 ARCHIVE_SHARE, RETAIN_SHARE, RERUN_SHARE = 0.1, 0.3, 0.2

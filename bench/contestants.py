@@ -20,8 +20,8 @@ from urllib.request import urlopen
 
 from redis import Redis
 
-from otlp import http_receiver
-from servers import Server, Sidecar, free_port, start_path_redis, start_redis, start_valkey, wait_until
+from support.otlp import http_receiver
+from support.servers import Server, Sidecar, free_port, start_path_redis, start_redis, start_valkey, wait_until
 
 POLICY = """
 version: 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contestants import MissingProgramError, program
 
-from servers import Server
+from support.servers import Server
 
 _VERSIONS = {"haproxy": "-v", "nutcracker": "-V", "redis-benchmark": "--version"}
 _PACKAGES = ("asynq-ttl", "uvloop", "hiredis", "opentelemetry-sdk")

@@ -27,8 +27,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from asynq_load import AsynqLoad
 from contestants import CONTESTANTS, SERVERS, Contestant, MissingProgramError, start, start_server
 
-from asynq import Harness
-from asynq_ttl.harness import HarnessError, build_harness
+from asynq_ttl.demo.harness import HarnessError, build_harness
+from support.asynq import Harness
 
 _ATTACH_SECONDS = 1.0
 _PROXIES = [name for name in CONTESTANTS if name not in {"direct", "twemproxy"}]

@@ -28,7 +28,7 @@ from results import Results
 from scale import scale_loads
 from script_cost import script_costs
 
-from asynq_ttl.harness import HarnessError
+from asynq_ttl.demo.harness import HarnessError
 
 _PROXIES = ("haproxy", "asynq-ttl", "asynq-ttl-traced", "asynq-ttl-off")
 _results = click.option(

@@ -17,9 +17,9 @@ from typing import Any
 from contestants import POLICY, start_server
 from redis import Redis
 
-from model.asynq_calls import PREFIX, QUEUE, TASK, AsynqCalls
-from servers import Sidecar
-from task_message import encode_task
+from support.servers import Sidecar
+from support.task_message import encode_task
+from trials.model.asynq_calls import PREFIX, QUEUE, TASK, AsynqCalls
 
 SIZES = {"pending": 20_000, "active": 10, "scheduled": 1_000, "archived": 10_000, "completed": 10_000}
 """Tasks in each place before an operation. Asynq's own cap for `archived` is 10,000."""

@@ -17,11 +17,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 
-from asynq_ttl.exporters import resource_of
-from asynq_ttl.otlp import Encoder
-from asynq_ttl.session import Outcome
-from asynq_ttl.spans import Spans
-from recorded import UPSTREAM, outcome
+from asynq_ttl.session.session import Outcome
+from asynq_ttl.telemetry.exporters import resource_of
+from asynq_ttl.telemetry.otlp import Encoder
+from asynq_ttl.telemetry.spans import Spans
+from support.recorded import UPSTREAM, outcome
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BATCH = 512

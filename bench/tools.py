@@ -26,8 +26,8 @@ from redis import Redis
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from filler import fill
-from servers import start_path_redis, start_redis
+from support.filler import fill
+from support.servers import start_path_redis, start_redis
 
 # Release, share of the tasks, options of the filler.
 WORK = (

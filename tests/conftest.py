@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asynq import Harness
-from asynq_ttl.harness import build_harness
-from servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey
+from asynq_ttl.demo.harness import build_harness
+from support.asynq import Harness
+from support.servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey
 
 
 @pytest.fixture(scope="session")

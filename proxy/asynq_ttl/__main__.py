@@ -1,6 +1,6 @@
 """Where `asynq-ttl` begins."""
 
-from asynq_ttl.cli import main
+from asynq_ttl.cli.main import main
 
 if __name__ == "__main__":
     main()

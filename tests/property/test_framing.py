@@ -5,13 +5,13 @@ from unittest.mock import patch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import asynq_ttl.resp
-import asynq_ttl.session
-from asynq_ttl.glob import compile_glob
-from asynq_ttl.policy import Keep, Mode, Retention, Rule
-from asynq_ttl.resp import Command, CommandFramer, ReplyCounter, WholeCommands, encode
-from asynq_ttl.scripts import Status, sha_of
-from conversation import COMPLETE, DEQUEUE, INDEX, OTHER, RUN, UNKNOWN, Conversation, complete, dequeue, run
+import asynq_ttl.session.session
+import asynq_ttl.wire.commands
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
+from asynq_ttl.rewriting.registry import Status, sha_of
+from asynq_ttl.wire.commands import Command, CommandFramer, ReplyCounter, WholeCommands, encode
+from support.conversation import COMPLETE, DEQUEUE, INDEX, OTHER, RUN, UNKNOWN, Conversation, complete, dequeue, run
 
 # Small stand-ins for the limits, so that small examples reach them.
 HOLD_BYTES, MAX_HELD_BYTES = 64, 256
@@ -128,7 +128,7 @@ def test_what_is_held_is_bounded(stream: list[Command], values: list[bytes], siz
     stream = [command for command in stream if len(encode(command)) < HOLD_BYTES]
     stream = [*stream, [b"SET", *values], *stream]
     data = b"".join(encode(command) for command in stream)
-    with patch.multiple(asynq_ttl.resp, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES):
+    with patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES):
         framer = CommandFramer(WholeCommands(), lambda _, size: must_hold and size < MAX_HELD_BYTES)
         found: list[Command] = []
         out = b""
@@ -149,7 +149,7 @@ def test_a_damaged_stream_is_passed_on(
 ) -> None:
     """Whatever is changed in a stream of commands, nothing raises and nothing hangs."""
     data = mutate(b"".join(encode(command) for command in stream), changes)
-    with patch.multiple(asynq_ttl.resp, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES):
+    with patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES):
         frame(CommandFramer(WholeCommands(), lambda _, size: size < MAX_HELD_BYTES), data, sizes)
 
 
@@ -280,8 +280,8 @@ def test_a_session_survives_a_damaged_stream(
     """Whatever is changed in a stream, nothing raises, and what is held is bounded."""
     talk = Conversation().knows(COMPLETE, DEQUEUE)
     with (
-        patch.multiple(asynq_ttl.resp, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES),
-        patch.multiple(asynq_ttl.session, MAX_HELD_BYTES=MAX_HELD_BYTES),
+        patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES),
+        patch.multiple(asynq_ttl.session.session, MAX_HELD_BYTES=MAX_HELD_BYTES),
     ):
         for chunk in cut(mutate(data, changes), sizes):
             talk.session.receive_downstream(chunk)

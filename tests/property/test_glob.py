@@ -3,7 +3,7 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynq_ttl.glob import Glob, GlobError, compile_glob
+from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
 
 _PIECES = st.lists(
     st.sampled_from(["*", "?", "a", "b", "é", "-", "^", "%", ".", "[ab]", "[!a]", "[a-c]", "[]-]", "[!^-]"]),

@@ -9,12 +9,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from asynq_ttl.config import load_policy
-from go_tools import go_tool
+from asynq_ttl.policy_file.load import load_policy
+from support.go_tools import go_tool
+from support.paths import DEPLOY
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 KUBERNETES = "1.31"
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.run_c import CHUNK, MESSAGE, build, fuzz
+from trials.fuzz.run_c import CHUNK, MESSAGE, build, fuzz
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 

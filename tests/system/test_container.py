@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
-from asynq import Harness
-from caller import PING
-from debian import PYTHON, debian_archive, way_to_pypi
-from namespaces import own_network, remove_cgroups
-from servers import start_redis, wait_until
+from support.asynq import Harness
+from support.caller import PING
+from support.debian import PYTHON, debian_archive, way_to_pypi
+from support.namespaces import own_network, remove_cgroups
+from support.paths import PACKAGE, ROOT
+from support.servers import start_redis, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "deploy" / "README.md").read_text()
 CGROUP = f"asynq-ttl-test-{os.getpid()}"
 
@@ -126,7 +126,7 @@ def test_the_image_says_how_it_is_run(engine: Engine) -> None:
     assert config["User"] == "65532:65532"
     assert (config["Entrypoint"], config["Cmd"]) == (["asynq-ttl"], ["serve"])
     assert config["StopSignal"] in ("SIGTERM", "15")
-    parts = [f"asynq_ttl.{source.stem}" for source in (ROOT / "proxy" / "asynq_ttl").glob("*.c")]
+    parts = [".".join(source.relative_to(PACKAGE.parent).with_suffix("").parts) for source in PACKAGE.rglob("*.c")]
     assert parts
     engine(
         "run",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from asynq import Harness
-from pressure import MIB, POLICY, clients_in_the_middle, load
-from servers import Server, Sidecar, SidecarFactory, wait_until
+from support.asynq import Harness
+from support.pressure import MIB, POLICY, clients_in_the_middle, load
+from support.servers import Server, Sidecar, SidecarFactory, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

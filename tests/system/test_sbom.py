@@ -3,15 +3,14 @@
 import json
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def test_the_sbom_names_every_dependency() -> None:

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
-from asynq import Harness
-from caller import Caller
-from debian import debian_archive, way_to_pypi
-from namespaces import cgroup_folders, own_network, remove_cgroups
-from servers import wait_until
+from support.asynq import Harness
+from support.caller import Caller
+from support.debian import debian_archive, way_to_pypi
+from support.namespaces import cgroup_folders, own_network, remove_cgroups
+from support.paths import ROOT
+from support.servers import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).parents[2]
 CGROUP = f"asynq-ttl-test-{os.getpid()}"
 # The exposure, in tenths, that `systemd-analyze security` may find; the unit has 11, one without hardening 96.
 MOST_EXPOSED = 15

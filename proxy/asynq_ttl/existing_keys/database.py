@@ -1,0 +1,297 @@
+"""One database of one Redis, as the tools that look after existing keys see it: scripts, pace, and errors in one line.
+
+Invariants:
+
+* Every command is short: what may be large is read in pages of at most `PAGE_TASKS` tasks and about `PAGE_BYTES` bytes.
+* A script's keys all belong to one queue, so they share a hash tag and a cluster slot.
+* Whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,  # noqa: A004 - redis-py's
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    TimeoutError,  # noqa: A004 - redis-py's
+)
+from redis.sentinel import Sentinel
+
+from asynq_ttl.asynq.keys import PREFIX, text_of
+from asynq_ttl.lua.loader import load
+from asynq_ttl.net.address import Address, Upstream
+
+PAGE_TASKS = 50
+PAGE_BYTES = 1 << 19
+_TIMEOUT_SECONDS = 30.0
+_CONNECT_SECONDS = 5.0
+# Commands with which the rights on a queue's keys are tried, each on a key that is not there.
+READING = (
+    "HSTRLEN msg",
+    "HEXISTS msg",
+    "HMGET state",
+    "HGET msg",
+    "PTTL",
+    "ZSCORE x",
+    "ZRANGE 0 0",
+    "ZRANK x",
+    "ZCOUNT 0 0",
+    "LRANGE 0 0",
+    "GET",
+)
+CHANGING = (
+    "PEXPIREAT 1",
+    "PERSIST",
+    "EXISTS",
+    "DEL",
+    "ZREM x",
+    "ZADD XX 1 x",
+)
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message says what is wrong, where, and what to do, in one line."""
+
+
+class Pace:
+    """Holds work down to a rate.
+
+    Args:
+        per_second: the most units a second; 0 for no limit.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._free_at = 0.0
+
+    def spend(self, units: int) -> None:
+        """Wait until so many more units may be done. What was not used up is not saved for later."""
+        if self._per_second <= 0:
+            return
+        now = time.monotonic()
+        if self._free_at > now:
+            time.sleep(self._free_at - now)
+        self._free_at = max(self._free_at, now) + units / self._per_second
+
+
+class Database:
+    """A connection to one database.
+
+    Args:
+        upstream: the server and the number of the database.
+        rate: the most keys looked at in a second; 0 for no limit.
+
+    Raises:
+        RedisError: no Sentinel says where the master is.
+    """
+
+    def __init__(self, upstream: Upstream, rate: float = 0) -> None:
+        self.upstream = upstream
+        self.pace = Pace(rate)
+        self.client: Redis = _client(upstream)
+        self._shas: dict[str, str] = {}
+
+    def open(self, *, changing: bool = False) -> list[str]:
+        """See that there is an Asynq database the user has rights to; return the names of its queues, sorted.
+
+        Args:
+            changing: whether the rights to change tasks are needed too.
+
+        Raises:
+            DatabaseError: there is none.
+        """
+        with explained(self.upstream):
+            self.client.ping()
+            queues = self.queues()
+            if not queues:
+                raise DatabaseError(self._no_queues())
+            denied = self.denied(queues[0], READING + (CHANGING if changing else ()))
+        if denied:
+            rights = " ".join(f"+{command.lower()}" for command in denied)
+            raise DatabaseError(
+                f"{self.upstream}: the user in the URL may not run {', '.join(denied)} on {PREFIX.decode()}...: "
+                f"give it {rights} ~asynq:*"
+            )
+        return queues
+
+    def queues(self) -> list[str]:
+        """Return the names of the queues that Asynq lists, sorted."""
+        members: Any = self.client.smembers("asynq:queues")
+        return sorted(text_of(member) for member in members)
+
+    def denied(self, queue: str, commands: tuple[str, ...]) -> list[str]:
+        """Return those of some commands that the user may not run on keys of a queue; nothing is changed.
+
+        Args:
+            queue: the queue's name.
+            commands: names and the arguments that follow the key.
+        """
+        return self.denied_on(queue_prefix(queue) + b"asynq-ttl-probe", commands)
+
+    def denied_on(self, key: bytes, commands: tuple[str, ...]) -> list[str]:
+        """Return those of some commands that the user may not run on a key that is not there; nothing is changed."""
+        try:
+            found: Any = self.client.eval(load("existing_keys/rights"), 1, key, *commands)
+        except NoPermissionError as error:
+            if "key" not in str(error):
+                raise
+            # The key itself is out of bounds.
+            return [command.split()[0] for command in commands]
+        return [name.decode() for name in found]
+
+    def now(self) -> int:
+        """Return Redis's time in whole seconds since the epoch."""
+        seconds, _ = self.client.time()
+        return int(seconds)
+
+    def run(self, name: str, key: bytes, *arguments: bytes | str | int) -> Any:  # noqa: ANN401 - replies have any shape
+        """Run one of the scripts that read or change tasks.
+
+        Args:
+            name: the file below `lua/`, without its ending.
+            key: a key of the queue that is concerned.
+            arguments: its ARGV.
+        """
+        if name not in self._shas:
+            self._load(name)
+        try:
+            return self.client.evalsha(self._shas[name], 1, key, *arguments)
+        except NoScriptError:
+            self._load(name)
+            return self.client.evalsha(self._shas[name], 1, key, *arguments)
+
+    def server(self) -> "Server":
+        """Return what the server says it is."""
+        info: Any = self.client.info("server")
+        if "valkey_version" in info:
+            return Server("Valkey", info["valkey_version"], info["run_id"])
+        return Server("Redis", info["redis_version"], info["run_id"])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+    def _load(self, name: str) -> None:
+        self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
+
+    def _no_queues(self) -> str:
+        """Return that there is nothing of Asynq here, and where there may be."""
+        try:
+            keyspace: Any = self.client.info("keyspace")
+        except RedisError:
+            keyspace = {}
+        here = f"db{self.upstream.database}"
+        others = ", ".join(sorted(name for name in keyspace if name != here))
+        hint = f"; there are keys in {others}" if others else ""
+        return f"{self.upstream} is no Asynq database: the set asynq:queues is not there{hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server: `Redis` or `Valkey`, its version, and the ID of its run."""
+
+    product: str
+    version: str
+    run_id: str
+
+    @property
+    def name(self) -> str:
+        """Product and version."""
+        return f"{self.product} {self.version}"
+
+
+def queue_prefix(queue: str) -> bytes:
+    """Return what the keys of a queue start with: `asynq:{queue}:`."""
+    return PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"
+
+
+def _options(upstream: Upstream) -> dict[str, Any]:
+    """Return what all connections have in common; behind Sentinels no URL says whether they use TLS."""
+    options: dict[str, Any] = {
+        "socket_timeout": _TIMEOUT_SECONDS,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "retry": None,
+        "client_name": "asynq-ttl-tools",
+    }
+    if upstream.sentinels and upstream.tls:
+        options |= {
+            "ssl": True,
+            "ssl_ca_certs": upstream.ca_file or None,
+            "ssl_cert_reqs": "required" if upstream.verify else "none",
+            "ssl_certfile": upstream.certificate_file or None,
+            "ssl_keyfile": upstream.key_file or None,
+        }
+    return options
+
+
+def _client(upstream: Upstream) -> Redis:
+    """Return a client of the server, or of the master that its Sentinels name at this moment."""
+    options = _options(upstream)
+    if not upstream.sentinels:
+        # What the URL says comes before this; it is where a password of a file is.
+        return Redis.from_url(upstream.url, password=upstream.password or None, **options)
+    addresses = [(address.host, address.port) for address in upstream.sentinels]
+    asking = {**options, **_sentinel_login(upstream)}
+    host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
+    options |= {"username": upstream.username or None, "password": upstream.password or None}
+    return Redis(host=host, port=port, db=upstream.database, **options)
+
+
+def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
+    """Yield a client of each Sentinel that the URL names; each is closed when the next one is asked for."""
+    for address in upstream.sentinels:
+        asking = {**_options(upstream), **_sentinel_login(upstream)}
+        with Redis(host=address.host, port=address.port, decode_responses=True, **asking) as client:
+            yield address, client
+
+
+def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
+    password = upstream.sentinel_password
+    if upstream.sentinel_password_file:
+        try:
+            password = Path(upstream.sentinel_password_file).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise DatabaseError(f"the password file {upstream.sentinel_password_file}: {reason}") from None
+    return {"username": upstream.sentinel_username or None, "password": password or None}
+
+
+@contextmanager
+def explained(upstream: Upstream) -> Iterator[None]:
+    """Turn what Redis and the network say into one line.
+
+    Raises:
+        DatabaseError: in place of any error of redis-py.
+    """
+    try:
+        yield
+    except (NoPermissionError, AuthenticationError, AuthorizationError, ConnectionError, TimeoutError) as error:
+        raise DatabaseError(_reason(upstream, error)) from error
+    except RedisError as error:
+        raise DatabaseError(f"{upstream} refuses: {_line(error)}") from error
+    except OSError as error:
+        raise DatabaseError(f"{upstream} cannot be reached: {_line(error)}") from error
+
+
+def _reason(upstream: Upstream, error: RedisError) -> str:
+    said = _line(error)
+    if isinstance(error, NoPermissionError):
+        return f"{upstream}: the user in the URL lacks a right: {said}"
+    if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in said:
+        return f"{upstream} does not accept the user and password in the URL: {said}"
+    if isinstance(error, TimeoutError):
+        return f"{upstream} does not answer: {said}"
+    return f"{upstream} cannot be reached: {said}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

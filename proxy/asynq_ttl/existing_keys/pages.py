@@ -1,0 +1,200 @@
+"""The tasks that are in a database, page by page: by the keyspace, or by a queue's index.
+
+Invariants:
+
+* Nothing is changed, and nothing large is read at once; see `database`.
+* A page is one script execution, so state, score, TTL and message of a task are of one moment.
+* A walk through the keyspace has SCAN's promise: a key that is there all the time is seen, once or more often. A walk
+  through an index passes over no entry that is there all the time, and gives none twice.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from asynq_ttl.asynq.keys import index_key, queue_of_task, text_of
+from asynq_ttl.asynq.message import MessageError, TaskRecord, decode_record
+from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Database, queue_prefix
+from asynq_ttl.policy.glob import Glob
+
+_SCAN_COUNT = 256
+# Where a walk through an index begins.
+START = (b"", b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as it was at one moment.
+
+    Attributes:
+        queue: the queue's name.
+        id: its ID.
+        state: as its hash says; empty where that says nothing.
+        exists: whether there is a hash.
+        record: its message, without the payload unless it was asked for; None where there is none that can be read.
+        size: bytes of the message; 0 where there is none.
+        ttl_ms: milliseconds its key has to live; -1 for ever, -2 where it is not there.
+        score: as Redis writes it: in the index of its state, in its group, or in the leases; None where it is not.
+        locked: whether it holds its uniqueness lock.
+        result: its result, or only the size of it.
+        digest: tells its message from others, where that was asked for.
+        pending_since: when it became pending, in Unix seconds; 0 where it is not.
+    """
+
+    queue: str
+    id: bytes
+    state: str
+    exists: bool = True
+    record: TaskRecord | None = None
+    size: int = 0
+    ttl_ms: int = -1
+    score: bytes | None = None
+    locked: bool = False
+    result: bytes | int = 0
+    digest: bytes = b""
+    pending_since: int = 0
+
+    @property
+    def type(self) -> str:
+        """Its type; empty where the message cannot be read."""
+        return self.record.type if self.record else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of an index: its score as Redis writes it, and the task it names, in whatever state that is."""
+
+    score: bytes
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tasks a tool is asked about. Empty parts match anything.
+
+    Attributes:
+        queues: globs of the queues' names.
+        types: globs of the types.
+        states: names of states.
+    """
+
+    queues: tuple[Glob, ...] = ()
+    types: tuple[Glob, ...] = ()
+    states: tuple[str, ...] = ()
+
+    def queue(self, name: str) -> bool:
+        """Say whether tasks of a queue may match."""
+        return not self.queues or any(glob.matches(name) for glob in self.queues)
+
+    def matches(self, task: Task) -> bool:
+        """Say whether a task matches."""
+        if self.states and task.state not in self.states:
+            return False
+        return not self.types or any(glob.matches(task.type) for glob in self.types)
+
+
+def seconds_of(score: bytes) -> int:
+    """Return a score as whole seconds; what is beyond every clock is cut off there."""
+    return int(min(max(float(score), -(2.0**53)), 2.0**53))
+
+
+def scan(database: Database, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
+    """Return the next cursor (0 at the end) and the keys of one step through the keyspace."""
+    database.pace.spend(_SCAN_COUNT)
+    answer: Any = database.client.scan(cursor, match=pattern, count=_SCAN_COUNT)
+    return int(answer[0]), list(answer[1])
+
+
+def task_pages(database: Database, want: str = "head", cursor: int = 0) -> Iterator[tuple[int, list[Task]]]:
+    """Yield every task of the database in pages, each with the cursor to go on from (0 at the end).
+
+    Args:
+        database: where.
+        want: `head` for messages without payload, `digest` for digests as well, `whole` for all there is.
+        cursor: where to go on.
+    """
+    while True:
+        cursor, keys = scan(database, cursor, b"asynq:{*}:t:*")
+        yield cursor, [task for task in tasks_of(database, keys, want) if task.exists]
+        if cursor == 0:
+            return
+
+
+def tasks_of(database: Database, keys: list[bytes], want: str) -> Iterator[Task]:
+    """Yield the tasks that keys are of; keys that are none are passed over."""
+    by_queue: dict[str, list[bytes]] = {}
+    for key in keys:
+        queue = queue_of_task(key)
+        if queue is not None:
+            by_queue.setdefault(queue, []).append(key[len(queue_prefix(queue)) + 2 :])
+    for queue, ids in by_queue.items():
+        yield from read_tasks(database, queue, ids, want)
+
+
+def read_tasks(database: Database, queue: str, ids: list[bytes], want: str) -> Iterator[Task]:
+    """Yield the tasks with some IDs, in their order."""
+    prefix, first = queue_prefix(queue), 0
+    while first < len(ids):
+        page = ids[first : first + PAGE_TASKS]
+        rows = database.run("shared/read_tasks", prefix + b"t:", prefix, PAGE_BYTES, want, *page)
+        for task_id, row in zip(page, rows, strict=False):
+            yield task_of_row(queue, task_id, row)
+        first += len(rows)
+
+
+def index_pages(
+    database: Database, queue: str, state: str, want: str = "head", after: tuple[bytes, bytes] = START
+) -> Iterator[list[Entry]]:
+    """Yield the entries of an index, lowest scores first.
+
+    Args:
+        database: where.
+        queue: the queue's name.
+        state: the state whose index it is.
+        want: see `task_pages`.
+        after: score and ID of the entry after which to begin.
+    """
+    prefix, key = queue_prefix(queue), index_key(queue, state)
+    while True:
+        database.pace.spend(PAGE_TASKS)
+        found = database.run("existing_keys/read_index", key, prefix, PAGE_BYTES, want, PAGE_TASKS, *after)
+        entries = [
+            Entry(score, task_of_row(queue, task_id, row))
+            for task_id, score, row in zip(found[::3], found[1::3], found[2::3], strict=True)
+        ]
+        if not entries:
+            return
+        last = after
+        after = (entries[-1].score, entries[-1].task.id)
+        # Where the last entry has left the index, those with its score come once more.
+        yield [entry for entry in entries if entry.score != last[0] or entry.task.id > last[1]]
+
+
+def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
+    """Return the task that a row of `lua/task.prologue` tells of."""
+    if not row:
+        return Task(queue, task_id, "", exists=False, ttl_ms=-2)
+    if len(row) == 1:
+        # Something else is at its key.
+        return Task(queue, task_id, "", exists=False)
+    state, msg, size, left, score, held, result, digest, pending = row
+    record = None
+    if msg is not None:
+        try:
+            record = decode_record(msg)
+        except MessageError:
+            record = None
+    since = int(pending[:-9]) if pending[:-9].isdigit() else 0
+    return Task(
+        queue,
+        task_id,
+        text_of(state),
+        record=record,
+        size=size,
+        ttl_ms=left,
+        score=score,
+        locked=held == 1,
+        result=result,
+        digest=digest,
+        pending_since=since,
+    )

@@ -1,0 +1,155 @@
+"""The sockets that clients connect to: bound here, inherited from a supervisor, or shared with another sidecar.
+
+Restarting without a refused connection has two ways:
+
+* A supervisor holds the socket (`LISTEN_FDS`, as systemd's socket activation and systemfd do): clients wait in its
+  queue while no sidecar runs.
+* Two sidecars share a port (`SO_REUSEPORT`). The newer one takes all new connections, so that the older one, told to
+  end, has none left in its queue when it closes its socket.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import socket
+import ssl
+import stat
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from asynq_ttl.net.address import Address
+from asynq_ttl.net.keepalive import keep_alive
+from asynq_ttl.net.tls import HANDSHAKE_SECONDS
+
+_log = logging.getLogger("asynq_ttl.listener")
+
+_BACKLOG = 1024
+_FIRST_FD = 3
+# Linux: which of the sockets that share a port gets a connection is said by a classic BPF program.
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_BPF_RET_K = 0x06
+
+
+class Listener:
+    """Where clients connect.
+
+    Args:
+        listen: the address, unless sockets are inherited.
+        accept: makes the protocol of a connection.
+        tls: the context to listen with; None without TLS.
+        reuse_port: whether another sidecar may listen at the same port.
+        keepalive_seconds: after how much silence clients are asked whether they are still there; 0 for never.
+    """
+
+    def __init__(
+        self,
+        listen: Address,
+        accept: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None,
+        *,
+        reuse_port: bool,
+        keepalive_seconds: int,
+    ) -> None:
+        self.address = listen
+        """Where it listens; once started, with the real port."""
+        self._accept = accept
+        self._reuse_port = reuse_port
+        self._keepalive_seconds = keepalive_seconds
+        self._options: dict[str, Any] = {"backlog": _BACKLOG}
+        if tls is not None:
+            self._options |= {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        listen, options = self.address, self._options
+        if inherited := inherited_sockets():
+            for each in inherited:
+                keep_alive(each, self._keepalive_seconds)
+                create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
+                self._servers.append(await create(self._accept, sock=each, **options))
+            self.address = _address_of(inherited[0])
+            return
+        if listen.path:
+            await asyncio.to_thread(remove_stale_socket, Path(listen.path))
+            self._servers.append(await loop.create_unix_server(self._accept, listen.path, **options))
+            return
+        server = await loop.create_server(
+            self._accept, listen.host or None, listen.port, reuse_port=self._reuse_port or None, **options
+        )
+        self._servers.append(server)
+        self.address = Address(listen.host, server.sockets[0].getsockname()[1])
+        for each in server.sockets:
+            keep_alive(each, self._keepalive_seconds)
+            if self._reuse_port:
+                _take_new_connections(each)
+
+    def close(self) -> None:
+        """Listen no more. An inherited socket stays open in the supervisor, whose queue clients wait in."""
+        for server in self._servers:
+            server.close()
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """Return the listening sockets that a supervisor has left for this process, once.
+
+    Source: sd_listen_fds(3).
+    """
+    meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if not (meant.isdigit() and count.isdigit()) or int(meant) != os.getpid():
+        return []
+    sockets = [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+    for each in sockets:
+        each.set_inheritable(False)
+        each.settimeout(0)
+    return sockets
+
+
+def shared_socket(address: Address) -> socket.socket:
+    """Return a listening socket that shares its port with an older sidecar's and takes every new connection.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
+    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, name = found[0][0], found[0][4]
+    made = socket.create_server((str(name[0]), int(name[1])), family=family, reuse_port=True)
+    _take_new_connections(made)
+    return made
+
+
+def remove_stale_socket(path: Path) -> None:
+    """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+            path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _address_of(inherited: socket.socket) -> Address:
+    name = inherited.getsockname()
+    return Address(path=str(name)) if inherited.family == socket.AF_UNIX else Address(name[0], name[1])
+
+
+def _take_new_connections(own: Any) -> None:  # noqa: ANN401 - uvloop's stand-in for a socket
+    """Let the second socket at this port have every new connection. That is this one, if another was there before.
+
+    Where there is no other, or no such option, the kernel chooses as it does without.
+    """
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET_K, 0, 0, 1))
+    with suppress(OSError):
+        own.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("HP", 1, ctypes.addressof(program)))

@@ -1,0 +1,299 @@
+"""What a policy is and what it decides. Pure: no file, no clock, no Redis.
+
+A policy is an ordered list of rules. For a task that enters a terminal state, the first rule that matches its
+queue and type *and says something about that state* decides. Everything the sidecar does to a task follows
+from that one `Verdict`.
+
+Invariants:
+
+* Without a verdict the command that moves the task is forwarded untouched.
+* A verdict depends on nothing but the policy and (queue, type, state); the share of tasks that a rollout
+  enforces depends on nothing but the task ID, so every sidecar of a fleet decides alike.
+* The archive is trimmed per queue, while rules pick by type: `ArchiveLimits` never removes a task before the
+  rule that decided about *it* would.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+
+from asynq_ttl.policy.glob import Glob
+
+# Rollout shares are counted in hundredths of a percent.
+FULL_ROLLOUT = 10_000
+
+# How long, and how many, Asynq itself keeps archived tasks. (It says 10,000; its trim is off by one.)
+OWN_ARCHIVE_SECONDS = 90 * 86_400
+OWN_ARCHIVE_CAP = 9_999
+
+# Verdicts are remembered for this many (queue, type, state); past it the memory is emptied and filled anew.
+_MEMORY_LIMIT = 10_000
+
+
+class State(Enum):
+    """A terminal state of a task, by its name in Asynq's `state` field."""
+
+    COMPLETED = "completed"
+    ARCHIVED = "archived"
+
+    __hash__ = object.__hash__  # there is one of each; Enum hashes the name, in Python, at every look-up
+
+
+class Mode(Enum):
+    """What the sidecar does with its decisions."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+class Keep(Enum):
+    """How long a task is kept in a terminal state."""
+
+    TTL = "ttl"
+    """A time given by the rule."""
+    OWN = "keep"
+    """Asynq's own time: the task's Retention, or 90 days for an archived one."""
+    FOREVER = "forever"
+    """No TTL, never trimmed."""
+    DELETE = "delete"
+    """Gone at once, hash and index entry."""
+
+    __hash__ = object.__hash__  # as for State
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a rule keeps a task. `seconds` has a meaning only for `Keep.TTL`, where it is at least 1."""
+
+    keep: Keep
+    seconds: int = 0
+
+    def resolve(self, own_seconds: int) -> int | None:
+        """Return the seconds to keep a task; None for ever, 0 not at all.
+
+        Args:
+            own_seconds: the time Asynq itself would keep it.
+        """
+        if self.keep is Keep.TTL:
+            return self.seconds
+        if self.keep is Keep.OWN:
+            return max(own_seconds, 1)
+        return None if self.keep is Keep.FOREVER else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. Empty `queues` or `types` match any; `None` says nothing about that state.
+
+    `archived_max` caps the queue's archive (entries, exact) and is only allowed without `types`.
+    """
+
+    name: str
+    queues: tuple[Glob, ...] = ()
+    types: tuple[Glob, ...] = ()
+    completed: Retention | None = None
+    archived: Retention | None = None
+    archived_max: int | None = None
+
+    def says(self, state: State) -> Retention | None:
+        """Return what the rule says about a state, or None."""
+        return self.completed if state is State.COMPLETED else self.archived
+
+    def matches_queue(self, queue: str) -> bool:
+        """Say whether the rule can concern tasks of this queue."""
+        return not self.queues or any(glob.matches(queue) for glob in self.queues)
+
+    def matches_type(self, task_type: str) -> bool:
+        """Say whether the rule concerns tasks of this type."""
+        return not self.types or any(glob.matches(task_type) for glob in self.types)
+
+    def hides(self, later: "Rule", state: State) -> bool:
+        """Say whether `later` can never decide about `state` because this rule comes first."""
+        return (
+            self.says(state) is not None
+            and _all_covered(self.queues, later.queues)
+            and _all_covered(self.types, later.types)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision about one task: which rule made it, and how long the task is kept."""
+
+    rule: str
+    retention: Retention
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """How a queue's archive is trimmed when something is archived.
+
+    Attributes:
+        cutoff_seconds: the age past which no rule keeps a task; None where one keeps for ever.
+        cutoff_own: Asynq's own age applies to some of the queue's tasks, so it is a lower bound.
+        cap: the most entries kept, newest first; None for Asynq's own cap.
+        uncapped: a rule keeps every task for ever, so nothing is trimmed by number unless `cap` is set.
+        spare_untimed: entries whose key has no TTL are kept for ever by a rule: trimming passes over them.
+    """
+
+    cutoff_seconds: int | None
+    cutoff_own: bool
+    cap: int | None
+    uncapped: bool
+    spare_untimed: bool
+
+    def outlasts(self, own_seconds: int) -> bool:
+        """Say whether some rule keeps tasks of the queue for longer than Asynq itself would."""
+        return self.cutoff_seconds is None or self.cutoff_seconds > own_seconds
+
+
+class Policy:
+    """An immutable policy with a memory of the verdicts it has given.
+
+    Args:
+        rules: in the order in which they are tried.
+        mode: what is done with the decisions.
+        grace_seconds: how much longer than its retention a key lives if nobody sweeps.
+        rollout: share of task IDs that are enforced, in hundredths of a percent.
+        source: where it came from, for messages and logs.
+        digest: a short hash of its text, for logs, traces and the admin page.
+        text: what was written, for whoever asks which policy is in force.
+    """
+
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        *,
+        mode: Mode = Mode.ENFORCE,
+        grace_seconds: int = 60,
+        rollout: int = FULL_ROLLOUT,
+        source: str = "built-in",
+        digest: str = "",
+        text: str = "",
+    ) -> None:
+        self.rules = rules
+        self.mode = mode
+        self.grace_seconds = grace_seconds
+        self.rollout = rollout
+        self.source = source
+        self.digest = digest
+        self.text = text
+        self._verdicts: dict[tuple[str, str, State], Verdict | None] = {}
+        self._queue_rules: dict[tuple[str, State], tuple[Rule, ...]] = {}
+        self._limits: dict[str, ArchiveLimits | None] = {}
+
+    def decide(self, queue: str, task_type: str, state: State) -> Verdict | None:
+        """Return the verdict about a task of this queue and type entering a state; None without a rule."""
+        key = (queue, task_type, state)
+        try:
+            return self._verdicts[key]
+        except KeyError:
+            pass
+        verdict = None
+        for rule in self.queue_rules(queue, state):
+            retention = rule.says(state)
+            if retention is not None and rule.matches_type(task_type):
+                verdict = Verdict(rule.name, retention)
+                break
+        if len(self._verdicts) >= _MEMORY_LIMIT:
+            self._verdicts.clear()
+        self._verdicts[key] = verdict
+        return verdict
+
+    def queue_rules(self, queue: str, state: State) -> tuple[Rule, ...]:
+        """Return the rules that can decide about tasks of a queue entering a state, in order.
+
+        The tuple ends with the first rule that concerns every type: none after it can decide.
+        """
+        key = (queue, state)
+        try:
+            return self._queue_rules[key]
+        except KeyError:
+            pass
+        found: list[Rule] = []
+        for rule in self.rules:
+            if rule.says(state) is None or not rule.matches_queue(queue):
+                continue
+            found.append(rule)
+            if not rule.types:
+                break
+        if len(self._queue_rules) >= _MEMORY_LIMIT:
+            self._queue_rules.clear()
+        self._queue_rules[key] = tuple(found)
+        return self._queue_rules[key]
+
+    def concerns(self, queue: str) -> bool:
+        """Say whether any rule can decide about tasks of this queue."""
+        return any(self.queue_rules(queue, state) for state in State)
+
+    def archive_limits(self, queue: str) -> ArchiveLimits | None:
+        """Return how the archive of a queue is trimmed; None where no rule says anything about it.
+
+        While a rollout is under way, tasks outside its share live by Asynq's own limits, so these become
+        lower bounds: nothing is trimmed earlier than Asynq would.
+        """
+        try:
+            return self._limits[queue]
+        except KeyError:
+            pass
+        if len(self._limits) >= _MEMORY_LIMIT:
+            self._limits.clear()
+        rules = self.queue_rules(queue, State.ARCHIVED)
+        self._limits[queue] = self._limits_of(rules) if rules else None
+        return self._limits[queue]
+
+    def _limits_of(self, rules: tuple[Rule, ...]) -> ArchiveLimits:
+        last = rules[-1]
+        said = [rule.archived for rule in rules if rule.archived is not None]
+        forever = any(retention.keep is Keep.FOREVER for retention in said)
+        uncapped = last.archived_max is None and forever
+        return ArchiveLimits(
+            cutoff_seconds=None if forever else max(retention.seconds for retention in said),
+            cutoff_own=not self.enforces_all or bool(last.types) or any(r.keep is Keep.OWN for r in said),
+            cap=last.archived_max,
+            uncapped=uncapped,
+            spare_untimed=any(
+                rule.archived is not None and rule.archived.keep is Keep.FOREVER for rule in rules if rule.types
+            ),
+        )
+
+    def shadowed(self) -> "Policy":
+        """Return the same policy in shadow mode; one that is off stays off."""
+        return Policy(
+            self.rules,
+            mode=Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW,
+            grace_seconds=self.grace_seconds,
+            rollout=self.rollout,
+            source=self.source,
+            digest=self.digest,
+            text=self.text,
+        )
+
+    @property
+    def enforces_all(self) -> bool:
+        """Whether the rollout is complete: every task is enforced."""
+        return self.rollout >= FULL_ROLLOUT
+
+    def enforces(self, task_id: bytes) -> bool:
+        """Say whether a task is inside the share that the rollout enforces.
+
+        The share is by the first 32 bits of the ID's SHA-1, the one hash that Lua inside Redis has too.
+        """
+        if self.enforces_all:
+            return True
+        digest = hashlib.sha1(task_id, usedforsecurity=False).digest()
+        return int.from_bytes(digest[:4], "big") % FULL_ROLLOUT < self.rollout
+
+
+DEFAULT_POLICY = Policy(
+    (Rule("built-in", completed=Retention(Keep.OWN), archived=Retention(Keep.OWN)),),
+    source="built-in default",
+    text="version: 1\nrules:\n  - name: built-in\n    completed: {ttl: keep}\n    archived: {ttl: keep}\n",
+)
+
+
+def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:
+    if not wide:
+        return True
+    return bool(narrow) and all(any(w.covers(n) for w in wide) for n in narrow)

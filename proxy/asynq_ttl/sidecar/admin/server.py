@@ -1,0 +1,375 @@
+"""The admin server: health, metrics, what the sidecar does and why, and the few things an operator may change.
+
+Only importer of aiohttp's server side. HTTP on a socket of its own, by default on the loopback interface.
+
+Invariants:
+
+* Nothing here touches the data path, and a client that reads slowly costs a bounded amount of memory.
+* A call that changes something needs the token where there is one; where there is none, it is only taken on the
+  loopback interface or a unix socket.
+* A web site that somebody visits can neither call nor read this server through the browser: the `Host` of a request
+  to the loopback interface must be the loopback interface's own name, and its `Origin`, if it has one, the server's.
+* Nothing here tells a payload, a credential or an argument of a command.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from asynq_ttl.net.address import Address
+from asynq_ttl.net.listener import remove_stale_socket, shared_socket
+from asynq_ttl.sidecar.admin import status
+from asynq_ttl.sidecar.sidecar import Sidecar, StartError
+from asynq_ttl.telemetry.logs import LEVELS, set_level
+from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, Filter, FilterError, parse_filter
+
+_log = logging.getLogger("asynq_ttl.admin")
+
+# A watcher hears at least this often, so that both sides notice when the other is gone.
+HEARTBEAT_SECONDS = 1.0
+
+_MAX_BODY_BYTES = 16 * 1024
+_SHUTDOWN_SECONDS = 1.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AdminError(StartError):
+    """The admin server cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """How the admin server is run.
+
+    Attributes:
+        address: where it listens; None for no admin server.
+        token: what calls that change something have to bring along; empty for none.
+        required: whether the sidecar is not to start without it.
+    """
+
+    address: Address | None
+    token: str = ""
+    required: bool = True
+
+
+@asynccontextmanager
+async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterator[None]:
+    """Serve while the block runs.
+
+    Raises:
+        AdminError: the address cannot be used, and the server is required.
+    """
+    if settings.address is None:
+        yield
+        return
+    admin = Admin(settings, sidecar)
+    runner = web.AppRunner(
+        admin.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
+    )
+    await runner.setup()
+    try:
+        try:
+            address = await _listen(runner, settings.address, shared=sidecar.settings.reuse_port)
+        except OSError as error:
+            reason = f"cannot listen at {settings.address}: {error.strerror or error}"
+            if settings.required:
+                raise AdminError(f"the admin server {reason}; give --admin another address, or off") from None
+            _log.warning("no admin server, it %s; give --admin another address, or off", reason)
+        else:
+            where = str(address) if address.path else f"http://{address}/"
+            _log.info("admin server at %s", where)
+        yield
+    finally:
+        admin.closing.set()
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, address: Address, *, shared: bool) -> Address:
+    if address.path:
+        await asyncio.to_thread(remove_stale_socket, Path(address.path))
+        await web.SockSite(runner, _private_socket(address.path)).start()
+        return address
+    if shared:
+        await web.SockSite(runner, await asyncio.to_thread(shared_socket, address)).start()
+    else:
+        await web.TCPSite(runner, address.host or None, address.port).start()
+    return Address(address.host, runner.addresses[0][1])
+
+
+def _private_socket(path: str) -> socket.socket:
+    """Return a unix socket that from its first moment is for its owner alone."""
+    made = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        made.bind(path)
+    except OSError:
+        made.close()
+        raise
+    finally:
+        os.umask(mask)
+    return made
+
+
+class Admin:
+    """The calls of the admin server.
+
+    Args:
+        settings: how it is run.
+        sidecar: whom it is about.
+    """
+
+    def __init__(self, settings: AdminSettings, sidecar: Sidecar) -> None:
+        self.closing = asyncio.Event()
+        """Set when those who watch have to be told good-bye."""
+        self._settings = settings
+        self._sidecar = sidecar
+        self._journal = sidecar.telemetry.journal
+        self._page = resources.files("asynq_ttl").joinpath("sidecar", "admin", "page.html").read_text()
+        self._page_policy = _content_security_policy(self._page)
+
+    def application(self) -> web.Application:
+        """Return the application."""
+        application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY_BYTES)
+        for path, read in (
+            ("/", self.page),
+            ("/livez", self.live),
+            ("/readyz", self.ready),
+            ("/startupz", self.started),
+            ("/metrics", self.metrics),
+            ("/api/status", self._telling(status.overview)),
+            ("/api/policy", self.policy),
+            ("/api/connections", self._telling(status.connections)),
+            ("/api/wrappers", self._telling(status.wrappers)),
+            ("/api/census", self._telling(status.census)),
+            ("/api/decisions", self.decisions),
+            ("/api/decisions/stream", self.stream),
+        ):
+            application.router.add_get(path, read)
+        for path, change in (
+            ("/api/reload", self.reload),
+            ("/api/pause", self.pause),
+            ("/api/resume", self.resume),
+            ("/api/drain", self.drain),
+            ("/api/log-level", self.log_level),
+        ):
+            application.router.add_post(path, change)
+        return application
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    async def page(self, _request: web.Request) -> web.Response:
+        """Answer with the status page."""
+        headers = {"Content-Security-Policy": self._page_policy}
+        return web.Response(text=self._page, content_type="text/html", headers=headers)
+
+    async def live(self, _request: web.Request) -> web.Response:
+        """Say that the process runs and its event loop answers."""
+        return web.Response(text="ok\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Say whether clients should come: it listens, does not drain, and Redis answers."""
+        problem = self._sidecar.problem
+        return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+
+    async def started(self, _request: web.Request) -> web.Response:
+        """Say whether it has come so far as to listen."""
+        up = self._sidecar.listening is not None
+        return web.Response(text="ok\n" if up else "starting\n", status=200 if up else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer with all metrics in Prometheus's text format."""
+        text = self._sidecar.telemetry.metrics.text
+        body, content_type = await asyncio.to_thread(text, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def policy(self, _request: web.Request) -> web.Response:
+        """Answer with the policy in force: its rules, its text, its hash and the last reload."""
+        return _json(status.policy_in_force(self._sidecar) | {"text": self._sidecar.policy.text})
+
+    async def decisions(self, request: web.Request) -> web.Response:
+        """Answer with the latest entries of the journal, newest first; the query filters."""
+        pairs = [(name, value) for name, value in request.query.items() if name != "limit"]
+        limit = request.query.get("limit", str(RING_SIZE))
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", limit):
+            return _refusal(400, f"limit={limit} is no number of entries")
+        try:
+            wanted = parse_filter(pairs)
+        except FilterError as error:
+            return _refusal(400, str(error))
+        return _json({"decisions": self._journal.recent(wanted, int(limit))})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Answer with entries as they come: JSON lines, or server-sent events where these are asked for."""
+        try:
+            wanted = parse_filter(list(request.query.items()))
+        except FilterError as error:
+            return _refusal(400, str(error))
+        if self._journal.watchers >= MAX_WATCHERS:
+            return _refusal(503, f"{MAX_WATCHERS} watch already")
+        events = "text/event-stream" in request.headers.get("Accept", "")
+        kind = "text/event-stream" if events else "application/x-ndjson"
+        response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-store", **_HEADERS})
+        await response.prepare(request)
+        with suppress(ConnectionError):  # whoever watched has gone
+            await self._watch(response, wanted, "data: %s\n\n" if events else "%s\n")
+        return response
+
+    async def _watch(self, response: web.StreamResponse, wanted: Filter, form: str) -> None:
+        with self._journal.watch(wanted) as watcher:
+            told = 0
+            await response.write((form % json.dumps({"kind": "watching"})).encode())
+            while not self.closing.is_set():
+                entries = await watcher.fetch(HEARTBEAT_SECONDS)
+                if watcher.dropped > told:
+                    entries.append({"kind": "dropped", "entries": watcher.dropped - told})
+                    told = watcher.dropped
+                lines = [form % json.dumps(entry) for entry in entries or ({"kind": "heartbeat"},)]
+                await response.write("".join(lines).encode())
+
+    def _telling(self, tell: Callable[[Sidecar], status.Json]) -> Handler:
+        async def answer(_request: web.Request) -> web.Response:
+            return _json(tell(self._sidecar))
+
+        return answer
+
+    # --- changing ---------------------------------------------------------------------------------------------
+
+    async def reload(self, _request: web.Request) -> web.Response:
+        """Read the policy file again; 422 and its faults where it is refused."""
+        reload = self._sidecar.reload()
+        policy = self._sidecar.policy
+        answer = {"digest": policy.digest, "mode": policy.mode.value, "faults": list(reload.faults)}
+        return _json(answer, 422 if reload.faults else 200)
+
+    async def pause(self, _request: web.Request) -> web.Response:
+        """Pause rewriting: the policy is in shadow mode until `resume`."""
+        self._sidecar.pause(paused=True)
+        return _json({"paused": True, "mode": self._sidecar.shared.rewriter.policy.mode.value})
+
+    async def resume(self, _request: web.Request) -> web.Response:
+        """Go on rewriting."""
+        self._sidecar.pause(paused=False)
+        return _json({"paused": False, "mode": self._sidecar.shared.rewriter.policy.mode.value})
+
+    async def drain(self, _request: web.Request) -> web.Response:
+        """Stop as on SIGTERM: let commands under way finish, then end."""
+        self._sidecar.telemetry.happened("drain", "asked for by the admin server")
+        self._sidecar.stop.set()
+        return _json({"draining": True}, 202)
+
+    async def log_level(self, request: web.Request) -> web.Response:
+        """Change the level from which is logged: `level` in the query or in a JSON body."""
+        level = request.query.get("level", "")
+        if not level and request.can_read_body:
+            try:
+                body = await request.json()
+            except ValueError:
+                return _refusal(400, "the body is no JSON")
+            level = str(body.get("level", "")) if isinstance(body, dict) else ""
+        if level not in LEVELS:
+            return _refusal(400, f"{level!r} is no level; expected one of {', '.join(LEVELS)}")
+        self._sidecar.telemetry.happened("log_level", level)
+        set_level(level)
+        return _json({"log_level": level})
+
+    # --- who may -------------------------------------------------------------------------------------------------
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = self._refused(request)
+        if refusal is not None:
+            return refusal
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            return _refusal(error.status, error.reason)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
+        if _is_loopback(self._settings.address) and not _is_loopback_name(host):
+            return _refusal(403, "the Host of a request to the loopback interface must name it, such as 127.0.0.1")
+        changes = request.method not in ("GET", "HEAD", "OPTIONS")
+        if (origin is not None and urlsplit(origin).netloc != host) or (
+            changes and request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
+        ):
+            return _refusal(403, "requests of other web sites are refused")
+        if not changes:
+            return None
+        if self._settings.token:
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(), self._settings.token.encode()):
+                return _refusal(401, "this call needs the token of --admin-token: Authorization: Bearer TOKEN")
+        elif not _is_local(self._settings.address):
+            return _refusal(403, "calls that change something are refused here: start with --admin-token")
+        return None
+
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def _json(content: status.Json, code: int = 200) -> web.Response:
+    return web.Response(text=json.dumps(content) + "\n", content_type="application/json", status=code)
+
+
+def _refusal(code: int, message: str) -> web.Response:
+    response = _json({"error": message}, code)
+    response.headers.update(_HEADERS)
+    return response
+
+
+def _is_local(address: Address | None) -> bool:
+    """Say whether only programs of this machine can come."""
+    return address is not None and (bool(address.path) or _is_loopback(address))
+
+
+def _is_loopback(address: Address | None) -> bool:
+    return address is not None and not address.path and _is_loopback_name(str(address))
+
+
+def _is_loopback_name(host: str) -> bool:
+    """Say whether HOST or HOST:PORT is the loopback interface."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _content_security_policy(page: str) -> str:
+    """Return a policy by which the page's own script and style run, and nothing else is loaded from anywhere."""
+    hashes = {
+        tag: " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+            for text in re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        )
+        for tag in ("script", "style")
+    }
+    return (
+        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

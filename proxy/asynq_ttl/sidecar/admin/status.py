@@ -1,0 +1,207 @@
+"""What a running sidecar says about itself, as plain data that can be JSON. Reads; changes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import islice
+from typing import Any
+
+from asynq_ttl.asynq.keys import printable
+from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Retention, Rule
+from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.telemetry.logs import level_in_force
+from asynq_ttl.times import format_duration
+
+Json = dict[str, Any]
+
+# Connections that are listed one by one.
+MAX_CONNECTIONS = 1_000
+
+_VERSION = metadata.version("asynq-ttl")
+
+
+def overview(sidecar: Sidecar) -> Json:
+    """Return how the sidecar is and what it has done since its start."""
+    telemetry, relay, sweeper = sidecar.telemetry, sidecar.relay, sidecar.sweeper
+    return {
+        "version": _VERSION,
+        "started": time_of(sidecar.started_ns),
+        "listen": str(sidecar.listening or sidecar.settings.listen),
+        "problem": sidecar.problem,
+        "paused": sidecar.paused,
+        "mode": sidecar.shared.rewriter.policy.mode.value,
+        "log_level": level_in_force(),
+        "policy": policy_in_force(sidecar),
+        "upstream": _upstream(sidecar),
+        "traffic": {
+            "commands": relay.commands,
+            "connections": len(relay.connections),
+            "accepted": relay.accepted,
+            "refused": relay.refused,
+            "bytes_downstream": relay.bytes_from_clients,
+            "bytes_upstream": relay.bytes_from_redis,
+        },
+        "decisions": {
+            "by_action": _summed(telemetry.decisions, 3),
+            "by_mode": _summed(telemetry.decisions, 4),
+            "by_queue": dict(_summed(telemetry.decisions, 0).most_common(50)),
+        },
+        "fail_opens": dict(telemetry.fail_opens),
+        "sweep": {
+            "leads": sweeper.leads,
+            "behind": sweeper.behind,
+            "due": telemetry.sweeps_due.total(),
+            "ghosts": telemetry.sweeps_ghosts.total(),
+            "rounds": dict(telemetry.sweep_rounds),
+            "last": time_of(int(telemetry.swept_at * 1e9)) if telemetry.swept_at else "",
+        },
+        "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
+        "wrappers": Counter(script.status.value for script in sidecar.registry.wrapped()),
+        "tracing": {
+            "on": telemetry.spans.on,
+            "made": telemetry.spans.made,
+            "exported": dict(telemetry.spans.exported),
+        },
+        "watchers": {"watching": telemetry.journal.watchers, "dropped": telemetry.journal.dropped},
+    }
+
+
+def _upstream(sidecar: Sidecar) -> Json:
+    """Return where Redis is: as the operator said it, and the server that Sentinels have named."""
+    told: Json = {
+        "address": str(sidecar.settings.upstream),
+        "server": str(sidecar.endpoint.address or ""),
+        "problem": sidecar.control.problem,
+    }
+    if sidecar.sentinels is not None:
+        told["sentinels"] = {
+            "named": len(sidecar.settings.upstream.sentinels),
+            "away": sidecar.sentinels.away,
+            "switches": sidecar.sentinels.switches,
+        }
+    return told
+
+
+def policy_in_force(sidecar: Sidecar) -> Json:
+    """Return the policy in force, and how often each of its rules has decided."""
+    policy, reload = sidecar.policy, sidecar.last_reload
+    decided = _summed(sidecar.telemetry.decisions, 2)
+    return {
+        "source": policy.source,
+        "digest": policy.digest,
+        "mode": policy.mode.value,
+        "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
+        "grace_seconds": policy.grace_seconds,
+        "last_reload": {"time": time_of(reload.at_ns), "faults": list(reload.faults)},
+        "rules": [_rule(rule) | {"decided": decided[rule.name]} for rule in policy.rules],
+        # Bulk operations, whose rule is picked inside Redis, and tasks that are run again.
+        "decided_without_rule": decided[""],
+    }
+
+
+def connections(sidecar: Sidecar) -> Json:
+    """Return the client connections, the first ones one by one."""
+    relay = sidecar.relay
+    return {
+        "open": len(relay.connections),
+        "connections": [
+            {
+                "peer": connection.peer,
+                "database": connection.session.database,
+                "commands": connection.session.commands,
+                "pending": connection.session.pending,
+                "held_bytes": connection.session.held_bytes,
+                "counting": connection.session.counting,
+            }
+            for connection in islice(relay.connections, MAX_CONNECTIONS)
+        ],
+    }
+
+
+def wrappers(sidecar: Sidecar) -> Json:
+    """Return the scripts that have a wrapper, and where it is loaded."""
+    upstream = str(sidecar.settings.upstream)
+    return {
+        "upstream": upstream,
+        "wrappers": [
+            {
+                "kind": script.kind.value,
+                "script": script.sha.decode(),
+                "wrapper": script.wrapper_sha.decode(),
+                "status": script.status.value,
+                "loaded_in": [upstream] if script.status.value == "active" and not script.flushed else [],
+            }
+            for script in sidecar.registry.wrapped()
+        ],
+    }
+
+
+def census(sidecar: Sidecar) -> Json:
+    """Return how many tasks of each kind were seen, and the policy in force, for a report on what a policy does."""
+    seen = sidecar.telemetry.census
+    return {
+        "since": time_of(sidecar.started_ns),
+        "policy": {
+            "source": sidecar.policy.source,
+            "mode": sidecar.shared.rewriter.policy.mode.value,
+            "text": sidecar.policy.text,
+        },
+        "kinds": [
+            {
+                "queue": printable(queue),
+                "type": printable(task_type),
+                "state": state,
+                "own_seconds": own_seconds,
+                "tasks": count.tasks,
+                "size_bytes": count.size_bytes,
+            }
+            for (queue, task_type, state, own_seconds), count in seen.kinds.items()
+        ],
+        "others": {"tasks": seen.others.tasks, "size_bytes": seen.others.size_bytes},
+    }
+
+
+def time_of(nanoseconds: int) -> str:
+    """Return a time in ISO 8601."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _rule(rule: Rule) -> Json:
+    said: Json = {
+        "name": rule.name,
+        "queue": [glob.text for glob in rule.queues],
+        "type": [glob.text for glob in rule.types],
+    }
+    for state, retention in (("archived", rule.archived), ("completed", rule.completed)):
+        if retention is not None:
+            said[state] = _retention(retention)
+    if rule.archived_max is not None:
+        said["max"] = rule.archived_max
+    return said
+
+
+def _retention(retention: Retention) -> str:
+    return format_duration(retention.seconds) if retention.keep is Keep.TTL else retention.keep.value
+
+
+def _summed(counts: Counter[tuple[str, str, str, str, str]], position: int) -> Counter[str]:
+    """Return decisions by one of their labels."""
+    summed: Counter[str] = Counter()
+    for labels, count in counts.items():
+        summed[printable(labels[position])] += count
+    return summed
+
+
+def _quantiles(values: Iterable[float]) -> Json:
+    """Return the middle, the 99th percentile and the largest of the latest measurements."""
+    ordered = sorted(values)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {
+        "p50": round(ordered[last // 2], 1),
+        "p99": round(ordered[int(last * 0.99)], 1),
+        "max": round(ordered[-1], 1),
+        "measurements": len(ordered),
+    }

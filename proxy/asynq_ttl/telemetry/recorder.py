@@ -1,0 +1,272 @@
+"""Takes note of what the sidecar does: counts it, keeps it for whoever looks, makes spans of it, warns.
+
+It is the observer of all sessions, of the sweeper and of the control connection, and the one place where each of
+them is turned into metrics, journal entries, spans and log lines. It is called on the data path: it neither
+blocks nor raises, and counts in plain integers that are read when somebody collects them.
+
+Invariant: no label, and nothing else that is kept, grows with what clients send: past `MAX_DECISION_SERIES` sets of
+labels they are counted together.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+from asynq_ttl.asynq.keys import subject_of
+from asynq_ttl.events import Action, FailOpen
+from asynq_ttl.net.address import Upstream
+from asynq_ttl.rewriting.registry import Script, Status
+from asynq_ttl.session.session import Outcome
+from asynq_ttl.sweep.sweeper import Swept
+from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
+from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_exporters
+from asynq_ttl.telemetry.logs import Repetition
+from asynq_ttl.telemetry.metrics import Metrics
+from asynq_ttl.telemetry.recent import FailedOpen, Happened, Journal
+from asynq_ttl.telemetry.spans import Spans
+from asynq_ttl.telemetry.task_counts import Census
+
+_log = logging.getLogger("asynq_ttl")
+
+# Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
+MAX_DECISION_SERIES = 1_000
+OVERFLOW = "other"
+# Upper bounds, in microseconds, of the buckets of the sidecar's own latency.
+LATENCY_BOUNDS = (5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)
+
+_ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
+
+_FLUSH_SECONDS = 3.0
+# A minute of them, at twenty a second.
+_LATEST_MEASUREMENTS = 1_200
+
+DecisionKey = tuple[str, str, str, str, str]
+DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
+
+
+class Telemetry:
+    """Counts, keeps, traces and logs. The `Observer` of all sessions.
+
+    Args:
+        upstream: the real Redis, for the spans' attributes.
+        environment: where the `OTEL_*` variables are.
+        pulled: whether metrics may be asked for in Prometheus's format.
+        task_ids: whether task IDs may be in spans and in the journal.
+
+    Raises:
+        TelemetryError: a variable names an exporter or protocol that does not exist.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        pulled: bool = False,
+        task_ids: bool = True,
+    ) -> None:
+        self.decisions: Counter[DecisionKey] = Counter()
+        """Decisions by queue, state, rule, action and mode."""
+        self.fail_opens: Counter[str] = Counter()
+        """Commands forwarded untouched although a rule might concern them, by reason."""
+        self.unwrappable = 0
+        """Scripts that Redis refused to compile."""
+        self.activations: Counter[str] = Counter()
+        """Wrappers loaded into Redis, by result: ok, error."""
+        self.reloads: Counter[str] = Counter()
+        """Policy reloads by result: ok, error."""
+        self.sweeps_due: Counter[str] = Counter()
+        """Tasks the sweeper removed because their time was over, by queue."""
+        self.sweeps_ghosts: Counter[str] = Counter()
+        """Index entries the sweeper dropped because they named no task, by queue."""
+        self.sweep_rounds: Counter[str] = Counter()
+        """Rounds of the sweeper by result: ok, error."""
+        self.sweep_seconds = 0.0
+        """How long the sweeper's rounds took altogether, waiting for Redis included."""
+        self.swept_at = 0.0
+        """When the last round of the sweeper that went well ended, seconds since the epoch; 0 for never."""
+        self.latencies: dict[str, deque[float]] = {
+            name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
+        }
+        """The latest measurements in microseconds: chunks of commands, of replies, and how late the event loop was."""
+        self.cluster = ClusterSigns()
+        self.census = Census()
+        self.journal = Journal(task_ids=task_ids)
+        resource = resource_of(environment)
+        exporters, encoder = span_exporters(environment, resource)
+        self.spans = Spans(exporters, resource, upstream, task_ids=task_ids, encoder=encoder)
+        self.metrics = Metrics(metric_readers(environment), resource, pulled=pulled)
+        self._repetition = Repetition()
+        self._upstream = str(upstream)
+        self._declare()
+
+    def settled(self, outcome: Outcome) -> None:
+        """Count a decision, keep it, and make its span."""
+        decision = outcome.decision
+        mode = "enforce" if decision.enforced else "shadow"
+        action = _ACTION_NAMES[decision.action]
+        key = (decision.queue, decision.state, decision.rule, action, mode)
+        count = self.decisions.get(key)
+        if count is None and len(self.decisions) >= MAX_DECISION_SERIES:
+            key = (OVERFLOW, decision.state, OVERFLOW, action, mode)
+            count = self.decisions.get(key)
+        self.decisions[key] = (count or 0) + 1
+        if not outcome.reply.startswith((b"-", b"!")):
+            # The reply to a bulk operation is how many tasks it has moved.
+            self.census.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
+        trace_id = self.spans.settled(outcome, mode) if self.spans.on else ""
+        self.journal.add(outcome, trace_id)
+        if _log.isEnabledFor(logging.DEBUG):
+            rule = decision.rule or "none"
+            _log.debug(
+                "%s in queue %s: rule %s, %s (%s)",
+                *(decision.operation, decision.queue, rule, action, mode),
+                extra={"trace_id": trace_id},
+            )
+
+    def clustered(self, *, redirected: bool) -> None:
+        """Count a sign that Redis is a cluster, and warn (at times)."""
+        self.cluster.note(Sign.REDIRECT if redirected else Sign.TOPOLOGY)
+
+    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
+        """Count a command that was forwarded untouched, make its span, and warn (at times)."""
+        self.fail_opens[reason.value] += 1
+        now = time.time_ns()
+        failure = FailedOpen(reason, script, detail, *subject_of(keys), now)
+        trace_id = self.spans.failed_open(failure, now)
+        self.journal.add(failure, trace_id)
+        what = f"{script.kind.value} script {script.sha.decode()[:8]}" if script is not None else "a command"
+        where = f" of queue {failure.queue}" if failure.queue else ""
+        self._warn(
+            reason.value, trace_id, f"failed open ({reason.value}): {what}{where} was forwarded untouched: {detail}"
+        )
+
+    def activated(self, script: Script, start_ns: int, error: str) -> None:
+        """Take note of the end of loading a wrapper; `error` is empty if it went well."""
+        now = time.time_ns()
+        kind, sha = script.kind.value, script.sha.decode("ascii", "replace")
+        self.activations["error" if error else "ok"] += 1
+        self._activation((now - start_ns) / 1000, "error" if error else "ok")
+        trace_id = self.spans.activated(kind, sha, start_ns, now, error)
+        detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
+        self.journal.add(Happened("activation", now, "error" if error else "ok", detail), trace_id)
+        if script.status is Status.BROKEN:
+            self.unwrappable += 1
+            self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
+        elif error:
+            self._warn("activation", trace_id, f"cannot load a wrapper into {self._upstream}: {error}")
+        else:
+            wrapper = script.wrapper_sha.decode()
+            _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
+
+    def reloaded(self, digest: str, mode: str, start_ns: int, error: str) -> str:
+        """Take note of a reload of the policy; `error` is empty if it went well. Returns the trace ID."""
+        now = time.time_ns()
+        self.reloads["error" if error else "ok"] += 1
+        trace_id = self.spans.reloaded(digest, mode, start_ns, now, error)
+        detail = error or f"policy {digest} is in force, mode {mode}"
+        self.journal.add(Happened("reload", now, "error" if error else "ok", detail), trace_id)
+        return trace_id
+
+    def switched(self, before: str, now: str, start_ns: int) -> None:
+        """Take note of a change of the master, from when the old one was let go until clients get to the new one."""
+        at_ns = time.time_ns()
+        trace_id = self.spans.switched(before, start_ns, at_ns)
+        self.journal.add(Happened("switch", at_ns, "ok", f"from {before} to {now}"), trace_id)
+
+    def happened(self, kind: str, detail: str) -> None:
+        """Take note of something that an operator did: pause, resume, drain, log_level."""
+        self.journal.add(Happened(kind, time.time_ns(), "ok", detail), "")
+        _log.info("%s: %s", kind, detail)
+
+    def swept(self, page: Swept) -> None:
+        """Count what a page of a sweep removed, keep it, and make its span."""
+        queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
+        self.sweeps_due[queue] += len(page.due)
+        self.sweeps_ghosts[queue] += page.ghosts
+        self.journal.add(page, self.spans.swept(page))
+
+    def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
+        """Count active IDs without a task that the sweeper dropped."""
+        queue = queue if queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
+        self.sweeps_ghosts[queue] += dropped
+
+    def sweep_ended(self, seconds: float, error: str) -> None:
+        """Count a round of the sweeper."""
+        self.sweep_rounds["error" if error else "ok"] += 1
+        self.sweep_seconds += seconds
+        if not error:
+            self.swept_at = time.time()
+
+    def measured(self, nanoseconds: int, direction: str) -> None:
+        """Take note of how long the sidecar held a chunk of bytes: `command` or `reply`."""
+        self.latencies[direction].append(nanoseconds / 1000)
+        self._latency(nanoseconds / 1000, direction)
+
+    def loop_late(self, seconds: float) -> None:
+        """Take note of how late the event loop came to something that was due."""
+        self.latencies["loop"].append(seconds * 1e6)
+        self._loop(seconds * 1e6, "")
+
+    def shutdown(self) -> None:
+        """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
+        spans = threading.Thread(target=self.spans.shutdown, args=(_FLUSH_SECONDS,))
+        spans.start()
+        self.metrics.shutdown(_FLUSH_SECONDS)
+        spans.join()
+
+    def _declare(self) -> None:
+        """Declare the metrics that are counted here."""
+        counter = self.metrics.counter
+        counter("asynq_ttl.decisions", "Decisions about tasks.", lambda: self.decisions, DECISION_LABELS)
+        counter(
+            "asynq_ttl.fail_open",
+            "Commands forwarded untouched although a rule might concern them.",
+            lambda: self.fail_opens,
+            ("reason",),
+        )
+        counter("asynq_ttl.cluster.signs", "Signs that Redis is a cluster.", lambda: self.cluster.seen, ("sign",))
+        counter("asynq_ttl.policy.reloads", "Policy reloads by result.", lambda: self.reloads, ("result",))
+        counter("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
+        counter("asynq_ttl.scripts.activations", "Wrappers loaded into Redis.", lambda: self.activations, ("result",))
+        counter(
+            "asynq_ttl.sweep.due",
+            "Tasks removed by the sweeper because their time was over.",
+            lambda: self.sweeps_due,
+            ("asynq.queue",),
+        )
+        counter(
+            "asynq_ttl.sweep.ghosts",
+            "Index entries dropped because they named no task.",
+            lambda: self.sweeps_ghosts,
+            ("asynq.queue",),
+        )
+        counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", lambda: self.sweep_rounds, ("result",))
+        counter(
+            "asynq_ttl.sweep.seconds",
+            "How long the sweeper's rounds took, waiting for Redis included.",
+            lambda: self.sweep_seconds,
+        )
+        self.metrics.gauge(
+            "asynq_ttl.sweep.last", "When the last round that went well ended.", lambda: self.swept_at, unit="s"
+        )
+        counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
+        counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))
+        counter("asynq_ttl.watchers.dropped", "Entries that watchers were too slow for.", lambda: self.journal.dropped)
+        histogram, bounds = self.metrics.histogram, tuple(map(float, LATENCY_BOUNDS))
+        self._latency = histogram(
+            "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "us", bounds, "direction"
+        )
+        self._loop = histogram("asynq_ttl.loop.lag", "How late the event loop came to what was due.", "us", bounds)
+        self._activation = histogram(
+            "asynq_ttl.scripts.activation", "How long loading a wrapper took.", "us", bounds, "result"
+        )
+
+    def _warn(self, kind: str, trace_id: str, message: str) -> None:
+        """Log a warning, each kind at most every few seconds; the counters count them all."""
+        more = self._repetition.allows(kind)
+        if more is not None:
+            _log.warning("%s", message + more, extra={"trace_id": trace_id})

@@ -1,0 +1,154 @@
+"""The sidecar's own connection to Redis: is it there, and does it know the wrappers.
+
+Invariant: a script is `ACTIVE` only after Redis has compiled its wrapper *and* its original, so no text that Redis
+would refuse is ever made acceptable by being wrapped.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,  # noqa: A004 - redis-py's
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+
+from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status
+from asynq_ttl.upstream.endpoint import Endpoint
+
+_log = logging.getLogger("asynq_ttl.upstream")
+
+# A client waits this long for a wrapper to be loaded; then its command goes to Redis as it came.
+ACTIVATION_TIMEOUT_SECONDS = 2.0
+_PING_INTERVAL_SECONDS = 1.0
+_RETRY_SECONDS = 0.2
+_FIRST_RETRY_SECONDS = 0.1
+
+
+class ControlConnection:
+    """Watches over one Redis and loads wrappers into it.
+
+    Args:
+        endpoint: the server.
+        registry: the scripts learnt so far.
+        on_activated: told of a script whose wrapper was loaded or not, of when that began (nanoseconds since the
+            epoch), and of why it failed.
+        on_cluster: told when the server turns out to be a node of a cluster.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        registry: ScriptRegistry,
+        on_activated: Callable[[Script, int, str], None],
+        on_cluster: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.upstream = endpoint.upstream
+        self.problem = "not connected yet"
+        """Why the server cannot be used; empty when it can."""
+        self._registry = registry
+        self._on_activated = on_activated
+        self._on_cluster = on_cluster
+        self._loads: dict[bytes, asyncio.Task[None]] = {}
+        self._not_before = 0.0
+        # A sidecar that starts under load activates many scripts at once: they wait for a connection, they do not fail.
+        self._redis: Redis = endpoint.redis(
+            max_connections=2,
+            timeout=ACTIVATION_TIMEOUT_SECONDS,
+            socket_timeout=ACTIVATION_TIMEOUT_SECONDS,
+            socket_connect_timeout=ACTIVATION_TIMEOUT_SECONDS,
+        )
+
+    async def run(self) -> None:
+        """Keep an eye on the server until cancelled; load the wrappers again whenever it comes (back) up."""
+        retry = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await self._redis.ping()
+                if self.problem:
+                    await self._load_again()
+                    await self._look_for_a_cluster()
+                    _log.info("upstream %s is up", self.upstream)
+                    self.problem = ""
+                    self._not_before = 0.0
+                retry = _FIRST_RETRY_SECONDS
+                await asyncio.sleep(_PING_INTERVAL_SECONDS)
+            except (RedisError, OSError) as error:
+                if not self.problem or self.problem == "not connected yet":
+                    _log.warning("upstream %s is down: %s", self.upstream, error)
+                self.problem = str(error) or type(error).__name__
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, _PING_INTERVAL_SECONDS)
+
+    async def _look_for_a_cluster(self) -> None:
+        with suppress(NoPermissionError):
+            info = await self._redis.info("cluster")
+            if info.get("cluster_enabled"):
+                self._on_cluster()
+
+    async def activate(self, script: Script) -> None:
+        """Load a script's wrapper, once however many ask for it. `script.status` tells the result; never raises.
+
+        For a moment after a failure nobody waits for another one.
+        """
+        load = self._loads.get(script.sha)
+        if load is None:
+            if time.monotonic() < self._not_before:
+                return
+            load = self._loads[script.sha] = asyncio.create_task(self._activate(script))
+            load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
+        await asyncio.shield(load)
+
+    async def arrive(self) -> None:
+        """Load the wrappers into another server, the upstream from now on. If that fails, `run` goes on trying."""
+        self.problem = "it has moved"
+        try:
+            async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
+                await self._load_again()
+        except (RedisError, OSError, TimeoutError) as error:
+            self.problem = str(error) or type(error).__name__
+        else:
+            self.problem = ""
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._redis.aclose()
+
+    async def _activate(self, script: Script) -> None:
+        started = time.time_ns()
+        problem = ""
+        try:
+            async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
+                try:
+                    await self._load(script)
+                except AuthenticationError:
+                    raise
+                except ConnectionError:
+                    # A pooled connection may be one to a Redis that has been restarted since.
+                    await self._load(script)
+        except (RedisError, OSError, TimeoutError) as error:
+            problem = str(error) or type(error).__name__
+            if isinstance(error, ResponseError) and "compil" in problem:
+                script.status = Status.BROKEN
+            else:
+                self._not_before = time.monotonic() + _RETRY_SECONDS
+        else:
+            script.status = Status.ACTIVE
+            script.flushed = False
+        self._on_activated(script, started, problem)
+
+    async def _load(self, script: Script) -> None:
+        # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.
+        for text in (script.text, script.wrapper):
+            await self._redis.execute_command("SCRIPT LOAD", text)
+
+    async def _load_again(self) -> None:
+        for script in self._registry.wrapped():
+            if script.status is Status.ACTIVE:
+                await self._redis.execute_command("SCRIPT LOAD", script.wrapper)

@@ -1,0 +1,130 @@
+"""Whatever goes wrong inside the sidecar, the task still moves, and a counter and a warning say so."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import redis.asyncio as redis_py
+
+from asynq_ttl.net.address import parse_address, parse_upstream
+from asynq_ttl.policy.rules import ArchiveLimits, Policy, State, Verdict
+from asynq_ttl.policy_file.load import parse_policy
+from asynq_ttl.sidecar.sidecar import Settings, Sidecar
+from asynq_ttl.telemetry.recorder import Telemetry
+from support.asynq_source import scripts
+from support.servers import Server
+
+POLICY = parse_policy("version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]", "test")
+KEYS = [f"asynq:{{q}}:{part}" for part in ("active", "lease", "completed", "t:id", "processed:d", "processed")]
+ARGS: list[str | bytes] = ["id", "1700000000", "1700000100", b"\x0a\x01x\x60\x64", "9223372036854775807"]
+"""markAsCompleteCmd's arguments; the message has the type `x` and a retention of 100 s."""
+
+
+@asynccontextmanager
+async def sidecar_client(server: Server, policy: Policy) -> AsyncIterator[tuple[Sidecar, "redis_py.Redis"]]:
+    """Run a sidecar in this loop; yield it and a client that goes through it, with an active task `id`."""
+    upstream = parse_upstream(server.url)
+    sidecar = Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), policy, Telemetry(upstream, {}))
+    async with sidecar.running() as address, redis_py.Redis(port=address.port) as client:
+        await client.hset("asynq:{q}:t:id", mapping={"msg": "m", "state": "active"})
+        await client.lpush("asynq:{q}:active", "id")
+        await client.zadd("asynq:{q}:lease", {"id": 1})
+        yield sidecar, client
+
+
+async def complete(client: "redis_py.Redis", text: bytes, message: bytes = b"\x0a\x01x\x60\x64") -> bytes:
+    """Complete the task as Asynq does, by sending the script's text."""
+    args = [*ARGS[:3], message, ARGS[4]]
+    reply: bytes = await client.execute_command("EVAL", text, len(KEYS), *KEYS, *args)
+    assert await client.hget("asynq:{q}:t:id", "state") == b"completed"
+    return reply
+
+
+async def test_without_a_fault_the_ttl_is_set(server: Server) -> None:
+    """The control: the same commands, nothing wrong, and the key gets its TTL."""
+    async with sidecar_client(server, POLICY) as (sidecar, client):
+        assert await complete(client, scripts("v0.26.0")["markAsCompleteCmd"]) == b"OK"
+        assert 3600 <= await client.ttl("asynq:{q}:t:id") <= 3660
+        assert not sidecar.telemetry.fail_opens
+
+
+async def test_a_wrapper_that_does_not_compile(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A text that Lua takes as it is but not inside a wrapper (it is nested too deeply) stays as it is."""
+    deep = b"do " * 196 + b"local deep = 1 " + b"end " * 196
+    text = deep + scripts("v0.26.0")["markAsCompleteCmd"]
+    with caplog.at_level(logging.WARNING):
+        async with sidecar_client(server, POLICY) as (sidecar, client):
+            assert await complete(client, text) == b"OK"
+            assert await client.ttl("asynq:{q}:t:id") == -1
+            assert sidecar.telemetry.unwrappable == 1
+            assert sidecar.telemetry.fail_opens == {"compile": 1}
+    assert "stays unwrapped" in caplog.text
+
+
+async def test_a_policy_that_raises(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A policy that raises leaves the command as it came."""
+
+    class Raising(Policy):
+        def decide(self, queue: str, task_type: str, state: State) -> Verdict | None:
+            raise RuntimeError("a bug in the policy")
+
+    with caplog.at_level(logging.WARNING):
+        async with sidecar_client(server, Raising(POLICY.rules)) as (sidecar, client):
+            assert await complete(client, scripts("v0.26.0")["markAsCompleteCmd"]) == b"OK"
+            assert await client.ttl("asynq:{q}:t:id") == -1
+            assert sidecar.telemetry.fail_opens == {"policy": 1}
+    assert "RuntimeError: a bug in the policy" in caplog.text
+
+
+async def test_a_policy_that_raises_about_queues(server: Server) -> None:
+    """A policy that cannot even say what it is about leaves every command as it came."""
+
+    class Raising(Policy):
+        def concerns(self, queue: str) -> bool:
+            raise RuntimeError("a bug in the policy")
+
+        def archive_limits(self, queue: str) -> ArchiveLimits | None:
+            raise RuntimeError("a bug in the policy")
+
+    async with sidecar_client(server, Raising(POLICY.rules)) as (sidecar, client):
+        with pytest.raises(redis_py.ResponseError, match="No matching script"):
+            await client.execute_command("EVALSHA", "0" * 40, len(KEYS), *KEYS, *ARGS)
+        assert await complete(client, scripts("v0.26.0")["markAsCompleteCmd"]) == b"OK"
+        assert sidecar.telemetry.fail_opens["policy"] >= 1
+
+
+async def test_a_message_that_does_not_decode(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that is no TaskMessage has no type to decide by: the command is left as it came."""
+    with caplog.at_level(logging.WARNING):
+        async with sidecar_client(server, POLICY) as (sidecar, client):
+            text = scripts("v0.26.0")["markAsCompleteCmd"]
+            assert await complete(client, text, b"\xff\xff no message") == b"OK"
+            assert await client.ttl("asynq:{q}:t:id") == -1
+            assert sidecar.telemetry.fail_opens == {"message": 1}
+    assert "failed open (message)" in caplog.text
+
+
+async def test_a_control_connection_that_is_refused(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """When wrappers cannot be loaded (here: wrong credentials), scripts run as they come."""
+    upstream = parse_upstream(server.url.replace("redis://", "redis://nobody:wrong@"))
+    sidecar = Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), POLICY, Telemetry(upstream, {}))
+    with caplog.at_level(logging.WARNING):
+        async with sidecar.running() as address, redis_py.Redis(port=address.port) as client:
+            await client.hset("asynq:{q}:t:id", mapping={"msg": "m", "state": "active"})
+            await client.lpush("asynq:{q}:active", "id")
+            await client.zadd("asynq:{q}:lease", {"id": 1})
+            assert await complete(client, scripts("v0.26.0")["markAsCompleteCmd"]) == b"OK"
+            assert await client.ttl("asynq:{q}:t:id") == -1
+            assert sidecar.telemetry.fail_opens == {"activation": 1}
+    assert "cannot load a wrapper" in caplog.text
+    assert "wrong" not in caplog.text.replace("WRONGPASS", "")
+
+
+async def test_a_script_that_archives_in_an_unknown_way(server: Server) -> None:
+    """A text that writes a terminal state but is not understood is forwarded, and counted."""
+    text = b"redis.call('HSET', KEYS[1], 'state', 'archived') return 'moved'"
+    async with sidecar_client(server, POLICY) as (sidecar, client):
+        assert await client.execute_command("EVAL", text, 1, "asynq:{q}:t:id") == b"moved"
+        assert await client.ttl("asynq:{q}:t:id") == -1
+        assert sidecar.telemetry.fail_opens == {"shape": 1}

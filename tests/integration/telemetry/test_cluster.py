@@ -1,0 +1,90 @@
+"""A real cluster behind the sidecar: it says that it does not support it, and passes everything as it is."""
+
+import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import redis as redis_py
+
+from support.asynq import Harness
+from support.asynq_source import scripts
+from support.servers import Server, SidecarFactory, free_port, start_redis, start_valkey, wait_until
+
+POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
+
+
+@pytest.fixture(params=[start_redis, start_valkey], ids=["redis", "valkey"])
+def nodes(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
+    """Two nodes, each with half of the slots."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    # The port of their bus is ten thousand above, and has to be free too.
+    ports = [port for port in (free_port() for _ in range(100)) if port < 55_000 and _is_free(port + 10_000)][:2]
+    with request.param(*options, port=ports[0]) as first, request.param(*options, port=ports[1]) as second:
+        with first.client() as one, second.client() as two:
+            one.execute_command("CLUSTER ADDSLOTS", *range(8192))
+            two.execute_command("CLUSTER ADDSLOTS", *range(8192, 16384))
+            one.execute_command("CLUSTER MEET", "127.0.0.1", second.port)
+            wait_until(lambda: _whole(one) and _whole(two), "the cluster does not come up", 30)
+        yield first, second
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def _whole(node: "redis_py.Redis") -> bool:
+    info = node.execute_command("CLUSTER INFO")
+    text = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
+    return bool(text["cluster_state"] == "ok") and bool(text["cluster_slots_ok"] == "16384")
+
+
+@pytest.mark.timeout(120)
+def test_each_sign_of_a_cluster_is_told(
+    nodes: tuple[Server, Server], harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """The mode when it connects, a client that asks for the nodes, and one that is sent to another node."""
+    admin = f"127.0.0.1:{free_port()}"
+    sidecar = start_sidecar(nodes[0].url, POLICY, admin=admin)
+    sidecar.expected_warnings.append("no Redis Cluster: ")
+    wait_until(lambda: "Redis is a cluster" in sidecar.log(), "the mode is not noticed")
+    with sidecar.client() as client, redis_py.Redis(port=nodes[0].port, protocol=2) as direct:
+        assert "asked for the cluster's nodes" not in sidecar.log()
+        assert client.execute_command("CLUSTER SLOTS") == direct.execute_command("CLUSTER SLOTS")
+        wait_until(lambda: "asked for the cluster's nodes" in sidecar.log(), "the question is not noticed")
+        # Asynq's scripts on a queue whose slot is at this node, and on one whose slot is not.
+        here, there = (
+            next(name for name in map(str, range(1000)) if (_slot(direct, name) < 8192) is at_first)
+            for at_first in (True, False)
+        )
+        assert client.execute_command("GET", f"asynq:{{{here}}}:x") is None
+        text = scripts("v0.26.0")["archiveAllCmd"].decode()
+        keys = (f"asynq:{{{there}}}:scheduled", f"asynq:{{{there}}}:archived")
+        assert "sent a client" not in sidecar.log()
+        with pytest.raises(redis_py.ResponseError):
+            client.eval(text, 2, *keys, "1700000000", "1690000000", "10000", f"asynq:{{{there}}}:t:")
+        wait_until(lambda: "sent a client to another node" in sidecar.log(), "the redirection is not noticed")
+    answers = harness.enqueue(sidecar.address, {"type": "mail", "queue": there})
+    assert "MOVED" in answers[0]["error"]
+    with urllib.request.urlopen(f"http://{admin}/metrics") as response:
+        metrics = response.read().decode()
+    for sign in ("mode", "topology", "redirect"):
+        assert re.search(rf'asynq_ttl_cluster_signs_total{{[^}}]*sign="{sign}"[^}}]*}} 1', metrics), metrics
+
+
+def _slot(node: "redis_py.Redis", queue: str) -> int:
+    return int(node.execute_command("CLUSTER KEYSLOT", f"asynq:{{{queue}}}:pending"))
+
+
+def test_one_redis_gives_no_sign(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Without a cluster there is no warning, even where a client asks for its state or for a slot."""
+    sidecar = start_sidecar(server.url, POLICY)
+    wait_until(lambda: "is up" in sidecar.log(), "it does not come up")
+    with sidecar.client() as client, suppress(redis_py.ResponseError):  # "cluster support disabled", says Redis
+        client.execute_command("CLUSTER KEYSLOT", "asynq:{q}:pending")
+    assert "no Redis Cluster" not in sidecar.log()

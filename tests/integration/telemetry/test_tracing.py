@@ -1,0 +1,299 @@
+"""Every transition is a span with the attributes an operator asks for, at a real OTLP receiver and on the console."""
+
+import json
+import time
+from collections.abc import Iterable
+
+import pytest
+import redis as redis_py
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from support.asynq import Harness
+from support.asynq_source import scripts
+from support.otlp import Receiver, attributes, grpc_receiver, http_receiver
+from support.servers import Server, SidecarFactory, wait_until
+
+POLICY = """
+version: 1
+grace: 30s
+rules:
+  - {name: noise, match: {type: "ping:*"}, archived: {ttl: delete}}
+  - {name: default, archived: {ttl: 1h}, completed: {ttl: keep}}
+"""
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+COMPLETE_KEYS = [f"asynq:{{q}}:{part}" for part in ("active", "lease", "completed", "t:x", "processed:d", "processed")]
+PARENT = f"00-{TRACE}-{SPAN}-01"
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_each_transition_is_a_span(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory, protocol: str
+) -> None:
+    """Complete, archive, delete and run: kind, name, attributes and the link to the producer's span."""
+    with (grpc_receiver if protocol == "grpc" else http_receiver)() as receiver:
+        sidecar = start_sidecar(
+            server.url,
+            POLICY,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            OTEL_SERVICE_NAME="my-sidecar",
+        )
+        harness.enqueue(
+            sidecar.address,
+            {"id": "done", "type": "job:a", "retention": "10m", "headers": {"traceparent": PARENT}},
+            {"id": "dead", "type": "job:b", "payload": '{"do": "skip", "secret": "payload"}', "queue": "low"},
+            {"id": "noise", "type": "ping:a", "payload": '{"do": "skip"}'},
+        )
+        harness.work(sidecar.address, "-queues", "default=1,low=1")
+        harness.inspect(sidecar.address, {"op": "run_task", "queue": "low", "id": "dead"})
+        harness.inspect(sidecar.address, {"op": "archive_all", "queue": "low", "state": "pending"})
+        sidecar.stop()
+
+    assert receiver.services == {"my-sidecar"}
+    assert len(receiver.named("activate complete")) == 1
+    receiver.spans = [span for span in receiver.spans if not span.name.startswith("activate ")]
+    assert sorted(span.name for span in receiver.spans) == [
+        *("archive default", "archive low", "archive low", "complete default", "run low")
+    ]
+    assert all(span.kind == Span.SPAN_KIND_CLIENT for span in receiver.spans)
+    assert all(span.status.code == Status.STATUS_CODE_UNSET for span in receiver.spans)
+    assert all(0 < span.end_time_unix_nano - span.start_time_unix_nano < 10**9 for span in receiver.spans)
+
+    (complete,) = receiver.named("complete default")
+    assert attributes(complete.attributes) == {
+        "db.system.name": "redis",
+        "db.operation.name": "EVALSHA",
+        "db.stored_procedure.name": "asynq.complete",
+        "db.namespace": "0",
+        "server.address": "127.0.0.1",
+        "server.port": server.port,
+        "messaging.system": "asynq",
+        "messaging.operation.type": "settle",
+        "messaging.operation.name": "complete",
+        "messaging.destination.name": "default",
+        "messaging.message.id": "done",
+        "asynq.task.type": "job:a",
+        "asynq.task.state": "completed",
+        "asynq_ttl.rule": "default",
+        "asynq_ttl.action": "keep",
+        "asynq_ttl.ttl_seconds": 630,
+        "asynq_ttl.mode": "enforce",
+    }
+    (link,) = complete.links
+    assert (link.trace_id.hex(), link.span_id.hex()) == (TRACE, SPAN)
+
+    (deleted,) = receiver.named("archive default")
+    found = attributes(deleted.attributes)
+    assert (found["asynq_ttl.action"], found["asynq_ttl.rule"]) == ("delete", "noise")
+    assert "asynq_ttl.ttl_seconds" not in found
+    assert not deleted.links
+
+    (run,) = receiver.named("run low")
+    found = attributes(run.attributes)
+    assert (found["asynq_ttl.action"], found["asynq.task.state"]) == ("persist", "pending")
+    assert found["messaging.message.id"] == "dead"
+    assert "payload" not in str(receiver.spans)
+
+
+def test_shadow_decisions_say_so(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """In shadow mode the same spans are made, marked as what would have been done."""
+    with http_receiver() as receiver:
+        sidecar = start_sidecar(
+            server.url,
+            POLICY.replace("version: 1", "version: 1\nmode: shadow"),
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{receiver.endpoint}/v1/traces",
+        )
+        harness.enqueue(sidecar.address, {"id": "a", "type": "ping:a", "payload": '{"do": "skip"}'})
+        harness.work(sidecar.address)
+        sidecar.stop()
+    (span,) = receiver.spans
+    found = attributes(span.attributes)
+    assert (found["asynq_ttl.mode"], found["asynq_ttl.action"]) == ("shadow", "delete")
+
+
+def produce(receiver: Receiver, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Make a producer's span for each task and export it; return the headers that its trace context is carried in."""
+    exporter = OTLPSpanExporter(f"{receiver.endpoint}/v1/traces")
+    provider = TracerProvider(resource=Resource.create({"service.name": "producer"}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    headers: dict[str, dict[str, str]] = {}
+    for name in names:
+        with provider.get_tracer("producer").start_as_current_span(f"send {name}", kind=SpanKind.PRODUCER):
+            carrier: dict[str, str] = {}
+            TraceContextTextMapPropagator().inject(carrier)
+            headers[name] = carrier | {"tracestate": "vendor=opaque"}
+    provider.shutdown()
+    return headers
+
+
+def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """From the producer's span to what became of the task: complete, archive, re-run, sweep, shadow, fail-open."""
+    policy = POLICY.replace("grace: 30s", "grace: 1s").replace("archived: {ttl: 1h}", "archived: {ttl: 1s}")
+    with http_receiver() as receiver:
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_METRICS_EXPORTER": "none"}
+        sidecar = start_sidecar(server.url, policy, sweep_interval="0.3", **variables)
+        sidecar.expected_warnings.append("failed open .message.")
+        headers = produce(receiver, ("done", "dead", "again", "shadowed"))
+        fails = {"payload": '{"do": "skip"}', "type": "job:b"}
+        harness.enqueue(
+            sidecar.address,
+            {"id": "done", "type": "job:a", "retention": "10m", "headers": headers["done"]},
+            fails | {"id": "dead", "headers": headers["dead"]},
+            fails | {"id": "again", "queue": "low", "headers": headers["again"], "payload": '{"skip_times": 1}'},
+        )
+        harness.work(sidecar.address, "-queues", "default=1")
+        harness.inspect(sidecar.address, {"op": "archive_task", "queue": "low", "id": "again"})
+        harness.inspect(sidecar.address, {"op": "run_task", "queue": "low", "id": "again"})
+        with server.client() as client:
+            wait_until(lambda: client.zcard("asynq:{default}:archived") == 0, "the dead task is not swept")
+        with sidecar.client() as client, pytest.raises(redis_py.ResponseError, match="NOT FOUND"):
+            client.eval(scripts("v0.26.0")["markAsCompleteCmd"], 6, *COMPLETE_KEYS, "x", "1", "2", b"\xff\xff", "9")
+        sidecar.reload(policy.replace("version: 1", "version: 1\nmode: shadow"))
+        harness.enqueue(sidecar.address, fails | {"id": "shadowed", "queue": "other", "headers": headers["shadowed"]})
+        harness.work(sidecar.address, "-queues", "other=1")
+        sidecar.stop()
+
+    producers = {span.span_id: span for span in receiver.spans if span.kind == Span.SPAN_KIND_PRODUCER}
+    for name, task, action, mode in (
+        ("complete default", "done", "keep", "enforce"),
+        ("archive default", "dead", "ttl", "enforce"),
+        ("archive other", "shadowed", "ttl", "shadow"),
+    ):
+        (span,) = receiver.named(name)
+        found = attributes(span.attributes)
+        assert (found["messaging.message.id"], found["asynq_ttl.action"], found["asynq_ttl.mode"]) == (
+            task,
+            action,
+            mode,
+        )
+        (link,) = span.links
+        assert producers[link.span_id].name == f"send {task}"
+        assert producers[link.span_id].trace_id == link.trace_id
+        assert link.trace_state == "vendor=opaque"
+        assert producers[link.span_id].end_time_unix_nano <= span.start_time_unix_nano
+    (by_hand,) = receiver.named("archive low")
+    assert attributes(by_hand.attributes)["asynq_ttl.tasks"] == 1
+    (run,) = receiver.named("run low")
+    assert (attributes(run.attributes)["messaging.message.id"], run.status.code) == ("again", Status.STATUS_CODE_UNSET)
+    sweeps = [event for span in receiver.named("sweep default") for event in span.events]
+    assert [attributes(event.attributes)["messaging.message.id"] for event in sweeps] == ["dead"]
+    (failed,) = receiver.named("fail_open message")
+    found = attributes(failed.attributes)
+    assert (found["messaging.destination.name"], found["messaging.message.id"]) == ("q", "x")
+    assert (failed.status.code, found["db.stored_procedure.name"]) == (Status.STATUS_CODE_ERROR, "asynq.complete")
+    (reload,) = receiver.named("reload policy")
+    assert attributes(reload.attributes)["asynq_ttl.mode"] == "shadow"
+    assert {span.name for span in receiver.spans} >= {"activate archive", "activate complete", "activate run_one"}
+
+
+def test_bulk_operations_name_some_of_their_tasks(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """One span with the number of tasks; up to 20 of their IDs are events, and none of any other task."""
+    with http_receiver() as receiver:
+        sidecar = start_sidecar(server.url, POLICY, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        mine = [f"mine-{number}" for number in range(30)]
+        harness.enqueue(sidecar.address, *({"id": name, "type": "job:a", "process_in": "1h"} for name in mine))
+        harness.enqueue(sidecar.address, {"id": "other", "type": "job:a"})
+        harness.inspect(sidecar.address, {"op": "archive_all", "queue": "default", "state": "scheduled"})
+        harness.inspect(sidecar.address, {"op": "run_all", "queue": "default", "state": "archived"})
+        harness.inspect(sidecar.address, {"op": "run_all", "queue": "default", "state": "archived"})
+        sidecar.stop()
+    (archive,) = receiver.named("archive default")
+    first, second = sorted(receiver.named("run default"), key=lambda span: span.start_time_unix_nano)
+    assert attributes(second.attributes)["asynq_ttl.tasks"] == 0
+    assert not second.events
+    for span in (archive, first):
+        assert attributes(span.attributes)["asynq_ttl.tasks"] == 30
+        named = [attributes(event.attributes)["messaging.message.id"] for event in span.events]
+        assert len(set(named)) == len(named) == 20
+        assert set(named) <= set(mine)
+
+
+def test_a_payload_can_carry_the_trace_context(
+    redis_server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """With --trace-path the link is found in the JSON payload of a task without headers."""
+    redis_server.reset()
+    with http_receiver() as receiver:
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+        sidecar = start_sidecar(redis_server.url, POLICY, trace_path="meta.traceparent", **variables)
+        payload = json.dumps({"do": "skip", "meta": {"traceparent": PARENT, "tracestate": "a=b"}})
+        harness.enqueue(sidecar.address, {"id": "a", "type": "job:a", "payload": payload})
+        harness.work(sidecar.address)
+        sidecar.stop()
+    (link,) = receiver.named("archive default")[0].links
+    assert (link.trace_id.hex(), link.span_id.hex(), link.trace_state) == (TRACE, SPAN, "a=b")
+    assert "meta" not in str(receiver.spans)
+
+
+def test_a_sampler_is_followed(redis_server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """OTEL_TRACES_SAMPLER and its argument say how many decisions are traced; all are counted."""
+    redis_server.reset()
+    with http_receiver() as receiver:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.2",
+            "OTEL_METRICS_EXPORTER": "console",
+        }
+        sidecar = start_sidecar(redis_server.url, POLICY, **variables)
+        harness.enqueue(sidecar.address, {"type": "job:a", "payload": '{"do": "skip"}', "repeat": 300})
+        harness.work(sidecar.address, "-concurrency", "20")
+        sidecar.stop()
+    assert 25 <= len(receiver.named("archive default")) <= 100
+    assert '"value": 300' in sidecar.output()
+
+
+def test_an_error_reply_is_the_spans_status(server: Server, start_sidecar: SidecarFactory) -> None:
+    """A script that fails makes a span with error status, by the prefix of the reply."""
+    with http_receiver() as receiver:
+        sidecar = start_sidecar(server.url, POLICY, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        with sidecar.client() as client, pytest.raises(Exception, match="NOT FOUND"):
+            client.eval(scripts("v0.26.0")["markAsCompleteCmd"], 6, *COMPLETE_KEYS, "x", "1", "2", b"\x0a\x01x", "9")
+        sidecar.stop()
+    (span,) = receiver.named("complete q")
+    assert span.status.code == Status.STATUS_CODE_ERROR
+    assert "NOT FOUND" in span.status.message
+    assert attributes(span.attributes)["error.type"] in ("NOT", "ERR")
+
+
+def test_the_console_exporter(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """OTEL_TRACES_EXPORTER=console writes spans to standard output; `none` and OTEL_SDK_DISABLED write none."""
+    outputs = {}
+    for name, variables in {
+        "console": {"OTEL_TRACES_EXPORTER": "console"},
+        "none": {"OTEL_TRACES_EXPORTER": "none"},
+        "disabled": {"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"},
+        "counters": {"OTEL_METRICS_EXPORTER": "console"},
+    }.items():
+        server.reset()
+        sidecar = start_sidecar(server.url, POLICY, **variables)
+        harness.enqueue(sidecar.address, {"id": "a", "type": "job", "payload": '{"do": "skip"}'})
+        harness.work(sidecar.address)
+        sidecar.stop()
+        outputs[name] = sidecar.output()
+    assert '"name": "archive default"' in outputs["console"]
+    assert outputs["none"] == outputs["disabled"] == ""
+    assert '"asynq_ttl.decisions"' in outputs["counters"]
+    assert '"asynq_ttl.commands"' in outputs["counters"]
+
+
+def test_a_collector_that_is_down_slows_nothing(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """Without a collector at the endpoint tasks are processed and the sidecar stops within its bound."""
+    sidecar = start_sidecar(server.url, POLICY, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    sidecar.expected_warnings.append(".")
+    harness.enqueue(sidecar.address, *({"type": "job", "payload": '{"do": "skip"}'} for _ in range(50)))
+    events = harness.work(sidecar.address)
+    assert events[-1]["processed"] == 50
+    started = time.monotonic()
+    assert sidecar.stop() == 0
+    assert time.monotonic() - started < 8

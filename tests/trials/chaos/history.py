@@ -1,0 +1,206 @@
+"""The life of every task, from Redis's own append-only file: each write that took effect, in order.
+
+A script's writes are one block (MULTI ... EXEC), as they were one step. The file is a witness that no kill makes
+forget: what Redis acknowledged is in it, and what is in it took effect.
+
+What must not be, at the end of any single step, is noted as a fault, of the kinds that `census` describes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import hiredis
+
+from trials.chaos.census import Fault
+from trials.chaos.policy import TERMINAL, retention
+
+CLOCK_KEY = b"chaos:clock"
+"""Holds the time in milliseconds, written again and again: it dates what is written after it."""
+LOCK_KEY = b"asynq-ttl:sweeper"
+
+Block = list[list[bytes]]
+
+_END_OF_TIME_MS = 2**63
+_DELETIONS = (b"DEL", b"UNLINK")
+
+
+class End(Enum):
+    """How a task went from the keyspace."""
+
+    DONE = "done"
+    """Worked off, without a retention."""
+    DELETED = "deleted by policy"
+    """By the same step that completed or archived it."""
+    SWEPT = "swept when due"
+    """Together with its index entry, by the sweeper, or by Asynq's own janitor or trim."""
+    EXPIRED = "expired when nobody swept"
+    """By its TTL, the backstop."""
+    BY_HAND = "deleted by hand"
+    """Whatever its state and however long it had to live: only an operator may do that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One end of a task (its ID may live again).
+
+    Attributes:
+        end: how it ended.
+        state: its state before.
+        tick: between which two times of the clock key; see `History.clock_ms`.
+        due_ms: when its TTL would have been over; None if it had none.
+    """
+
+    end: End
+    state: str
+    tick: int
+    due_ms: int | None
+
+
+@dataclass(slots=True)
+class Life:
+    """What is known of a task: its state and TTL now (empty if it is not there), and all its ends."""
+
+    queue: str
+    state: str = ""
+    due_ms: int | None = None
+    endings: list[Ending] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class History:
+    """What became of every task, when the sweepers' rounds began, and what was wrong on the way.
+
+    Attributes:
+        lives: what is known of each task, by its ID.
+        clock_ms: the times the clock key had. A write with tick N came after the time N and before the time N + 1:
+            a tenth of a second, or as long as Redis was away.
+        rounds: the ticks at which sweepers' rounds began.
+        faults: what was wrong at the end of a step.
+        steps: the number of steps.
+    """
+
+    lives: dict[str, Life] = field(default_factory=dict)
+    clock_ms: list[int] = field(default_factory=lambda: [0])
+    rounds: list[int] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def tick(self) -> int:
+        """The tick of what is written now."""
+        return len(self.clock_ms) - 1
+
+    def after_ms(self, tick: int) -> int:
+        """Return when a write with this tick was done at the earliest."""
+        return self.clock_ms[tick]
+
+    def before_ms(self, tick: int) -> int:
+        """Return when a write with this tick was done at the latest."""
+        return self.clock_ms[tick + 1] if tick + 1 < len(self.clock_ms) else _END_OF_TIME_MS
+
+
+def read(written: Iterable[bytes]) -> History:
+    """Read what an append-only file says.
+
+    Args:
+        written: its content, in pieces.
+    """
+    history = History()
+    for block in _blocks(written):
+        history.steps += 1
+        _follow(history, block)
+    return history
+
+
+def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
+    """Yield the steps: a transaction, or a single command."""
+    reader = hiredis.Reader()
+    block: Block | None = None
+    for piece in written:
+        reader.feed(piece)
+        while (command := reader.gets()) is not False:
+            name = command[0].upper()
+            if name == b"MULTI":
+                block = []
+            elif name == b"EXEC":
+                yield block or []
+                block = None
+            elif block is not None:
+                block.append(command)
+            else:
+                yield [command]
+
+
+def _follow(history: History, block: Block) -> None:
+    """Follow one step."""
+    # The state before this step of each task it touches.
+    touched: dict[str, str] = {}
+    for name, key, arguments in _writes(block):
+        if key == CLOCK_KEY and name == b"SET":
+            history.clock_ms.append(int(arguments[0]))
+        elif key == LOCK_KEY and name == b"SET":
+            history.rounds.append(history.tick)
+        head, mark, raw_id = key.partition(b"}:t:")
+        if mark:
+            task_id = raw_id.decode()
+            life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
+            before = touched.setdefault(task_id, life.state)
+            if name in _DELETIONS:
+                end = _end_of(life, before, raw_id, block)
+                if life.due_ms is not None and life.due_ms < history.after_ms(history.tick):
+                    end = End.EXPIRED  # whatever the step was about, it came too late, and found the entry only
+                life.endings.append(Ending(end, life.state, history.tick, life.due_ms))
+                life.state, life.due_ms = "", None
+            else:
+                _change(history, task_id, life, name, arguments)
+    for task_id in touched:
+        _check(history, task_id, history.lives[task_id])
+
+
+def _writes(block: Block) -> Iterator[tuple[bytes, bytes, list[bytes]]]:
+    """Yield each write: the command's name, the key, the arguments."""
+    for command in block:
+        name = command[0].upper()
+        if name in _DELETIONS:
+            yield from ((name, key, []) for key in command[1:])
+        elif len(command) > 1:
+            yield name, command[1], command[2:]
+
+
+def _change(history: History, task_id: str, life: Life, name: bytes, arguments: list[bytes]) -> None:
+    """Follow a write to a task that is no deletion."""
+    if name in (b"HSET", b"HMSET"):
+        fields = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        if not life.state and b"msg" not in fields:
+            history.faults.append(Fault("half", life.queue, task_id, f"came to be as {fields}"))
+        life.state = fields.get(b"state", life.state.encode()).decode() or "?"
+    elif name == b"PEXPIREAT":
+        life.due_ms = int(arguments[0])
+    elif name == b"PERSIST":
+        life.due_ms = None
+    elif name not in (b"HDEL", b"HINCRBY"):
+        history.faults.append(Fault("unknown", life.queue, task_id, f"{name.decode()} is not followed"))
+
+
+def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
+    """Say how a task went: by what it was before the step, and by what else the step does."""
+    if life.state in TERMINAL:
+        if before != life.state:
+            return End.DELETED
+        index = f"asynq:{{{life.queue}}}:{life.state}".encode()
+        if any(command[0].upper() in _DELETIONS and index in command for command in block):
+            return End.BY_HAND
+        entry = any(command[0].upper() == b"ZREM" and command[1] == index and raw_id in command for command in block)
+        return End.SWEPT if entry else End.EXPIRED
+    left_active = any(command[0].upper() == b"LREM" and command[1].endswith(b":active") for command in block)
+    return End.DONE if life.state == "active" and left_active else End.BY_HAND
+
+
+def _check(history: History, task_id: str, life: Life) -> None:
+    """Note what must not be at the end of a step."""
+    if life.state in TERMINAL:
+        if life.due_ms is None and retention(task_id, life.state) is not None:
+            history.faults.append(Fault("untimed", life.queue, task_id, f"{life.state} without a TTL"))
+    elif life.due_ms is not None:
+        history.faults.append(Fault("live-ttl", life.queue, task_id, f"{life.state or 'gone'} with a TTL"))

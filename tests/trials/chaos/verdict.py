@@ -1,0 +1,226 @@
+"""Decides, from all the evidence, whether anything went wrong.
+
+The evidence: the IDs that Asynq's clients were told are accepted; how each attempt ended, by the handlers; what
+operators asked for; the kills; what Redis wrote, step by step (`history`); and looks at the keyspace while all of it
+went on and when it was over (`census`). What is proved:
+
+* Every accepted task is kept by a rule, or has come to an end that it may come to: worked off with success; gone by the
+  rule of its type, or when its time was over and not earlier; or deleted by an operator.
+* At the end of every single step that Redis took: no half task, no live task with a TTL, no terminal task without one.
+* At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the
+  backstop fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill.
+* No script raised an error, but where such a ghost was.
+* At the end: nothing is unfinished, and after one sweep no ghosts; when all times are over, only what is kept for ever.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+
+from trials.chaos.census import Census, Fault
+from trials.chaos.history import End, Ending, History, Life
+from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, SWEEP_SECONDS, TERMINAL, retention
+from trials.chaos.traffic import Operation
+
+# The scores by which Asynq's janitor goes are whole seconds, rounded down.
+_EARLY_MS = 1100
+# How long an operation may still take effect after its client has given it up.
+_LATE_MS = 2000
+# A sweep that began this long before a kill may have been cut off.
+_ROUND_MS = 500
+# What Redis and Valkey say where a script raises an error.
+_SCRIPT_ERROR = "user_script"
+# From a kill on, this long there may be no sweep: the lock of the dead runs out, and a sidecar starts.
+_NO_SWEEP_MS = round((LOCK_SECONDS + GRACE_SECONDS + 4 * SWEEP_SECONDS + 4) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at the keyspace while things went on: when (milliseconds since the epoch), and the faults seen."""
+
+    at_ms: int
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything a verdict rests on.
+
+    Attributes:
+        accepted: the queue of each accepted task.
+        refusals: why tasks were not accepted at first.
+        outcomes: by task, how its attempts ended.
+        operations: what operators asked for.
+        kill_ms: when something was killed or came back.
+        history: what Redis wrote.
+        looks: looks at the keyspace during the chaos.
+        swept: the keyspace one sweep after everything was finished.
+        over: the keyspace after the times of all tasks are over.
+    """
+
+    accepted: dict[str, str]
+    refusals: list[str]
+    outcomes: dict[str, set[str]]
+    operations: list[Operation]
+    kill_ms: list[int]
+    history: History
+    looks: list[Look]
+    swept: list[Census]
+    over: list[Census]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many accepted tasks came to which end; the ghosts seen, and why they were there; and what was wrong."""
+
+    ends: Counter[str]
+    ghosts: Counter[str]
+    faults: list[Fault]
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Weigh the evidence."""
+    faults = list(evidence.history.faults)
+    ends = Counter[str]()
+    kept = {(census.queue, task_id) for census in evidence.over for task_id in census.tasks}
+    for task_id, queue in evidence.accepted.items():
+        end, fault = _end(evidence, task_id, queue, here=(queue, task_id) in kept)
+        ends[end] += 1
+        faults += [Fault("lost", queue, task_id, fault)] if fault else []
+    for task_id, life in evidence.history.lives.items():
+        faults += _improper_ends(evidence, task_id, life)
+    ghosts, unexplained = _ghosts(evidence)
+    raised, unexplained_errors = _script_errors(evidence)
+    if raised:
+        ghosts["made a script of Asynq fail"] = raised
+    faults += unexplained + unexplained_errors + _leftovers(evidence)
+    return Verdict(ends, ghosts, faults)
+
+
+def _end(evidence: Evidence, task_id: str, queue: str, *, here: bool) -> tuple[str, str]:
+    """Return what an accepted task came to, and what is wrong with that."""
+    life = evidence.history.lives.get(task_id)
+    if life is None:
+        return "lost", "accepted, but Redis never wrote it"
+    if here or life.state:
+        return (
+            f"kept {life.state}",
+            "" if here and life.state else f"here: {here}, but by what was written: {life.state!r}",
+        )
+    return life.endings[-1].end.value, "" if queue == life.queue else f"in queue {life.queue}"
+
+
+def _improper_ends(evidence: Evidence, task_id: str, life: Life) -> list[Fault]:
+    """Return what is wrong with the ends of a task."""
+    found = []
+    for ending in life.endings:
+        wrong = _wrong(evidence, task_id, life, ending)
+        if wrong:
+            found.append(Fault("improper-end", life.queue, task_id, f"{ending.end.value} ({ending.state}): {wrong}"))
+    return found
+
+
+def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
+    """Say what is wrong with one end; nothing if it is as it may be."""
+    early_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000 - evidence.history.before_ms(ending.tick)
+    in_time = ending.due_ms is not None and early_ms <= _EARLY_MS
+    if ending.end is End.DONE:
+        return "" if "ok" in evidence.outcomes.get(task_id, ()) else "no attempt ended well"
+    if ending.end is End.DELETED:
+        return "" if retention(task_id, ending.state) == 0 else "its rule keeps it"
+    if ending.end is End.EXPIRED and in_time:
+        return _unswept(evidence, ending)
+    if (ending.end is End.SWEPT and in_time) or _asked_for(evidence, task_id, life.queue, ending):
+        return ""
+    if ending.due_ms is not None and ending.due_ms <= evidence.history.before_ms(ending.tick):
+        return _unswept(evidence, ending)  # a step came upon it in the very tick in which it expired
+    return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
+
+
+def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> bool:
+    """Say whether an operator asked for this deletion at that time (whether or not the answer came back)."""
+    first, last = evidence.history.after_ms(ending.tick), evidence.history.before_ms(ending.tick)
+    return any(
+        operation.op in ("delete_task", "delete_all")
+        and operation.queue == queue
+        and (operation.task_id == task_id or operation.state == ending.state)
+        and operation.began * 1000 <= last
+        and first <= operation.ended * 1000 + _LATE_MS
+        for operation in evidence.operations
+    )
+
+
+def _unswept(evidence: Evidence, ending: Ending) -> str:
+    """Say what is wrong with a TTL that fired: it is there for when nobody sweeps, and somebody must be to blame."""
+    due_ms = ending.due_ms or 0
+    if not _killed(evidence.kill_ms, due_ms - _NO_SWEEP_MS, due_ms):
+        return "the backstop fired although nothing had been killed"
+    history = evidence.history
+    rounds, clock = history.rounds, history.clock_ms
+    first = bisect_left(rounds, bisect_left(clock, due_ms - GRACE_SECONDS * 1000 + _ROUND_MS))
+    last = bisect_left(rounds, bisect_left(clock, due_ms - 2 * _ROUND_MS) - 1)
+    for tick in rounds[first:last]:
+        if not _killed(evidence.kill_ms, history.after_ms(tick) - _ROUND_MS, history.before_ms(tick) + 2 * _ROUND_MS):
+            return f"the backstop fired although a sweep began {due_ms - history.after_ms(tick)} ms before"
+    return ""
+
+
+def _killed(kill_ms: list[int], first: int, last: int) -> bool:
+    place = bisect_left(kill_ms, first)
+    return place < len(kill_ms) and kill_ms[place] <= last
+
+
+def _ghosts(evidence: Evidence) -> tuple[Counter[str], list[Fault]]:
+    """Explain the ghosts seen while things went on; return how many of which kind, and what is unexplained."""
+    seen, unexplained = Counter[str](), []
+    for look in evidence.looks:
+        for fault in look.faults:
+            if fault.kind == "ghost" and _expired(evidence, fault.task_id, look.at_ms, look.at_ms):
+                seen["expired when nobody swept"] += 1
+            else:
+                unexplained.append(fault)
+    return seen, unexplained
+
+
+def _expired(evidence: Evidence, task_id: str, first_ms: int, last_ms: int) -> bool:
+    """Say whether a task's TTL fired before or in a span of time, and so that a ghost could still be there."""
+    life = evidence.history.lives.get(task_id)
+    return life is not None and any(
+        ending.end is End.EXPIRED and first_ms - _NO_SWEEP_MS <= (ending.due_ms or 0) <= last_ms
+        for ending in life.endings
+    )
+
+
+def _script_errors(evidence: Evidence) -> tuple[int, list[Fault]]:
+    """Explain the errors that scripts raised: some of Asynq's do where there is a ghost, and no others may.
+
+    Returns how many were due to ghosts, and the others.
+    """
+    found = [Fault("script-error", "", "", error) for error in evidence.refusals if _SCRIPT_ERROR in error]
+    explained = 0
+    for operation in evidence.operations:
+        if _SCRIPT_ERROR in operation.error:
+            span = (round(operation.began * 1000), round(operation.ended * 1000))
+            lives = evidence.history.lives.items()
+            if any(life.queue == operation.queue and _expired(evidence, task_id, *span) for task_id, life in lives):
+                explained += 1
+            else:
+                found.append(Fault("script-error", operation.queue, operation.task_id, operation.error))
+    return explained, found
+
+
+def _leftovers(evidence: Evidence) -> list[Fault]:
+    """Return what should not be there any more when all was over."""
+    faults = [fault for census in (*evidence.swept, *evidence.over) for fault in census.faults()]
+    faults += [
+        Fault("stuck", census.queue, "", f"{census.unfinished} unfinished, {dict(census.states())}")
+        for census in (*evidence.swept, *evidence.over)
+        if census.unfinished
+    ]
+    for census in evidence.over:
+        faults += [
+            Fault("overdue", census.queue, task_id, f"still {task.state} when its time was over")
+            for task_id, task in census.tasks.items()
+            if task.state in TERMINAL and retention(task_id, task.state) is not None
+        ]
+    return faults

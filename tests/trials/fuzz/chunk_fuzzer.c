@@ -1,0 +1,130 @@
+/* Fuzzes the compiled parts with libFuzzer, AddressSanitizer and UBSan: `make fuzz-c`.
+ *
+ * The first byte of an input says which allocation fails, so that the ways out of memory are taken too. Checked besides
+ * what the sanitizers see (leaks at the end): no read past the last byte, not even of the NUL that Python puts there;
+ * no reference lost or kept; an exception exactly where there is no result.
+ */
+
+#include CHUNK /* the path of _resp.c, in quotes */
+#define methods message_methods
+#define module message_module
+#include MESSAGE /* likewise of _message.c */
+
+#include <sanitizer/asan_interface.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECK(condition) do { if (!(condition)) { fprintf(stderr, "does not hold: %s\n", #condition); abort(); } } while (0)
+
+/* Allocations until one fails; negative for never. */
+static long allocations_left = -1;
+static PyMemAllocatorEx plain;
+
+static int
+fails(void)
+{
+    return allocations_left >= 0 && allocations_left-- == 0;
+}
+
+static void *
+failing_malloc(void *context, size_t size)
+{
+    return fails() ? NULL : plain.malloc(plain.ctx, size);
+}
+
+static void *
+failing_calloc(void *context, size_t count, size_t size)
+{
+    return fails() ? NULL : plain.calloc(plain.ctx, count, size);
+}
+
+static void *
+failing_realloc(void *context, void *memory, size_t size)
+{
+    return fails() ? NULL : plain.realloc(plain.ctx, memory, size);
+}
+
+static void
+plain_free(void *context, void *memory)
+{
+    plain.free(plain.ctx, memory);
+}
+
+static PyObject *special, *untouched, *polls;
+/* How a poll begins that is remembered; in the dictionary of run_c.py too. */
+static const char POLL[] = "*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n";
+
+int
+LLVMFuzzerInitialize(int *count, char ***arguments)
+{
+    setenv("PYTHONMALLOC", "malloc", 1); /* each object a block of its own, which AddressSanitizer fences */
+    Py_InitializeEx(0);
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &plain);
+    PyMemAllocatorEx failing = {NULL, failing_malloc, failing_calloc, failing_realloc, plain_free};
+    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &failing);
+    const char *names[] = {"EVALSHA", "EVAL", "SCRIPT", "A"};
+    special = PySet_New(NULL);
+    for (size_t number = 0; number < sizeof(names) / sizeof(names[0]); number++) {
+        PyObject *name = PyBytes_FromString(names[number]);
+        CHECK(name != NULL && PySet_Add(special, name) == 0);
+        Py_DECREF(name);
+    }
+    untouched = Py_BuildValue("{y:O}", "u", Py_None);
+    polls = Py_BuildValue("{y:y}", POLL, "instead");
+    CHECK(untouched != NULL && polls != NULL);
+    return 0;
+}
+
+/* Check what a call has returned: a result, or else an exception; then forget it. */
+static void
+settle(PyObject *result, PyObject *chunk)
+{
+    allocations_left = -1;
+    CHECK((result == NULL) == (PyErr_Occurred() != NULL));
+    CHECK(result != NULL || PyErr_ExceptionMatches(PyExc_MemoryError));
+    PyErr_Clear();
+    if (result != NULL && PyList_Check(result)) {
+        CHECK(Py_REFCNT(result) == 1 && PyList_GET_SIZE(result) >= 1 && PyList_GET_SIZE(result) <= MAX_ARGUMENTS);
+        for (Py_ssize_t number = 0; number < PyList_GET_SIZE(result); number++) {
+            CHECK(PyBytes_CheckExact(PyList_GET_ITEM(result, number)));
+        }
+        PyObject *again = encode(NULL, result);
+        CHECK(again != NULL && PyBytes_GET_SIZE(again) == PyBytes_GET_SIZE(chunk));
+        CHECK(memcmp(PyBytes_AS_STRING(again), PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)) == 0);
+        Py_DECREF(again);
+    }
+    else if (result != NULL && PyBytes_CheckExact(result)) {
+        CHECK(PyBytes_GET_SIZE(result) + (Py_ssize_t)strlen(POLL) == PyBytes_GET_SIZE(chunk) + (Py_ssize_t)strlen("instead"));
+    }
+    else if (result != NULL) {
+        CHECK(result == Py_None || PyLong_CheckExact(result) || (PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 4));
+    }
+    Py_XDECREF(result);
+    CHECK(Py_REFCNT(chunk) == 1);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0) {
+        return 0;
+    }
+    PyObject *chunk = PyBytes_FromStringAndSize((const char *)data + 1, size - 1);
+    CHECK(chunk != NULL);
+    if (size > 2) { /* the empty one and those of one byte are shared */
+        char *end = PyBytes_AS_STRING(chunk) + PyBytes_GET_SIZE(chunk);
+        ASAN_POISON_MEMORY_REGION(end, 1);
+        PyObject *arguments[] = {chunk, special, untouched, polls};
+        long limit = data[0] < 128 ? -1 : data[0] - 128;
+        allocations_left = limit;
+        settle(look(NULL, arguments, 4), chunk);
+        allocations_left = limit;
+        settle(count_replies(NULL, chunk), chunk);
+        allocations_left = limit;
+        settle(routing(NULL, chunk), chunk);
+        ASAN_UNPOISON_MEMORY_REGION(end, 1);
+    }
+    Py_DECREF(chunk);
+    return 0;
+}

@@ -1,0 +1,128 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynq_ttl.asynq.keys import (
+    ACTIVE,
+    ARCHIVED,
+    COMPLETED,
+    GROUPS,
+    PENDING,
+    index_key,
+    printable,
+    queue_of,
+    queue_of_index,
+    queue_of_task,
+    subject_of,
+    task_prefix,
+    terminal_queue,
+    text_of,
+)
+
+NAMES = st.text(min_size=1).filter(lambda name: "}:" not in f"{name}}}" and name.isprintable())
+
+
+@given(st.binary())
+def test_names_survive_even_if_they_are_not_text(name: bytes) -> None:
+    """A name from the wire is text that encodes to the same bytes, whether it is UTF-8 or not."""
+    assert text_of(name).encode("utf-8", "surrogateescape") == name
+
+
+@given(NAMES, st.binary())
+def test_a_task_key_says_its_queue(queue: str, task_id: bytes) -> None:
+    """Whatever its ID looks like, a task key belongs to the queue between the braces."""
+    assert queue_of_task(task_prefix(queue) + task_id) == queue
+
+
+@given(NAMES, st.sampled_from([PENDING, ACTIVE, GROUPS, ARCHIVED, COMPLETED]))
+def test_a_queue_s_key_says_its_queue(queue: str, suffix: bytes) -> None:
+    """A key that ends as asked belongs to the queue between the braces."""
+    key = b"asynq:{" + queue.encode() + suffix
+    assert queue_of(key, suffix) == queue
+    assert queue_of_index(key) == (queue if suffix in (ARCHIVED, COMPLETED) else None)
+    assert queue_of_task(key) is None
+
+
+@given(NAMES, st.sampled_from(["archived", "completed"]))
+def test_the_key_of_an_index_leads_back_to_its_queue(queue: str, state: str) -> None:
+    """It is made as it is read."""
+    assert queue_of_index(index_key(queue, state)) == queue
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"",
+        b"asynq:{",
+        b"asynq:{q",
+        b"asynq:{q}",
+        b"asynq:{q}:",
+        b"asynq:{q}:t",
+        b"asynq:q:t:1",
+        b"other:{q}:t:1",
+        b"}:t:1",
+        b"asynq:{q}:g:x}:t:1",
+        b"asynq:{q}:g:x}:archived",
+        b"other:{q}:archived",
+        b"}:archived",
+        b"asynq:queues",
+    ],
+)
+def test_other_keys_say_nothing(key: bytes) -> None:
+    """What is no key of Asynq's is nobody's; neither is a group's key, however the group is called."""
+    assert queue_of_task(key) is None
+    assert queue_of_index(key) is None
+
+
+T, P, A, G = b"asynq:{q}:t:1", b"asynq:{q}:pending", b"asynq:{q}:active", b"asynq:{q}:groups"
+X, C, L, PAUSED = b"asynq:{q}:archived", b"asynq:{q}:completed", b"asynq:{q}:lease", b"asynq:{q}:paused"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [[T, A, L, X], [A, L, C, T], [C], [X, P], [P, X], [T, X, G], [P, PAUSED, A, L], [T, P, G]],
+    ids=["archive", "complete", "janitor", "run all", "archive all", "archive one", "dequeue", "run one"],
+)
+def test_the_keys_of_a_script_say_that_a_terminal_state_may_be_concerned(keys: list[bytes]) -> None:
+    """An index, a task key with pending and groups, or pending moving to active: each is told by its KEYS."""
+    assert terminal_queue(keys) == "q"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [b"user:1"],
+        [b"user:1", X],
+        [T],
+        [T, P],
+        [T, P, A],
+        [A, L, T],
+        [A, L, P, T],
+        [P, PAUSED, L],
+        [P, PAUSED],
+        [L, P, G],
+        [b"asynq:{q}:g:x}:archived", P],
+    ],
+)
+def test_the_keys_of_any_other_script_say_nothing(keys: list[bytes]) -> None:
+    """Enqueueing, requeueing, finishing, and whatever is not Asynq's concern no terminal state."""
+    assert terminal_queue(keys) is None
+
+
+def test_what_a_script_is_about() -> None:
+    """A task key names queue and task; else the first key of a queue names that."""
+    assert subject_of([A, L, T]) == ("q", "1")
+    assert subject_of([b"asynq:{q}:t:a}:t:b", A]) == ("q", "a}:t:b")
+    assert subject_of([P, PAUSED, L]) == ("q", "")
+    assert subject_of([b"user:1", b"asynq:{q", A]) == ("q", "")
+    assert subject_of([b"user:1"]) == subject_of([]) == ("", "")
+
+
+def test_what_can_be_printed() -> None:
+    """Text stays as it is; bytes that are not UTF-8 and halves of surrogate pairs are replaced."""
+    assert printable("plain") == "plain"
+    assert printable("größe") == "größe"
+    assert printable("a\udcff") == "a\ufffd"
+    assert "\ud800" not in printable("\ud800")
+    printable("\ud800").encode()

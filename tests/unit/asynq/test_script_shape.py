@@ -1,0 +1,290 @@
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asynq_ttl.asynq.script_shape import OTHER, UNKNOWN, Kind, classify
+from support.small_scripts import (
+    ARCHIVE,
+    ARCHIVE_ALL,
+    ARCHIVE_ONE,
+    COMPLETE,
+    DEQUEUE,
+    JANITOR,
+    RUN_ALL,
+    RUN_ONE,
+    SHAPES,
+)
+
+by_kind = pytest.mark.parametrize("text", SHAPES, ids=lambda text: SHAPES[text].kind.value)
+
+
+def changed(text: bytes, old: bytes, new: bytes) -> bytes:
+    """Return a text with something in it replaced."""
+    assert old in text
+    return text.replace(old, new)
+
+
+@by_kind
+def test_each_kind_is_known_by_what_it_does(text: bytes) -> None:
+    """The kind, and which KEYS and ARGV play which part, are read from the text alone."""
+    assert classify(text) == SHAPES[text]
+
+
+@by_kind
+def test_pcall_and_hmset_do_the_same(text: bytes) -> None:
+    """The other spellings of a call and of a write change nothing."""
+    assert classify(text.replace(b"redis.call", b"redis . pcall").replace(b'"HSET"', b"'hmset'")) == SHAPES[text]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'redis.call("RPOPLPUSH", KEYS[1], KEYS[2])', b'redis.call("LMOVE", KEYS[1], KEYS[2], "RIGHT", "LEFT")'),
+        (b"local task = ARGV[2] .. name", b"local A = ARGV local prefix = A[2] local task = prefix .. name"),
+    ],
+)
+def test_a_dequeue_may_move_and_name_things_its_own_way(old: bytes, new: bytes) -> None:
+    """LMOVE from right to left is RPOPLPUSH, and a local name stands for what it was given."""
+    assert classify(changed(DEQUEUE, old, new)) == SHAPES[DEQUEUE]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'redis.call("ZREMRANGEBYSCORE", KEYS[3],', b'redis.call("ZRANGEBYSCORE", KEYS[3],'),
+        (b'redis.call("ZREMRANGEBYRANK", KEYS[3],', b'redis.call("ZRANGE", KEYS[3],'),
+        (b"-ARGV[5]", b"-tonumber(ARGV[5])"),
+        (
+            b'redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", ARGV[4])',
+            b'redis.call("ZRANGE", KEYS[3], "-inf", ARGV[4], "BYSCORE")',
+        ),
+    ],
+)
+def test_an_archive_may_be_trimmed_in_several_ways(old: bytes, new: bytes) -> None:
+    """By removing ranges, or by reading them and deleting one by one."""
+    assert classify(changed(ARCHIVE, old, new)) == SHAPES[ARCHIVE]
+
+
+def test_a_list_as_source_is_told_from_a_set() -> None:
+    """The command that reads all IDs is remembered with the shape."""
+    assert classify(changed(ARCHIVE_ALL, b'"ZRANGE"', b'"LRANGE"')) == replace(
+        SHAPES[ARCHIVE_ALL], source_command="LRANGE"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        (COMPLETE, b'"msg", ARGV[3], ', b""),
+        (COMPLETE, b"KEYS[3]", b"ARGV[9] .. ARGV[1]"),
+        (COMPLETE, b'redis.call("ZADD", KEYS[2], ARGV[2], ARGV[1])', b""),
+        (COMPLETE, b'"ZADD", KEYS[2], ARGV[2], ARGV[1]', b'"ZADD", KEYS[2], ARGV[2]'),
+        (COMPLETE, b'"ZADD", KEYS[2], ARGV[2], ARGV[1]', b'"ZADD", KEYS[2], ARGV[2], name'),
+        (COMPLETE, b'"ZADD", KEYS[2], ', b'"ZADD", KEYS[2], "NX", '),
+        (COMPLETE, b"KEYS[2]", b"KEYS[0]"),
+        (COMPLETE, b"KEYS[2]", b"KEYS[123]"),
+        (ARCHIVE, b'redis.call("ZADD"', b'redis.call("ZADD", KEYS[9], ARGV[3], ARGV[1]) redis.call("ZADD"'),
+        (ARCHIVE, b'"-inf", ARGV[4]', b'"-inf", "(" .. ARGV[4]'),
+        (ARCHIVE, b"-ARGV[5]", b"-ARGV[5] - 1"),
+        (ARCHIVE, b"ARGV[3], ARGV[1])", b"ARGV[3], name)"),
+        (ARCHIVE, b'"msg", ARGV[2], ', b""),
+        (ARCHIVE, b'"state", "archived")', b'"state", "archived") redis.call("HSET", KEYS[9], "state", "completed")'),
+        (ARCHIVE_ONE, b'redis.call("HGET", KEYS[1], "state")', b'redis.call("HGET", KEYS[1])'),
+        (ARCHIVE_ALL, b"ARGV[4] .. name", b"name"),
+        (ARCHIVE_ALL, b'"ZRANGE", KEYS[1], 0, -1', b'"ZRANGE", KEYS[1], 0, 99'),
+        (ARCHIVE_ALL, b'redis.call("DEL", KEYS[1])', b'redis.call("SMEMBERS", KEYS[3])'),
+    ],
+)
+def test_an_end_that_is_not_understood_is_unknown(text: bytes, old: bytes, new: bytes) -> None:
+    """A script that ends tasks in a way of its own is not wrapped, and said to be unknown."""
+    assert classify(changed(text, old, new)) is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        (DEQUEUE, b"RPOPLPUSH", b"LPOPRPUSH"),
+        (DEQUEUE, b'redis.call("ZADD", KEYS[3], ARGV[1], name)', b""),
+        (DEQUEUE, b"ARGV[2] .. name", b"name"),
+        (DEQUEUE, b'"active"', b'"scheduled"'),
+        (RUN_ONE, b'"state", "pending"', b'"msg", ARGV[3], "state", "pending"'),
+        (RUN_ONE, b"LPUSH", b"SADD"),
+        (RUN_ONE, b"HGET", b"HEXISTS"),
+        (RUN_ALL, b"ARGV[1] .. name", b"name"),
+        (RUN_ALL, b'"ZRANGE"', b'"LRANGE"'),
+        (RUN_ALL, b'"ZRANGE", KEYS[1], 0, -1', b'"ZRANGEBYSCORE", KEYS[1], 0, -1'),
+        (RUN_ALL, b'"pending")', b'"pending") redis.call("HSET", ARGV[1] .. name, "state", "retry")'),
+        (JANITOR, b'"-inf"', b"0"),
+        (JANITOR, b'"DEL", ARGV[2] .. name', b'"PING"'),
+        (JANITOR, b'redis.call("DEL", ARGV[2] .. name)', b"redis.call('DEL')"),
+        (JANITOR, b'redis.call("ZREM", KEYS[1], name)', b""),
+        (JANITOR, b'redis.call("ZREM", KEYS[1], name)', b'redis.call("ZREM", KEYS[1], name) redis.call("HSET")'),
+        (JANITOR, b', "LIMIT", 0, tonumber(ARGV[3])', b""),
+        (JANITOR, b"tonumber(ARGV[3])", b"100"),
+        (COMPLETE, b'"completed"', b"ARGV[4]"),
+        (COMPLETE, b'"completed"', b'"retry"'),
+        (COMPLETE, b"redis.call(", b"call("),
+    ],
+)
+def test_what_ends_no_task_and_frees_none_is_other(text: bytes, old: bytes, new: bytes) -> None:
+    """A script that is none of the kinds is left alone without a word."""
+    assert classify(changed(text, old, new)) is OTHER
+
+
+@by_kind
+def test_the_function_that_calls_redis_may_have_a_name_of_its_own(text: bytes) -> None:
+    """Such as `local call = redis.call`, which forks use."""
+    renamed = text.replace(b"redis.call(", b"call(").replace(b"redis.pcall(", b"call(")
+    assert classify(b"local call = redis.call\n" + renamed) == SHAPES[text]
+
+
+@pytest.mark.parametrize("text", [COMPLETE, ARCHIVE, ARCHIVE_ONE, ARCHIVE_ALL])
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"local r = redis local function call(...) return r.call(...) end\n",
+        b"local function call(...) return redis.call(...) end\n",
+        b"local call = redis['call']\n",
+        b"local call call = redis.call\n",
+        b"local calls = {call = redis.call} local call = calls.call\n",
+    ],
+)
+def test_calls_that_cannot_be_read_are_unknown(text: bytes, before: bytes) -> None:
+    """A script that names a terminal state and hides what it calls is not passed over in silence."""
+    assert classify(before + text.replace(b"redis.call(", b"call(")) is UNKNOWN
+
+
+def test_a_name_for_redis_call_hides_nothing() -> None:
+    """A script that names a terminal state and only reads, by a name of its own for `redis.call`, is no concern."""
+    assert classify(b'local call = redis.call return call("ZCARD", KEYS[1] .. "archived")') is OTHER
+    assert classify(b'local call = redis.call return call(ARGV[1], KEYS[1] .. "archived")') is UNKNOWN
+
+
+def test_a_state_that_is_not_spelt_may_be_a_terminal_one() -> None:
+    """A script that takes a state from elsewhere, and names a terminal one, is unknown."""
+    text = b'local state = ARGV[1] == "x" and "archived" or "retry" redis.call("HSET", KEYS[1], "state", state)'
+    assert classify(text) is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b'-- redis.call("HSET", KEYS[9], "state", "completed")\n',
+        b'--[[ redis.call("HSET", KEYS[9], "state", "completed")\n ]]',
+        b'--[==[ ]] redis.call("HSET", KEYS[9], "state", "completed")\n ]==]',
+        b'local help = "redis.call(\\"HSET\\", KEYS[9], \\"state\\", \\"completed\\")"\n',
+        b"local help = [=[ redis.call('HSET', KEYS[9], 'state', 'completed') ]] ]=]\n",
+        b'redis.log(redis.LOG_NOTICE, "HSET") redis.setresp(3) redis.call() redis.call "PING" redis.call(name)\n',
+        b"local count, total = #KEYS + #ARGV, 0 for _, key in ipairs(KEYS) do total = total + 1 end\n",
+        b"local all = {unpack(ARGV)} local function size(list) return table.getn(list) end\n",
+    ],
+)
+@by_kind
+def test_text_around_it_does_not_matter(text: bytes, before: bytes) -> None:
+    """Comments, strings and code that changes nothing are not taken for more than they are."""
+    assert classify(before + text) == SHAPES[text]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"KEYS = {KEYS[2], KEYS[1]}",
+        b"local KEYS = {}",
+        b"KEYS[1] = KEYS[2]",
+        b"KEYS[1], other = KEYS[2], 1",
+        b"other, ARGV[tonumber(ARGV[1])] = 1, 2",
+        b"table.remove(ARGV, 1)",
+        b"table.sort(KEYS)",
+        b"local args = ARGV args[1] = 'x'",
+        b"local args = ARGV table.remove(args)",
+        b"local a, b = KEYS, ARGV",
+        b"local function shadowed(KEYS) end",
+        b"for KEYS in pairs({}) do end",
+    ],
+)
+@by_kind
+def test_changed_arguments_are_not_understood(text: bytes, before: bytes) -> None:
+    """Where KEYS or ARGV may hold something else than they were sent, their numbers mean nothing."""
+    expected = UNKNOWN if SHAPES[text].kind.value.startswith(("complete", "archive")) else OTHER
+    assert classify(before + b"\n" + text) is expected
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"local index = KEYS[2] index = KEYS[9]",
+        b"local index = KEYS[2] local index = KEYS[9]",
+        b"local index = KEYS[2] other, index = 1, 2",
+        b"local index = KEYS[2] for index = 1, 2 do end",
+        b"local index = KEYS[2] for number, index in ipairs(KEYS) do end",
+        b"local index = KEYS[2] local function change(index) end",
+        b"local index = KEYS[2] function index() end",
+        b"local index = KEYS[2] .. suffix",
+        b"local index = KEYS[2] or KEYS[3]",
+        b"local index = KEYS[number]",
+        b"local index = -KEYS[2]",
+        b"local index = KEYS",
+        b"local index",
+        b"local index =",
+    ],
+)
+def test_a_name_that_may_stand_for_something_else_is_no_alias(before: bytes) -> None:
+    """Only a name that is given one simple value is read as that value."""
+    text = changed(COMPLETE, b'redis.call("ZADD", KEYS[2]', b'redis.call("ZADD", index')
+    assert classify(b"local index = KEYS[2]\n" + text) == SHAPES[COMPLETE]
+    assert classify(before + b"\n" + text) is UNKNOWN
+
+
+@by_kind
+def test_a_script_cut_off_anywhere_is_the_same_or_nothing(text: bytes) -> None:
+    """No beginning of a script passes for another kind or has other positions."""
+    for end in range(len(text)):
+        assert classify(text[:end]) in (SHAPES[text], UNKNOWN, OTHER)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_other(garbage: bytes) -> None:
+    """Any bytes can be classified, and none that are no script pass for one."""
+    assert classify(garbage).kind in (Kind.OTHER, Kind.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b'"\\',
+        b"'\\",
+        b"--[[\n",
+        b"[==[",
+        b"[=",
+        b"redis.call(",
+        b"local a=a..",
+        b"local a=",
+        b"]=",
+        b"a,",
+        b"function ",
+        b"KEYS",
+        b"ARGV[1]=",
+        b"((((",
+    ],
+)
+def test_no_text_takes_long_to_read(piece: bytes) -> None:
+    """The time grows with the length of a text and no faster, whatever it is made of."""
+    started = time.process_time()
+    classify(piece * (64 * 1024 // len(piece)))
+    assert time.process_time() - started < 3
+
+
+def test_names_built_from_names_do_not_grow() -> None:
+    """A name that stands for twice the name before, many times over, is given up."""
+    lines = [b"local n0 = KEYS[1]", *(b"local n%d = n%d .. n%d" % (n, n - 1, n - 1) for n in range(1, 200))]
+    text = changed(COMPLETE, b"KEYS[2]", b"n199")
+    assert classify(b"\n".join(lines) + text) is UNKNOWN
+
+
+def test_a_call_with_hundreds_of_tokens_is_not_read() -> None:
+    """A call longer than any of Asynq's is not taken apart."""
+    text = changed(COMPLETE, b'"state", "completed"', b'"state", "completed"' + b', "x", 1' * 200)
+    assert classify(text) is OTHER

@@ -1,0 +1,41 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from asynq_ttl.cli.main import COMMANDS, main
+from support.imports import imported_by
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_a_command_says_of_itself(name: str) -> None:
+    """Each is where the table says it is, and what the table says of it is how its own help begins."""
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").replace("\n", " ").startswith(COMMANDS[name][1].removesuffix("."))
+
+
+def test_help_lists_every_command() -> None:
+    """In alphabetical order."""
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert list(COMMANDS) == sorted(COMMANDS)
+    assert all(f"\n  {name} " in result.output for name in COMMANDS)
+
+
+def test_a_command_that_does_not_exist_is_told() -> None:
+    """It is a mistake of whoever typed it."""
+    result = CliRunner().invoke(main, ["swerve"])
+    assert result.exit_code == 2
+    assert "No such command 'swerve'" in result.output
+
+
+def test_the_list_imports_no_command() -> None:
+    """Nobody waits for what is only listed."""
+    loaded = imported_by("--help")
+    assert {name for name in loaded if name.startswith("asynq_ttl.")} == {
+        "asynq_ttl.__main__",
+        "asynq_ttl.cli",
+        "asynq_ttl.cli.main",
+    }
+    assert not {"asyncio", "rich", "redis"} & loaded

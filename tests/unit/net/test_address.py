@@ -1,0 +1,169 @@
+import pytest
+from redis import Redis
+
+from asynq_ttl.net.address import Address, AddressError, Upstream, parse_address, parse_upstream
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "shown"),
+    [
+        ("127.0.0.1:6380", Address("127.0.0.1", 6380), "127.0.0.1:6380"),
+        ("localhost:0", Address("localhost", 0), "localhost:0"),
+        (":6380", Address("", 6380), ":6380"),
+        ("[::1]:6380", Address("::1", 6380), "[::1]:6380"),
+        ("unix:/run/a.sock", Address(path="/run/a.sock"), "unix:/run/a.sock"),
+        ("unix:///run/a.sock", Address(path="/run/a.sock"), "unix:/run/a.sock"),
+        ("unix:a.sock", Address(path="a.sock"), "unix:a.sock"),
+    ],
+)
+def test_an_address_is_a_host_and_port_or_a_path(text: str, expected: Address, shown: str) -> None:
+    """Both forms are read, and shown in the form in which they can be read again."""
+    assert parse_address(text) == expected
+    assert str(expected) == shown
+    assert parse_address(shown) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no address"),
+        ("6380", "no address"),
+        ("host:", "no address"),
+        ("host:port", "no address"),
+        ("host:-1", "no address"),
+        ("host:65536", "no address"),
+        ("host:²", "no address"),
+        ("host:٣", "no address"),
+        ("host:" + "9" * 5000, "no address"),
+        ("::1:6380", "brackets"),
+        ("[::1:6380", "brackets"),
+        ("unix:", "no path"),
+        ("unix://", "no path"),
+    ],
+)
+def test_a_broken_address_is_refused_with_the_reason(text: str, reason: str) -> None:
+    """The message says what is wrong with it and never that a number could not be converted."""
+    with pytest.raises(AddressError, match=reason):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "database", "shown"),
+    [
+        ("redis://h", Address("h", 6379), 0, "redis://h:6379/0"),
+        ("redis://h:7000/3", Address("h", 7000), 3, "redis://h:7000/3"),
+        ("redis://h/?db=4", Address("h", 6379), 4, "redis://h:6379/4"),
+        ("redis://user:secret@[::1]:7000/1", Address("::1", 7000), 1, "redis://[::1]:7000/1"),
+        ("rediss://h", Address("h", 6379), 0, "rediss://h:6379/0"),
+        ("unix:///run/a%20b.sock?db=2", Address(path="/run/a b.sock"), 2, "unix:/run/a b.sock"),
+        ("unix:/run/a.sock", Address(path="/run/a.sock"), 0, "unix:/run/a.sock"),
+        ("unix://:secret@/run/a.sock", Address(path="/run/a.sock"), 0, "unix:/run/a.sock"),
+    ],
+)
+def test_an_upstream_is_a_redis_url(text: str, address: Address, database: int, shown: str) -> None:
+    """Host, port, path and database are read; credentials are never shown; redis-py takes the URL."""
+    upstream = parse_upstream(text)
+    assert (upstream.address, upstream.database, str(upstream)) == (address, database, shown)
+    assert upstream.tls is text.startswith("rediss:")
+    settings = Redis.from_url(upstream.url).connection_pool.connection_kwargs
+    assert settings.get("path", "") == address.path
+    assert settings.get("password") == ("secret" if "secret" in text else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://h", "redis://h/3"),
+        ("redis://user:secret@h:7000/1", "redis://user:secret@h:7000/3"),
+        ("rediss://h/?db=1&ssl_ca_certs=%2Fa+b", "rediss://h/3?ssl_ca_certs=%2Fa+b"),
+        ("unix:///run/a.sock", "unix:///run/a.sock?db=3"),
+        ("unix:/run/a.sock?db=1", "unix:///run/a.sock?db=3"),
+        ("unix://:secret@/run/a.sock", "unix://:secret@/run/a.sock?db=3"),
+    ],
+)
+def test_another_database_of_an_upstream_has_a_url(text: str, expected: str) -> None:
+    """Everything else of the URL stays, and redis-py reads that database from it."""
+    found = parse_upstream(text).url_of(3)
+    assert found == expected
+    assert Redis.from_url(found).connection_pool.connection_kwargs["db"] == 3
+
+
+@pytest.mark.parametrize(
+    ("query", "ca_file", "verify"),
+    [
+        ("", "", True),
+        ("?ssl_ca_certs=/etc/ca.pem", "/etc/ca.pem", True),
+        ("?ssl_cert_reqs=none", "", False),
+        ("?ssl_cert_reqs=required&ssl_ca_certs=a&ssl_ca_certs=b", "b", True),
+    ],
+)
+def test_tls_is_set_up_as_redis_py_has_it(query: str, ca_file: str, verify: bool) -> None:
+    """The certificate authorities and whether to verify come from the query; verifying is the default."""
+    upstream = parse_upstream(f"rediss://h:1/0{query}")
+    assert (upstream.tls, upstream.ca_file, upstream.verify) == (True, ca_file, verify)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "must be a redis://"),
+        ("localhost:6379", "must be a redis://"),
+        ("http://h", "must be a redis://"),
+        ("redis://", "no host"),
+        ("redis:///0", "no host"),
+        ("unix://", "no path"),
+        ("redis://h:x", "malformed"),
+        ("redis://h:99999", "malformed"),
+        ("redis://[::1", "malformed"),
+        ("redis://h/zero", "database 'zero'"),
+        ("redis://h/²", "database"),
+        ("unix:///a?db=-1", "database"),
+    ],
+)
+def test_a_broken_url_is_refused_with_the_reason(text: str, reason: str) -> None:
+    """The message says what is wrong with it."""
+    with pytest.raises(AddressError, match=reason):
+        parse_upstream(text)
+
+
+def test_an_error_does_not_give_credentials_away() -> None:
+    """What is refused may hold a password, so the message does not repeat it."""
+    for text in ("http://:secret@h", "redis://:secret@h:x", "redis://:secret@h/zero", "redis://:secret@"):
+        with pytest.raises(AddressError) as caught:
+            parse_upstream(text)
+        assert "secret" not in str(caught.value)
+
+
+def test_an_upstream_shows_no_credentials() -> None:
+    """Its text form is for logs."""
+    assert "secret" not in str(Upstream(Address("h", 1), "redis://:secret@h:1"))
+
+
+def test_sentinels_are_read() -> None:
+    """Several, with ports or without, IPv6 too; the master, the database and both sorts of credentials."""
+    text = "rediss+sentinel://me:p%40ss@one,two:7000,[::1]:7001/my%20master/3?sentinel_password=x&ssl_server_name=r"
+    upstream = parse_upstream(text)
+    assert upstream.sentinels == (Address("one", 26379), Address("two", 7000), Address("::1", 7001))
+    assert (upstream.master, upstream.database, upstream.tls) == ("my master", 3, True)
+    assert (upstream.username, upstream.password) == ("me", "p@ss")
+    assert (upstream.sentinel_password, upstream.server_name) == ("x", "r")
+    assert str(upstream) == "rediss+sentinel://one:26379,two:7000,[::1]:7001/my master/3"
+    assert parse_upstream("redis+sentinel://h/m").database == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("redis+sentinel://h:1", "names no master"),
+        ("redis+sentinel://h:1/", "names no master"),
+        ("redis+sentinel://h:1,/m", "empty Sentinel"),
+        ("redis+sentinel:///m", "empty Sentinel"),
+        ("redis+sentinel://h:99999/m", "no address"),
+        ("redis+sentinel://h:1/m/x", "database 'x'"),
+        ("rediss://h?ssl_keyfile=k", "ssl_keyfile without ssl_certfile"),
+    ],
+)
+def test_broken_sentinels_are_refused(text: str, reason: str) -> None:
+    """The message says what is missing."""
+    with pytest.raises(AddressError, match=reason):
+        parse_upstream(text)

@@ -1,0 +1,153 @@
+import pytest
+
+from asynq_ttl.policy.explain import explain
+from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy, State
+from asynq_ttl.policy_file.load import parse_policy
+
+POLICY = """
+version: 1
+rules:
+  - name: payments
+    match: {queue: pay, type: ["pay:*", "refund:*"]}
+    archived: {ttl: forever}
+    completed: {ttl: 30d}
+  - {name: noise, match: {type: "ping:*"}, archived: {ttl: delete}}
+  - {name: own, match: {queue: own}, archived: {ttl: keep}, completed: {ttl: keep}}
+  - {name: week, match: {queue: "p*"}, archived: {ttl: 7d, max: 500}}
+  - {name: no-end, match: {queue: no-end}, archived: {ttl: forever}}
+"""
+
+
+def told(policy: Policy | str, queue: str, task_type: str, state: State) -> str:
+    """Return the explanation as one text; a policy can be given as the text of its file."""
+    if isinstance(policy, str):
+        policy = parse_policy(policy, "policy.yaml")
+    lines = explain(policy, queue, task_type, state)
+    assert not any("\n" in line for line in lines)
+    return "\n".join(lines)
+
+
+def test_the_rules_are_told_up_to_the_one_that_decides() -> None:
+    """Each rule before it has its reason: the queue, the type, or nothing said about the state."""
+    text = told(POLICY, "own", "ping:1", State.COMPLETED)
+    assert "1. payments: passed over, queue own does not match pay\n" in text
+    assert "2. noise: passed over, it says nothing about completed tasks\n" in text
+    assert "3. own: decides\n" in text
+    assert "4. " not in text
+    assert "does not match pay:* or refund:*" in told(POLICY, "pay", "mail", State.ARCHIVED)
+
+
+def test_the_task_and_the_policy_are_named() -> None:
+    """The answer says what was asked, of which version of which file."""
+    text = told(POLICY, "pay", "pay:1", State.ARCHIVED)
+    assert "type pay:1, queue pay, entering archived" in text
+    digest = parse_policy(POLICY, "policy.yaml").digest
+    assert f"policy.yaml ({digest})" in text
+    assert "policy:  built-in default\n" in told(DEFAULT_POLICY, "q", "t", State.ARCHIVED)
+
+
+@pytest.mark.parametrize(
+    ("queue", "task_type", "state", "expected"),
+    [
+        (
+            "pay",
+            "pay:1",
+            State.COMPLETED,
+            [
+                "result:  rule payments",
+                "  retention: 30d",
+                "  key TTL: 30d1m (30d retention + 1m grace)",
+                "  entry in completed: removed with the key when the retention is over",
+                "  concerns: only a task with a Retention, Asynq itself deletes any other at once",
+            ],
+        ),
+        (
+            "pay",
+            "pay:1",
+            State.ARCHIVED,
+            [
+                "  retention: for ever",
+                "  key TTL: none",
+                "  entry in archived: stays",
+                ("  cap: the newest 500 archived tasks of this queue are kept; those kept for ever are never trimmed"),
+            ],
+        ),
+        (
+            "q",
+            "ping:1",
+            State.ARCHIVED,
+            [
+                "  retention: none",
+                "  task key and entry in archived: deleted at once",
+                "  rollout: 100%, every task",
+            ],
+        ),
+        (
+            "own",
+            "mail",
+            State.COMPLETED,
+            ["  retention: the task's own Retention", "  key TTL: that Retention + 1m grace"],
+        ),
+        (
+            "own",
+            "mail",
+            State.ARCHIVED,
+            [
+                "  retention: 90d (Asynq's own time)",
+                "  key TTL: 90d1m (90d retention + 1m grace)",
+                "  cap: Asynq's own, the newest 9999 archived tasks of this queue are kept",
+            ],
+        ),
+        ("no-end", "t", State.ARCHIVED, ["  cap: none, a rule of this queue keeps tasks for ever"]),
+    ],
+)
+def test_the_consequences_are_told(queue: str, task_type: str, state: State, expected: list[str]) -> None:
+    """Retention, key TTL, index entry and cap are there, with the grace period as a part of the TTL."""
+    lines = told(POLICY, queue, task_type, state).splitlines()
+    assert [line for line in expected if line not in lines] == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "task_type", "state"),
+    [("own", "mail", State.COMPLETED), ("none", "t", State.COMPLETED), ("none", "t", State.ARCHIVED)],
+)
+def test_a_task_without_a_rule_is_forwarded_untouched(queue: str, task_type: str, state: State) -> None:
+    """The answer ends there: nothing else happens to it."""
+    policy = "version: 1\nrules:\n - {name: a, match: {queue: a, type: b}, archived: {ttl: 1h}}"
+    assert told(policy, queue, task_type, state).endswith("no rule decides, the task is forwarded untouched")
+
+
+def test_a_task_without_a_rule_beside_a_short_rule_is_forwarded_untouched() -> None:
+    """Asynq's trim stays in force where no rule of the queue outlasts it."""
+    policy = "version: 1\nrules:\n - {name: a, match: {type: b}, archived: {ttl: 1h}}"
+    assert told(policy, "q", "t", State.ARCHIVED).endswith("no rule decides, the task is forwarded untouched")
+
+
+@pytest.mark.parametrize("ttl", ["26w", "forever"])
+def test_a_task_without_a_rule_beside_a_patient_rule_lives_by_its_key(ttl: str) -> None:
+    """Asynq's trim by age would take the other rule's tasks, so the key's TTL stands in for it."""
+    policy = f"version: 1\nrules:\n - {{name: a, match: {{type: b}}, archived: {{ttl: {ttl}}}}}"
+    text = told(policy, "q", "t", State.ARCHIVED)
+    assert "retention: 90d (Asynq's own time)" in text
+    assert "key TTL: 90d1m" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("enforce", "carried out"), ("shadow", "nothing in Redis is changed"), ("off", "nothing below happens")],
+)
+def test_the_mode_is_told_before_the_decision(mode: str, expected: str) -> None:
+    """A decision that is not carried out is not mistaken for one that is."""
+    policy = f"version: 1\nmode: {mode}\nrules: [{{name: a, archived: {{ttl: 1d}}}}]"
+    text = told(policy, "q", "t", State.ARCHIVED)
+    assert f"mode:    {mode}: " in text
+    assert expected in text
+
+
+@pytest.mark.parametrize("share", ["50%", "12.5%", "0.25%", "0%"])
+def test_a_partial_rollout_is_told(share: str) -> None:
+    """The share is shown as it is written in a policy file."""
+    policy = f"version: 1\nrollout: {share}\nrules: [{{name: a, archived: {{ttl: 1d}}}}]"
+    assert told(policy, "q", "t", State.ARCHIVED).endswith(
+        f"rollout: {share} of task IDs are enforced, the others are only traced"
+    )

@@ -1,0 +1,199 @@
+import pytest
+
+import asynq_ttl.policy.rules
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import (
+    DEFAULT_POLICY,
+    FULL_ROLLOUT,
+    ArchiveLimits,
+    Keep,
+    Mode,
+    Policy,
+    Retention,
+    Rule,
+    State,
+    Verdict,
+)
+
+DAY = 86_400
+KEEP = Retention(Keep.OWN)
+FOREVER = Retention(Keep.FOREVER)
+DELETE = Retention(Keep.DELETE)
+
+
+def ttl(days: int) -> Retention:
+    """Return a retention of some days."""
+    return Retention(Keep.TTL, days * DAY)
+
+
+def rule(
+    name: str,
+    *,
+    queues: str = "",
+    types: str = "",
+    completed: Retention | None = None,
+    archived: Retention | None = None,
+    archived_max: int | None = None,
+) -> Rule:
+    """Return a rule whose globs are given with blanks between them."""
+    queue_globs, type_globs = (tuple(compile_glob(text) for text in globs.split()) for globs in (queues, types))
+    return Rule(name, queue_globs, type_globs, completed, archived, archived_max)
+
+
+@pytest.mark.parametrize(
+    ("retention", "seconds"),
+    [(ttl(7), 7 * DAY), (KEEP, 500), (FOREVER, None), (DELETE, 0)],
+)
+def test_a_retention_becomes_seconds(retention: Retention, seconds: int | None) -> None:
+    """A time is itself, keep is Asynq's time, for ever has no end, delete is no time."""
+    assert retention.resolve(500) == seconds
+
+
+def test_asynqs_own_time_is_never_none_at_all() -> None:
+    """A task without a Retention of its own is kept for a second rather than given an expired key."""
+    assert KEEP.resolve(0) == 1
+
+
+def test_the_first_matching_rule_that_speaks_about_the_state_decides() -> None:
+    """A rule that says nothing about a state leaves it to the next one."""
+    policy = Policy(
+        (
+            rule("noise", types="ping:*", archived=DELETE),
+            rule("payments", queues="pay bill", types="pay:* ping:*", completed=ttl(30)),
+            rule("rest", completed=KEEP, archived=ttl(7)),
+        )
+    )
+    assert policy.decide("pay", "ping:1", State.ARCHIVED) == Verdict("noise", DELETE)
+    assert policy.decide("bill", "ping:1", State.COMPLETED) == Verdict("payments", ttl(30))
+    assert policy.decide("other", "ping:1", State.COMPLETED) == Verdict("rest", KEEP)
+    assert policy.decide("pay", "mail", State.ARCHIVED) == Verdict("rest", ttl(7))
+
+
+def test_without_a_matching_rule_there_is_no_verdict() -> None:
+    """Neither a rule of another queue nor one of another type decides."""
+    policy = Policy((rule("a", queues="a", archived=KEEP), rule("b", queues="b", types="x", archived=KEEP)))
+    assert policy.decide("c", "x", State.ARCHIVED) is None
+    assert policy.decide("b", "y", State.ARCHIVED) is None
+    assert policy.decide("a", "x", State.COMPLETED) is None
+
+
+def test_a_verdict_is_remembered() -> None:
+    """The same question gives the same object, also where the answer is that no rule decides."""
+    policy = Policy((rule("a", queues="a", archived=KEEP),))
+    assert policy.decide("a", "t", State.ARCHIVED) is policy.decide("a", "t", State.ARCHIVED)
+    assert policy.decide("b", "t", State.ARCHIVED) is policy.decide("b", "t", State.ARCHIVED) is None
+
+
+def test_the_memory_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that invents queues and types makes the policy forget, not grow."""
+    monkeypatch.setattr(asynq_ttl.policy.rules, "_MEMORY_LIMIT", 5)
+    policy = Policy((rule("a", archived=KEEP),))
+    for number in range(50):
+        assert policy.decide(f"q{number}", f"t{number}", State.ARCHIVED) == Verdict("a", KEEP)
+        assert policy.archive_limits(f"q{number}") == policy.archive_limits("q")
+    assert len(policy._verdicts) <= 5
+    assert len(policy._limits) <= 5
+    assert len(policy._queue_rules) <= 5
+
+
+def test_the_rules_of_a_queue_end_with_the_first_for_every_type() -> None:
+    """What comes after it can decide about no task of this queue."""
+    one, two, three = rule("1", types="x", archived=KEEP), rule("2", archived=KEEP), rule("3", archived=KEEP)
+    assert Policy((one, two, three)).queue_rules("q", State.ARCHIVED) == (one, two)
+    assert Policy((one, two, three)).queue_rules("q", State.COMPLETED) == ()
+
+
+def test_a_queue_is_concerned_if_any_rule_can_decide_about_it() -> None:
+    """One state is enough."""
+    policy = Policy((rule("a", queues="a*", completed=KEEP),))
+    assert policy.concerns("ab")
+    assert not policy.concerns("b")
+
+
+@pytest.mark.parametrize(
+    ("rules", "limits"),
+    [
+        ([rule("a", archived=ttl(7), archived_max=5)], ArchiveLimits(7 * DAY, False, 5, False, False)),
+        ([rule("a", archived=KEEP)], ArchiveLimits(0, True, None, False, False)),
+        ([rule("a", archived=DELETE)], ArchiveLimits(0, False, None, False, False)),
+        ([rule("a", archived=FOREVER)], ArchiveLimits(None, False, None, True, False)),
+        ([rule("a", archived=FOREVER, archived_max=5)], ArchiveLimits(None, False, 5, False, False)),
+        ([rule("a", types="x", archived=ttl(7))], ArchiveLimits(7 * DAY, True, None, False, False)),
+        (
+            [rule("a", types="x", archived=ttl(30)), rule("b", archived=ttl(7))],
+            ArchiveLimits(30 * DAY, False, None, False, False),
+        ),
+        (
+            [rule("a", types="x", archived=FOREVER), rule("b", archived=ttl(7), archived_max=5)],
+            ArchiveLimits(None, False, 5, False, True),
+        ),
+    ],
+)
+def test_the_archive_is_trimmed_by_the_most_patient_rule_of_its_queue(rules: list[Rule], limits: ArchiveLimits) -> None:
+    """No limit removes a task earlier than the rule that decided about it."""
+    assert Policy(tuple(rules)).archive_limits("q") == limits
+
+
+def test_an_archive_without_a_rule_has_no_limits_of_ours() -> None:
+    """A rule about another queue, or about completed tasks, limits nothing."""
+    policy = Policy((rule("a", queues="a", archived=KEEP), rule("b", completed=KEEP)))
+    assert policy.archive_limits("b") is None
+
+
+def test_a_partial_rollout_never_trims_by_age_earlier_than_asynq() -> None:
+    """Asynq's own age is a lower bound as long as some tasks live by it."""
+    limits = Policy((rule("a", archived=ttl(7)),), rollout=FULL_ROLLOUT - 1).archive_limits("q")
+    assert limits is not None
+    assert limits.cutoff_own
+
+
+def test_the_rollout_is_a_share_of_task_ids() -> None:
+    """A larger share keeps what a smaller one had, and 100 % is every task."""
+    ids = [b"task-%d" % number for number in range(4_000)]
+    shares = [
+        {i for i in ids if Policy((), rollout=rollout).enforces(i)} for rollout in (0, 1_000, 5_000, FULL_ROLLOUT)
+    ]
+    assert shares[0] == set()
+    assert 300 < len(shares[1]) < 500
+    assert shares[1] < shares[2] < shares[3] == set(ids)
+
+
+def test_the_share_of_a_task_is_the_same_everywhere() -> None:
+    """The share is the ID's SHA-1, first 32 bits, modulo 10,000: 0xa9993e36 for `abc`."""
+    share = 0xA9993E36 % FULL_ROLLOUT
+    assert Policy((), rollout=share + 1).enforces(b"abc")
+    assert not Policy((), rollout=share).enforces(b"abc")
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "hidden"),
+    [
+        (rule("a", archived=KEEP), rule("b", archived=KEEP), True),
+        (rule("a", archived=KEEP), rule("b", queues="q", types="t", archived=KEEP), True),
+        (rule("a", completed=KEEP), rule("b", archived=KEEP), False),
+        (rule("a", queues="q", archived=KEEP), rule("b", archived=KEEP), False),
+        (rule("a", queues="q*", archived=KEEP), rule("b", queues="q1 q2", archived=KEEP), True),
+        (rule("a", queues="q*", archived=KEEP), rule("b", queues="q1 r", archived=KEEP), False),
+        (rule("a", queues="q r", archived=KEEP), rule("b", queues="r", archived=KEEP), True),
+        (rule("a", queues="q", types="t", archived=KEEP), rule("b", queues="q", archived=KEEP), False),
+    ],
+)
+def test_a_rule_hides_what_it_decides_entirely(first: Rule, later: Rule, hidden: bool) -> None:
+    """Each queue and type of the later rule is covered, and the first speaks about the state."""
+    assert first.hides(later, State.ARCHIVED) is hidden
+
+
+def test_the_default_changes_no_retention() -> None:
+    """Without a policy file every task is kept for Asynq's own time."""
+    for state in State:
+        assert DEFAULT_POLICY.decide("any", "any", state) == Verdict("built-in", KEEP)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("enforce", "shadow"), ("shadow", "shadow"), ("off", "off")])
+def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
+    """All it says stays, and nothing is enforced; one that is off stays off."""
+    policy = Policy((rule("r"),), mode=Mode(mode), grace_seconds=5, rollout=7, source="s", digest="d", text="t")
+    found = policy.shadowed()
+    assert found.mode.value == expected
+    for name in ("rules", "grace_seconds", "rollout", "source", "digest", "text"):
+        assert getattr(found, name) == getattr(policy, name)

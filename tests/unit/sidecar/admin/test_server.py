@@ -1,0 +1,229 @@
+"""The admin server's calls, and who may make them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, UnixConnector
+from aiohttp.test_utils import TestClient, TestServer, unused_port
+from aiohttp.web import Application, Request
+
+from asynq_ttl.net.address import Address
+from asynq_ttl.sidecar.admin.server import Admin, AdminError, AdminSettings, admin_server
+from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.telemetry import recent as journal
+from support.recorded import outcome, sidecar
+
+LOOPBACK = Address("127.0.0.1", 9180)
+EVERYWHERE = Address("0.0.0.0", 9180)  # noqa: S104 - that is what is tested
+
+Client = TestClient[Request, Application]
+
+
+@pytest.fixture
+def asked() -> Sidecar:
+    """A sidecar that does not run."""
+    return sidecar(pulled=True)
+
+
+async def connect(asked: Sidecar, address: Address = LOOPBACK, token: str = "") -> Client:
+    """Return a client of the admin server that believes to listen there."""
+    admin = Admin(AdminSettings(address, token), asked)
+    client = TestClient(TestServer(admin.application()))
+    await client.start_server()
+    return client
+
+
+@pytest.fixture
+async def client(asked: Sidecar) -> AsyncIterator[Client]:
+    """A client on the loopback interface, without a token."""
+    made = await connect(asked)
+    yield made
+    await made.close()
+
+
+async def test_health(asked: Sidecar, client: Client) -> None:
+    """Alive at once, started once it listens, ready once Redis answers."""
+    calls = ("/livez", "/startupz", "/readyz")
+    assert [(await client.get(call)).status for call in calls] == [200, 503, 503]
+    asked.listening = LOOPBACK
+    assert [(await client.get(call)).status for call in calls] == [200, 200, 503]
+    assert "not connected yet" in await (await client.get("/readyz")).text()
+    asked.control.problem = ""
+    assert (await client.get("/readyz")).status == 200
+    asked.stop.set()
+    assert await (await client.get("/readyz")).text() == "draining\n"
+
+
+async def test_what_is_told(asked: Sidecar, client: Client) -> None:
+    """Every call answers with what it says, and nothing is kept by a cache."""
+    asked.telemetry.settled(outcome())
+    for call, part in {
+        "/": "<!doctype html>",
+        "/metrics": "asynq_ttl_decisions_total{",
+        "/api/status": '"by_action": {"ttl": 1}',
+        "/api/policy": '"text": "version: 1',
+        "/api/connections": '"open": 0',
+        "/api/wrappers": '"wrappers": []',
+        "/api/census": '"own_seconds": 7776000',
+        "/api/decisions": '"id": "id-1"',
+    }.items():
+        answer = await client.get(call)
+        assert answer.status == 200
+        assert part in await answer.text(), call
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+    missing = await client.get("/nothing")
+    assert (missing.status, await missing.json()) == (404, {"error": "Not Found"})
+
+
+async def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
+    """Its policy allows its own script and style by their hashes, and calls to this server."""
+    answer = await client.get("/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+async def test_decisions_can_be_filtered(asked: Sidecar, client: Client) -> None:
+    """By the query; faults say what is wrong."""
+    for number in range(5):
+        asked.telemetry.settled(outcome(task_id=str(number), queue="a" if number % 2 else "b"))
+    answer = await (await client.get("/api/decisions?queue=a&limit=1")).json()
+    assert [entry["id"] for entry in answer["decisions"]] == ["3"]
+    for query in ("colour=red", "queue=[a", "limit=none", "limit=0"):
+        answer = await client.get(f"/api/decisions?{query}")
+        assert answer.status == 400
+        assert query.split("=")[0] in (await answer.json())["error"]
+
+
+@pytest.mark.parametrize("events", [False, True])
+async def test_watching(asked: Sidecar, client: Client, *, events: bool) -> None:
+    """Entries come as they happen, as JSON lines or server-sent events; who leaves is forgotten."""
+    headers = {"Accept": "text/event-stream"} if events else {}
+    async with client.get("/api/decisions/stream?queue=mail", headers=headers) as answer:
+        lines = (line.removeprefix(b"data: ").strip() async for line in answer.content)
+        found = (json.loads(line) async for line in lines if line)
+        assert await anext(found) == {"kind": "watching"}
+        asked.telemetry.settled(outcome(queue="other"))
+        asked.telemetry.settled(outcome(task_id="mine"))
+        assert (await anext(found))["id"] == "mine"
+        assert await anext(found) == {"kind": "heartbeat"}
+        asked.telemetry.journal._watchers[0].dropped = 3
+        assert await anext(found) == {"kind": "dropped", "entries": 3}
+    assert (await client.get("/api/decisions/stream?x=y")).status == 400
+    while asked.telemetry.journal.watchers:  # noqa: ASYNC110 - the server notices by itself, at its next write
+        await asyncio.sleep(0.01)
+
+
+async def test_not_too_many_watch(asked: Sidecar, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit they are told so."""
+    monkeypatch.setattr("asynq_ttl.sidecar.admin.server.MAX_WATCHERS", 0)
+    assert (await client.get("/api/decisions/stream")).status == 503
+    assert journal.MAX_WATCHERS > 0
+
+
+async def test_pause_and_resume(asked: Sidecar, client: Client) -> None:
+    """Paused, the policy is in shadow mode; a reload does not change that; resuming brings its own mode back."""
+    assert await (await client.post("/api/pause")).json() == {"paused": True, "mode": "shadow"}
+    assert asked.shared.rewriter.policy.mode.value == "shadow"
+    assert asked.policy.mode.value == "enforce"
+    assert await (await client.post("/api/pause")).json() == {"paused": True, "mode": "shadow"}
+    assert await (await client.post("/api/resume")).json() == {"paused": False, "mode": "enforce"}
+    kinds = [entry["kind"] for entry in (await (await client.get("/api/decisions")).json())["decisions"]]
+    assert kinds == ["resume", "pause"]
+
+
+async def test_reload_drain_and_log_level(asked: Sidecar, client: Client) -> None:
+    """What an operator may change."""
+    answer = await client.post("/api/reload")
+    assert (answer.status, (await answer.json())["faults"]) == (422, ["there is no policy file to reload"])
+    assert await (await client.post("/api/log-level?level=debug")).json() == {"log_level": "debug"}
+    assert await (await client.post("/api/log-level", json={"level": "info"})).json() == {"log_level": "info"}
+    for wrong in ({"json": {"level": "loud"}}, {"json": ["x"]}, {"data": "nonsense"}, {}):
+        assert (await client.post("/api/log-level", **wrong)).status == 400
+    assert (await client.post("/api/drain")).status == 202
+    assert asked.stop.is_set()
+
+
+CROSS_SITE = {
+    "another host": {"Host": "evil.example"},
+    "another host by a port": {"Host": "evil.example:9180"},
+    "a malformed host": {"Host": "["},
+    "another origin": {"Origin": "http://evil.example"},
+    "no origin of a file": {"Origin": "null"},
+    "a browser's word": {"Sec-Fetch-Site": "cross-site"},
+}
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE.values(), ids=CROSS_SITE)
+async def test_other_web_sites_are_refused(asked: Sidecar, client: Client, headers: dict[str, str]) -> None:
+    """What a site makes a browser send changes nothing."""
+    assert (await client.post("/api/drain", headers=headers)).status == 403
+    assert not asked.stop.is_set()
+    if "Sec-Fetch-Site" not in headers:
+        assert (await client.get("/api/status", headers=headers)).status == 403
+
+
+async def test_the_page_itself_may_call(asked: Sidecar, client: Client) -> None:
+    """Its own origin is no other site."""
+    host = f"127.0.0.1:{client.port}"
+    headers = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    assert (await client.post("/api/pause", headers=headers)).status == 200
+
+
+async def test_elsewhere_changes_need_a_token(asked: Sidecar) -> None:
+    """Off the loopback interface who has no token may only read."""
+    for token, given, expected in (
+        ("", "", 403),
+        ("", "Bearer x", 403),
+        ("right", "", 401),
+        ("right", "Bearer wrong", 401),
+        ("right", "Bearer right", 200),
+    ):
+        client = await connect(asked, EVERYWHERE, token)
+        assert (await client.post("/api/pause", headers={"Authorization": given})).status == expected
+        assert (await client.get("/api/status", headers={"Host": "asynq-ttl.prod:9180"})).status == 200
+        await client.close()
+
+
+async def test_a_token_is_asked_for_on_the_loopback_interface_too(asked: Sidecar) -> None:
+    """Who gave one wants it to be needed."""
+    client = await connect(asked, token="right")
+    assert (await client.post("/api/pause")).status == 401
+    assert (await client.post("/api/pause", headers={"Authorization": "Bearer right"})).status == 200
+    await client.close()
+
+
+async def test_it_listens(asked: Sidecar, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At a port or a unix socket that only its owner can use; not at all if that is asked for."""
+    caplog.set_level("INFO", "asynq_ttl")
+    path = tmp_path / "admin.sock"
+
+    def told() -> list[str]:
+        return [message for message in caplog.messages if message.startswith("admin server at ")]
+
+    async with admin_server(AdminSettings(Address(path=str(path))), asked):
+        assert path.stat().st_mode & 0o777 == 0o600
+        async with ClientSession(connector=UnixConnector(str(path))) as session:
+            assert (await session.get("http://localhost/livez")).status == 200
+            assert (await session.post("http://localhost/api/pause")).status == 200
+    async with admin_server(AdminSettings(Address("127.0.0.1", 0)), asked):
+        url = told()[-1].removeprefix("admin server at ")
+        async with ClientSession() as session:
+            assert (await session.get(f"{url}livez")).status == 200
+    async with admin_server(AdminSettings(None), asked):
+        assert len(told()) == 2
+
+
+async def test_an_address_that_is_taken(asked: Sidecar, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it was asked for, that is a fault of one line; else the sidecar goes on without."""
+    address = Address("127.0.0.1", unused_port())
+    async with admin_server(AdminSettings(address), asked):
+        with pytest.raises(AdminError, match=rf"^the admin server cannot listen at {address}: .*give --admin another"):
+            async with admin_server(AdminSettings(address), asked):
+                pytest.fail("it listens twice")
+        async with admin_server(AdminSettings(address, required=False), asked):
+            assert caplog.messages[-1].startswith(f"no admin server, it cannot listen at {address}: ")

@@ -1,0 +1,101 @@
+"""What a sidecar says about itself."""
+
+import json
+
+from asynq_ttl.events import FailOpen
+from asynq_ttl.policy_file.load import parse_policy
+from asynq_ttl.rewriting.registry import Status
+from asynq_ttl.sidecar.admin import status
+from support.recorded import outcome, sidecar, swept
+from support.small_scripts import ARCHIVE
+
+POLICY = parse_policy(
+    """
+version: 1
+mode: shadow
+rollout: 2.5%
+rules:
+  - {name: mail, match: {queue: mail, type: "email:*"}, archived: {ttl: 36h}}
+  - {name: default, archived: {ttl: 7d, max: 5}, completed: {ttl: keep}}
+""",
+    "policy.yaml",
+)
+
+
+def test_the_overview() -> None:
+    """It sums up, and can be JSON."""
+    asked = sidecar(POLICY)
+    telemetry = asked.telemetry
+    for changes in ({}, {"rule": "mail"}, {"rule": "mail", "enforced": False}):
+        telemetry.settled(outcome(**changes))
+    telemetry.failed_open(FailOpen.MESSAGE, None, "x")
+    telemetry.swept(swept("a", ghosts=2))
+    telemetry.sweep_ended(0.1, "")
+    for microseconds in range(1, 101):
+        telemetry.measured(microseconds * 1000, "command")
+    told = json.loads(json.dumps(status.overview(asked)))
+    assert told["problem"] == "starting"
+    assert told["mode"] == "shadow"
+    assert told["decisions"]["by_action"] == {"ttl": 3}
+    assert told["decisions"]["by_mode"] == {"enforce": 2, "shadow": 1}
+    assert told["decisions"]["by_queue"] == {"mail": 3}
+    assert told["fail_opens"] == {"message": 1}
+    assert (told["sweep"]["due"], told["sweep"]["ghosts"], bool(told["sweep"]["last"])) == (1, 2, True)
+    assert told["latency_microseconds"]["command"] == {"p50": 50.0, "p99": 99.0, "max": 100.0, "measurements": 100}
+    assert told["latency_microseconds"]["reply"] == {}
+
+
+def test_the_policy_in_force() -> None:
+    """Its rules in words, and how often each has decided."""
+    asked = sidecar(POLICY)
+    asked.telemetry.settled(outcome(rule="mail"))
+    asked.telemetry.settled(outcome(rule=""))
+    told = status.policy_in_force(asked)
+    assert (told["digest"], told["mode"], told["rollout"], told["grace_seconds"]) == (
+        POLICY.digest,
+        "shadow",
+        "2.5%",
+        60,
+    )
+    assert told["rules"] == [
+        {"name": "mail", "queue": ["mail"], "type": ["email:*"], "archived": "1d12h", "decided": 1},
+        {"name": "default", "queue": [], "type": [], "archived": "7d", "completed": "keep", "max": 5, "decided": 0},
+    ]
+    assert told["decided_without_rule"] == 1
+    assert told["last_reload"]["faults"] == []
+
+
+def test_wrappers_and_where_they_are() -> None:
+    """A wrapper is loaded once Redis has compiled it, and not any more when its cache was emptied."""
+    asked = sidecar()
+    script = asked.registry.learn(ARCHIVE)
+    assert status.wrappers(asked)["wrappers"][0]["loaded_in"] == []
+    script.status = Status.ACTIVE
+    (told,) = status.wrappers(asked)["wrappers"]
+    assert (told["kind"], told["status"], told["loaded_in"]) == ("archive", "active", ["redis://127.0.0.1:6379/0"])
+    asked.registry.flush()
+    assert status.wrappers(asked)["wrappers"][0]["loaded_in"] == []
+
+
+def test_the_census() -> None:
+    """What a report needs: the kinds of tasks, and the text of the policy."""
+    asked = sidecar(POLICY)
+    asked.telemetry.settled(outcome())
+    told = status.census(asked)
+    assert told["policy"]["text"] == POLICY.text
+    assert told["policy"]["mode"] == "shadow"
+    assert told["kinds"] == [
+        {
+            "queue": "mail",
+            "type": "email:send",
+            "state": "archived",
+            "own_seconds": 7_776_000,
+            "tasks": 1,
+            "size_bytes": 100,
+        }
+    ]
+
+
+def test_connections_are_none_yet() -> None:
+    """Nobody is connected."""
+    assert status.connections(sidecar()) == {"open": 0, "connections": []}

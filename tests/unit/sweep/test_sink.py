@@ -1,0 +1,78 @@
+import asyncio
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from asynq_ttl.sweep.sink import FileSink, SinkAddress, SinkError, WebhookSink, parse_sink
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("file:/var/log/tasks.jsonl", SinkAddress(path=Path("/var/log/tasks.jsonl"))),
+        ("file:tasks?max_mb=5", SinkAddress(path=Path("tasks"), megabytes=5)),
+        ("https://a:b@host:8/x?y", SinkAddress(url="https://a:b@host:8/x?y")),
+    ],
+)
+def test_sinks_are_read(text: str, address: SinkAddress) -> None:
+    """Files and webhooks."""
+    assert parse_sink(text) == address
+
+
+def test_a_sink_shows_no_secret() -> None:
+    """Credentials and queries of a URL stay out of the log."""
+    assert str(parse_sink("https://a:b@host:8/x?token=y")) == "https://host:8/x"
+    assert str(parse_sink("file:/x?max_mb=5")) == "file:/x"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tasks", "file:", "http://", "file:/x?max_mb=", "file:/x?max_mb=0", "file:/x?a=b"]
+)
+def test_what_is_no_sink_is_refused(text: str) -> None:
+    """With one message."""
+    with pytest.raises(ValueError, match=r"expected|no host|only option"):
+        parse_sink(text)
+
+
+async def test_a_full_file_is_put_aside(tmp_path: Path) -> None:
+    """Nothing is lost or cut, and no file is larger than it may be."""
+    sink = FileSink(tmp_path / "tasks", 200)
+    for number in range(30):
+        await sink.take([{"id": number, "text": "x" * 20}])
+    files = await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
+    assert len(files) > 5
+    assert max(file.stat().st_size for file in files) <= 200
+    ids = [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
+    assert sorted(ids) == list(range(30))
+
+
+async def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """The sink fails."""
+    with pytest.raises(SinkError, match="No such file"):
+        await FileSink(tmp_path / "none" / "tasks", 200).take([{}])
+
+
+async def test_a_disk_that_is_full_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written of the lines that failed is taken back."""
+    path = tmp_path / "tasks"
+    sink = FileSink(path, 1 << 20)
+    await sink.take([{"id": 1}])
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SinkError, match="No space left"):
+        await sink.take([{"id": 2}])
+    assert path.read_text() == '{"id": 1}\n'
+
+
+async def test_a_webhook_that_is_not_there() -> None:
+    """The sink fails, and says where."""
+    sink = WebhookSink(SinkAddress(url="http://127.0.0.1:1/x"))
+    with pytest.raises(SinkError, match=r"127\.0\.0\.1:1/x: "):
+        await sink.take([{}])
+    await sink.close()

@@ -1,0 +1,139 @@
+"""Everything that is noted is counted, kept, traced and logged."""
+
+import logging
+
+import pytest
+
+from asynq_ttl.events import FailOpen
+from asynq_ttl.rewriting.registry import ScriptRegistry, Status
+from asynq_ttl.telemetry import recorder as telemetry_module
+from asynq_ttl.telemetry.recent import Filter
+from asynq_ttl.telemetry.recorder import Telemetry
+from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, outcome, sidecar, swept
+from support.small_scripts import COMPLETE
+
+KEYS = (b"asynq:{mail}:t:id-1", b"asynq:{mail}:active")
+
+
+def noting() -> Telemetry:
+    """Return one that exports nothing."""
+    return Telemetry(UPSTREAM, {})
+
+
+def test_decisions_are_counted_and_kept() -> None:
+    """By queue, state, rule, action and mode; in the census only if Redis did not refuse."""
+    noted = noting()
+    noted.settled(outcome())
+    noted.settled(outcome(enforced=False))
+    noted.settled(outcome(b"-NOT FOUND"))
+    assert noted.decisions == {
+        ("mail", "archived", "default", "ttl", "enforce"): 2,
+        ("mail", "archived", "default", "ttl", "shadow"): 1,
+    }
+    assert [count.tasks for count in noted.census.kinds.values()] == [2]
+    assert len(noted.journal.recent(Filter())) == 3
+
+
+def test_no_name_can_grow_the_metrics() -> None:
+    """Past the limit queues and rules are counted together; known ones go on."""
+    noted = noting()
+    for number in range(telemetry_module.MAX_DECISION_SERIES + 100):
+        noted.settled(outcome(queue=f"q{number}"))
+        noted.swept(swept("a", queue=f"q{number}"))
+        noted.repaired(f"q{number}", 0, 1)
+    noted.settled(outcome(queue="q0"))
+    assert len(noted.decisions) == telemetry_module.MAX_DECISION_SERIES + 1
+    assert noted.decisions["other", "archived", "other", "ttl", "enforce"] == 100
+    assert noted.decisions["q0", "archived", "default", "ttl", "enforce"] == 2
+    assert len(noted.sweeps_due) == telemetry_module.MAX_DECISION_SERIES + 1
+    assert noted.sweeps_due["other"] == noted.sweeps_ghosts["other"] == 100
+
+
+def test_a_fail_open_names_queue_and_task(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted each time, kept each time, and logged at times, with the queue."""
+    noted = noting()
+    for _ in range(3):
+        noted.failed_open(FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", KEYS)
+    noted.failed_open(FailOpen.INTERNAL, None, "ValueError: x")
+    assert noted.fail_opens == {"message": 3, "internal": 1}
+    assert [entry.get("id") for entry in noted.journal.recent(Filter())] == [None, "id-1", "id-1", "id-1"]
+    sha = ARCHIVE_SCRIPT.sha.decode()[:8]
+    assert caplog.messages == [
+        f"failed open (message): archive script {sha} of queue mail was forwarded untouched: truncated",
+        "failed open (internal): a command was forwarded untouched: ValueError: x",
+    ]
+
+
+def test_activations(caplog: pytest.LogCaptureFixture) -> None:
+    """Loaded, not loaded, refused for good."""
+    caplog.set_level(logging.INFO, "asynq_ttl")
+    noted = noting()
+    script = ScriptRegistry().learn(COMPLETE)
+    noted.activated(script, START, "")
+    noted.activated(script, START, "timed out")
+    script.status = Status.BROKEN
+    noted.activated(script, START, "error compiling")
+    assert noted.activations == {"ok": 1, "error": 2}
+    assert noted.unwrappable == 1
+    assert "is wrapped as" in caplog.messages[0]
+    assert caplog.messages[1] == "cannot load a wrapper into redis://127.0.0.1:6379/0: timed out"
+    assert caplog.messages[2].endswith("stays unwrapped, no TTL is set: error compiling")
+
+
+def test_reloads_and_what_operators_do() -> None:
+    """Each is an entry."""
+    noted = noting()
+    noted.reloaded("abc", "enforce", START, "")
+    noted.reloaded("abc", "enforce", START, "line 3")
+    noted.happened("pause", "mode shadow is in force")
+    assert noted.reloads == {"ok": 1, "error": 1}
+    assert [entry["kind"] for entry in noted.journal.recent(Filter())] == ["pause", "reload", "reload"]
+
+
+def test_sweeps() -> None:
+    """Rounds, what they removed, and when the last one went well."""
+    noted = noting()
+    noted.sweep_ended(0.5, "denied")
+    assert noted.swept_at == 0
+    noted.sweep_ended(0.25, "")
+    noted.swept(swept("a", "b", ghosts=1))
+    assert noted.sweep_rounds == {"ok": 1, "error": 1}
+    assert (noted.sweep_seconds, noted.swept_at > 0) == (0.75, True)
+    assert (noted.sweeps_due["mail"], noted.sweeps_ghosts["mail"]) == (2, 1)
+
+
+def test_measurements() -> None:
+    """They are in the histograms, and the latest ones are kept."""
+    noted = Telemetry(UPSTREAM, {}, pulled=True)
+    noted.measured(25_000, "command")
+    noted.measured(15_000, "reply")
+    noted.loop_late(0.001)
+    assert {name: list(values) for name, values in noted.latencies.items()} == {
+        "command": [25.0],
+        "reply": [15.0],
+        "loop": [1000.0],
+    }
+    text = noted.metrics.text("")[0].decode()
+    assert 'asynq_ttl_latency_microseconds_bucket{direction="command",le="30.0"} 1.0' in text
+    assert "asynq_ttl_loop_lag_microseconds_count 1.0" in text
+    noted.shutdown()
+
+
+def test_decisions_are_log_lines_while_debugging(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each, with rule and action; none otherwise."""
+    noted = noting()
+    noted.settled(outcome())
+    assert not caplog.messages
+    caplog.set_level(logging.DEBUG, "asynq_ttl")
+    noted.settled(outcome())
+    assert caplog.messages == ["archive in queue mail: rule default, ttl (enforce)"]
+
+
+def test_every_metric_can_be_collected() -> None:
+    """A sidecar that has done nothing yet has all of them that have a value."""
+    idle = sidecar(pulled=True)
+    text = idle.telemetry.metrics.text("")[0].decode()
+    assert "asynq_ttl_connections_open 0.0" in text
+    assert "asynq_ttl_upstream_up 0.0" in text
+    assert 'asynq_ttl_policy_info{asynq_ttl_mode="enforce",digest="built-in"} 1.0' in text
+    idle.telemetry.shutdown()

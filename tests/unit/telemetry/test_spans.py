@@ -1,0 +1,179 @@
+"""Spans: built when sampled, handed over, never blocking."""
+
+import time
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.trace import SpanKind, StatusCode
+
+from asynq_ttl.events import FailOpen
+from asynq_ttl.telemetry import spans
+from asynq_ttl.telemetry.exporters import resource_of
+from asynq_ttl.telemetry.recent import FailedOpen
+from asynq_ttl.telemetry.spans import Spans
+from support.recorded import ARCHIVE_SCRIPT, END, START, UPSTREAM, outcome, swept
+
+RESOURCE = resource_of({})
+
+
+class Memory(SpanExporter):
+    """Keeps what it is given; may refuse it, or take its time."""
+
+    def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS, seconds: float = 0.0) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.result = result
+        self.seconds = seconds
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Take spans."""
+        time.sleep(self.seconds)
+        self.spans.extend(spans)
+        return self.result
+
+    def shutdown(self) -> None:
+        """End."""
+
+
+def made(exporter: Memory, *, task_ids: bool = True) -> Spans:
+    """Return a maker of spans for that exporter."""
+    return Spans([exporter], RESOURCE, UPSTREAM, task_ids=task_ids)
+
+
+def test_every_kind_of_span() -> None:
+    """Each has a name, a kind and a status, and is in a trace of its own, whose ID is returned."""
+    memory = Memory()
+    tracing = made(memory)
+    failure = FailedOpen(FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", "mail", "id-1", START)
+    traces = [
+        tracing.settled(outcome(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "enforce"),
+        tracing.swept(swept("a", "b", ghosts=1)),
+        tracing.failed_open(failure, START),
+        tracing.failed_open(FailedOpen(FailOpen.INTERNAL, None, "x", "", "", START), START),
+        tracing.activated("archive", "ab", START, END, ""),
+        tracing.activated("archive", "ab", START, END, "timed out"),
+        tracing.reloaded("abc", "enforce", START, END, ""),
+        tracing.reloaded("abc", "enforce", START, END, "line 3: nonsense"),
+    ]
+    tracing.shutdown(2)
+    found = {f"{span.context.trace_id:032x}": span for span in memory.spans if span.context}
+    assert set(found) == set(traces)
+    ordered = [found[trace] for trace in traces]
+    assert [span.name for span in ordered] == [
+        *("archive mail", "sweep mail", "fail_open message", "fail_open internal"),
+        *("activate archive", "activate archive", "reload policy", "reload policy"),
+    ]
+    assert [span.status.status_code is StatusCode.ERROR for span in ordered] == [
+        *(False, False, True, True, False, True, False, True)
+    ]
+    assert [span.kind for span in ordered[1:4]] == [SpanKind.CLIENT, SpanKind.INTERNAL, SpanKind.INTERNAL]
+    assert len(ordered[0].links) == 1
+    assert [event.attributes for event in ordered[1].events] == [
+        {"messaging.message.id": "a"},
+        {"messaging.message.id": "b"},
+    ]
+    assert dict(ordered[2].attributes or {})["messaging.message.id"] == "id-1"
+    assert (ordered[0].start_time, ordered[0].end_time) == (START, END)
+    assert tracing.made == tracing.exported["ok"] == 8
+
+
+def test_no_exporter_no_span() -> None:
+    """Nothing is made where nobody would get it."""
+    tracing = Spans([], RESOURCE, UPSTREAM, task_ids=True)
+    assert not tracing.on
+    assert tracing.swept(swept("a")) == tracing.settled(outcome(), "enforce") == ""
+    tracing.shutdown(1)
+
+
+def test_the_sampler_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision that is not sampled builds nothing: no attribute, no ID of a span, nothing to export."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    memory = Memory()
+    tracing = made(memory)
+    monkeypatch.setattr(spans, "ReadableSpan", lambda **_: pytest.fail("built"))
+    assert tracing.settled(outcome(), "enforce") == ""
+    assert tracing.swept(swept("a")) == tracing.activated("archive", "ab", 0, 1, "") == ""
+    assert tracing.reloaded("a", "enforce", 0, 1, "") == ""
+    assert tracing.failed_open(FailedOpen(FailOpen.INTERNAL, None, "x", "", "", 1), 1) == ""
+    tracing.shutdown(1)
+    assert not memory.spans
+
+
+@pytest.mark.parametrize("name", ["traceidratio", "parentbased_traceidratio", "always_on", "always_off"])
+def test_nothing_is_left_out_that_the_sampler_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What is not in the share by its trace ID is told without the sampler, and is what it would leave out."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", name)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+    tracing = made(Memory())
+    for low in (0, 1, 2**62 - 1, 2**62, 2**62 + 1, 2**63, 2**64 - 1):
+        trace_id = 7 << 64 | low
+        monkeypatch.setattr(tracing._ids, "generate_trace_id", lambda: trace_id)  # noqa: B023 - called in this turn
+        asked = tracing._sampler.should_sample(None, trace_id, "x", SpanKind.CLIENT)
+        taken = tracing._sampled("x", SpanKind.CLIENT) is not None
+        assert taken == (asked.decision is Decision.RECORD_AND_SAMPLE)
+    tracing.shutdown(1)
+
+
+def test_a_ratio_samples_about_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_TRACES_SAMPLER_ARG is the share."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+    tracing = made(Memory())
+    sampled = sum(bool(tracing.settled(outcome(), "enforce")) for _ in range(3_000))
+    assert 200 < sampled < 400
+    assert tracing.made == sampled
+    tracing.shutdown(2)
+
+
+def test_task_ids_can_be_hidden() -> None:
+    """Without task IDs none is in a span or an event."""
+    memory = Memory()
+    tracing = made(memory, task_ids=False)
+    tracing.settled(outcome(task_id="secret"), "enforce")
+    tracing.swept(swept("secret"))
+    tracing.failed_open(FailedOpen(FailOpen.MESSAGE, None, "x", "mail", "secret", 1), 1)
+    tracing.shutdown(2)
+    assert len(memory.spans) == 3
+    assert not any("secret" in span.to_json() for span in memory.spans)
+
+
+def test_texts_are_bounded_and_can_be_sent() -> None:
+    """Long task types are cut off; bytes that are not UTF-8 cannot spoil a whole batch."""
+    memory = Memory()
+    tracing = made(memory)
+    tracing.settled(outcome(task_type="t" * 10_000, task_id="\udcff", queue="\udcff"), "enforce")
+    tracing.shutdown(2)
+    (span,) = memory.spans
+    found = dict(span.attributes or {})
+    assert len(str(found["asynq.task.type"])) == spans.MAX_TEXT
+    span.to_json().encode()
+    assert found["messaging.message.id"] == "�"
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "error"),
+    [(b"-NOT FOUND", "NOT", "NOT"), (b"!ERR failed", "ERR", "ERR"), (b"", None, "no_reply")],
+)
+def test_an_error_reply_is_the_status(reply: bytes, code: str | None, error: str) -> None:
+    """The prefix of an error reply, or that there was none."""
+    memory = Memory()
+    tracing = made(memory)
+    tracing.settled(outcome(reply), "enforce")
+    tracing.shutdown(2)
+    found = dict(memory.spans[0].attributes or {})
+    assert (found.get("db.response.status_code"), found["error.type"]) == (code, error)
+    assert memory.spans[0].status.status_code is StatusCode.ERROR
+
+
+def test_a_slow_exporter_holds_nobody_up() -> None:
+    """Making spans does not wait for export, and the end is bounded."""
+    tracing = made(Memory(SpanExportResult.FAILURE, seconds=1.5))
+    started = time.monotonic()
+    for _ in range(2_000):
+        tracing.settled(outcome(), "enforce")
+    assert time.monotonic() - started < 1
+    tracing.shutdown(0.3)
+    assert time.monotonic() - started < 2
+    assert tracing.made == 2_000

@@ -1,0 +1,20 @@
+import pytest
+
+from asynq_ttl.events import Action, Decision, FailOpen
+
+
+def test_a_decision_is_a_fact() -> None:
+    """It is plain data that nobody changes afterwards; what is not known is empty."""
+    decision = Decision("run", "asynq.run_one", "q", "pending", Action.PERSIST, enforced=True)
+    assert (decision.task_id, decision.task_type, decision.rule) == ("", "", "")
+    assert (decision.ttl_seconds, decision.traceparent, decision.tracestate) == (None, "", "")
+    with pytest.raises(AttributeError):
+        decision.rule = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("names", [Action, FailOpen])
+def test_names_in_telemetry_are_plain_words(names: type[Action | FailOpen]) -> None:
+    """Attribute values and metric labels are lower-case words, each of them once."""
+    values = [member.value for member in names]
+    assert all(value.isalpha() and value.islower() for value in values)
+    assert len(set(values)) == len(values)
