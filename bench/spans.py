@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 
-from asynq_ttl.session.session import Outcome
+from asynq_ttl.events import Outcome
 from asynq_ttl.telemetry.exporters import resource_of
 from asynq_ttl.telemetry.otlp import Encoder
 from asynq_ttl.telemetry.spans import Spans

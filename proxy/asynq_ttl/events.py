@@ -1,7 +1,14 @@
-"""What the sidecar decided about one command, as plain data: the one thing that traces, counters and logs tell of."""
+"""What happened, as plain data, and the protocols of those who are told.
 
+Session, sweeper, control connection and relay tell; telemetry is told. Neither side knows the other: both import
+this module, and nothing of each other. Pure.
+"""
+
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from asynq_ttl.policy.rules import State
 
 
 class Action(Enum):
@@ -78,3 +85,156 @@ class FailOpen(Enum):
     """The wrapper could not be loaded in time."""
     SIZE = "size"
     """The command is too large to be held."""
+
+
+class Outcome(NamedTuple):
+    """A decision and what became of it.
+
+    Attributes:
+        decision: what was decided.
+        database: the number of the Redis database.
+        start_ns: when the command went to Redis, by the session's clock.
+        end_ns: when the reply came.
+        reply: the first line of the reply without its line end; empty where none could be told.
+    """
+
+    decision: Decision
+    database: int
+    start_ns: int
+    end_ns: int
+    reply: bytes
+
+    @property
+    def moved(self) -> int | None:
+        """How many tasks a script says it has moved; None where its reply is no number."""
+        number = self.reply[1:]
+        if not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
+            return None
+        return max(int(number), 0)
+
+
+class Observer(Protocol):
+    """Who is told what a session does. Called on the data path: it must neither block nor raise."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """Take note of a decision whose reply has come."""
+
+    def clustered(self, *, redirected: bool) -> None:
+        """Take note that a client was sent to another node of a cluster, or asked for its nodes."""
+
+    def failed_open(self, failure: "FailedOpen") -> None:
+        """Take note of a command that was forwarded untouched although it might have been rewritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of one page of an index.
+
+    Attributes:
+        database: the number of the Redis database.
+        queue: the queue's name.
+        state: the state whose index it is.
+        examined: members looked at.
+        due: task IDs removed because their time was over.
+        ghosts: entries dropped because their hash was gone or belonged to another life of the ID.
+        start_ns: when the page was asked for, nanoseconds since the epoch.
+        end_ns: when the answer came.
+    """
+
+    database: int
+    queue: str
+    state: State
+    examined: int
+    due: tuple[str, ...]
+    ghosts: int
+    start_ns: int
+    end_ns: int
+
+
+class SweepObserver(Protocol):
+    """Who is told what the sweeper does."""
+
+    def swept(self, page: Swept) -> None:
+        """Take note of a page."""
+
+    def repaired(self, queue: str, persisted: int, dropped: int) -> None:
+        """Take note of TTLs taken off live tasks, and of active IDs without a task that were dropped."""
+
+    def sweep_ended(self, seconds: float, error: str) -> None:
+        """Take note of the end of a round; `error` is empty if it went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedOpen:
+    """A command that was forwarded untouched although a rule might concern it.
+
+    Attributes:
+        reason: why.
+        detail: what exactly, in words.
+        at_ns: when, nanoseconds since the epoch.
+        kind: the kind of the script it calls; empty where the script is not known.
+        sha: the SHA of that script; likewise.
+        queue: the queue its KEYS name; empty where they name none.
+        task_id: the task they name; empty where they name none.
+    """
+
+    reason: FailOpen
+    detail: str
+    at_ns: int
+    kind: str = ""
+    sha: str = ""
+    queue: str = ""
+    task_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """A wrapper that was loaded into Redis, or was not.
+
+    Attributes:
+        kind: the script's kind.
+        sha: the script's SHA.
+        wrapper_sha: its wrapper's SHA.
+        start_ns: when loading began, nanoseconds since the epoch.
+        end_ns: when it ended.
+        error: why it failed; empty if it went well.
+        refused: whether Redis refused to compile it, so that it will not be tried again.
+    """
+
+    kind: str
+    sha: str
+    wrapper_sha: str
+    start_ns: int
+    end_ns: int
+    error: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Something about the sidecar itself.
+
+    Attributes:
+        kind: reload, activation, pause, resume, drain or log_level.
+        at_ns: when, nanoseconds since the epoch.
+        result: ok or error.
+        detail: what exactly, in words.
+    """
+
+    kind: str
+    at_ns: int
+    result: str
+    detail: str
+
+
+Record = Outcome | Swept | FailedOpen | Happened
+
+
+class LatencyObserver(Protocol):
+    """Who is told what is measured."""
+
+    def measured(self, nanoseconds: int, direction: str) -> None:
+        """Take note of how long a chunk was held: `command` or `reply`."""
+
+    def loop_late(self, seconds: float) -> None:
+        """Take note of how late the event loop came to a beat."""

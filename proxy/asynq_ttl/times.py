@@ -8,6 +8,7 @@ Invariant: `parse_duration(format_duration(n)) == n` for every n from 1 to `MAX_
 """
 
 import re
+from datetime import UTC, datetime
 
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _UNIT_LIST = ", ".join(_UNITS)
@@ -102,3 +103,16 @@ def _explained_parts(text: str) -> DurationError:
         f"{text} has its units out of order",
         f"each unit comes once, in the order {_UNIT_LIST}: 1d12h, not 12h1d",
     )
+
+
+def moment(seconds: int) -> str | None:
+    """Return a time as RFC 3339 text; None for 0 and for what no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds > 0 else None
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def time_of(nanoseconds: int) -> str:
+    """Return a time in ISO 8601."""
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import ScriptRegistry, Status
 from support.paths import DEPLOY
-from support.recorded import START, outcome, sidecar, swept
+from support.recorded import START, activated, failed_open, outcome, sidecar, swept
 from support.small_scripts import ARCHIVE
 
 DASHBOARD = json.loads((DEPLOY / "grafana" / "asynq-ttl.json").read_text())
@@ -31,13 +31,13 @@ def exposed() -> dict[str, set[str]]:
     busy = sidecar(pulled=True)
     telemetry = busy.telemetry
     telemetry.settled(outcome())
-    telemetry.failed_open(FailOpen.MESSAGE, None, "x")
+    telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=1))
     telemetry.sweep_ended(0.1, "")
     telemetry.sweep_ended(0.1, "x")
     script = ScriptRegistry().learn(ARCHIVE)
     busy.registry.learn(ARCHIVE).status = Status.ACTIVE
-    telemetry.activated(script, START, "")
+    telemetry.activated(activated(script))
     telemetry.reloaded("abc", "enforce", START, "")
     telemetry.measured(10_000, "command")
     telemetry.measured(10_000, "reply")

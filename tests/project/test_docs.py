@@ -14,7 +14,8 @@ from asynq_ttl.events import Action, FailOpen
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy.rules import DEFAULT_POLICY
 from asynq_ttl.sidecar.admin.server import Admin, AdminSettings
-from asynq_ttl.sidecar.sidecar import Settings, Sidecar
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry import recorder as telemetry
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.paths import PACKAGE, ROOT

@@ -3,14 +3,12 @@
 The scripts are this project's own. They have the shape of Asynq's, as far as the sidecar looks at it, and no more.
 """
 
-from collections.abc import Sequence
-
-from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.events import Decision, FailedOpen, FailOpen, Outcome
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
-from asynq_ttl.session.session import Outcome, Session, Shared
+from asynq_ttl.session.session import Session, Shared
 from asynq_ttl.wire.commands import WholeCommands, encode
 from support.task_message import encode_task
 
@@ -80,8 +78,7 @@ class Recorder:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.signs: list[str] = []
-        self.failures: list[tuple[FailOpen, Script | None]] = []
-        self.failed_keys: list[tuple[bytes, ...]] = []
+        self.failures: list[FailedOpen] = []
 
     def settled(self, outcome: Outcome) -> None:
         """Remember a decision."""
@@ -91,11 +88,10 @@ class Recorder:
         """Remember a sign of a cluster."""
         self.signs.append("redirect" if redirected else "topology")
 
-    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
+    def failed_open(self, failure: FailedOpen) -> None:
         """Remember a command that was forwarded untouched."""
-        assert detail
-        self.failures.append((reason, script))
-        self.failed_keys.append(tuple(keys))
+        assert failure.detail
+        self.failures.append(failure)
 
 
 class Conversation:
@@ -186,7 +182,7 @@ class Conversation:
     def complaints(self) -> list[FailOpen]:
         """Return and forget why commands were forwarded untouched."""
         failures, self.observer.failures = self.observer.failures, []
-        return [reason for reason, _ in failures]
+        return [failure.reason for failure in failures]
 
     def decisions(self) -> list[Decision]:
         """Return and forget the decisions the observer was told of."""

@@ -1,12 +1,11 @@
 """Decisions, pages of sweeps and scripts for tests of what is told about them."""
 
-from asynq_ttl.events import Action, Decision
+from asynq_ttl.events import Action, Activated, Decision, FailedOpen, FailOpen, Outcome, Swept
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy, State
-from asynq_ttl.rewriting.registry import ScriptRegistry
-from asynq_ttl.session.session import Outcome
-from asynq_ttl.sidecar.sidecar import Settings, Sidecar
-from asynq_ttl.sweep.sweeper import Swept
+from asynq_ttl.rewriting.registry import Script, ScriptRegistry
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.small_scripts import ARCHIVE
 
@@ -49,4 +48,19 @@ def sidecar(policy: Policy = DEFAULT_POLICY, *, pulled: bool = False, task_ids: 
     return Sidecar(Settings(parse_address("127.0.0.1:0"), UPSTREAM), policy, telemetry)
 
 
+def failed_open(
+    reason: FailOpen, detail: str = "x", script: Script | None = None, queue: str = "", task_id: str = ""
+) -> FailedOpen:
+    """Return a fail-open at `START`."""
+    kind, sha = (script.kind.value, script.sha.decode()) if script is not None else ("", "")
+    return FailedOpen(reason, detail, START, kind, sha, queue, task_id)
+
+
+def activated(script: Script, error: str = "", *, refused: bool = False) -> Activated:
+    """Return the end of loading a wrapper, a quarter of a millisecond after `START`."""
+    names = script.kind.value, script.sha.decode(), script.wrapper_sha.decode()
+    return Activated(*names, START, END, error, refused=refused)
+
+
 ARCHIVE_SCRIPT = ScriptRegistry().learn(ARCHIVE)
+ARCHIVE_SHA = ARCHIVE_SCRIPT.sha.decode()

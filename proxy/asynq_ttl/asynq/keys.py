@@ -103,3 +103,8 @@ def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
         if not queue and key.startswith(PREFIX) and end > 0:
             queue = text_of(key[len(PREFIX) : end])
     return queue, ""
+
+
+def queue_prefix(queue: str) -> bytes:
+    """Return what the keys of a queue start with: `asynq:{queue}:`."""
+    return PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"

@@ -5,8 +5,8 @@ from typing import Any
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.message import TaskRecord
-from asynq_ttl.existing_keys.pages import Task, seconds_of
-from asynq_ttl.policy.plan import moment
+from asynq_ttl.asynq.task import Task, since
+from asynq_ttl.times import moment
 
 Json = dict[str, Any]
 
@@ -42,14 +42,6 @@ def task_line(task: Task, record: TaskRecord, *, text: bool) -> Json:
     if isinstance(task.result, bytes) and task.result:
         line |= _content("result", task.result, text=text)
     return line
-
-
-def since(task: Task, record: TaskRecord) -> int:
-    """Return when a task died or completed, in Unix seconds; 0 where nobody knows."""
-    score = 0 if task.score is None else seconds_of(task.score)
-    if task.state == "archived":
-        return score or record.last_failed_at
-    return record.completed_at or max(score - record.retention, 0)
 
 
 def _content(name: str, content: bytes, *, text: bool) -> Json:

@@ -2,8 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,7 @@ import click
 
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.net.tls import ListenerTls
-
-
-class ClientAuth(Enum):
-    """What clients have to show."""
-
-    PASS = "pass"  # noqa: S105 - no password
-    """What Redis asks for: AUTH and HELLO go to it as they come."""
-    NONE = "none"
-    """Nothing: the sidecar logs their connections in."""
-    PASSWORD = "password"  # noqa: S105 - no password
-    """A password of the sidecar's own; it then logs their connections in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may connect, and how.
-
-    Attributes:
-        tls: the listener's TLS; None for none.
-        auth: what clients have to show.
-        password_file: the passwords for `ClientAuth.PASSWORD`, one a line.
-    """
-
-    tls: ListenerTls | None = None
-    auth: ClientAuth = ClientAuth.PASS
-    password_file: Path | None = None
-
-    @property
-    def logs_in(self) -> bool:
-        """Whether clients' connections are logged in with the sidecar's credentials."""
-        return self.auth is not ClientAuth.PASS
-
+from asynq_ttl.sidecar.settings import Access, ClientAuth
 
 _FILE = click.Path(path_type=Path)
 _OPTIONS = (

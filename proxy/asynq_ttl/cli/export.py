@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 
 from asynq_ttl.asynq.keys import index_key
-from asynq_ttl.asynq.task_json import since, task_line
+from asynq_ttl.asynq.task import since
+from asynq_ttl.asynq.task_json import task_line
 from asynq_ttl.cli.options import fail, option
 from asynq_ttl.cli.tool_options import (
     TERMINAL,

@@ -15,7 +15,7 @@ import click
 import uvloop
 from click.core import ParameterSource
 
-from asynq_ttl.cli.access_options import Access, access_options
+from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, SinkType, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
@@ -23,6 +23,7 @@ from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.yaml_tree import PolicyError
 from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sidecar import sidecar as server
+from asynq_ttl.sidecar.settings import Access, Settings
 from asynq_ttl.sweep.sink import SinkAddress
 from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
@@ -115,7 +116,7 @@ def serve(
     if embedded:
         valkey = _start_valkey()
         upstream = address.parse_upstream(valkey.connection_url)
-    settings = server.Settings(
+    settings = Settings(
         listen,
         upstream,
         policy,

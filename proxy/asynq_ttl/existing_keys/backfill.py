@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from asynq_ttl.asynq.keys import index_key, text_of
+from asynq_ttl.asynq.task import Entry, Task, seconds_of
 from asynq_ttl.existing_keys.changes import Change, Changer, change_of
 from asynq_ttl.existing_keys.database import Database
-from asynq_ttl.existing_keys.pages import START, Entry, Filter, Task, index_pages, seconds_of, task_pages
+from asynq_ttl.existing_keys.pages import START, Filter, index_pages, task_pages
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan, verdict_of
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Keep, Policy, State
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from asynq_ttl.asynq.keys import text_of
-from asynq_ttl.existing_keys.database import PAGE_TASKS, Database, queue_prefix
-from asynq_ttl.existing_keys.pages import Task
+from asynq_ttl.asynq.keys import queue_prefix, text_of
+from asynq_ttl.asynq.task import Task
+from asynq_ttl.existing_keys.database import PAGE_TASKS, Database
 from asynq_ttl.existing_keys.run_journal import Journal
 from asynq_ttl.policy.plan import Act, Plan
 

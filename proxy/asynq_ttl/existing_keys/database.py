@@ -26,7 +26,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import Sentinel
 
-from asynq_ttl.asynq.keys import PREFIX, text_of
+from asynq_ttl.asynq.keys import PREFIX, queue_prefix, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.net.address import Address, Upstream
 
@@ -207,11 +207,6 @@ class Server:
     def name(self) -> str:
         """Product and version."""
         return f"{self.product} {self.version}"
-
-
-def queue_prefix(queue: str) -> bytes:
-    """Return what the keys of a queue start with: `asynq:{queue}:`."""
-    return PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"
 
 
 def _options(upstream: Upstream) -> dict[str, Any]:

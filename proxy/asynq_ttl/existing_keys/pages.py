@@ -12,60 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from asynq_ttl.asynq.keys import index_key, queue_of_task, text_of
-from asynq_ttl.asynq.message import MessageError, TaskRecord, decode_record
-from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Database, queue_prefix
+from asynq_ttl.asynq.keys import index_key, queue_of_task, queue_prefix
+from asynq_ttl.asynq.task import Entry, Task, task_of_row
+from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Database
 from asynq_ttl.policy.glob import Glob
 
 _SCAN_COUNT = 256
 # Where a walk through an index begins.
 START = (b"", b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as it was at one moment.
-
-    Attributes:
-        queue: the queue's name.
-        id: its ID.
-        state: as its hash says; empty where that says nothing.
-        exists: whether there is a hash.
-        record: its message, without the payload unless it was asked for; None where there is none that can be read.
-        size: bytes of the message; 0 where there is none.
-        ttl_ms: milliseconds its key has to live; -1 for ever, -2 where it is not there.
-        score: as Redis writes it: in the index of its state, in its group, or in the leases; None where it is not.
-        locked: whether it holds its uniqueness lock.
-        result: its result, or only the size of it.
-        digest: tells its message from others, where that was asked for.
-        pending_since: when it became pending, in Unix seconds; 0 where it is not.
-    """
-
-    queue: str
-    id: bytes
-    state: str
-    exists: bool = True
-    record: TaskRecord | None = None
-    size: int = 0
-    ttl_ms: int = -1
-    score: bytes | None = None
-    locked: bool = False
-    result: bytes | int = 0
-    digest: bytes = b""
-    pending_since: int = 0
-
-    @property
-    def type(self) -> str:
-        """Its type; empty where the message cannot be read."""
-        return self.record.type if self.record else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of an index: its score as Redis writes it, and the task it names, in whatever state that is."""
-
-    score: bytes
-    task: Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +45,6 @@ class Filter:
         if self.states and task.state not in self.states:
             return False
         return not self.types or any(glob.matches(task.type) for glob in self.types)
-
-
-def seconds_of(score: bytes) -> int:
-    """Return a score as whole seconds; what is beyond every clock is cut off there."""
-    return int(min(max(float(score), -(2.0**53)), 2.0**53))
 
 
 def scan(database: Database, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
@@ -168,33 +117,3 @@ def index_pages(
         after = (entries[-1].score, entries[-1].task.id)
         # Where the last entry has left the index, those with its score come once more.
         yield [entry for entry in entries if entry.score != last[0] or entry.task.id > last[1]]
-
-
-def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
-    """Return the task that a row of `lua/task.prologue` tells of."""
-    if not row:
-        return Task(queue, task_id, "", exists=False, ttl_ms=-2)
-    if len(row) == 1:
-        # Something else is at its key.
-        return Task(queue, task_id, "", exists=False)
-    state, msg, size, left, score, held, result, digest, pending = row
-    record = None
-    if msg is not None:
-        try:
-            record = decode_record(msg)
-        except MessageError:
-            record = None
-    since = int(pending[:-9]) if pending[:-9].isdigit() else 0
-    return Task(
-        queue,
-        task_id,
-        text_of(state),
-        record=record,
-        size=size,
-        ttl_ms=left,
-        score=score,
-        locked=held == 1,
-        result=result,
-        digest=digest,
-        pending_since=since,
-    )

@@ -11,11 +11,19 @@ Invariants:
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, State, Verdict
-from asynq_ttl.rewriting.rewriter import FOREVER_SCORE, UNMATCHED
+from asynq_ttl.policy.rules import (
+    FOREVER_SCORE,
+    OWN_ARCHIVE_SECONDS,
+    UNMATCHED,
+    Keep,
+    Policy,
+    Retention,
+    State,
+    Verdict,
+)
+from asynq_ttl.times import moment
 
 # No clock says so: the score is damaged, and Redis could not hold the time in milliseconds.
 _LATEST = 2**42
@@ -124,14 +132,6 @@ def plan(policy: Policy, task: Standing, now: int, *, from_now: bool = False) ->
 def _for_ever(task: Standing, rule: str) -> Plan | None:
     score = _changed(task, FOREVER_SCORE if task.state is State.COMPLETED else task.score)
     return Plan(Act.PERSIST, rule, "kept for ever", score=score) if task.timed or score is not None else None
-
-
-def moment(seconds: int) -> str | None:
-    """Return a time as RFC 3339 text; None for 0 and for what no calendar has."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds > 0 else None
-    except (OverflowError, ValueError, OSError):
-        return None
 
 
 def _changed(task: Standing, score: int | None) -> int | None:

@@ -297,3 +297,11 @@ def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:
     if not wide:
         return True
     return bool(narrow) and all(any(w.covers(n) for w in wide) for n in narrow)
+
+
+# A score that no clock reaches, for completed tasks that are kept for ever (9999-12-31T23:59:59Z).
+FOREVER_SCORE = 253_402_300_799
+
+
+# What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
+UNMATCHED = "asynq"

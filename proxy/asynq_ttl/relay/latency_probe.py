@@ -6,24 +6,14 @@ evenly, and what they cost does not grow with the traffic.
 
 import asyncio
 import time
-from typing import Protocol
 
+from asynq_ttl.events import LatencyObserver
 from asynq_ttl.relay.relay import Relay
 
 INTERVAL_SECONDS = 0.05
 
 
-class PulseObserver(Protocol):
-    """Who is told what is measured."""
-
-    def measured(self, nanoseconds: int, direction: str) -> None:
-        """Take note of how long a chunk was held: `command` or `reply`."""
-
-    def loop_late(self, seconds: float) -> None:
-        """Take note of how late the event loop came to a beat."""
-
-
-async def beat(relay: Relay, observer: PulseObserver) -> None:
+async def beat(relay: Relay, observer: LatencyObserver) -> None:
     """Measure until cancelled."""
     relay.measured = observer.measured
     while True:

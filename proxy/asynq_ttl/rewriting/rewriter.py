@@ -28,12 +28,21 @@ from asynq_ttl.asynq.keys import (
 )
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Action, Decision, FailOpen
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, ArchiveLimits, Keep, Mode, Policy, Retention, State, Verdict
+from asynq_ttl.policy.rules import (
+    FOREVER_SCORE,
+    OWN_ARCHIVE_SECONDS,
+    UNMATCHED,
+    ArchiveLimits,
+    Keep,
+    Mode,
+    Policy,
+    Retention,
+    State,
+    Verdict,
+)
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.wire.commands import Command
 
-# A score that no clock reaches, for completed tasks that are kept for ever (9999-12-31T23:59:59Z).
-FOREVER_SCORE = 253_402_300_799
 # What makes a script's own trims find nothing: the epilogue trims instead, hashes included.
 NO_CUTOFF = b"-inf"
 NO_CAP = b"1000000000"
@@ -45,8 +54,6 @@ HEALING_RULES = (
     b'{"rules":[],"grace":0,"share":10000,"cutoff":0,"cutoff_own":true,"cap":-1,"uncapped":false,"spare":false}'
 )
 
-# What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
-UNMATCHED = "asynq"
 
 # What Python, Lua and Redis read alike. Lua carries fifteen digits exactly, and no clock has as many.
 _INTEGER = re.compile(rb"-?[0-9]{1,15}")

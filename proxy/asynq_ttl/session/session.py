@@ -11,11 +11,10 @@ and calls `resume`.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
-from asynq_ttl.asynq.keys import terminal_queue
+from asynq_ttl.asynq.keys import subject_of, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
-from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.events import Decision, FailedOpen, FailOpen, Observer, Outcome
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_WRAPPED, Script, ScriptRegistry, Status
 from asynq_ttl.rewriting.rewriter import NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.session.holding import Room
@@ -40,48 +39,6 @@ MAX_PENDING = 10_000
 MAX_ASKED = 1_000
 # Databases that are remembered for the sweeper. (Security limit; Redis has 16 unless configured otherwise.)
 MAX_DATABASES = 256
-
-
-class Outcome(NamedTuple):
-    """A decision and what became of it.
-
-    Attributes:
-        decision: what was decided.
-        database: the number of the Redis database.
-        start_ns: when the command went to Redis, by the session's clock.
-        end_ns: when the reply came.
-        reply: the first line of the reply without its line end; empty where none could be told.
-    """
-
-    decision: Decision
-    database: int
-    start_ns: int
-    end_ns: int
-    reply: bytes
-
-    @property
-    def moved(self) -> int | None:
-        """How many tasks a script says it has moved; None where its reply is no number."""
-        number = self.reply[1:]
-        if not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
-            return None
-        return max(int(number), 0)
-
-
-class Observer(Protocol):
-    """Who is told what a session does. Called on the data path: it must neither block nor raise."""
-
-    def settled(self, outcome: Outcome) -> None:
-        """Take note of a decision whose reply has come."""
-
-    def clustered(self, *, redirected: bool) -> None:
-        """Take note that a client was sent to another node of a cluster, or asked for its nodes."""
-
-    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
-        """Take note of a command that was forwarded untouched although it might have been rewritten.
-
-        `keys` are its KEYS where they are known.
-        """
 
 
 @dataclass(slots=True)
@@ -345,7 +302,7 @@ class Session:
         try:
             changed, script = handler(self, command, activated)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the sidecar, the command goes on
-            self._shared.observer.failed_open(FailOpen.INTERNAL, None, f"{type(error).__name__}: {error}")
+            self._fail_open(FailOpen.INTERNAL, f"{type(error).__name__}: {error}")
             return None, None
         if script is not None:
             self.commands -= 1
@@ -363,7 +320,7 @@ class Session:
         if command[1].lower() in self._asked:
             # Redis has the script and the client knows it, so it may not have the text at hand any more.
             detail = f"script {command[1].decode('latin-1')}"
-            self._shared.observer.failed_open(FailOpen.UNSEEN, None, detail, command[3 : 3 + keys])
+            self._fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys])
             return None, None
         return [command[0], IMPOSSIBLE_SHA, *command[2:]], None
 
@@ -401,11 +358,10 @@ class Session:
 
     def _learn(self, text: bytes) -> Script:
         script = self._shared.registry.learn(text)
-        tell = self._shared.observer.failed_open
         if script.kind is Kind.UNKNOWN and not self._shared.rewriter.off:
-            tell(FailOpen.SHAPE, script, "it writes a terminal state in an unknown way")
+            self._fail_open(FailOpen.SHAPE, "it writes a terminal state in an unknown way", script)
         elif script.crowded_out and not self._shared.rewriter.off:
-            tell(FailOpen.SCRIPTS, script, f"there are {MAX_WRAPPED} others")
+            self._fail_open(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others", script)
         return script
 
     def _call(
@@ -415,7 +371,7 @@ class Session:
         try:
             rewrite = self._shared.rewriter.rewrite(script, command, keys) if script.wrapper else None
         except NotUnderstood as error:
-            self._shared.observer.failed_open(error.reason, script, str(error), command[3 : 3 + keys])
+            self._fail_open(error.reason, str(error), script, command[3 : 3 + keys])
             return None, None
         if rewrite is None:
             return None, None
@@ -430,7 +386,7 @@ class Session:
         if script.status is Status.NEW and script is not activated:
             return script
         reason = FailOpen.COMPILE if script.status is Status.BROKEN else FailOpen.ACTIVATION
-        self._shared.observer.failed_open(reason, script, "its wrapper is not loaded", keys)
+        self._fail_open(reason, "its wrapper is not loaded", script, keys)
         return None
 
     # --- commands that change the state of the connection ---------------------------------------------------
@@ -491,6 +447,14 @@ class Session:
             if reply.startswith((b"-MOVED ", b"-ASK ")):
                 self._shared.observer.clustered(redirected=True)
 
+    def _fail_open(
+        self, reason: FailOpen, detail: str, script: Script | None = None, keys: Sequence[bytes] = ()
+    ) -> None:
+        """Tell of a command that goes on untouched; `keys` are its KEYS where they are known."""
+        kind, sha = (script.kind.value, script.sha.decode()) if script is not None else ("", "")
+        failure = FailedOpen(reason, detail, self._shared.clock(), kind, sha, *subject_of(keys))
+        self._shared.observer.failed_open(failure)
+
     def _stop_counting(self) -> None:
         self._counting = False
         while self._pending:
@@ -503,13 +467,13 @@ class Session:
             if not self._may_be_rewritten(head):
                 return False
         except Exception as error:  # noqa: BLE001 - as in _look
-            self._shared.observer.failed_open(FailOpen.INTERNAL, None, f"{type(error).__name__}: {error}")
+            self._fail_open(FailOpen.INTERNAL, f"{type(error).__name__}: {error}")
             return False
         # It is asked again before there are twice as many.
         more = max(2 * size - self.taken_bytes, 0)
         if size >= MAX_HELD_BYTES or not self._shared.room.take(more):
             why = "" if size >= MAX_HELD_BYTES else ", and there is no room for more: see --max-held-mib"
-            self._shared.observer.failed_open(FailOpen.SIZE, None, f"a script call of more than {size} bytes{why}")
+            self._fail_open(FailOpen.SIZE, f"a script call of more than {size} bytes{why}")
             return False
         self.taken_bytes += more
         return True

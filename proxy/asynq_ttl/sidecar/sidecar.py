@@ -9,14 +9,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from asynq_ttl.cli.access_options import Access
-from asynq_ttl.net.address import Address, Upstream
-from asynq_ttl.net.keepalive import DEFAULT_SECONDS
+from asynq_ttl.events import Activated
+from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener
 from asynq_ttl.net.systemd import Notice, tell
 from asynq_ttl.net.tls import Context, listener_context, watch_certificates
@@ -26,12 +25,12 @@ from asynq_ttl.policy_file.yaml_tree import PolicyError
 from asynq_ttl.relay.client_login import Gate, Guard
 from asynq_ttl.relay.latency_probe import beat
 from asynq_ttl.relay.relay import Relay
-from asynq_ttl.rewriting.registry import Script, ScriptRegistry
+from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
-from asynq_ttl.session.holding import DEFAULT_MIB, Room
+from asynq_ttl.session.holding import Room
 from asynq_ttl.session.session import Shared
+from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
-from asynq_ttl.sweep.sink import SinkAddress
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
 from asynq_ttl.telemetry.moved_ids import BulkIds
@@ -55,39 +54,6 @@ _OTHER_FILES = 64
 
 class StartError(Exception):
     """The sidecar, or what runs beside it, cannot start; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a sidecar is run.
-
-    Attributes:
-        listen: where clients connect.
-        upstream: the Redis behind it.
-        policy_file: the policy; None for the built-in default.
-        max_connections: more clients than this are refused.
-        max_held_mib: how much is held of large script calls, in MiB, all clients together.
-        keepalive_seconds: after how much silence a peer is asked whether it is still there; 0 for never.
-        drain_seconds: how long commands under way are waited for when it stops.
-        sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
-        access: who may connect, and how.
-        reuse_port: whether another sidecar may listen at the same port.
-        trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
-        sink: where the sweeper hands tasks over before it removes them; None for nowhere.
-    """
-
-    listen: Address
-    upstream: Upstream
-    policy_file: Path | None = None
-    max_connections: int = 10_000
-    max_held_mib: int = DEFAULT_MIB
-    keepalive_seconds: int = DEFAULT_SECONDS
-    drain_seconds: float = 10.0
-    sweep_seconds: float = 5.0
-    access: Access = field(default_factory=Access)
-    reuse_port: bool = False
-    trace_path: tuple[str, ...] = ()
-    sink: SinkAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +149,10 @@ class Sidecar:
             self.relay.hurry = True
         self.stop.set()
 
-    def _activated(self, script: Script, start_ns: int, error: str) -> None:
+    def _activated(self, activated: Activated) -> None:
         """Let go of what was remembered with another status of a wrapper, and tell."""
         self.shared.rewriter.polls.clear()
-        self.telemetry.activated(script, start_ns, error)
+        self.telemetry.activated(activated)
 
     async def leave(self, seconds: float) -> None:
         """Let go of the master (`sentinel.Follower`): it may still take commands, and forget them."""

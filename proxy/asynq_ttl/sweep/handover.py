@@ -14,8 +14,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from asynq_ttl.asynq.keys import PREFIX, index_key, text_of
+from asynq_ttl.asynq.task import Task, task_of_row
 from asynq_ttl.asynq.task_json import Json, task_line
-from asynq_ttl.existing_keys.pages import Task, task_of_row
 from asynq_ttl.lua.loader import load
 from asynq_ttl.sweep.sink import Sink, SinkError
 

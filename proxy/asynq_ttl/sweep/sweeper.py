@@ -28,13 +28,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
+from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, State
 from asynq_ttl.rewriting.rewriter import Rewriter
@@ -71,44 +71,6 @@ _SECOND_LOOK_SECONDS = 0.05
 _Index = tuple[int, str, State]
 _Place = tuple[int, str, str]
 _P = TypeVar("_P", _Index, _Place)
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What became of one page of an index.
-
-    Attributes:
-        database: the number of the Redis database.
-        queue: the queue's name.
-        state: the state whose index it is.
-        examined: members looked at.
-        due: task IDs removed because their time was over.
-        ghosts: entries dropped because their hash was gone or belonged to another life of the ID.
-        start_ns: when the page was asked for, nanoseconds since the epoch.
-        end_ns: when the answer came.
-    """
-
-    database: int
-    queue: str
-    state: State
-    examined: int
-    due: tuple[str, ...]
-    ghosts: int
-    start_ns: int
-    end_ns: int
-
-
-class SweepObserver(Protocol):
-    """Who is told what the sweeper does."""
-
-    def swept(self, page: Swept) -> None:
-        """Take note of a page."""
-
-    def repaired(self, queue: str, persisted: int, dropped: int) -> None:
-        """Take note of TTLs taken off live tasks, and of active IDs without a task that were dropped."""
-
-    def sweep_ended(self, seconds: float, error: str) -> None:
-        """Take note of the end of a round; `error` is empty if it went well."""
 
 
 class Sweeper:

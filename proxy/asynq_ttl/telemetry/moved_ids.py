@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
-from asynq_ttl.session.session import Outcome
+from asynq_ttl.events import Outcome
 from asynq_ttl.upstream.endpoint import Endpoint
 
 MAX_IDS = 20

@@ -16,11 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.events import FailOpen
+from asynq_ttl.events import FailedOpen, Outcome, Record, Swept
 from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
-from asynq_ttl.rewriting.registry import Script
-from asynq_ttl.session.session import Outcome
-from asynq_ttl.sweep.sweeper import Swept
 
 RING_SIZE = 1_000
 WATCHER_QUEUE_SIZE = 1_000
@@ -37,47 +34,6 @@ Entry = dict[str, Any]
 
 class FilterError(ValueError):
     """A filter that cannot be understood; the message says which and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedOpen:
-    """A command that was forwarded untouched although a rule might concern it.
-
-    Attributes:
-        reason: why.
-        script: the script it calls; None where it is not known.
-        detail: what exactly, in words.
-        queue: the queue its KEYS name; empty where they name none.
-        task_id: the task they name; empty where they name none.
-        at_ns: when, nanoseconds since the epoch.
-    """
-
-    reason: FailOpen
-    script: Script | None
-    detail: str
-    queue: str
-    task_id: str
-    at_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """Something about the sidecar itself.
-
-    Attributes:
-        kind: reload, activation, pause, resume, drain or log_level.
-        at_ns: when, nanoseconds since the epoch.
-        result: ok or error.
-        detail: what exactly, in words.
-    """
-
-    kind: str
-    at_ns: int
-    result: str
-    detail: str
-
-
-Record = Outcome | Swept | FailedOpen | Happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +241,9 @@ def _failure(failure: FailedOpen) -> Entry:
         "reason": failure.reason.value,
         "detail": printable(failure.detail),
     }
-    if failure.script is not None:
-        entry["operation"] = failure.script.kind.value
-        entry["script"] = failure.script.sha.decode("ascii", "replace")
+    if failure.kind:
+        entry["operation"] = failure.kind
+        entry["script"] = failure.sha
     entry |= {"queue": _text(failure.queue)} if failure.queue else {}
     entry |= {"id": _text(failure.task_id)} if failure.task_id else {}
     return entry

@@ -13,19 +13,15 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from asynq_ttl.asynq.keys import subject_of
-from asynq_ttl.events import Action, FailOpen
+from asynq_ttl.events import Action, Activated, FailedOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
-from asynq_ttl.rewriting.registry import Script, Status
-from asynq_ttl.session.session import Outcome
-from asynq_ttl.sweep.sweeper import Swept
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_exporters
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
-from asynq_ttl.telemetry.recent import FailedOpen, Happened, Journal
+from asynq_ttl.telemetry.recent import Journal
 from asynq_ttl.telemetry.spans import Spans
 from asynq_ttl.telemetry.task_counts import Census
 
@@ -131,35 +127,32 @@ class Telemetry:
         """Count a sign that Redis is a cluster, and warn (at times)."""
         self.cluster.note(Sign.REDIRECT if redirected else Sign.TOPOLOGY)
 
-    def failed_open(self, reason: FailOpen, script: Script | None, detail: str, keys: Sequence[bytes] = ()) -> None:
+    def failed_open(self, failure: FailedOpen) -> None:
         """Count a command that was forwarded untouched, make its span, and warn (at times)."""
-        self.fail_opens[reason.value] += 1
-        now = time.time_ns()
-        failure = FailedOpen(reason, script, detail, *subject_of(keys), now)
-        trace_id = self.spans.failed_open(failure, now)
+        reason = failure.reason.value
+        self.fail_opens[reason] += 1
+        trace_id = self.spans.failed_open(failure)
         self.journal.add(failure, trace_id)
-        what = f"{script.kind.value} script {script.sha.decode()[:8]}" if script is not None else "a command"
+        what = f"{failure.kind} script {failure.sha[:8]}" if failure.kind else "a command"
         where = f" of queue {failure.queue}" if failure.queue else ""
-        self._warn(
-            reason.value, trace_id, f"failed open ({reason.value}): {what}{where} was forwarded untouched: {detail}"
-        )
+        self._warn(reason, trace_id, f"failed open ({reason}): {what}{where} was forwarded untouched: {failure.detail}")
 
-    def activated(self, script: Script, start_ns: int, error: str) -> None:
-        """Take note of the end of loading a wrapper; `error` is empty if it went well."""
-        now = time.time_ns()
-        kind, sha = script.kind.value, script.sha.decode("ascii", "replace")
-        self.activations["error" if error else "ok"] += 1
-        self._activation((now - start_ns) / 1000, "error" if error else "ok")
-        trace_id = self.spans.activated(kind, sha, start_ns, now, error)
+    def activated(self, activated: Activated) -> None:
+        """Take note of the end of loading a wrapper."""
+        kind, sha, error = activated.kind, activated.sha, activated.error
+        result = "error" if error else "ok"
+        self.activations[result] += 1
+        self._activation((activated.end_ns - activated.start_ns) / 1000, result)
+        trace_id = self.spans.activated(activated)
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
-        self.journal.add(Happened("activation", now, "error" if error else "ok", detail), trace_id)
-        if script.status is Status.BROKEN:
+        self.journal.add(Happened("activation", activated.end_ns, result, detail), trace_id)
+        if activated.refused:
             self.unwrappable += 1
             self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
         elif error:
             self._warn("activation", trace_id, f"cannot load a wrapper into {self._upstream}: {error}")
         else:
-            wrapper = script.wrapper_sha.decode()
+            wrapper = activated.wrapper_sha
             _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
 
     def reloaded(self, digest: str, mode: str, start_ns: int, error: str) -> str:

@@ -21,11 +21,9 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from asynq_ttl.asynq.keys import printable
+from asynq_ttl.events import Activated, FailedOpen, Outcome, Swept
 from asynq_ttl.net.address import Address, Upstream
-from asynq_ttl.session.session import Outcome
-from asynq_ttl.sweep.sweeper import Swept
 from asynq_ttl.telemetry.otlp import SCOPE, Encoder, Linked, Ready
-from asynq_ttl.telemetry.recent import FailedOpen
 
 # Task IDs that the span of a sweep or of a bulk operation names.
 MAX_IDS = 20
@@ -199,39 +197,40 @@ class Spans:
         self._end(name, context, attributes, (page.start_ns, page.end_ns), events=events)
         return f"{context.trace_id:032x}"
 
-    def failed_open(self, failure: FailedOpen, at_ns: int) -> str:
+    def failed_open(self, failure: FailedOpen) -> str:
         """Make the span of a fail-open. Returns its trace ID; empty if it is not sampled."""
         name = f"fail_open {failure.reason.value}"
         context = self._sampled(name, SpanKind.INTERNAL)
         if context is None:
             return ""
         attributes: Attributes = {**self._server, "asynq_ttl.fail_open.reason": failure.reason.value}
-        if failure.script is not None:
-            attributes["db.stored_procedure.name"] = f"asynq.{failure.script.kind.value}"
-            attributes["asynq_ttl.script.sha"] = failure.script.sha.decode("ascii", "replace")
+        if failure.kind:
+            attributes["db.stored_procedure.name"] = f"asynq.{failure.kind}"
+            attributes["asynq_ttl.script.sha"] = failure.sha
         if failure.queue:
             attributes["messaging.destination.name"] = self._text(failure.queue)
         if failure.task_id and self._task_ids:
             attributes["messaging.message.id"] = self._text(failure.task_id)
         attributes["error.type"] = failure.reason.value
         status = Status(StatusCode.ERROR, printable(failure.detail))
-        self._end(name, context, attributes, (at_ns, at_ns), kind=SpanKind.INTERNAL, status=status)
+        times = failure.at_ns, failure.at_ns
+        self._end(name, context, attributes, times, kind=SpanKind.INTERNAL, status=status)
         return f"{context.trace_id:032x}"
 
-    def activated(self, kind: str, sha: str, start_ns: int, end_ns: int, error: str) -> str:
+    def activated(self, activated: Activated) -> str:
         """Make the span of loading a wrapper. Returns its trace ID; empty if it is not sampled."""
-        name = f"activate {kind}"
+        name = f"activate {activated.kind}"
         context = self._sampled(name, SpanKind.CLIENT)
         if context is None:
             return ""
         attributes: Attributes = {
             **self._server,
             "db.operation.name": "SCRIPT LOAD",
-            "db.stored_procedure.name": f"asynq.{kind}",
-            "asynq_ttl.script.sha": sha,
+            "db.stored_procedure.name": f"asynq.{activated.kind}",
+            "asynq_ttl.script.sha": activated.sha,
         }
-        status = _failure("activation", error, attributes)
-        self._end(name, context, attributes, (start_ns, end_ns), status=status)
+        status = _failure("activation", activated.error, attributes)
+        self._end(name, context, attributes, (activated.start_ns, activated.end_ns), status=status)
         return f"{context.trace_id:032x}"
 
     def reloaded(self, digest: str, mode: str, start_ns: int, end_ns: int, error: str) -> str:

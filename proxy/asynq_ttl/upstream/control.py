@@ -19,6 +19,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from asynq_ttl.events import Activated
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status
 from asynq_ttl.upstream.endpoint import Endpoint
 
@@ -37,8 +38,7 @@ class ControlConnection:
     Args:
         endpoint: the server.
         registry: the scripts learnt so far.
-        on_activated: told of a script whose wrapper was loaded or not, of when that began (nanoseconds since the
-            epoch), and of why it failed.
+        on_activated: told of each wrapper that was loaded or was not.
         on_cluster: told when the server turns out to be a node of a cluster.
     """
 
@@ -46,7 +46,7 @@ class ControlConnection:
         self,
         endpoint: Endpoint,
         registry: ScriptRegistry,
-        on_activated: Callable[[Script, int, str], None],
+        on_activated: Callable[[Activated], None],
         on_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self.upstream = endpoint.upstream
@@ -141,7 +141,17 @@ class ControlConnection:
         else:
             script.status = Status.ACTIVE
             script.flushed = False
-        self._on_activated(script, started, problem)
+        self._on_activated(
+            Activated(
+                script.kind.value,
+                script.sha.decode(),
+                script.wrapper_sha.decode(),
+                started,
+                time.time_ns(),
+                problem,
+                refused=script.status is Status.BROKEN,
+            )
+        )
 
     async def _load(self, script: Script) -> None:
         # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.

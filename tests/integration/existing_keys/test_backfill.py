@@ -13,8 +13,7 @@ import pytest
 from redis import Redis
 
 from asynq_ttl.asynq.message import decode_record
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS
-from asynq_ttl.rewriting.rewriter import FOREVER_SCORE
+from asynq_ttl.policy.rules import FOREVER_SCORE, OWN_ARCHIVE_SECONDS
 from support.asynq import Harness
 from support.existing_keys import DAY, QUEUE, everything, journal_lines, members, now, put, tasks, tool, ttl, url
 from support.servers import Server, SidecarFactory, wait_until

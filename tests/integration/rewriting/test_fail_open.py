@@ -10,7 +10,8 @@ import redis.asyncio as redis_py
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy.rules import ArchiveLimits, Policy, State, Verdict
 from asynq_ttl.policy_file.load import parse_policy
-from asynq_ttl.sidecar.sidecar import Settings, Sidecar
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.asynq_source import scripts
 from support.servers import Server

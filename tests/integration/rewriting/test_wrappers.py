@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
-from asynq_ttl.policy.rules import DEFAULT_POLICY, FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State
+from asynq_ttl.policy.rules import (
+    DEFAULT_POLICY,
+    FOREVER_SCORE,
+    FULL_ROLLOUT,
+    Keep,
+    Mode,
+    Policy,
+    Retention,
+    Rule,
+    State,
+)
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
-from asynq_ttl.rewriting.rewriter import FOREVER_SCORE, Rewrite, Rewriter
+from asynq_ttl.rewriting.rewriter import Rewrite, Rewriter
 from support.asynq_source import scripts
 from support.servers import Server, start_redis
 from support.task_message import encode_task

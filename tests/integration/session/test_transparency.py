@@ -11,7 +11,8 @@ import pytest
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.load import parse_policy
-from asynq_ttl.sidecar.sidecar import Settings, Sidecar
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.wire.commands import encode
 from support.asynq_source import scripts

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from asynq_ttl.events import Activated
 from asynq_ttl.net.address import parse_upstream
-from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status
+from asynq_ttl.rewriting.registry import ScriptRegistry, Status
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.asynq_source import scripts
@@ -13,20 +14,18 @@ from support.servers import Server
 
 
 @pytest.fixture
-def refused() -> list[tuple[Script, str]]:
+def refused() -> list[Activated]:
     """Scripts that Redis refused."""
     return []
 
 
-async def test_scripts_that_are_met_at_once_are_all_activated(
-    server: Server, refused: list[tuple[Script, str]]
-) -> None:
+async def test_scripts_that_are_met_at_once_are_all_activated(server: Server, refused: list[Activated]) -> None:
     """A sidecar that starts under load meets every script within a moment: none of them fails open."""
     registry = ScriptRegistry()
     control = ControlConnection(
         Endpoint(parse_upstream(server.url)),
         registry,
-        lambda script, _, error: refused.append((script, error)) if error else None,
+        lambda activated: refused.append(activated) if activated.error else None,
     )
     wrapped = [script for text in scripts("v0.26.0").values() if (script := registry.learn(text)).wrapper]
     assert len(wrapped) > 10

@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.rewriting.rewriter import Rewriter
-from asynq_ttl.sidecar.sidecar import Settings, Sidecar
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.servers import Server
 

@@ -1,8 +1,8 @@
 import pytest
 
 from asynq_ttl.asynq.message import TaskRecord
-from asynq_ttl.asynq.task_json import since, task_line
-from asynq_ttl.existing_keys.pages import Task
+from asynq_ttl.asynq.task import Task, since
+from asynq_ttl.asynq.task_json import task_line
 
 RECORD = TaskRecord(
     type="mail",

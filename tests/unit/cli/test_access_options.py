@@ -6,9 +6,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from asynq_ttl.cli.access_options import Access, ClientAuth, access_options
+from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.net.address import Upstream, parse_upstream
 from asynq_ttl.net.tls import ListenerTls
+from asynq_ttl.sidecar.settings import Access, ClientAuth
 
 SEEN: list[tuple[Access, Upstream]] = []
 

@@ -5,10 +5,10 @@ from aiohttp.test_utils import unused_port
 from rich.console import Console
 
 from asynq_ttl.cli.admin_client import AdminClientError, ask, line_of, tail
-from asynq_ttl.events import FailOpen
+from asynq_ttl.events import FailedOpen, FailOpen, Happened, Record
 from asynq_ttl.net.address import Address
-from asynq_ttl.telemetry.recent import Entry, FailedOpen, Filter, Happened, Journal, Record
-from support.recorded import ARCHIVE_SCRIPT, END, outcome, swept
+from asynq_ttl.telemetry.recent import Entry, Filter, Journal
+from support.recorded import ARCHIVE_SHA, END, outcome, swept
 
 
 def entry(record: Record) -> Entry:
@@ -39,7 +39,7 @@ LINES = {
     ),
     "22:13:20.000 sweep    delete queue=mail tasks=2 ghosts=3 ids=a,b": swept("a", "b", ghosts=3),
     "22:13:20.000 fail_open reason=message queue=mail id=id-1 truncated": FailedOpen(
-        FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", "mail", "id-1", END
+        FailOpen.MESSAGE, "truncated", END, "archive", ARCHIVE_SHA, "mail", "id-1"
     ),
     "22:13:20.000 reload result=error line 3": Happened("reload", END, "error", "line 3"),
 }

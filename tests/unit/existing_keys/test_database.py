@@ -3,7 +3,8 @@ import time
 import pytest
 from redis import exceptions
 
-from asynq_ttl.existing_keys.database import DatabaseError, Pace, explained, queue_prefix
+from asynq_ttl.asynq.keys import queue_prefix
+from asynq_ttl.existing_keys.database import DatabaseError, Pace, explained
 from asynq_ttl.net.address import parse_upstream
 
 UPSTREAM = parse_upstream("redis://user:secret@example:7000/3")

@@ -3,9 +3,19 @@ from dataclasses import replace
 import pytest
 
 from asynq_ttl.policy.glob import compile_glob
-from asynq_ttl.policy.plan import Act, Plan, Standing, moment, plan
-from asynq_ttl.policy.rules import DEFAULT_POLICY, OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, Rule, State
-from asynq_ttl.rewriting.rewriter import FOREVER_SCORE, UNMATCHED
+from asynq_ttl.policy.plan import Act, Plan, Standing, plan
+from asynq_ttl.policy.rules import (
+    DEFAULT_POLICY,
+    FOREVER_SCORE,
+    OWN_ARCHIVE_SECONDS,
+    UNMATCHED,
+    Keep,
+    Policy,
+    Retention,
+    Rule,
+    State,
+)
+from asynq_ttl.times import moment
 
 NOW = 1_800_000_000
 DAY = 86_400

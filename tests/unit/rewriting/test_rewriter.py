@@ -5,10 +5,21 @@ import pytest
 
 from asynq_ttl.events import Action, Decision, FailOpen
 from asynq_ttl.policy.glob import Glob, compile_glob
-from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State, Verdict
+from asynq_ttl.policy.rules import (
+    FOREVER_SCORE,
+    FULL_ROLLOUT,
+    UNMATCHED,
+    Keep,
+    Mode,
+    Policy,
+    Retention,
+    Rule,
+    State,
+    Verdict,
+)
 from asynq_ttl.rewriting import rewriter as rewrite_module
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
-from asynq_ttl.rewriting.rewriter import FOREVER_SCORE, HEALING_RULES, UNMATCHED, NotUnderstood, Rewrite, Rewriter
+from asynq_ttl.rewriting.rewriter import HEALING_RULES, NotUnderstood, Rewrite, Rewriter
 from asynq_ttl.wire.commands import Command
 from support.small_scripts import (
     ARCHIVE,

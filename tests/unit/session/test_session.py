@@ -5,12 +5,11 @@ import pytest
 import asynq_ttl.rewriting.registry
 import asynq_ttl.session.session
 import asynq_ttl.wire.commands
-from asynq_ttl.events import Action, Decision, FailOpen
+from asynq_ttl.events import Action, Decision, FailOpen, Outcome
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
-from asynq_ttl.session.session import Outcome
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
 from support.conversation import (
     ACTIVE,
@@ -24,7 +23,6 @@ from support.conversation import (
     PAUSED,
     PENDING,
     RUN,
-    TASK,
     UNKNOWN,
     Conversation,
     complete,
@@ -756,7 +754,7 @@ def test_a_command_that_fails_open_is_told_with_its_keys() -> None:
     """Whoever is told can say which queue and task are concerned."""
     talk = Conversation().knows(COMPLETE)
     talk.downstream_sends(complete(COMPLETE_SHA, task=b"\xff"))
-    assert talk.observer.failed_keys == [(INDEX, TASK)]
+    assert [(failure.queue, failure.task_id) for failure in talk.observer.failures] == [("q", "1")]
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from asynq_ttl.events import FailOpen
+from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.telemetry import otlp
 from asynq_ttl.telemetry.exporters import resource_of, span_exporters
 from asynq_ttl.telemetry.otlp import Encoder, Ready, message_of
-from asynq_ttl.telemetry.recent import FailedOpen
 from asynq_ttl.telemetry.spans import Spans
-from support.recorded import ARCHIVE_SCRIPT, END, START, UPSTREAM, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, outcome, swept
 
 RESOURCE = resource_of({})
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -47,8 +46,8 @@ def every_kind(encoder: Encoder | None = None, **changes: object) -> list[Readab
         spans.settled(outcome(reply, **changes), "enforce")
         spans.settled(outcome(reply, traceparent=PARENT, **changes), "shadow")
     spans.swept(swept(*map(str, range(30)), ghosts=2))
-    spans.failed_open(FailedOpen(FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", "mail", "id-1", START), START)
-    spans.activated("archive", "ab", START, END, "")
+    spans.failed_open(FailedOpen(FailOpen.MESSAGE, "truncated", START, "archive", ARCHIVE_SHA, "mail", "id-1"))
+    spans.activated(Activated("archive", "ab", "cd", START, END))
     spans.reloaded("abc", "enforce", START, END, "line 3")
     spans.shutdown(5)
     return memory.spans

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from asynq_ttl.events import Action, FailOpen
+from asynq_ttl.events import Action, FailedOpen, FailOpen, Happened
 from asynq_ttl.telemetry import recent as journal
-from asynq_ttl.telemetry.recent import FailedOpen, Filter, FilterError, Happened, Journal, parse_filter
-from support.recorded import ARCHIVE_SCRIPT, END, outcome, swept
+from asynq_ttl.telemetry.recent import Filter, FilterError, Journal, parse_filter
+from support.recorded import ARCHIVE_SHA, END, outcome, swept
 
 
 def test_a_decision_is_told_in_full() -> None:
@@ -57,14 +57,14 @@ def test_the_other_kinds() -> None:
     """Sweeps, fail-opens and what happens to the sidecar itself are entries too, newest first."""
     log = Journal()
     log.add(swept("a", "b", ghosts=3), "")
-    log.add(FailedOpen(FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", "mail", "id-7", END), "")
-    log.add(FailedOpen(FailOpen.INTERNAL, None, "ValueError: x", "", "", END), "")
+    log.add(FailedOpen(FailOpen.MESSAGE, "truncated", END, "archive", ARCHIVE_SHA, "mail", "id-7"), "")
+    log.add(FailedOpen(FailOpen.INTERNAL, "ValueError: x", END), "")
     log.add(Happened("reload", END, "error", "line 3"), "")
     log.add(Happened("pause", END, "ok", ""), "")
     pause, reload, internal, message, sweep = log.recent(Filter())
     assert (sweep["tasks"], sweep["ghosts"], sweep["ids"], sweep["action"]) == (2, 3, ["a", "b"], "delete")
     assert (message["reason"], message["queue"], message["id"]) == ("message", "mail", "id-7")
-    assert (message["operation"], message["script"]) == ("archive", ARCHIVE_SCRIPT.sha.decode())
+    assert (message["operation"], message["script"]) == ("archive", ARCHIVE_SHA)
     assert not {"queue", "id", "script"} & set(internal)
     assert (reload["kind"], reload["result"], reload["detail"]) == ("reload", "error", "line 3")
     assert "detail" not in pause
@@ -76,7 +76,7 @@ def test_task_ids_can_be_hidden() -> None:
     with log.watch(Filter()) as watcher:
         log.add(outcome(task_id="secret-1"), "")
         log.add(swept("secret-2"), "")
-        log.add(FailedOpen(FailOpen.MESSAGE, None, "x", "mail", "secret-3", END), "")
+        log.add(FailedOpen(FailOpen.MESSAGE, "x", END, queue="mail", task_id="secret-3"), "")
         log.add(outcome(task_id="secret-4" * 1_000), "")
         seen = asyncio.run(watcher.fetch(1))
     assert len(seen) == 4

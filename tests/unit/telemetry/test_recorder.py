@@ -5,11 +5,11 @@ import logging
 import pytest
 
 from asynq_ttl.events import FailOpen
-from asynq_ttl.rewriting.registry import ScriptRegistry, Status
+from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.telemetry import recorder as telemetry_module
 from asynq_ttl.telemetry.recent import Filter
 from asynq_ttl.telemetry.recorder import Telemetry
-from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, outcome, sidecar, swept
+from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, activated, failed_open, outcome, sidecar, swept
 from support.small_scripts import COMPLETE
 
 KEYS = (b"asynq:{mail}:t:id-1", b"asynq:{mail}:active")
@@ -53,8 +53,8 @@ def test_a_fail_open_names_queue_and_task(caplog: pytest.LogCaptureFixture) -> N
     """It is counted each time, kept each time, and logged at times, with the queue."""
     noted = noting()
     for _ in range(3):
-        noted.failed_open(FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", KEYS)
-    noted.failed_open(FailOpen.INTERNAL, None, "ValueError: x")
+        noted.failed_open(failed_open(FailOpen.MESSAGE, "truncated", ARCHIVE_SCRIPT, "mail", "id-1"))
+    noted.failed_open(failed_open(FailOpen.INTERNAL, "ValueError: x"))
     assert noted.fail_opens == {"message": 3, "internal": 1}
     assert [entry.get("id") for entry in noted.journal.recent(Filter())] == [None, "id-1", "id-1", "id-1"]
     sha = ARCHIVE_SCRIPT.sha.decode()[:8]
@@ -69,10 +69,9 @@ def test_activations(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "asynq_ttl")
     noted = noting()
     script = ScriptRegistry().learn(COMPLETE)
-    noted.activated(script, START, "")
-    noted.activated(script, START, "timed out")
-    script.status = Status.BROKEN
-    noted.activated(script, START, "error compiling")
+    noted.activated(activated(script))
+    noted.activated(activated(script, "timed out"))
+    noted.activated(activated(script, "error compiling", refused=True))
     assert noted.activations == {"ok": 1, "error": 2}
     assert noted.unwrappable == 1
     assert "is wrapped as" in caplog.messages[0]

@@ -9,12 +9,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asynq_ttl.events import FailOpen
+from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.telemetry import spans
 from asynq_ttl.telemetry.exporters import resource_of
-from asynq_ttl.telemetry.recent import FailedOpen
 from asynq_ttl.telemetry.spans import Spans
-from support.recorded import ARCHIVE_SCRIPT, END, START, UPSTREAM, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, outcome, swept
 
 RESOURCE = resource_of({})
 
@@ -46,14 +45,14 @@ def test_every_kind_of_span() -> None:
     """Each has a name, a kind and a status, and is in a trace of its own, whose ID is returned."""
     memory = Memory()
     tracing = made(memory)
-    failure = FailedOpen(FailOpen.MESSAGE, ARCHIVE_SCRIPT, "truncated", "mail", "id-1", START)
+    failure = FailedOpen(FailOpen.MESSAGE, "truncated", START, "archive", ARCHIVE_SHA, "mail", "id-1")
     traces = [
         tracing.settled(outcome(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "enforce"),
         tracing.swept(swept("a", "b", ghosts=1)),
-        tracing.failed_open(failure, START),
-        tracing.failed_open(FailedOpen(FailOpen.INTERNAL, None, "x", "", "", START), START),
-        tracing.activated("archive", "ab", START, END, ""),
-        tracing.activated("archive", "ab", START, END, "timed out"),
+        tracing.failed_open(failure),
+        tracing.failed_open(FailedOpen(FailOpen.INTERNAL, "x", START)),
+        tracing.activated(Activated("archive", "ab", "cd", START, END)),
+        tracing.activated(Activated("archive", "ab", "cd", START, END, "timed out")),
         tracing.reloaded("abc", "enforce", START, END, ""),
         tracing.reloaded("abc", "enforce", START, END, "line 3: nonsense"),
     ]
@@ -94,9 +93,9 @@ def test_the_sampler_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     tracing = made(memory)
     monkeypatch.setattr(spans, "ReadableSpan", lambda **_: pytest.fail("built"))
     assert tracing.settled(outcome(), "enforce") == ""
-    assert tracing.swept(swept("a")) == tracing.activated("archive", "ab", 0, 1, "") == ""
+    assert tracing.swept(swept("a")) == tracing.activated(Activated("archive", "ab", "cd", 0, 1)) == ""
     assert tracing.reloaded("a", "enforce", 0, 1, "") == ""
-    assert tracing.failed_open(FailedOpen(FailOpen.INTERNAL, None, "x", "", "", 1), 1) == ""
+    assert tracing.failed_open(FailedOpen(FailOpen.INTERNAL, "x", 1)) == ""
     tracing.shutdown(1)
     assert not memory.spans
 
@@ -133,7 +132,7 @@ def test_task_ids_can_be_hidden() -> None:
     tracing = made(memory, task_ids=False)
     tracing.settled(outcome(task_id="secret"), "enforce")
     tracing.swept(swept("secret"))
-    tracing.failed_open(FailedOpen(FailOpen.MESSAGE, None, "x", "mail", "secret", 1), 1)
+    tracing.failed_open(FailedOpen(FailOpen.MESSAGE, "x", 1, queue="mail", task_id="secret"))
     tracing.shutdown(2)
     assert len(memory.spans) == 3
     assert not any("secret" in span.to_json() for span in memory.spans)

@@ -21,14 +21,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from asynq_ttl.asynq.keys import PREFIX, queue_of_task, text_of
+from asynq_ttl.asynq.keys import PREFIX, queue_of_task, queue_prefix, text_of
 from asynq_ttl.asynq.message import scheduler_entry_id
+from asynq_ttl.asynq.task import Task, seconds_of
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally, load_tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
 from asynq_ttl.existing_keys.audit.problems import AILMENTS, finding
-from asynq_ttl.existing_keys.database import Database, queue_prefix
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding
-from asynq_ttl.existing_keys.pages import Filter, Task, read_tasks, scan, seconds_of, tasks_of
+from asynq_ttl.existing_keys.pages import Filter, read_tasks, scan, tasks_of
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, OWN_ARCHIVE_SECONDS, Policy, State
 

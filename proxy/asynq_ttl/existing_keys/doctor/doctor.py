@@ -11,11 +11,12 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from asynq_ttl.asynq.task import Task, seconds_of
 from asynq_ttl.existing_keys.database import Database, sentinel_clients
 from asynq_ttl.existing_keys.doctor import rights
 from asynq_ttl.existing_keys.doctor import sentinels as quorum
 from asynq_ttl.existing_keys.findings import Finding, Severity
-from asynq_ttl.existing_keys.pages import Task, seconds_of, task_pages
+from asynq_ttl.existing_keys.pages import task_pages
 from asynq_ttl.policy.plan import verdict_of
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State
 from asynq_ttl.times import format_duration

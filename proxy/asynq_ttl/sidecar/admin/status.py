@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from importlib import metadata
 from itertools import islice
 from typing import Any
@@ -11,7 +10,7 @@ from asynq_ttl.asynq.keys import printable
 from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Retention, Rule
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
-from asynq_ttl.times import format_duration
+from asynq_ttl.times import format_duration, time_of
 
 Json = dict[str, Any]
 
@@ -160,11 +159,6 @@ def census(sidecar: Sidecar) -> Json:
         ],
         "others": {"tasks": seen.others.tasks, "size_bytes": seen.others.size_bytes},
     }
-
-
-def time_of(nanoseconds: int) -> str:
-    """Return a time in ISO 8601."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _rule(rule: Rule) -> Json:

@@ -6,7 +6,7 @@ from asynq_ttl.events import FailOpen
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.rewriting.registry import Status
 from asynq_ttl.sidecar.admin import status
-from support.recorded import outcome, sidecar, swept
+from support.recorded import failed_open, outcome, sidecar, swept
 from support.small_scripts import ARCHIVE
 
 POLICY = parse_policy(
@@ -28,7 +28,7 @@ def test_the_overview() -> None:
     telemetry = asked.telemetry
     for changes in ({}, {"rule": "mail"}, {"rule": "mail", "enforced": False}):
         telemetry.settled(outcome(**changes))
-    telemetry.failed_open(FailOpen.MESSAGE, None, "x")
+    telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=2))
     telemetry.sweep_ended(0.1, "")
     for microseconds in range(1, 101):
