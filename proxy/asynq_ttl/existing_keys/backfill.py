@@ -20,7 +20,7 @@ from asynq_ttl.asynq.keys import index_key, text_of
 from asynq_ttl.asynq.task import Entry, Task, seconds_of
 from asynq_ttl.existing_keys.changes import Change, Changer, change_of
 from asynq_ttl.existing_keys.database import Database
-from asynq_ttl.existing_keys.pages import START, Filter, index_pages, task_pages
+from asynq_ttl.existing_keys.pages import START, TaskFilter, index_pages, task_pages
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan, verdict_of
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Keep, Policy, State
 
@@ -44,7 +44,7 @@ class Ghosts(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class BackfillOptions:
     """What a backfill is asked to do.
 
     Attributes:
@@ -57,7 +57,7 @@ class Wish:
     orphans: Orphans = Orphans.LEAVE
     ghosts: Ghosts = Ghosts.LEAVE
     from_now: bool = False
-    filter: Filter = field(default_factory=Filter)
+    filter: TaskFilter = field(default_factory=TaskFilter)
 
 
 class Backfill:
@@ -76,7 +76,7 @@ class Backfill:
         self,
         database: Database,
         policy: Policy,
-        wish: Wish,
+        wish: BackfillOptions,
         changer: Changer,
         *,
         now: int,
@@ -123,7 +123,7 @@ class Backfill:
 
     def _indexes(self, queues: Sequence[str]) -> list[tuple[str, str]]:
         states = self._wish.filter.states or tuple(_STATES)
-        chosen = (queue for queue in queues if self._wish.filter.queue(queue))
+        chosen = (queue for queue in queues if self._wish.filter.matches_queue(queue))
         return [(queue, state.value) for queue in chosen for state in _ORDER if state.value in states]
 
     def _index(self, queue: str, state: State, after: tuple[bytes, bytes]) -> None:
@@ -205,7 +205,7 @@ class Backfill:
         for following, page in task_pages(self._database, "digest", cursor):
             by_queue: dict[str, list[Change]] = {}
             for task in page:
-                if not self._wish.filter.queue(task.queue):
+                if not self._wish.filter.matches_queue(task.queue):
                     continue
                 change = self._orphan_change(task)
                 if change is not None:

@@ -26,10 +26,10 @@ from asynq_ttl.asynq.message import scheduler_entry_id
 from asynq_ttl.asynq.task import Task, seconds_of
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally, load_tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
-from asynq_ttl.existing_keys.audit.problems import AILMENTS, finding
+from asynq_ttl.existing_keys.audit.problems import PROBLEMS, finding_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding
-from asynq_ttl.existing_keys.pages import Filter, read_tasks, scan, tasks_of
+from asynq_ttl.existing_keys.pages import TaskFilter, read_tasks, scan, tasks_of
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, OWN_ARCHIVE_SECONDS, Policy, State
 
@@ -128,7 +128,7 @@ class Audit:
         self,
         database: Database,
         policy: Policy,
-        wanted: Filter,
+        wanted: TaskFilter,
         checkpoint: Checkpoint,
         *,
         advance: Callable[[int], None] = lambda _: None,
@@ -152,7 +152,7 @@ class Audit:
             queues: those that Asynq lists.
         """
         self._queues = set(queues)
-        chosen = [queue for queue in queues if self._filter.queue(queue)]
+        chosen = [queue for queue in queues if self._filter.matches_queue(queue)]
         saved = self._checkpoint.load()
         cursor = 0
         if saved is not None:
@@ -178,7 +178,7 @@ class Audit:
             for ids, gone in self._list_pages(queue, name):
                 hashes.extend(map(_hash, ids))
                 for task_id in gone if count else ():
-                    self.tally.ail(code, f"{queue}: {text_of(task_id)} in {name}")
+                    self.tally.add_problem(code, f"{queue}: {text_of(task_id)} in {name}")
                 if count:
                     self._advance(len(ids))
             self._snapshots[queue, name] = _Snapshot(array("Q", sorted(hashes)))
@@ -204,9 +204,9 @@ class Audit:
                 self._advance(looked_at)
                 for task_id, found in wrong:
                     example = f"{queue}: {text_of(task_id)} in {name}, the task is {found or 'gone'}"
-                    self.tally.ail(_entry_ailment(state, found), example)
+                    self.tally.add_problem(_entry_problem(state, found), example)
             if name == "archived" and entries >= OWN_ARCHIVE_CAP:
-                self.tally.ail("at-cap", f"{queue}: {entries:,}")
+                self.tally.add_problem("at-cap", f"{queue}: {entries:,}")
 
     def _index_pages(self, queue: str, name: str, state: str) -> Iterator[tuple[int, list[tuple[bytes, str]]]]:
         prefix = queue_prefix(queue)
@@ -241,12 +241,12 @@ class Audit:
 
     def _look_at_tasks(self, keys: list[bytes]) -> None:
         """Count the tasks of some keys, and measure a sample of them."""
-        wanted = [key for key in keys if self._filter.queue(queue_of_task(key) or "")]
+        wanted = [key for key in keys if self._filter.matches_queue(queue_of_task(key) or "")]
         samples: list[tuple[Group, Task, int]] = []
         for task in tasks_of(self._database, wanted, "head"):
             if not task.exists:
                 if task.ttl_ms == -1:
-                    self.tally.ail("unreadable", f"{task.queue}: {text_of(task.id)} is no hash")
+                    self.tally.add_problem("unreadable", f"{task.queue}: {text_of(task.id)} is no hash")
                 continue
             group = self.tally.group(task.queue, task.state)
             content = task.size + (task.result if isinstance(task.result, int) else len(task.result))
@@ -259,7 +259,7 @@ class Audit:
                 pipeline.memory_usage(queue_prefix(task.queue) + b"t:" + task.id, samples=0)
             for (group, _, content), usage in zip(samples, pipeline.execute(), strict=True):
                 if usage is not None:
-                    group.measured(usage, content)
+                    group.add_sample(usage, content)
 
     def _count(self, group: Group, task: Task, content: int) -> None:
         group.tasks += 1
@@ -268,23 +268,23 @@ class Audit:
         group.locks += task.locked
         example = f"{task.queue}: {text_of(task.id)}"
         if task.size == 0:
-            self.tally.ail("half", example)
+            self.tally.add_problem("half", example)
             return
         if task.record is None:
-            self.tally.ail("unreadable", example)
+            self.tally.add_problem("unreadable", example)
             return
         if task.state in _TERMINAL:
             self._count_terminal(group, task, content, example)
             return
         if task.pending_since:
-            group.aged(max(self.now - task.pending_since, 0))
+            group.add_age(max(self.now - task.pending_since, 0))
         elif task.state == "retry" and task.record.last_failed_at:
-            group.aged(max(self.now - task.record.last_failed_at, 0))
+            group.add_age(max(self.now - task.record.last_failed_at, 0))
         if task.state not in _LIVE:
-            self.tally.ail("unreadable", f"{example} is in state {task.state!r}")
+            self.tally.add_problem("unreadable", f"{example} is in state {task.state!r}")
             return
         if task.ttl_ms >= 0:
-            self.tally.ail("live-ttl", f"{example} is {task.state}, {task.ttl_ms // 1000} s left")
+            self.tally.add_problem("live-ttl", f"{example} is {task.state}, {task.ttl_ms // 1000} s left")
         if task.score is None and not self._listed(task):
             self._suspects.setdefault((task.queue, task.state), []).append(task.id)
 
@@ -298,10 +298,10 @@ class Audit:
         if record is None:
             return
         if task.locked and state is State.ARCHIVED:
-            self.tally.ail("archived-lock", example)
+            self.tally.add_problem("archived-lock", example)
         if task.score is None:
             group.orphans += 1
-            self.tally.ail("orphan", f"{example} is {task.state}")
+            self.tally.add_problem("orphan", f"{example} is {task.state}")
         score = None if task.score is None else seconds_of(task.score)
         if state is State.ARCHIVED:
             since = score if score is not None else record.last_failed_at
@@ -311,10 +311,10 @@ class Audit:
             task.queue, task.id, task.type, state, max(since, 0), score, record.retention, task.ttl_ms >= 0
         )
         if since > 0:
-            group.aged(max(self.now - since, 0))
+            group.add_age(max(self.now - since, 0))
         planned = plan(self._policy, standing, self.now)
         if planned is not None and planned.act in (Act.TTL, Act.REMOVE):
-            self.tally.ail("untimed", example)
+            self.tally.add_problem("untimed", example)
         own, policy = self._ends(standing, task.ttl_ms, planned)
         group.own.add(_day(own, self.now), content)
         group.policy.add(_day(policy, self.now), content)
@@ -354,18 +354,18 @@ class Audit:
                 time.sleep(0.05)
             for task_id in ids:
                 self.tally.group(queue, state).orphans += 1
-                self.tally.ail("lost", f"{queue}: {text_of(task_id)} is {state}")
+                self.tally.add_problem("lost", f"{queue}: {text_of(task_id)} is {state}")
 
     def _look_at_key(self, key: bytes) -> None:
         """Take note of a key of a queue that Asynq does not list, or of a scheduler entry that is gone."""
         if key.startswith(_HISTORY):
             if key.removeprefix(_HISTORY) not in self._entry_ids:
-                self.tally.ail("scheduler-history", text_of(key))
+                self.tally.add_problem("scheduler-history", text_of(key))
         elif key.startswith(PREFIX):
             queue = text_of(key[len(PREFIX) : key.find(b"}:")])
-            if queue not in self._queues and self._filter.queue(queue):
+            if queue not in self._queues and self._filter.matches_queue(queue):
                 self._queues.add(queue)
-                self.tally.ail("unlisted", queue)
+                self.tally.add_problem("unlisted", queue)
 
     def _scheduler_entries(self) -> set[bytes]:
         """Return the IDs of the entries that running schedulers have."""
@@ -382,7 +382,7 @@ class Audit:
     def _findings(self) -> list[Finding]:
         tally = self.tally
         found = [
-            finding(code, tally.ailments[code], tally.examples[code]) for code in AILMENTS if code in tally.ailments
+            finding_of(code, tally.problems[code], tally.examples[code]) for code in PROBLEMS if code in tally.problems
         ]
         return sorted(found, key=lambda item: -item.severity)
 
@@ -390,7 +390,7 @@ class Audit:
 _LEASES = (("lease", "active"), ("deadlines", "active"))
 
 
-def _entry_ailment(state: str, found: str) -> str:
+def _entry_problem(state: str, found: str) -> str:
     if state in _TERMINAL:
         return "ghost-live" if found in _LIVE else "ghost"
     return "active-gone" if state == "active" else "waiting-gone"

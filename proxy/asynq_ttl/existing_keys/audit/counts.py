@@ -24,7 +24,7 @@ _EXAMPLES = 5
 
 
 @dataclass(slots=True)
-class Span:
+class DayCounts:
     """How many tasks, and bytes of content, leave by which day from now, or live for how many days."""
 
     by_day: dict[int, list[int]] = field(default_factory=dict)
@@ -70,22 +70,22 @@ class Group:
     squares: float = 0.0
     ages: list[int] = field(default_factory=lambda: [0] * len(AGE_NAMES))
     oldest: int = 0
-    own: Span = field(default_factory=Span)
-    policy: Span = field(default_factory=Span)
-    own_lives: Span = field(default_factory=Span)
-    policy_lives: Span = field(default_factory=Span)
+    own: DayCounts = field(default_factory=DayCounts)
+    policy: DayCounts = field(default_factory=DayCounts)
+    own_lives: DayCounts = field(default_factory=DayCounts)
+    policy_lives: DayCounts = field(default_factory=DayCounts)
 
     def wants_sample(self) -> bool:
         """Say whether the task that was counted last is to be measured."""
         return self.tasks <= _SAMPLED_FIRST or self.tasks % _SAMPLED_THEN == 0
 
-    def measured(self, usage: int, content: int) -> None:
+    def add_sample(self, usage: int, content: int) -> None:
         """Take note of what a key takes."""
         self.sampled += 1
         self.excess += usage - content
         self.squares += float(usage - content) ** 2
 
-    def aged(self, seconds: int) -> None:
+    def add_age(self, seconds: int) -> None:
         """Take note of a task's age."""
         place = next((number for number, limit in enumerate(AGE_LIMITS) if seconds < limit), len(AGE_LIMITS))
         self.ages[place] += 1
@@ -117,7 +117,7 @@ class Tally:
 
     Attributes:
         groups: by queue and state; the state is empty for hashes without one.
-        ailments: how often each was met, see `ailments`.
+        problems: how often each was met, see `problems`.
         examples: some keys or IDs for each.
         indexes: bytes of the lists and indexes, by queue.
         keys: how many keys of Asynq there are.
@@ -125,7 +125,7 @@ class Tally:
     """
 
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
-    ailments: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     indexes: dict[str, int] = field(default_factory=dict)
     keys: int = 0
@@ -138,9 +138,9 @@ class Tally:
             self.groups[key] = Group()
         return self.groups[key]
 
-    def ail(self, code: str, example: str, count: int = 1) -> None:
-        """Count an ailment."""
-        self.ailments[code] = self.ailments.get(code, 0) + count
+    def add_problem(self, code: str, example: str, count: int = 1) -> None:
+        """Count an problem."""
+        self.problems[code] = self.problems.get(code, 0) + count
         shown = self.examples.setdefault(code, [])
         if len(shown) < _EXAMPLES and example not in shown:
             shown.append(example)
@@ -157,6 +157,6 @@ def load_tally(content: dict[str, Any]) -> Tally:
     groups = {}
     for queue, state, numbers in content["groups"]:
         for name in ("own", "policy", "own_lives", "policy_lives"):
-            numbers[name] = Span({int(day): counts for day, counts in numbers[name]["by_day"].items()})
+            numbers[name] = DayCounts({int(day): counts for day, counts in numbers[name]["by_day"].items()})
         groups[queue, state] = Group(**numbers)
-    return Tally(groups, *(content[name] for name in ("ailments", "examples", "indexes", "keys", "other_keys")))
+    return Tally(groups, *(content[name] for name in ("problems", "examples", "indexes", "keys", "other_keys")))

@@ -6,7 +6,7 @@ for as long. Caps hold: Asynq's own of the archive, or the policy's.
 
 from dataclasses import dataclass
 
-from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Span, Tally
+from asynq_ttl.existing_keys.audit.counts import NEVER, DayCounts, Group, Tally
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy
 
 HORIZON_DAYS = 90
@@ -54,7 +54,7 @@ def forecast(tally: Tally, policy: Policy) -> Forecast:
 _TERMINAL = ("archived", "completed")
 
 
-def _bytes(group: Group, spans: tuple[Span, Span], day: int, days: float, cap: int | None) -> float:
+def _bytes(group: Group, spans: tuple[DayCounts, DayCounts], day: int, days: float, cap: int | None) -> float:
     """Return what a group takes on a day. What never leaves is an orphan or kept for ever: no cap concerns it."""
     stock, lives = spans
     kept = kept_content = free = free_content = 0.0

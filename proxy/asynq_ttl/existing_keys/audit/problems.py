@@ -5,7 +5,7 @@ from asynq_ttl.existing_keys.findings import Finding, Severity
 _NOTICE, _WARNING, _DANGER = Severity.NOTICE, Severity.WARNING, Severity.DANGER
 
 # code: severity, what it is, why it matters, what to do.
-AILMENTS: dict[str, tuple[Severity, str, str, str]] = {
+PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
     "live-ttl": (
         _DANGER,
         "live tasks whose key has a TTL",
@@ -93,7 +93,7 @@ AILMENTS: dict[str, tuple[Severity, str, str, str]] = {
 }
 
 
-def finding(code: str, count: int, examples: list[str]) -> Finding:
-    """Return the finding of an ailment."""
-    severity, what, why, advice = AILMENTS[code]
+def finding_of(code: str, count: int, examples: list[str]) -> Finding:
+    """Return the finding of an problem."""
+    severity, what, why, advice = PROBLEMS[code]
     return Finding(code, severity, what, why, advice, count, examples)

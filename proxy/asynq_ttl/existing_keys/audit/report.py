@@ -167,7 +167,7 @@ def as_html(report: Report) -> str:
     verdict = worst(report.findings).name.lower()
     tasks = sum(group.tasks for *_, group in rows(report.tally))
     total = sum(group.bytes for *_, group in rows(report.tally))
-    untimed = report.tally.ailments.get("untimed", 0)
+    untimed = report.tally.problems.get("untimed", 0)
     ahead = report.forecast
     return _PAGE.format(
         style=_STYLE,
