@@ -25,9 +25,9 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.audit.report import printable
 from asynq_ttl.existing_keys.backfill import Backfill, BackfillOptions, Ghosts, Orphans
 from asynq_ttl.existing_keys.changes import Change, Changer
+from asynq_ttl.existing_keys.findings import visible
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.persist import Persist
 from asynq_ttl.existing_keys.run_journal import RunJournal
@@ -217,7 +217,7 @@ class _Listing:
         if change.type:
             parts.append(change.type)
         parts.append(change.reason + (f", rule {change.rule}" if change.rule else ""))
-        click.echo("  ".join(printable(part) for part in parts))
+        click.echo("  ".join(visible(part) for part in parts))
 
     def end(self) -> None:
         """Say how many were not listed."""
@@ -237,7 +237,7 @@ def _summary(changer: Changer, journal: RunJournal | None) -> None:
             table.add_column(heading)
         table.add_column("tasks", justify="right")
         for (queue, state, rule, action), count in sorted(changer.counts.items()):
-            table.add_row(printable(queue), state or "none", rule or "-", action, f"{count:,}")
+            table.add_row(visible(queue), state or "none", rule or "-", action, f"{count:,}")
         Console(width=None if sys.stdout.isatty() else 120).print(table)
     if changer.missed:
         note(f"{changer.missed:,} tasks were no longer what they had been, and were left alone")

@@ -30,12 +30,14 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.audit.audit import Audit, Checkpoint
+from asynq_ttl.existing_keys.audit.audit import Audit
+from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint
 from asynq_ttl.existing_keys.audit.forecast import forecast
-from asynq_ttl.existing_keys.audit.report import Report, as_html, as_json, findings_json, print_findings, print_report
+from asynq_ttl.existing_keys.audit.html_page import as_html
+from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.doctor.doctor import examine
-from asynq_ttl.existing_keys.findings import worst
+from asynq_ttl.existing_keys.findings import findings_json, print_findings, worst
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob

@@ -5,8 +5,10 @@ from rich.console import Console
 
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.forecast import forecast
+from asynq_ttl.existing_keys.audit.html_page import as_html
 from asynq_ttl.existing_keys.audit.problems import finding_of
-from asynq_ttl.existing_keys.audit.report import Report, as_html, as_json, findings_json, print_report, printable
+from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
+from asynq_ttl.existing_keys.findings import findings_json, visible
 from asynq_ttl.policy.rules import DEFAULT_POLICY
 
 
@@ -61,4 +63,4 @@ def test_the_page_folds_queues_that_are_too_many() -> None:
 
 def test_control_characters_are_not_shown() -> None:
     """Neither escapes nor line breaks."""
-    assert printable("a\x1b[0m\nb") == "a?[0m?b"
+    assert visible("a\x1b[0m\nb") == "a?[0m?b"
