@@ -25,7 +25,8 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.backfill import Backfill, BackfillOptions, Ghosts, Orphans
+from asynq_ttl.existing_keys.backfill import Backfill
+from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Ghosts, Orphans
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.findings import visible
 from asynq_ttl.existing_keys.pages import TaskFilter
