@@ -35,7 +35,7 @@ class Severity(IntEnum):
         return {Severity.FINE: "green", Severity.NOTICE: "cyan", Severity.WARNING: "yellow"}.get(self, "bold red")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One finding.
 

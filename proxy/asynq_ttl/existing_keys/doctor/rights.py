@@ -38,7 +38,7 @@ LOCK = {"GET": "", "SET": "x XX", "DEL": ""}
 
 
 def tries(commands: dict[str, str]) -> tuple[str, ...]:
-    """Return commands with their arguments, as `Database.denied` takes them."""
+    """Return commands, each with its arguments, as `Database.denied` takes them."""
     return tuple(f"{name} {arguments}".strip() for name, arguments in commands.items())
 
 
