@@ -53,7 +53,7 @@ def forecast(tally: Tally, policy: Policy) -> Forecast:
 
 
 def _bytes(group: Group, counts: tuple[DayCounts, DayCounts], day: int, days: float, cap: int | None) -> float:
-    """Return the bytes that a group takes on a day. No cap applies to what never ends: orphans, and what is kept for ever.
+    """Return the bytes that a group takes on a day. No cap applies to what never ends (orphans, what is kept for ever).
 
     Args:
         group: the group.
