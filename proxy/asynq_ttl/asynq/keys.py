@@ -108,3 +108,9 @@ def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
 def queue_prefix(queue: str) -> bytes:
     """Return what the keys of a queue start with: `asynq:{queue}:`."""
     return PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"
+
+
+def queue_of_key(key: bytes) -> str | None:
+    """Return the queue that any key of a queue belongs to, or None where the key is not one of a queue."""
+    end = key.find(_END)
+    return text_of(key[len(PREFIX) : end]) if key.startswith(PREFIX) and end > 0 else None

@@ -25,12 +25,13 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.audit.report import printable
-from asynq_ttl.existing_keys.backfill import Backfill, Ghosts, Orphans, Wish
+from asynq_ttl.existing_keys.backfill import Backfill
+from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Ghosts, Orphans
 from asynq_ttl.existing_keys.changes import Change, Changer
-from asynq_ttl.existing_keys.pages import Filter
+from asynq_ttl.existing_keys.findings import visible
+from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.persist import Persist
-from asynq_ttl.existing_keys.run_journal import Journal
+from asynq_ttl.existing_keys.run_journal import RunJournal
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Mode
@@ -100,7 +101,7 @@ def backfill(
             f"{loaded.source} has mode: {loaded.mode.value}, so --apply must not carry it out: set mode: enforce", WRONG
         )
     _check_resume(journal, resume=resume, apply=apply)
-    wish = Wish(Orphans(orphans), Ghosts(ghosts), from_now, Filter(queues, types, states))
+    wish = BackfillOptions(Orphans(orphans), Ghosts(ghosts), from_now, TaskFilter(queues, types, states))
     run = {
         "tool": "backfill",
         "upstream": str(upstream),
@@ -116,7 +117,7 @@ def backfill(
         if not resume:
             check_types(database, types)
         now = database.now()
-        opened = stack.enter_context(Journal(journal, run, now, resume=resume)) if journal else None
+        opened = stack.enter_context(RunJournal(journal, run, now, resume=resume)) if journal else None
         listing = _Listing(show, apply=apply)
         changer = Changer(database, opened, apply=apply, show=listing)
         position = changer.resume() if resume else ()
@@ -167,13 +168,13 @@ def persist(
     _check_resume(journal, resume=resume, apply=apply)
     if live and states:
         fail("--live and --state exclude each other", WRONG)
-    wanted = Filter(queues, types, tuple(state for state in STATES if state not in TERMINAL) if live else states)
+    wanted = TaskFilter(queues, types, tuple(state for state in STATES if state not in TERMINAL) if live else states)
     run = {"tool": "persist", "upstream": str(upstream), "apply": apply, **_told(wanted)}
     with ExitStack() as stack:
         database, _ = stack.enter_context(connected(upstream, rate, wanted, changing=apply))
         if not resume:
             check_types(database, types)
-        opened = stack.enter_context(Journal(journal, run, database.now(), resume=resume)) if journal else None
+        opened = stack.enter_context(RunJournal(journal, run, database.now(), resume=resume)) if journal else None
         listing = _Listing(show, apply=apply)
         changer = Changer(database, opened, apply=apply, show=listing)
         position = changer.resume() if resume else ()
@@ -190,7 +191,7 @@ def _check_resume(journal: Path | None, *, resume: bool, apply: bool) -> None:
         fail("--resume goes on with an --apply run: give --apply and the --journal it wrote", WRONG)
 
 
-def _told(wanted: Filter) -> dict[str, list[str]]:
+def _told(wanted: TaskFilter) -> dict[str, list[str]]:
     """Return a filter as it stands in a journal."""
     return {
         "queues": [glob.text for glob in wanted.queues],
@@ -217,7 +218,7 @@ class _Listing:
         if change.type:
             parts.append(change.type)
         parts.append(change.reason + (f", rule {change.rule}" if change.rule else ""))
-        click.echo("  ".join(printable(part) for part in parts))
+        click.echo("  ".join(visible(part) for part in parts))
 
     def end(self) -> None:
         """Say how many were not listed."""
@@ -225,7 +226,7 @@ class _Listing:
             click.echo(f"... and {self._more:,} more; --journal FILE gets all of them")
 
 
-def _summary(changer: Changer, journal: Journal | None) -> None:
+def _summary(changer: Changer, journal: RunJournal | None) -> None:
     """Print how many changes were made, or would be, by queue, state, rule and action; end the journal."""
     title = "Changed" if changer.apply else "Dry run: --apply would change"
     total = sum(changer.counts.values())
@@ -237,7 +238,7 @@ def _summary(changer: Changer, journal: Journal | None) -> None:
             table.add_column(heading)
         table.add_column("tasks", justify="right")
         for (queue, state, rule, action), count in sorted(changer.counts.items()):
-            table.add_row(printable(queue), state or "none", rule or "-", action, f"{count:,}")
+            table.add_row(visible(queue), state or "none", rule or "-", action, f"{count:,}")
         Console(width=None if sys.stdout.isatty() else 120).print(table)
     if changer.missed:
         note(f"{changer.missed:,} tasks were no longer what they had been, and were left alone")
@@ -246,7 +247,7 @@ def _summary(changer: Changer, journal: Journal | None) -> None:
         journal.end({"changed": counts, "left_alone": changer.missed})
 
 
-def _met(seen: Counter[str], wish: Wish) -> str:
+def _met(seen: Counter[str], wish: BackfillOptions) -> str:
     """Return what a backfill met, in words."""
     parts = [f"looked at {seen['tasks']:,} terminal tasks, {seen['timed']:,} of which have a TTL already"]
     if seen["ghosts"]:

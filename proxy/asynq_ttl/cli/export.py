@@ -30,13 +30,15 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.audit.audit import Audit, Checkpoint
+from asynq_ttl.existing_keys.audit.audit import Audit
+from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint
 from asynq_ttl.existing_keys.audit.forecast import forecast
-from asynq_ttl.existing_keys.audit.report import Report, as_html, as_json, findings_json, print_findings, print_report
+from asynq_ttl.existing_keys.audit.html_page import as_html
+from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.doctor.doctor import examine
-from asynq_ttl.existing_keys.findings import worst
-from asynq_ttl.existing_keys.pages import Filter, task_pages
+from asynq_ttl.existing_keys.findings import findings_json, print_findings, worst
+from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 
@@ -71,7 +73,7 @@ def audit(
     the forecast of memory supposes.
     """
     loaded = load(policy)
-    wanted = Filter(queues)
+    wanted = TaskFilter(queues)
     if html is not None:
         # Told before the walk, not after it.
         _write(html, "")
@@ -132,7 +134,7 @@ def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool
     Exits with 0 if nothing needs to be done, with 3 after a warning, with 4 if tasks can be lost.
     """
     loaded = load(policy)
-    with connected(upstream, rate, Filter(), changing=False) as (database, found):
+    with connected(upstream, rate, TaskFilter(), changing=False) as (database, found):
         findings = examine(database, loaded, found, sample)
     if json_wanted:
         click.echo(findings_json(str(upstream), findings))
@@ -173,7 +175,7 @@ def export(
     rate: float,
 ) -> None:
     """Write archived and completed tasks as JSON lines, orphans included. Changes nothing."""
-    wanted = Filter(queues, types, states or TERMINAL)
+    wanted = TaskFilter(queues, types, states or TERMINAL)
     with ExitStack() as stack, connected(upstream, rate, wanted, changing=False) as (database, _):
         check_types(database, types)
         file = stack.enter_context(_opened(output))
@@ -184,7 +186,7 @@ def export(
             for _, page in task_pages(database, "whole"):
                 progress.advance(bar, len(page))
                 for task in page:
-                    if not wanted.queue(task.queue) or not wanted.matches(task):
+                    if not wanted.matches_queue(task.queue) or not wanted.matches(task):
                         continue
                     if task.record is None:
                         unread += 1
@@ -209,10 +211,10 @@ def _opened(output: Path) -> Iterator[TextIO]:
         fail(f"{output}: {error.strerror}")
 
 
-def _size(database: Database, queues: list[str], wanted: Filter) -> int:
+def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
     """Return about how many keys and entries an audit looks at."""
     total: Any = database.client.dbsize()
-    for queue in filter(wanted.queue, queues):
+    for queue in filter(wanted.matches_queue, queues):
         for state in ("archived", "completed", "scheduled", "retry"):
             total += database.client.zcard(index_key(queue, state))
         total += database.client.llen(index_key(queue, "pending"))

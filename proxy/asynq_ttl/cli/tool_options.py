@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from asynq_ttl.cli.options import WRONG, Command, Parsed, fail, option
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
-from asynq_ttl.existing_keys.pages import Filter, task_pages
+from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.existing_keys.run_journal import JournalError
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob, compile_glob
@@ -115,7 +115,7 @@ def load(policy: Path | None) -> Policy:
 
 @contextmanager
 def connected(
-    upstream: address.Upstream, rate: float, wanted: Filter, *, changing: bool
+    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool
 ) -> Iterator[tuple[Database, list[str]]]:
     """Open a database and yield it with its queues; whatever it says ends the command with one line."""
     try:

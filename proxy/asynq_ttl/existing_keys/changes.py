@@ -1,11 +1,13 @@
-"""Changes of tasks: decided before, told before, made in pages, and each only if its task is still what it was.
+"""Makes changes of tasks page by page, each only if its task is still as it was when the change was decided.
+
+Who decides is none of its business: a `Change` comes in ready, and is shown before it is made.
 
 Invariants:
 
-* What is told is what is done: a dry run and a run that applies come to the same `Change`s; they differ in `Changer`.
-* A change names everything it was decided by (state, score, message, whether there is a TTL), and the script looks at
-  all of it again in the same execution that makes the change.
-* With a journal, a page is written down before it is made, so that an interrupted run can tell what it had begun.
+* A dry run and a run that applies get the same `Change`s: all that differs is whether `Changer` makes them.
+* A change names everything that decided it (state, score, message, whether there is a TTL), and the script that makes
+  it checks all of that in the same execution.
+* With a journal, a page is written down before it is made, so that an interrupted run can be finished.
 """
 
 import time
@@ -14,15 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from asynq_ttl.asynq.keys import queue_prefix, text_of
+from asynq_ttl.asynq.keys import queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.database import PAGE_TASKS, Database
-from asynq_ttl.existing_keys.run_journal import Journal
+from asynq_ttl.existing_keys.run_journal import RunJournal
 from asynq_ttl.policy.plan import Act, Plan
 
-# An entry without a hash is dropped only if it still has none after this time: somebody may be putting a task there in
-# two steps, entry first.
-_SECOND_LOOK_SECONDS = 0.05
+# An entry without a hash is dropped only if it still has none after this time: a client may be writing a task in two
+# steps, the entry first.
+_HALF_WRITTEN_SECONDS = 0.05
 _CHANGED = 1
 
 
@@ -39,11 +41,11 @@ class Change:
         action: what is done, an `Act` by its value.
         rule: the rule that decided; empty where none did.
         reason: why.
-        expires_at_ms: when the key expires, for `ttl`.
+        expires_at_ms: when the key expires, in Unix milliseconds; only for `ttl`.
         score: the entry's score as Redis writes it; `-` where it is in no index, empty where that does not matter.
-        new_score: the score it gets; empty where that stays.
-        timed: `none`, `some` or `any`: whether its key has a TTL.
-        digest: what its message is told by; empty where that does not matter.
+        new_score: the score it gets; empty where the score stays.
+        timed: whether its key has a TTL: `none`, `some`, or `any` where that does not matter.
+        digest: the digest of its message; empty where that does not matter.
         size: bytes of the message.
     """
 
@@ -64,26 +66,26 @@ class Change:
 
     @property
     def arguments(self) -> tuple[bytes | str, ...]:
-        """What the script is told; see `lua/settle`."""
+        """The script's nine arguments for it; see `lua/existing_keys/change_tasks`."""
         expires = "" if self.expires_at_ms is None else str(self.expires_at_ms)
         task_id = self.id.encode("utf-8", "surrogateescape")
-        told = (self.index, self.state, self.score, self.digest, self.timed, self.action, expires, self.new_score)
-        return (task_id, *told)
+        rest = (self.index, self.state, self.score, self.digest, self.timed, self.action, expires, self.new_score)
+        return (task_id, *rest)
 
-    def told(self) -> dict[str, Any]:
-        """Return it as it stands in the journal: empty parts left out."""
+    def journal_line(self) -> dict[str, Any]:
+        """Return it as the journal has it: empty parts left out."""
         return {name: value for name, value in asdict(self).items() if value not in ("", None)}
 
 
 def change_of(task: Task, plan: Plan, *, index: str, score: bytes | str | None = None, timed: str = "none") -> Change:
-    """Return the change that carries a plan out.
+    """Return the change that carries out a plan.
 
     Args:
         task: the task as it was read, with its digest.
         plan: what is to be done to it.
         index: the state whose index is concerned; empty for none.
-        score: the score of its entry; None for that of the task, or `-` where that has none.
-        timed: whether its key has a TTL.
+        score: the score of its entry; None for the task's own score, or `-` where it has none.
+        timed: whether its key has a TTL, as in `Change`.
     """
     if score is None:
         score = task.score if task.score is not None else "-"
@@ -106,33 +108,33 @@ def change_of(task: Task, plan: Plan, *, index: str, score: bytes | str | None =
 
 
 class Changer:
-    """Makes changes, or only tells them.
+    """Makes changes, or only shows and counts them.
 
     Args:
         database: where.
         journal: where they are written down; None for nowhere.
         apply: whether they are made.
-        show: is told each change, before it is made.
+        show: is called with each change before it is made.
     """
 
     def __init__(
-        self, database: Database, journal: Journal | None, *, apply: bool, show: Callable[[Change], None]
+        self, database: Database, journal: RunJournal | None, *, apply: bool, show: Callable[[Change], None]
     ) -> None:
         self.database = database
         self.apply = apply
         self.counts: Counter[tuple[str, str, str, str]] = Counter()
         """Changes by queue, state, rule and action."""
         self.missed = 0
-        """Changes that were not made, since the task was no longer what it was."""
+        """Changes that were not made, because the task was no longer what it was."""
         self._journal = journal
         self._show = show
 
     def make(self, changes: Sequence[Change], position: Sequence[str | int]) -> None:
-        """Make the changes of a page, all of one queue, or only tell them.
+        """Make changes of one queue, or only show and count them.
 
         Args:
             changes: the changes.
-            position: where a run that is interrupted now would have to go on.
+            position: where a run goes on that is interrupted before they are made.
         """
         for first in range(0, len(changes), PAGE_TASKS):
             self._page(changes[first : first + PAGE_TASKS], position)
@@ -143,49 +145,50 @@ class Changer:
             return ()
         begun = self._journal.begun()
         known = set()
-        for told in self._journal.changes():
-            self.counts[
-                told["queue"], told.get("index") or told.get("state", ""), told.get("rule", ""), told["action"]
-            ] += 1
-            if begun is not None and told["page"] == begun.page:
-                known.add(told["id"])
+        for line in self._journal.changes():
+            state = line.get("index") or line.get("state", "")
+            self.counts[line["queue"], state, line.get("rule", ""), line["action"]] += 1
+            if begun is not None and line["page"] == begun.page:
+                known.add(line["id"])
         if begun is None:
             return ()
         changes = [Change(**content) for content in begun.changes]
-        # What had been made before the interruption has become so by this run: it is told as its work.
-        results = self._settle(changes) if changes else []
+        # A task that is already as its change makes it was changed by the interrupted run, so it counts as changed.
+        results = self._change(changes) if changes else []
         made = [change for change, result in zip(changes, results, strict=True) if result and change.id not in known]
-        self._tell(made)
-        self._journal.record(begun.page, [change.told() for change in made])
+        self._count(made)
+        self._journal.record(begun.page, [change.journal_line() for change in made])
         return begun.position
 
     def _page(self, changes: Sequence[Change], position: Sequence[str | int]) -> None:
         for change in changes:
             self._show(change)
         if not self.apply:
-            self._tell(changes)
+            self._count(changes)
             if self._journal is not None:
-                self._journal.record(self._journal.next_page(), [change.told() for change in changes])
+                self._journal.record(self._journal.new_page(), [change.journal_line() for change in changes])
             return
         page = 0
         if self._journal is not None:
             page = self._journal.begin(position, [asdict(change) for change in changes])
         self.database.pace.spend(len(changes))
-        results = self._settle(changes)
+        results = self._change(changes)
         made = [change for change, result in zip(changes, results, strict=True) if result == _CHANGED]
         self.missed += len(changes) - len(made)
-        self._tell(made)
+        self._count(made)
         if self._journal is not None:
-            self._journal.record(page, [change.told() for change in made])
+            self._journal.record(page, [change.journal_line() for change in made])
 
-    def _settle(self, changes: Sequence[Change]) -> list[int]:
-        """Ask the script to make changes; return what it says about each."""
+    def _change(self, changes: Sequence[Change]) -> list[int]:
+        """Let the script make changes; return its result for each."""
         if any(change.action == Act.DROP.value and not change.state for change in changes):
-            time.sleep(_SECOND_LOOK_SECONDS)
-        prefix = queue_prefix(changes[0].queue)
+            time.sleep(_HALF_WRITTEN_SECONDS)
+        queue = changes[0].queue
         arguments = [argument for change in changes for argument in change.arguments]
-        return list(self.database.run("existing_keys/settle", prefix + b"t:", prefix, *arguments))
+        return list(
+            self.database.run("existing_keys/change_tasks", task_prefix(queue), queue_prefix(queue), *arguments)
+        )
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _count(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self.counts[change.queue, change.index or change.state, change.rule, change.action] += 1

@@ -1,10 +1,10 @@
-"""One database of one Redis, as the tools that look after existing keys see it: scripts, pace, and errors in one line.
+"""A connection of the tools to one database: it runs our scripts, keeps to a rate, and explains errors in one line.
 
 Invariants:
 
 * Every command is short: what may be large is read in pages of at most `PAGE_TASKS` tasks and about `PAGE_BYTES` bytes.
-* A script's keys all belong to one queue, so they share a hash tag and a cluster slot.
-* Whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
+* All keys of a script belong to one queue, so they share a hash tag and a cluster slot.
+* Within `explained`, whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
 """
 
 import time
@@ -34,7 +34,7 @@ PAGE_TASKS = 50
 PAGE_BYTES = 1 << 19
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
-# Commands with which the rights on a queue's keys are tried, each on a key that is not there.
+# What the tools run on a queue's keys, with arguments that do nothing to a key that does not exist.
 READING = (
     "HSTRLEN msg",
     "HEXISTS msg",
@@ -63,7 +63,7 @@ class DatabaseError(Exception):
 
 
 class Pace:
-    """Holds work down to a rate.
+    """Slows work down to a rate.
 
     Args:
         per_second: the most units a second; 0 for no limit.
@@ -74,7 +74,7 @@ class Pace:
         self._free_at = 0.0
 
     def spend(self, units: int) -> None:
-        """Wait until so many more units may be done. What was not used up is not saved for later."""
+        """Wait until so many more units may be done. Time in which nothing was done is not made up for."""
         if self._per_second <= 0:
             return
         now = time.monotonic()
@@ -88,7 +88,7 @@ class Database:
 
     Args:
         upstream: the server and the number of the database.
-        rate: the most keys looked at in a second; 0 for no limit.
+        rate: the most keys read in a second; 0 for no limit.
 
     Raises:
         RedisError: no Sentinel says where the master is.
@@ -101,13 +101,13 @@ class Database:
         self._shas: dict[str, str] = {}
 
     def open(self, *, changing: bool = False) -> list[str]:
-        """See that there is an Asynq database the user has rights to; return the names of its queues, sorted.
+        """Check that Asynq uses this database and the user has the rights; return the names of its queues, sorted.
 
         Args:
             changing: whether the rights to change tasks are needed too.
 
         Raises:
-            DatabaseError: there is none.
+            DatabaseError: it is not so.
         """
         with explained(self.upstream):
             self.client.ping()
@@ -129,22 +129,22 @@ class Database:
         return sorted(text_of(member) for member in members)
 
     def denied(self, queue: str, commands: tuple[str, ...]) -> list[str]:
-        """Return those of some commands that the user may not run on keys of a queue; nothing is changed.
+        """Return the names of those commands that the user may not run on keys of a queue; nothing is changed.
 
         Args:
             queue: the queue's name.
-            commands: names and the arguments that follow the key.
+            commands: each with the arguments that follow the key, separated by spaces.
         """
         return self.denied_on(queue_prefix(queue) + b"asynq-ttl-probe", commands)
 
     def denied_on(self, key: bytes, commands: tuple[str, ...]) -> list[str]:
-        """Return those of some commands that the user may not run on a key that is not there; nothing is changed."""
+        """Return the names of those commands that the user may not run on a key that does not exist; see `denied`."""
         try:
             found: Any = self.client.eval(load("existing_keys/rights"), 1, key, *commands)
         except NoPermissionError as error:
             if "key" not in str(error):
                 raise
-            # The key itself is out of bounds.
+            # The user has no rights on the key at all.
             return [command.split()[0] for command in commands]
         return [name.decode() for name in found]
 
@@ -158,8 +158,8 @@ class Database:
 
         Args:
             name: the file below `lua/`, without its ending.
-            key: a key of the queue that is concerned.
-            arguments: its ARGV.
+            key: KEYS[1], a key of the queue that is concerned.
+            arguments: ARGV.
         """
         if name not in self._shas:
             self._load(name)
@@ -170,7 +170,7 @@ class Database:
             return self.client.evalsha(self._shas[name], 1, key, *arguments)
 
     def server(self) -> "Server":
-        """Return what the server says it is."""
+        """Ask the server what it is."""
         info: Any = self.client.info("server")
         if "valkey_version" in info:
             return Server("Valkey", info["valkey_version"], info["run_id"])
@@ -184,7 +184,7 @@ class Database:
         self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
 
     def _no_queues(self) -> str:
-        """Return that there is nothing of Asynq here, and where there may be."""
+        """Return, in words, that there is nothing of Asynq here, and in which databases there are keys."""
         try:
             keyspace: Any = self.client.info("keyspace")
         except RedisError:
@@ -210,7 +210,7 @@ class Server:
 
 
 def _options(upstream: Upstream) -> dict[str, Any]:
-    """Return what all connections have in common; behind Sentinels no URL says whether they use TLS."""
+    """Return the options of every connection; those of TLS only behind Sentinels, else the URL says it."""
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _CONNECT_SECONDS,
@@ -232,7 +232,7 @@ def _client(upstream: Upstream) -> Redis:
     """Return a client of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
     if not upstream.sentinels:
-        # What the URL says comes before this; it is where a password of a file is.
+        # A password in the URL comes first; this one is that of a password file.
         return Redis.from_url(upstream.url, password=upstream.password or None, **options)
     addresses = [(address.host, address.port) for address in upstream.sentinels]
     asking = {**options, **_sentinel_login(upstream)}
@@ -262,7 +262,7 @@ def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
 
 @contextmanager
 def explained(upstream: Upstream) -> Iterator[None]:
-    """Turn what Redis and the network say into one line.
+    """Turn errors of Redis and of the network into one line.
 
     Raises:
         DatabaseError: in place of any error of redis-py.

@@ -1,8 +1,15 @@
-"""What `audit` and `doctor` find: each finding says what it is, why it matters and what to do. Pure."""
+"""What `audit` and `doctor` find, as data, as JSON and as text: what it is, why it matters and what to do.
 
+A problem is something that can be wrong, by its name; a finding is what one run found, be it a check that was passed.
+"""
+
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
+from typing import Any
+
+from rich.console import Console
 
 
 class Severity(IntEnum):
@@ -28,7 +35,7 @@ class Severity(IntEnum):
         return {Severity.FINE: "green", Severity.NOTICE: "cyan", Severity.WARNING: "yellow"}.get(self, "bold red")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One finding.
 
@@ -54,3 +61,33 @@ class Finding:
 def worst(findings: Iterable[Finding]) -> Severity:
     """Return the severity of the worst finding; `FINE` where there is none."""
     return max((finding.severity for finding in findings), default=Severity.FINE)
+
+
+def as_data(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Return findings as plain data for JSON, severities by their names."""
+    return [{**asdict(found), "severity": found.severity.name.lower()} for found in findings]
+
+
+def findings_json(upstream: str, findings: list[Finding]) -> str:
+    """Return findings as JSON, with the database they are about."""
+    content = {"upstream": upstream, "severity": worst(findings).name.lower(), "findings": as_data(findings)}
+    return json.dumps(content, indent=2)
+
+
+def print_findings(findings: list[Finding], console: Console) -> None:
+    """Print findings, each with why it matters and what to do."""
+    if not findings:
+        console.print("Nothing is wrong.")
+    for found in findings:
+        count = f"{found.count:,} " if found.count else ""
+        console.print()
+        console.print(f"[{found.severity.color}]{found.severity.name.lower()}[/] ", end="")
+        console.print(f"{count}{visible(found.what)} ({found.code})", highlight=False, markup=False, soft_wrap=True)
+        for label, text in (("why", found.why), ("do", found.advice), ("such as", "; ".join(found.examples))):
+            if text:
+                console.print(f"  {label}: {visible(text)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """Return a text with `?` for each character that a terminal would obey, or could not show."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,30 +1,30 @@
-"""The tasks that are in a database, page by page: by the keyspace, or by a queue's index.
+"""Reads the tasks of a database page by page: through the keyspace, or through one index.
 
 Invariants:
 
 * Nothing is changed, and nothing large is read at once; see `database`.
 * A page is one script execution, so state, score, TTL and message of a task are of one moment.
-* A walk through the keyspace has SCAN's promise: a key that is there all the time is seen, once or more often. A walk
-  through an index passes over no entry that is there all the time, and gives none twice.
+* A walk through the keyspace promises what SCAN does: a key that exists all the time is seen, once or more often.
+* A walk through an index misses no entry that is there all the time, and yields none twice.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from asynq_ttl.asynq.keys import index_key, queue_of_task, queue_prefix
+from asynq_ttl.asynq.keys import index_key, queue_of_task, queue_prefix, task_prefix
 from asynq_ttl.asynq.task import Entry, Task, task_of_row
 from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Database
 from asynq_ttl.policy.glob import Glob
 
 _SCAN_COUNT = 256
-# Where a walk through an index begins.
 START = (b"", b"")
+"""Score and ID before the first entry of an index."""
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which tasks a tool is asked about. Empty parts match anything.
+class TaskFilter:
+    """Which tasks a tool is asked about. An empty part matches every task.
 
     Attributes:
         queues: globs of the queues' names.
@@ -36,12 +36,12 @@ class Filter:
     types: tuple[Glob, ...] = ()
     states: tuple[str, ...] = ()
 
-    def queue(self, name: str) -> bool:
+    def matches_queue(self, name: str) -> bool:
         """Say whether tasks of a queue may match."""
         return not self.queues or any(glob.matches(name) for glob in self.queues)
 
     def matches(self, task: Task) -> bool:
-        """Say whether a task matches."""
+        """Say whether state and type of a task match. Its queue is not asked for: see `matches_queue`."""
         if self.states and task.state not in self.states:
             return False
         return not self.types or any(glob.matches(task.type) for glob in self.types)
@@ -55,12 +55,12 @@ def scan(database: Database, cursor: int, pattern: bytes) -> tuple[int, list[byt
 
 
 def task_pages(database: Database, want: str = "head", cursor: int = 0) -> Iterator[tuple[int, list[Task]]]:
-    """Yield every task of the database in pages, each with the cursor to go on from (0 at the end).
+    """Yield every task of the database in pages, each with the cursor of the next one (0 at the end).
 
     Args:
         database: where.
-        want: `head` for messages without payload, `digest` for digests as well, `whole` for all there is.
-        cursor: where to go on.
+        want: `head` for messages without payload, `digest` for digests as well, `whole` for payloads and results.
+        cursor: the cursor of the first page.
     """
     while True:
         cursor, keys = scan(database, cursor, b"asynq:{*}:t:*")
@@ -70,22 +70,35 @@ def task_pages(database: Database, want: str = "head", cursor: int = 0) -> Itera
 
 
 def tasks_of(database: Database, keys: list[bytes], want: str) -> Iterator[Task]:
-    """Yield the tasks that keys are of; keys that are none are passed over."""
+    """Yield the tasks of some keys, queue by queue; a key that is not that of a task is passed over.
+
+    Args:
+        database: where.
+        keys: the keys.
+        want: see `task_pages`.
+    """
     by_queue: dict[str, list[bytes]] = {}
     for key in keys:
         queue = queue_of_task(key)
         if queue is not None:
-            by_queue.setdefault(queue, []).append(key[len(queue_prefix(queue)) + 2 :])
+            by_queue.setdefault(queue, []).append(key[len(task_prefix(queue)) :])
     for queue, ids in by_queue.items():
         yield from read_tasks(database, queue, ids, want)
 
 
 def read_tasks(database: Database, queue: str, ids: list[bytes], want: str) -> Iterator[Task]:
-    """Yield the tasks with some IDs, in their order."""
-    prefix, first = queue_prefix(queue), 0
+    """Yield the tasks of a queue that have these IDs, in their order, also those that do not exist.
+
+    Args:
+        database: where.
+        queue: the queue's name.
+        ids: the IDs.
+        want: see `task_pages`.
+    """
+    first = 0
     while first < len(ids):
         page = ids[first : first + PAGE_TASKS]
-        rows = database.run("shared/read_tasks", prefix + b"t:", prefix, PAGE_BYTES, want, *page)
+        rows = database.run("shared/read_tasks", task_prefix(queue), queue_prefix(queue), PAGE_BYTES, want, *page)
         for task_id, row in zip(page, rows, strict=False):
             yield task_of_row(queue, task_id, row)
         first += len(rows)
@@ -94,7 +107,7 @@ def read_tasks(database: Database, queue: str, ids: list[bytes], want: str) -> I
 def index_pages(
     database: Database, queue: str, state: str, want: str = "head", after: tuple[bytes, bytes] = START
 ) -> Iterator[list[Entry]]:
-    """Yield the entries of an index, lowest scores first.
+    """Yield the entries of an index in pages, lowest scores first.
 
     Args:
         database: where.
@@ -115,5 +128,5 @@ def index_pages(
             return
         last = after
         after = (entries[-1].score, entries[-1].task.id)
-        # Where the last entry has left the index, those with its score come once more.
+        # Where the last entry was removed meanwhile, the script returns all entries of its score once more.
         yield [entry for entry in entries if entry.score != last[0] or entry.task.id > last[1]]

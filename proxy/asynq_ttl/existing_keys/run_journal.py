@@ -1,12 +1,13 @@
-"""The journal of a run: JSON lines with everything it changed, and with what it takes to go on after a SIGKILL.
+"""The journal of a run that changes tasks: a file of JSON lines from which a run goes on that was killed.
 
-The first line says what run it is; each line after that is one change. Beside the file, `FILE.page` holds the page
-that is being made and where the walk stands.
+The first line says which run it is; each line after that is one change; the last says that the run ended. Beside the
+file, `FILE.page` holds the page of changes that is being made, and where the walk goes on if the run is killed now.
+Knows nothing of Redis, nor of what a change means.
 
 Invariants:
 
-* A page is in `FILE.page` before Redis is asked to make it, and in the journal before the next one is begun. So of a
-  run that was killed, at most that page is in doubt, and making it again is harmless.
+* A page is in `FILE.page` before Redis is asked to make it, and in the journal before the next one is begun. So after
+  a SIGKILL only that one page may or may not have been made, and making it again is harmless.
 * A run goes on only with a journal of the same tool, database and options.
 """
 
@@ -25,21 +26,21 @@ class JournalError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """The page a killed run was making: its number, where the walk stood, and its changes."""
+class BegunPage:
+    """The page of changes that a run began last: its number, where the walk goes on, and the changes."""
 
     page: int
     position: tuple[str | int, ...]
     changes: tuple[Json, ...]
 
 
-class Journal:
+class RunJournal:
     """An open journal.
 
     Args:
         path: the file.
-        run: what run it is: tool, database, options; has to be the same when it goes on.
-        now: Redis's time when the run began; one that goes on keeps the first.
+        run: which run it is: tool, database, options. A run that goes on has to be the same.
+        now: Redis's time, in Unix seconds. A run that goes on keeps the time of its first start.
         resume: go on with the run that is in the file.
 
     Raises:
@@ -54,6 +55,8 @@ class Journal:
         try:
             if resume:
                 self._check(run)
+                begun = self.begun()
+                self._page = begun.page if begun is not None else 0
             elif path.exists():
                 raise JournalError(f"{path} is there already: name another file, or go on with --resume")
             else:
@@ -65,8 +68,13 @@ class Journal:
             self._write([{"run": run, "now": now}])
 
     def begin(self, position: Sequence[str | int], changes: Iterable[Json]) -> int:
-        """Note that a page is about to be made; return its number."""
-        page = self.next_page()
+        """Write down that a page of changes is about to be made; return its number.
+
+        Args:
+            position: where the walk goes on if the run is killed now.
+            changes: all that the run has to know to make them.
+        """
+        page = self.new_page()
         text = json.dumps({"page": page, "position": list(position), "changes": list(changes)})
         fresh = self._state.with_name(self._state.name + ".new")
         try:
@@ -77,21 +85,20 @@ class Journal:
         return page
 
     def record(self, page: int, changes: Iterable[Json]) -> None:
-        """Write down what was changed."""
+        """Write down which changes of a page were made."""
         self._write({"page": page, **change} for change in changes)
 
-    def next_page(self) -> int:
-        """Return the number of a new page."""
+    def new_page(self) -> int:
+        """Count one page more, and return its number."""
         self._page += 1
         return self._page
 
-    def begun(self) -> Begun | None:
-        """Return the page that was begun last; None where there was none."""
+    def begun(self) -> BegunPage | None:
+        """Return the page that was begun last; None where there is none."""
         if not self._state.exists():
             return None
         content = json.loads(self._state.read_text())
-        self._page = content["page"]
-        return Begun(content["page"], tuple(content["position"]), tuple(content["changes"]))
+        return BegunPage(content["page"], tuple(content["position"]), tuple(content["changes"]))
 
     def changes(self) -> Iterator[Json]:
         """Yield the changes that are in the file so far, each with the number of its page."""
@@ -102,7 +109,7 @@ class Journal:
                     yield content
 
     def end(self, summary: Json) -> None:
-        """Write down that the run came to its end: there is nothing to go on with."""
+        """Write down that the run ended: from here on it cannot be resumed."""
         self._write([{"end": summary}])
         self._state.unlink(missing_ok=True)
 
@@ -115,7 +122,7 @@ class Journal:
         self._file.close()
 
     def _check(self, run: Json) -> None:
-        """See that the file holds this run and that it did not end; cut off a line that was not finished."""
+        """Check that the file holds this run, and that it did not end; cut off a last line that is incomplete."""
         if not self.path.exists():
             raise JournalError(f"{self.path} is not there: there is no run to go on with")
         with self.path.open("rb+") as file:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from asynq_ttl.existing_keys.audit.problems import AILMENTS
+from asynq_ttl.existing_keys.audit.problems import PROBLEMS
 from support import filler
 from support.asynq import Harness
 from support.existing_keys import DAY, QUEUE, everything, now, put, tool, url
@@ -27,7 +27,7 @@ def report(server: Server, *options: str | Path, status: int) -> dict[str, Any]:
     return found
 
 
-def ailments(found: dict[str, Any]) -> dict[str, int]:
+def problems(found: dict[str, Any]) -> dict[str, int]:
     """Return the findings of a report and their counts."""
     return {finding["code"]: finding["count"] for finding in found["findings"]}
 
@@ -66,14 +66,14 @@ def sick(client: "Redis") -> None:
 
 
 def test_everything_that_can_be_wrong_is_found(server: Server) -> None:
-    """Each ailment is counted once for each time it is there; nothing is changed."""
+    """Each problem is counted once for each time it is there; nothing is changed."""
     with server.client() as client:
         sick(client)
         before = everything(client)
         found = report(server, status=4)
         assert everything(client) == before
-    expected = {code: 1 for code in AILMENTS if code != "at-cap"}
-    assert ailments(found) == {
+    expected = {code: 1 for code in PROBLEMS if code != "at-cap"}
+    assert problems(found) == {
         **expected,
         "lost": 3,
         "waiting-gone": 2,
@@ -94,7 +94,7 @@ def test_a_healthy_database(server: Server, harness: Harness) -> None:
     harness.enqueue(address, *({"type": "x", "queue": "busy", "payload": '{"ms": 3000}'} for _ in range(30)))
     found = report(server, status=0)
     worker.kill()
-    assert set(ailments(found)) == {"untimed"}
+    assert set(problems(found)) == {"untimed"}
     assert group(found, "scheduled")["tasks"] == 12
     assert group(found, "archived", "payments")["tasks"] == 24
     assert {state["state"] for state in found["groups"] if state["queue"] == "busy"} <= {"pending", "active"}
@@ -105,7 +105,7 @@ def test_the_leak_of_asynq_v0_24(tmp_path: Path) -> None:
     with start_redis() as server, server.client() as client:
         filler.fill("v0.24.1", server.port, "-tasks", "12000", "-archive")
         found = report(server, status=3)
-        assert ailments(found) == {"orphan": 2001, "at-cap": 1, "untimed": 12000}
+        assert problems(found) == {"orphan": 2001, "at-cap": 1, "untimed": 12000}
         archived = group(found, "archived")
         assert (archived["tasks"], archived["orphans"]) == (12000, 2001)
         keys: Any = client.keys(QUEUE + "t:*")
@@ -113,7 +113,7 @@ def test_the_leak_of_asynq_v0_24(tmp_path: Path) -> None:
         assert archived["bytes"] == pytest.approx(real, abs=archived["bytes_error"] + real * 0.01)
         line = ("backfill", "--upstream", url(server), "--apply", "--orphans", "delete", "--show", "0")
         assert tool(*line, policy=POLICY, folder=tmp_path).exit_code == 0
-        assert ailments(report(server, status=3)) == {"at-cap": 1}
+        assert problems(report(server, status=3)) == {"at-cap": 1}
         assert len(client.keys(QUEUE + "t:*")) == client.zcard(QUEUE + "archived") == 9999
 
 
@@ -151,7 +151,7 @@ def test_an_audit_that_was_killed_goes_on(server: Server, tmp_path: Path) -> Non
     found = report(server, "--checkpoint", checkpoint, status=0)
     assert not checkpoint.exists()
     assert group(found, "archived")["tasks"] >= 3000
-    assert ailments(found)["untimed"] == group(found, "archived")["tasks"]
+    assert problems(found)["untimed"] == group(found, "archived")["tasks"]
     checkpoint.write_text('{"run": {"upstream": "other"}, "cursor": 5}')
     assert group(report(server, "--checkpoint", checkpoint, status=0), "archived")["tasks"] == 3000
 
@@ -163,4 +163,4 @@ def test_only_some_queues(server: Server) -> None:
         put(client, "b", "archived", None, queue="sms")
         found = report(server, "--queue", "mail", status=0)
     assert [one["queue"] for one in found["groups"]] == ["mail"]
-    assert ailments(found) == {"untimed": 1}
+    assert problems(found) == {"untimed": 1}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from asynq_ttl.existing_keys.run_journal import Begun, Journal, JournalError
+from asynq_ttl.existing_keys.run_journal import BegunPage, JournalError, RunJournal
 
 RUN = {"tool": "backfill", "apply": True}
 
@@ -11,18 +11,18 @@ RUN = {"tool": "backfill", "apply": True}
 def test_a_run_that_goes_on_knows_the_page_it_was_making(tmp_path: Path) -> None:
     """And the time of its first start, and what it had written; a line cut short is gone."""
     path = tmp_path / "journal"
-    first = Journal(path, RUN, 5)
+    first = RunJournal(path, RUN, 5)
     first.record(first.begin(("scan", 7), [{"id": "a"}]), [{"id": "a"}])
     first.begin(("index", "q", "archived", "5", "b\udcff"), [{"id": "b"}])
     with path.open("a") as file:
         file.write('{"page": 2, "id": "b"')
     first.__exit__(None, None, None)
-    again = Journal(path, RUN, 9, resume=True)
+    again = RunJournal(path, RUN, 9, resume=True)
     assert again.now == 5
-    assert again.begun() == Begun(2, ("index", "q", "archived", "5", "b\udcff"), ({"id": "b"},))
+    assert again.begun() == BegunPage(2, ("index", "q", "archived", "5", "b\udcff"), ({"id": "b"},))
     assert [line["id"] for line in again.changes()] == ["a"]
     again.record(2, [{"id": "b"}])
-    assert again.next_page() == 3
+    assert again.new_page() == 3
     again.end({"changed": 2})
     again.__exit__(None, None, None)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -39,30 +39,30 @@ def test_what_is_refused(tmp_path: Path) -> None:
     """A file that is there, one that is not, one that is no journal, another run, a run that ended."""
     path = tmp_path / "journal"
     with pytest.raises(JournalError, match="there is no run to go on with"):
-        Journal(path, RUN, 5, resume=True)
-    with Journal(path, RUN, 5):
+        RunJournal(path, RUN, 5, resume=True)
+    with RunJournal(path, RUN, 5):
         pass
     with pytest.raises(JournalError, match="is there already"):
-        Journal(path, RUN, 5)
+        RunJournal(path, RUN, 5)
     with pytest.raises(JournalError, match="another apply, tool"):
-        Journal(path, {"tool": "persist"}, 5, resume=True)
-    with Journal(path, RUN, 5, resume=True) as journal:
+        RunJournal(path, {"tool": "persist"}, 5, resume=True)
+    with RunJournal(path, RUN, 5, resume=True) as journal:
         journal.end({})
     with pytest.raises(JournalError, match="came to its end"):
-        Journal(path, RUN, 5, resume=True)
+        RunJournal(path, RUN, 5, resume=True)
     for content in ("", "hello\n", "[1]\n", "{}\n"):
         path.write_text(content)
         with pytest.raises(JournalError, match="is not a journal"):
-            Journal(path, RUN, 5, resume=True)
+            RunJournal(path, RUN, 5, resume=True)
     with pytest.raises(JournalError, match="No such file"):
-        Journal(tmp_path / "none" / "journal", RUN, 5)
+        RunJournal(tmp_path / "none" / "journal", RUN, 5)
 
 
 def test_a_run_without_a_page_begins_at_the_beginning(tmp_path: Path) -> None:
     """Killed before its first page, it has nothing to finish."""
     path = tmp_path / "journal"
-    with Journal(path, RUN, 5):
+    with RunJournal(path, RUN, 5):
         pass
-    again = Journal(path, RUN, 5, resume=True)
+    again = RunJournal(path, RUN, 5, resume=True)
     assert again.begun() is None
     again.__exit__(None, None, None)

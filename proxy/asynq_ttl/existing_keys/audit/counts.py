@@ -1,10 +1,10 @@
-"""What an audit counts: plain numbers by queue and state that add up page by page, and go into a checkpoint. Pure.
+"""What an audit counts: numbers by queue and state that add up page by page, and that a checkpoint can hold. Pure.
 
-Memory is bounded by the number of queues, states and days, never by that of tasks.
+Invariant: memory is bounded by the number of queues, states and days, never by that of tasks.
 
-The bytes of a group are estimated: the sizes of all messages and results are known exactly, and what a key takes
-beyond them (`MEMORY USAGE` minus content) is sampled. That excess varies little, so the error of the estimate stays
-small even where the payloads differ a thousandfold.
+The bytes of a group are estimated. The sizes of all messages and results are known; what a key takes beyond them
+(`MEMORY USAGE` minus content) is measured for a sample of the tasks. That excess varies little, so the estimate is
+close even where payloads differ a thousandfold.
 """
 
 import math
@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 AGE_LIMITS = (3_600, 6 * 3_600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400)
+"""Upper ends of the columns of ages, in seconds; the last column has none."""
 AGE_NAMES = ("< 1h", "< 6h", "< 1d", "< 3d", "< 7d", "< 30d", "< 90d", "older")
-# The first tasks of a group are all sampled, then one of so many. SCAN's order has nothing to do with the sizes.
+# The first tasks of a group are all measured, then one of so many. SCAN's order has nothing to do with the sizes, so
+# that is a fair sample.
 _SAMPLED_FIRST, _SAMPLED_THEN = 100, 50
 # Two-sided 95 % of a normal distribution.
 _CONFIDENCE = 1.96
@@ -24,13 +26,17 @@ _EXAMPLES = 5
 
 
 @dataclass(slots=True)
-class Span:
-    """How many tasks, and bytes of content, leave by which day from now, or live for how many days."""
+class DayCounts:
+    """Tasks and their bytes of content by a number of days: the day on which they end, or how many days they live.
+
+    Attributes:
+        by_day: number of tasks and bytes of content, by day; `NEVER` for those that do not end.
+    """
 
     by_day: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, day: int, content: int) -> None:
-        """Count a task."""
+        """Count a task with so many bytes of content."""
         found = self.by_day.setdefault(day, [0, 0])
         found[0] += 1
         found[1] += content
@@ -52,12 +58,12 @@ class Group:
         locks: how many hold their uniqueness lock.
         content: bytes of messages and results.
         sampled: how many were measured.
-        excess: the sum over those of the bytes a key takes beyond its content.
-        squares: the sum of the squares of that.
-        ages: tasks by age, see `AGE_LIMITS`; those whose age nobody knows are in none.
+        excess: bytes that the measured keys take beyond their content.
+        squares: the sum of the squares of each one's excess.
+        ages: tasks by the columns of `AGE_LIMITS`; a task of unknown age is in none.
         oldest: the greatest age, in seconds.
-        own, policy: when the tasks that are there leave, under Asynq alone and under the policy.
-        own_lives, policy_lives: how long those live that came in the last days, likewise.
+        own, policy: the days from now on which the tasks end, under Asynq alone and under the policy.
+        own_lives, policy_lives: how many days the tasks live that became terminal in the last days, likewise.
     """
 
     tasks: int = 0
@@ -70,35 +76,35 @@ class Group:
     squares: float = 0.0
     ages: list[int] = field(default_factory=lambda: [0] * len(AGE_NAMES))
     oldest: int = 0
-    own: Span = field(default_factory=Span)
-    policy: Span = field(default_factory=Span)
-    own_lives: Span = field(default_factory=Span)
-    policy_lives: Span = field(default_factory=Span)
+    own: DayCounts = field(default_factory=DayCounts)
+    policy: DayCounts = field(default_factory=DayCounts)
+    own_lives: DayCounts = field(default_factory=DayCounts)
+    policy_lives: DayCounts = field(default_factory=DayCounts)
 
     def wants_sample(self) -> bool:
-        """Say whether the task that was counted last is to be measured."""
+        """Say whether the key of the task that was counted last is to be measured."""
         return self.tasks <= _SAMPLED_FIRST or self.tasks % _SAMPLED_THEN == 0
 
-    def measured(self, usage: int, content: int) -> None:
-        """Take note of what a key takes."""
+    def add_sample(self, usage: int, content: int) -> None:
+        """Count a key that was measured: the bytes it takes, and those of its content."""
         self.sampled += 1
         self.excess += usage - content
         self.squares += float(usage - content) ** 2
 
-    def aged(self, seconds: int) -> None:
-        """Take note of a task's age."""
+    def add_age(self, seconds: int) -> None:
+        """Count the age of a task."""
         place = next((number for number, limit in enumerate(AGE_LIMITS) if seconds < limit), len(AGE_LIMITS))
         self.ages[place] += 1
         self.oldest = max(self.oldest, seconds)
 
     @property
     def mean_excess(self) -> float:
-        """Bytes that a key takes beyond its content, on average."""
+        """Bytes that a key takes beyond its content, on average over those that were measured."""
         return self.excess / self.sampled if self.sampled else 0.0
 
     @property
     def bytes(self) -> int:
-        """The estimate of the bytes that the task keys take."""
+        """The bytes that the task keys take, estimated."""
         return round(self.content + self.mean_excess * self.tasks)
 
     @property
@@ -117,30 +123,30 @@ class Tally:
 
     Attributes:
         groups: by queue and state; the state is empty for hashes without one.
-        ailments: how often each was met, see `ailments`.
-        examples: some keys or IDs for each.
+        problems: how often each was met, by its code in `problems.PROBLEMS`.
+        examples: some keys or IDs with each of them.
         indexes: bytes of the lists and indexes, by queue.
         keys: how many keys of Asynq there are.
-        other_keys: how many of them are no tasks.
+        other_keys: how many of those are not tasks.
     """
 
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
-    ailments: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     indexes: dict[str, int] = field(default_factory=dict)
     keys: int = 0
     other_keys: int = 0
 
     def group(self, queue: str, state: str) -> Group:
-        """Return the group of a queue and a state."""
+        """Return the group of a queue and a state, a new one where there is none yet."""
         key = (queue, state)
         if key not in self.groups:
             self.groups[key] = Group()
         return self.groups[key]
 
-    def ail(self, code: str, example: str, count: int = 1) -> None:
-        """Count an ailment."""
-        self.ailments[code] = self.ailments.get(code, 0) + count
+    def add_problem(self, code: str, example: str, count: int = 1) -> None:
+        """Count a problem, and keep the first few examples of it."""
+        self.problems[code] = self.problems.get(code, 0) + count
         shown = self.examples.setdefault(code, [])
         if len(shown) < _EXAMPLES and example not in shown:
             shown.append(example)
@@ -153,10 +159,10 @@ class Tally:
 
 
 def load_tally(content: dict[str, Any]) -> Tally:
-    """Return the tally of a checkpoint."""
+    """Return a tally from what `Tally.dump` returned. Other data raise KeyError, TypeError or ValueError."""
     groups = {}
     for queue, state, numbers in content["groups"]:
         for name in ("own", "policy", "own_lives", "policy_lives"):
-            numbers[name] = Span({int(day): counts for day, counts in numbers[name]["by_day"].items()})
+            numbers[name] = DayCounts({int(day): counts for day, counts in numbers[name]["by_day"].items()})
         groups[queue, state] = Group(**numbers)
-    return Tally(groups, *(content[name] for name in ("ailments", "examples", "indexes", "keys", "other_keys")))
+    return Tally(groups, *(content[name] for name in ("problems", "examples", "indexes", "keys", "other_keys")))

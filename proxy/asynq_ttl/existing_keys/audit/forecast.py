@@ -1,12 +1,13 @@
 """The memory that terminal tasks will take, under Asynq alone and under a policy. Pure.
 
-What is there leaves when its time is over; what arrives is supposed to arrive as it did in the last days, and to live
-for as long. Caps hold: Asynq's own of the archive, or the policy's.
+What is there ends when its time is over. New tasks are supposed to arrive as they did in the last days, and to live for
+as long. An archive grows no larger than its cap: Asynq's own, or the policy's.
 """
 
 from dataclasses import dataclass
 
-from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Span, Tally
+from asynq_ttl.existing_keys.audit.counts import NEVER, DayCounts, Group, Tally
+from asynq_ttl.existing_keys.standing import TERMINAL
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy
 
 HORIZON_DAYS = 90
@@ -15,13 +16,13 @@ ARRIVAL_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Bytes of archived and completed tasks on each day from today; and what it rests on.
+    """Bytes of archived and completed tasks on each day from today, and what the forecast rests on.
 
     Attributes:
         own: under Asynq alone, as things are.
         policy: under the policy, once `backfill --orphans ttl` has run.
-        arrivals: tasks that come in a day.
-        days: the days those were counted over.
+        arrivals: tasks that arrive in a day.
+        days: over how many days those were counted.
     """
 
     own: tuple[int, ...]
@@ -32,7 +33,7 @@ class Forecast:
 
 def forecast(tally: Tally, policy: Policy) -> Forecast:
     """Return the forecast for the terminal tasks that an audit has counted."""
-    groups = [(queue, state, group) for (queue, state), group in tally.groups.items() if state in _TERMINAL]
+    groups = [(queue, state, group) for (queue, state), group in tally.groups.items() if state in TERMINAL]
     oldest = max((group.oldest for *_, group in groups), default=0)
     # A database younger than the window has had no more days to fill up.
     days = min(float(ARRIVAL_DAYS), max(oldest / 86_400, 1.0))
@@ -51,17 +52,22 @@ def forecast(tally: Tally, policy: Policy) -> Forecast:
     return Forecast(tuple(map(round, own)), tuple(map(round, after)), arrivals / days, days)
 
 
-_TERMINAL = ("archived", "completed")
+def _bytes(group: Group, counts: tuple[DayCounts, DayCounts], day: int, days: float, cap: int | None) -> float:
+    """Return the bytes that a group takes on a day. No cap applies to what never ends (orphans, what is kept for ever).
 
-
-def _bytes(group: Group, spans: tuple[Span, Span], day: int, days: float, cap: int | None) -> float:
-    """Return what a group takes on a day. What never leaves is an orphan or kept for ever: no cap concerns it."""
-    stock, lives = spans
+    Args:
+        group: the group.
+        counts: on which day from today the tasks that are there end; how many days those live that arrive.
+        day: the day, from today.
+        days: over how many days arrivals were counted.
+        cap: the most tasks; None for no limit.
+    """
+    stock, lives = counts
     kept = kept_content = free = free_content = 0.0
-    for leaves, count, content in stock.items():
-        if leaves >= NEVER:
+    for end, count, content in stock.items():
+        if end >= NEVER:
             free, free_content = free + count, free_content + content
-        elif leaves > day or (day == 0 and stock is group.own):
+        elif end > day or (day == 0 and stock is group.own):
             kept, kept_content = kept + count, kept_content + content
     for life, count, content in lives.items():
         share = min(day, life) / days

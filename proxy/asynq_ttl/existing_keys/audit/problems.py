@@ -1,11 +1,10 @@
-"""What can be wrong with the keys of an Asynq database, by name: the table that audit reports from. Pure."""
+"""What can be wrong with the keys of an Asynq database, by name: the table that `audit` reports from. Pure."""
 
 from asynq_ttl.existing_keys.findings import Finding, Severity
 
 _NOTICE, _WARNING, _DANGER = Severity.NOTICE, Severity.WARNING, Severity.DANGER
 
-# code: severity, what it is, why it matters, what to do.
-AILMENTS: dict[str, tuple[Severity, str, str, str]] = {
+PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
     "live-ttl": (
         _DANGER,
         "live tasks whose key has a TTL",
@@ -91,9 +90,16 @@ AILMENTS: dict[str, tuple[Severity, str, str, str]] = {
         "DEL them if no scheduler is to come back with the same entries",
     ),
 }
+"""By name: severity, what it is, why it matters, what to do."""
 
 
-def finding(code: str, count: int, examples: list[str]) -> Finding:
-    """Return the finding of an ailment."""
-    severity, what, why, advice = AILMENTS[code]
+def finding_of(code: str, count: int, examples: list[str]) -> Finding:
+    """Return the finding that a problem is there.
+
+    Args:
+        code: its name in `PROBLEMS`.
+        count: how often it is there.
+        examples: some keys or IDs.
+    """
+    severity, what, why, advice = PROBLEMS[code]
     return Finding(code, severity, what, why, advice, count, examples)

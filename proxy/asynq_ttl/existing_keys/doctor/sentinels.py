@@ -1,7 +1,7 @@
-"""What the Sentinels of an upstream say, each asked once, and what of it is wrong. Changes nothing.
+"""Asks each Sentinel that the URL names once, and checks their answers. Changes nothing.
 
-A sidecar asks only the Sentinels that its URL names, and believes their majority: so it matters how many of them there
-are, whether they agree, and whether they have a replica to promote.
+A sidecar asks only the Sentinels in its URL, and believes the majority of them. So it matters how many there are,
+whether they agree, and whether they have a replica to promote.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,17 +21,17 @@ class Answer:
 
     Attributes:
         sentinel: who was asked.
-        master: where the master is; None if that is not known.
+        master: where the master is; None where the Sentinel does not say.
         replicas: how many replicas the master has.
         others: how many other Sentinels it knows.
-        problem: why it is of no help; empty if it is.
+        failure: why it does not say where the master is; empty where it does.
     """
 
     sentinel: Address
     master: Address | None = None
     replicas: int = 0
     others: int = 0
-    problem: str = ""
+    failure: str = ""
 
 
 def ask(sentinel: Address, client: Redis, master: str) -> Answer:
@@ -39,16 +39,16 @@ def ask(sentinel: Address, client: Redis, master: str) -> Answer:
     try:
         place: Any = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", master)
         if place is None:
-            return Answer(sentinel, problem=f"it does not know {master}")
+            return Answer(sentinel, failure=f"it does not know {master}")
         known: Any = client.execute_command("SENTINEL MASTER", master)
     except (RedisError, OSError) as error:
-        return Answer(sentinel, problem=" ".join(str(error).split()) or type(error).__name__)
+        return Answer(sentinel, failure=" ".join(str(error).split()) or type(error).__name__)
     host, port = (part.decode() if isinstance(part, bytes) else str(part) for part in place)
     return Answer(sentinel, Address(host, int(port)), int(known["num-slaves"]), int(known["num-other-sentinels"]))
 
 
-def examine(answers: Sequence[Answer], database: Redis) -> Iterator[Finding]:
-    """Yield what the answers of all named Sentinels tell.
+def check(answers: Sequence[Answer], database: Redis) -> Iterator[Finding]:
+    """Check the answers of all Sentinels in the URL, and whether the master takes writes that no replica gets.
 
     Args:
         answers: one for each.
@@ -56,7 +56,7 @@ def examine(answers: Sequence[Answer], database: Redis) -> Iterator[Finding]:
     """
     helping = [answer for answer in answers if answer.master is not None]
     places = sorted({str(answer.master) for answer in helping})
-    away = [f"{answer.sentinel}: {answer.problem}" for answer in answers if answer.problem]
+    away = [f"{answer.sentinel}: {answer.failure}" for answer in answers if answer.failure]
     if away:
         what = f"{len(away)} of the {len(answers)} Sentinels in the URL do not help"
         why = "a failover needs the majority of them, and a sidecar that starts asks them where the master is"
@@ -83,7 +83,7 @@ def _replication(database: Redis) -> Iterator[Finding]:
     try:
         found: Any = database.config_get("min-replicas-to-write")
     except ResponseError:
-        return  # most users may not ask that
+        return  # most users have no right to ask that
     if int(found.get("min-replicas-to-write", 1)) == 0:
         what = "the master takes writes that no replica gets (min-replicas-to-write is 0)"
         why = "a master that is cut off from the Sentinels goes on taking tasks, and they are gone after the failover"

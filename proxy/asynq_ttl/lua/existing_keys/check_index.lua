@@ -1,7 +1,7 @@
--- Looks for entries of an index whose task is not in the state they say.
--- KEYS[1]: the index. ARGV: what the queue's keys start with, the state, the most entries, then score and ID of the last
+-- Reads a page of an index, and finds its entries whose task is not in the state that the index stands for.
+-- KEYS[1]: the index. ARGV: the prefix of the queue's keys, the state, the most entries, then score and ID of the last
 -- entry of the page before (nothing for the first page).
--- Returns how many entries were looked at, score and ID of the last one, then ID and state of each that is not right.
+-- Returns how many entries were read, score and ID of the last one, then ID and state of each that is wrong.
 local first = 0
 if ARGV[4] ~= '' then
   local rank = redis.call('ZRANK', KEYS[1], ARGV[5])

@@ -1,5 +1,6 @@
--- Reads a page of a queue's list, from its head (so that what is pushed meanwhile makes none be passed over).
--- KEYS[1]: the list. ARGV: what the queue's keys start with, the first position, the number of IDs.
+-- Reads a page of a list. Asynq pushes at its head, so an ID may be read twice while it is read from there, but none is
+-- missed.
+-- KEYS[1]: the list. ARGV: the prefix of the queue's keys, the first position, the number of IDs.
 -- Returns the IDs, and those of them whose hash is gone or has no message.
 local ids = redis.call('LRANGE', KEYS[1], ARGV[2], tonumber(ARGV[2]) + tonumber(ARGV[3]) - 1)
 local gone = {}

@@ -1,6 +1,6 @@
--- Finds the commands that the user may not run on the keys of a queue. Each is tried where it changes nothing: on a key
--- that is not there.
--- KEYS[1]: a key that is not there. ARGV: the commands, with their arguments after the key separated by spaces.
+-- Finds the commands that the user may not run on a key. Each is tried on one that does not exist, so nothing changes.
+-- KEYS[1]: a key that does not exist. ARGV: the commands, each followed by its arguments without the key, separated by
+-- spaces.
 -- Returns the names of those that are denied.
 local denied = {}
 for _, command in ipairs(ARGV) do

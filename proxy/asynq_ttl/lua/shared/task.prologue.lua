@@ -1,9 +1,9 @@
--- What the tools' scripts share: reading one task, and telling whether it is still the same.
--- ARGV[1] is what the keys of the queue start with, such as `asynq:{default}:`.
+-- Stands before the scripts that read tasks or change them: reads one task, and tells one message from another.
+-- ARGV[1] is the prefix of the queue's keys, such as `asynq:{default}:`.
 local queue = ARGV[1]
--- Messages longer than this are not read: it would hold Redis up.
+-- Messages longer than this (4 MiB) are not read: that would hold Redis up.
 local longest = 4194304
--- Returns what tells one message from another. A long one is told by its length, since a digest of it takes too long.
+-- Returns a digest of a task's message. A message over 128 KiB has its length instead: hashing it takes too long.
 local function digest(key)
   local size = redis.call('HSTRLEN', key, 'msg')
   if size == 0 then
@@ -13,7 +13,7 @@ local function digest(key)
   end
   return redis.sha1hex(redis.call('HGET', key, 'msg'))
 end
--- Returns an encoded TaskMessage without its payload (field 2, which comes right after the type).
+-- Returns an encoded TaskMessage without its payload (field 2, right after the type). Payloads of short messages stay.
 local function without_payload(msg)
   local function length_at(at)
     local value, scale = 0, 1
@@ -43,7 +43,7 @@ local function without_payload(msg)
   end
   return string.sub(msg, 1, payload - 1) .. string.sub(msg, at + size)
 end
--- Returns the score of a waiting task of a group, or the one it has in a set that is being aggregated.
+-- Returns the score of a task in its group, or in the set of tasks that is being aggregated.
 local function group_score(id, group)
   local score = redis.call('ZSCORE', queue .. 'g:' .. group, id)
   if score then
@@ -57,7 +57,7 @@ local function group_score(id, group)
   end
   return false
 end
--- Returns the score that says where the task is: that of its state's index, of its group, or of its lease.
+-- Returns the score of a task: in the index of its state, in its group, or in the leases; false where it has none.
 local function score_of(id, state, group)
   if state == 'active' then
     return redis.call('ZSCORE', queue .. 'lease', id) or redis.call('ZSCORE', queue .. 'deadlines', id)
@@ -68,17 +68,18 @@ local function score_of(id, state, group)
   end
   return false
 end
--- Reads a task: state, message, its size, milliseconds to live, score, 1 if it holds its uniqueness lock, the
--- result (its size, where messages are not wanted whole), digest, since when it is pending (nanoseconds).
--- Also returns how many bytes that took.
+-- Returns the row of a task, and about how many bytes were read. The row: state; message (false where it was not read,
+-- without payload unless `whole` is wanted); size of the message; milliseconds its key has to live; score; 1 if it
+-- holds its uniqueness lock; result if `whole` is wanted, else its size; digest unless only the `head` is wanted; when
+-- it became pending (Unix nanoseconds). The row is empty where there is no key, {'no hash'} where it is no hash.
 local function read_task(id, want)
   local key = queue .. 't:' .. id
   local size = redis.pcall('HSTRLEN', key, 'msg')
   if type(size) == 'table' then
     return {'no hash'}, 0
   end
-  local left = redis.call('PTTL', key)
-  if left == -2 then
+  local ttl_ms = redis.call('PTTL', key)
+  if ttl_ms == -2 then
     return {}, 0
   end
   local task = redis.call('HMGET', key, 'state', 'unique_key', 'group', 'pending_since',
@@ -87,15 +88,15 @@ local function read_task(id, want)
   -- Only a task that ran to its end, or is running, has a result.
   local has_result = task[1] == 'completed' or task[1] == 'active' or not task[1]
   local result = has_result and redis.call('HSTRLEN', key, 'result') or 0
-  local taken = size + 200
+  local bytes = size + 200
   if want == 'whole' and result > 0 and result <= longest then
-    taken = taken + result
+    bytes = bytes + result
     result = redis.call('HGET', key, 'result')
   elseif msg and want ~= 'whole' then
     msg = without_payload(msg)
   end
-  local held = task[2] and redis.call('GET', task[2]) == id and 1 or 0
-  local same = want ~= 'head' and digest(key) or ''
-  return {task[1] or '', msg, size, left, score_of(id, task[1], task[3]), held, result, same,
-    task[4] or ''}, taken
+  local locked = task[2] and redis.call('GET', task[2]) == id and 1 or 0
+  local message_digest = want ~= 'head' and digest(key) or ''
+  return {task[1] or '', msg, size, ttl_ms, score_of(id, task[1], task[3]), locked, result, message_digest,
+    task[4] or ''}, bytes
 end

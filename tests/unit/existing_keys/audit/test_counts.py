@@ -16,7 +16,7 @@ def test_the_estimate_holds_what_is_there() -> None:
             group.tasks += 1
             group.content += content
             if group.wants_sample():
-                group.measured(usage, content)
+                group.add_sample(usage, content)
         assert abs(group.bytes - real) < 0.02 * real
         within += abs(group.bytes - real) <= group.error_bytes
     assert 180 <= within <= 200
@@ -30,7 +30,7 @@ def test_few_tasks_are_measured_all() -> None:
         group.tasks += 1
         group.content += 10
         assert group.wants_sample()
-        group.measured(usage, 10)
+        group.add_sample(usage, 10)
     assert (group.bytes, group.error_bytes) == (400, 0)
 
 
@@ -38,7 +38,7 @@ def test_ages_fall_into_their_columns() -> None:
     """Each limit belongs to the column after it."""
     group = Tally().group("q", "archived")
     for seconds in (0, 3599, 3600, 86_399, 86_400, 10**9):
-        group.aged(seconds)
+        group.add_age(seconds)
     assert dict(zip(AGE_NAMES, group.ages, strict=True)) == {
         **dict.fromkeys(AGE_NAMES, 0),
         "< 1h": 2,
@@ -54,10 +54,10 @@ def test_a_checkpoint_brings_everything_back() -> None:
     """Through JSON and back it is the same."""
     tally = Tally(keys=7, other_keys=2)
     group = tally.group("q\udcff", "archived")
-    group.aged(5)
+    group.add_age(5)
     group.own.add(3, 100)
     group.policy_lives.add(100_000, 5)
     for _ in range(9):
-        tally.ail("ghost", "q: a")
+        tally.add_problem("ghost", "q: a")
     assert load_tally(json.loads(json.dumps(tally.dump()))) == tally
-    assert (tally.ailments, tally.examples) == ({"ghost": 9}, {"ghost": ["q: a"]})
+    assert (tally.problems, tally.examples) == ({"ghost": 9}, {"ghost": ["q: a"]})

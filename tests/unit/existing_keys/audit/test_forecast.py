@@ -10,7 +10,7 @@ def test_what_is_there_leaves_when_its_time_is_over() -> None:
     """Orphans stay as things are, and leave under the policy."""
     tally = Tally()
     group = tally.group("q", "archived")
-    group.aged(8 * DAY)
+    group.add_age(8 * DAY)
     for own, policy, count in ((30, 3, 10), (NEVER, 5, 20)):
         for _ in range(count):
             group.own.add(own, 100)
@@ -25,7 +25,7 @@ def test_what_arrives_adds_up_to_its_life() -> None:
     """Seven tasks in seven days, that live for 30 or for 2 days; leaked ones add up for ever."""
     tally = Tally()
     group = tally.group("q", "completed")
-    group.aged(7 * DAY)
+    group.add_age(7 * DAY)
     for _ in range(7):
         group.own_lives.add(30, 100)
         group.policy_lives.add(2, 100)
@@ -42,7 +42,7 @@ def test_caps_hold() -> None:
     """Asynq's own, and that of the policy."""
     tally = Tally()
     group = tally.group("q", "archived")
-    group.aged(3600)
+    group.add_age(3600)
     for _ in range(2 * OWN_ARCHIVE_CAP):
         group.own_lives.add(90, 1)
         group.policy_lives.add(7, 1)

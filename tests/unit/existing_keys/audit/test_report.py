@@ -5,8 +5,10 @@ from rich.console import Console
 
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.forecast import forecast
-from asynq_ttl.existing_keys.audit.problems import finding
-from asynq_ttl.existing_keys.audit.report import Report, as_html, as_json, findings_json, print_report, printable
+from asynq_ttl.existing_keys.audit.html_page import as_html
+from asynq_ttl.existing_keys.audit.problems import finding_of
+from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
+from asynq_ttl.existing_keys.findings import findings_json, visible
 from asynq_ttl.policy.rules import DEFAULT_POLICY
 
 
@@ -17,10 +19,10 @@ def report() -> Report:
         group = tally.group(queue, "archived")
         group.tasks, group.content, group.timed, group.orphans = 200, 20_000, 50, 3
         for number in range(110):
-            group.measured(250 + number, 100)
-        group.aged(90_000)
+            group.add_sample(250 + number, 100)
+        group.add_age(90_000)
     tally.group("mail", "strange").tasks = 1
-    found = [finding("ghost", 7, ["mail: <x>"])]
+    found = [finding_of("ghost", 7, ["mail: <x>"])]
     ahead = forecast(tally, DEFAULT_POLICY)
     return Report("redis://h:1/0", "Redis 7.0", "built-in", 1_700_000_000, 2.5, tally, found, ahead)
 
@@ -61,4 +63,4 @@ def test_the_page_folds_queues_that_are_too_many() -> None:
 
 def test_control_characters_are_not_shown() -> None:
     """Neither escapes nor line breaks."""
-    assert printable("a\x1b[0m\nb") == "a?[0m?b"
+    assert visible("a\x1b[0m\nb") == "a?[0m?b"

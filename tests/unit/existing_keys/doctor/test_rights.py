@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from asynq_ttl.existing_keys.audit.problems import AILMENTS
+from asynq_ttl.existing_keys.audit.problems import PROBLEMS
 from asynq_ttl.existing_keys.doctor import rights
 from support.paths import DOCS, LUA
 
@@ -36,7 +36,7 @@ def test_the_documentation_has_every_ailment() -> None:
     """With its severity."""
     text = (DOCS / "existing-keys.md").read_text().partition("## audit")[2].partition("\n## ")[0]
     assert dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE)) == {
-        code: severity.name.lower() for code, (severity, *_) in AILMENTS.items()
+        code: severity.name.lower() for code, (severity, *_) in PROBLEMS.items()
     }
 
 

@@ -5,7 +5,7 @@ import fnmatch
 import pytest
 from redis import Redis
 
-from asynq_ttl.existing_keys.doctor.sentinels import Answer, ask, examine
+from asynq_ttl.existing_keys.doctor.sentinels import Answer, ask, check
 from asynq_ttl.net.address import Address
 from support.servers import free_port, start_redis
 
@@ -20,19 +20,19 @@ MASTER, OTHER = Address("10.0.0.9", 9), Address("10.0.0.8", 8)
         ([Answer(A, MASTER, replicas=1, others=2)], {"sentinels", "sentinels-unnamed"}),
         ([Answer(A, MASTER, 1, 1), Answer(B, OTHER, 1, 1)], {"sentinels-disagree"}),
         ([Answer(A, MASTER, 0, 1), Answer(B, MASTER, 0, 1)], {"sentinels", "sentinels-replica"}),
-        ([Answer(A, MASTER, 1, 1), Answer(B, problem="timed out")], {"sentinels-away"}),
-        ([Answer(A, problem="x"), Answer(B, problem="y")], {"sentinels-away"}),
+        ([Answer(A, MASTER, 1, 1), Answer(B, failure="timed out")], {"sentinels-away"}),
+        ([Answer(A, failure="x"), Answer(B, failure="y")], {"sentinels-away"}),
     ],
 )
 def test_what_the_answers_tell(answers: list[Answer], codes: set[str], redis_server: object) -> None:
     """Each trouble is a finding with a name; a user that may not ask for the configuration is no trouble."""
     with start_redis("--user", "app", "on", "nopass", "~*", "+@all", "-config") as server:
         with Redis(port=server.port, username="app", password="x") as narrow:
-            assert {finding.code for finding in examine(answers, narrow)} == codes
+            assert {finding.code for finding in check(answers, narrow)} == codes
         with server.client() as wide:
-            assert {finding.code for finding in examine(answers, wide)} == codes | {"replication"}
+            assert {finding.code for finding in check(answers, wide)} == codes | {"replication"}
             wide.config_set("min-replicas-to-write", 1)
-            found = list(examine(answers, wide))
+            found = list(check(answers, wide))
     assert {finding.code for finding in found} == codes
     away = [finding for finding in found if finding.code == "sentinels-away"]
     assert all(fnmatch.fnmatch(line, "10.0.0.1:*: *") for finding in away for line in finding.examples)
@@ -44,4 +44,4 @@ def test_a_sentinel_that_is_not_there_says_so() -> None:
     with Redis(port=port) as client:
         answer = ask(Address("127.0.0.1", port), client, "mymaster")
     assert answer.master is None
-    assert "refused" in answer.problem
+    assert "refused" in answer.failure

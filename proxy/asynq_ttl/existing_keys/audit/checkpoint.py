@@ -1,0 +1,91 @@
+"""A file from which an audit goes on that was interrupted: where the walk stood, and what had been counted.
+
+Knows what an audit has to remember, not how it comes about.
+
+Invariants:
+
+* The file is always whole: it is written beside its place, then moved there.
+* A file of another audit (another database, policy or queues), or one that cannot be read, is as good as none.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asynq_ttl.asynq.keys import text_of
+from asynq_ttl.existing_keys.audit.counts import Tally, load_tally
+
+_SAVE_SECONDS = 2.0
+
+Suspects = dict[tuple[str, str], list[bytes]]
+"""By queue and state, the IDs of tasks that were not where their state says: they may be lost."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an audit has come.
+
+    Attributes:
+        now: when it was started first, in Unix seconds by Redis's clock.
+        cursor: where the walk through the keyspace goes on.
+        tally: what was counted.
+        suspects: tasks that are to be read again.
+    """
+
+    now: int
+    cursor: int = 0
+    tally: Tally = field(default_factory=Tally)
+    suspects: Suspects = field(default_factory=dict)
+
+
+class Checkpoint:
+    """The file.
+
+    Args:
+        path: the file; None for none.
+        run: which audit it is: database, policy, queues.
+    """
+
+    def __init__(self, path: Path | None, run: dict[str, Any]) -> None:
+        self._path = path
+        self._run = run
+        self._saved = time.monotonic()
+
+    def load(self) -> Progress | None:
+        """Return how far the interrupted audit had come; None where there is none."""
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            content = json.loads(self._path.read_text())
+            if content["run"] != self._run:
+                return None
+            suspects = {
+                (queue, state): [name.encode("utf-8", "surrogateescape") for name in ids]
+                for queue, state, ids in content["suspects"]
+            }
+            return Progress(content["now"], content["cursor"], load_tally(content["tally"]), suspects)
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, progress: Progress) -> None:
+        """Write down how far the audit has come, unless that was done a moment ago."""
+        if self._path is None or time.monotonic() - self._saved < _SAVE_SECONDS:
+            return
+        fresh = self._path.with_name(self._path.name + ".new")
+        content = {
+            "run": self._run,
+            "cursor": progress.cursor,
+            "now": progress.now,
+            "tally": progress.tally.dump(),
+            "suspects": [[*key, [text_of(task_id) for task_id in ids]] for key, ids in progress.suspects.items()],
+        }
+        fresh.write_text(json.dumps(content))
+        fresh.replace(self._path)
+        self._saved = time.monotonic()
+
+    def done(self) -> None:
+        """Remove the file: the audit has ended."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

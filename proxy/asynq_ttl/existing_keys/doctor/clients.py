@@ -1,0 +1,83 @@
+"""Checks who is connected: which clients of Asynq come from where no sidecar is.
+
+A client is known by what `CLIENT LIST` says about its connection; a sidecar by the names it gives its own.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from redis.exceptions import ResponseError
+
+from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.findings import Finding, Severity
+
+_SIDECAR_NAMES = ("asynq-ttl", "asynq-ttl-sweeper")
+_OWN_NAMES = (*_SIDECAR_NAMES, "asynq-ttl-tools")
+_SENTINEL_NAME = "sentinel-"
+_MOST_CLIENTS = 2_000
+_SHOWN = 5
+
+Client = dict[str, str]
+"""One line of `CLIENT LIST`."""
+
+
+def check(database: Database, connected: int) -> Iterator[Finding]:
+    """List the clients and check them, unless there are so many that listing them would hold Redis up.
+
+    Args:
+        database: where.
+        connected: how many clients there are.
+    """
+    if connected > _MOST_CLIENTS:
+        what = f"who is connected was not looked at: there are {connected:,} clients"
+        why = "listing them would hold Redis up for milliseconds"
+        yield Finding("bypass", Severity.NOTICE, what, why, "look yourself, at a quiet time: CLIENT LIST")
+        return
+    try:
+        clients: list[Client] = database.client.client_list()
+    except ResponseError as error:
+        what, why = "who is connected cannot be looked at", f"the user may not run CLIENT LIST ({error})"
+        yield Finding("bypass", Severity.NOTICE, what, why, "give it +client|list")
+        return
+    if not database.upstream.sentinels:
+        yield from check_watched(clients)
+    yield check_bypass(clients)
+
+
+def check_watched(clients: Sequence[Client]) -> Iterator[Finding]:
+    """Warn where Sentinels are connected, although the URL names none."""
+    if any(client.get("name", "").startswith(_SENTINEL_NAME) for client in clients):
+        what = "Sentinels watch this server"
+        why = "after a failover this address is that of a replica, which takes no writes"
+        advice = "give the URL of the Sentinels: redis+sentinel://HOST:PORT/MASTER/DB"
+        yield Finding("sentinel", Severity.WARNING, what, why, advice)
+
+
+def check_bypass(clients: Sequence[Client]) -> Finding:
+    """Say whether clients of Asynq connect from hosts from which no sidecar is connected."""
+    sidecars = {_host(client) for client in clients if client.get("name") in _SIDECAR_NAMES}
+    others = [client for client in clients if client.get("name") not in _OWN_NAMES and _is_asynq(client)]
+    past = sorted({_host(client) for client in others if _host(client) not in sidecars})
+    if not sidecars:
+        what = f"no sidecar is connected, and {len(others)} clients of Asynq are"
+        why = "tasks that are archived or completed now get no TTL"
+        severity = Severity.WARNING if others else Severity.NOTICE
+        return Finding("bypass", severity, what, why, "start asynq-ttl serve, and point clients at it")
+    if past:
+        what = "clients of Asynq connect from where no sidecar is"
+        why = (
+            "what they archive or complete gets no TTL, and what they run again keeps it: it may vanish while it waits"
+        )
+        advice = "point them at the sidecar; docs/mixed-fleets.md says what holds until then"
+        return Finding("bypass", Severity.WARNING, what, why, advice, len(past), past[:_SHOWN])
+    what = f"all {len(others)} clients of Asynq come from where a sidecar is: {', '.join(sorted(sidecars))}"
+    why = "whether those on the same machine go through it cannot be told from here"
+    return Finding("bypass", Severity.FINE, what, why, "")
+
+
+def _is_asynq(client: Client) -> bool:
+    """Say whether a connection looks like one of Asynq: by its last command, or by the library it names."""
+    return client.get("cmd") in ("evalsha", "subscribe") or "go-redis" in client.get("lib-name", "")
+
+
+def _host(client: Client) -> str:
+    return client.get("addr", "").rpartition(":")[0] or "unix socket"

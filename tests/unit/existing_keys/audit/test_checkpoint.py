@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint, Progress
+from asynq_ttl.existing_keys.audit.counts import Tally
+
+RUN = {"upstream": "redis://h:1/0", "queues": ["*"]}
+
+
+def progress() -> Progress:
+    """Return how far an audit has come."""
+    tally = Tally(keys=7)
+    tally.add_problem("ghost", "q: a")
+    tally.group("q", "archived").add_age(5)
+    return Progress(1_700_000_000, 42, tally, {("q\udcff", "pending"): [b"a", b"\xff"]})
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every call save."""
+    monkeypatch.setattr("asynq_ttl.existing_keys.audit.checkpoint._SAVE_SECONDS", 0)
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    """Names that are not UTF-8 included; nothing else is left beside the file."""
+    path = tmp_path / "audit.json"
+    Checkpoint(path, RUN).save(progress())
+    assert Checkpoint(path, RUN).load() == progress()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_of_another_audit_is_as_good_as_none(tmp_path: Path) -> None:
+    """So is one that is no checkpoint, and none at all."""
+    path = tmp_path / "audit.json"
+    Checkpoint(path, RUN).save(progress())
+    assert Checkpoint(path, {**RUN, "queues": ["mail"]}).load() is None
+    whole = json.loads(path.read_text())
+    for broken in ("", "[]", "{}", "7", json.dumps({**whole, "tally": {}}), json.dumps({**whole, "suspects": 5})):
+        path.write_text(broken)
+        assert Checkpoint(path, RUN).load() is None
+    path.unlink()
+    assert Checkpoint(path, RUN).load() is None
+
+
+def test_without_a_file_nothing_is_saved() -> None:
+    """And nothing is there to go on with."""
+    checkpoint = Checkpoint(None, RUN)
+    checkpoint.save(progress())
+    assert checkpoint.load() is None
+    checkpoint.done()
+
+
+def test_it_is_saved_only_every_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages come many times a second."""
+    monkeypatch.setattr("asynq_ttl.existing_keys.audit.checkpoint._SAVE_SECONDS", 3600)
+    path = tmp_path / "audit.json"
+    Checkpoint(path, RUN).save(progress())
+    assert not path.exists()
+
+
+def test_an_audit_that_ended_leaves_no_file(tmp_path: Path) -> None:
+    """Whether or not there is one."""
+    path = tmp_path / "audit.json"
+    checkpoint = Checkpoint(path, RUN)
+    checkpoint.save(progress())
+    checkpoint.done()
+    checkpoint.done()
+    assert not path.exists()
