@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import asynq_ttl.policy_file.load
+import asynq_ttl.policy_file.between
 import asynq_ttl.policy_file.yaml_tree
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule, State
+from asynq_ttl.policy_file.faults import Fault, PolicyError
 from asynq_ttl.policy_file.load import load_policy, parse_policy
-from asynq_ttl.policy_file.yaml_tree import Fault, PolicyError
 
 DAY = 86_400
 VALID = "version: 1\nrules:\n  - {name: a, archived: {ttl: 7d}}\n"
@@ -334,7 +334,7 @@ def test_rules_are_a_list_of_mappings(rules: str, expected: str) -> None:
 
 def test_there_is_a_limit_to_the_number_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compared with each other stays a number that is compared quickly."""
-    monkeypatch.setattr(asynq_ttl.policy_file.load, "_MAX_RULES", 2)
+    monkeypatch.setattr(asynq_ttl.policy_file.between, "_MAX_RULES", 2)
     rules = "".join(f"  - {{name: r{i}, match: {{queue: q{i}}}, archived: {{ttl: 7d}}}}\n" for i in range(3))
     assert fault_of(f"version: 1\nrules:\n{rules}") == "5: more than 2 rules; use globs, or lists of globs"
 
