@@ -69,7 +69,7 @@ class Lock:
         self._key = ""
 
     async def release(self, client: "Redis") -> None:
-        """Give the lock back, so that another sidecar need not wait until it expires.
+        """Give the lock back if it is held, so that another sidecar need not wait until it expires.
 
         Raises:
             RedisError: Redis refused it or cannot be reached.

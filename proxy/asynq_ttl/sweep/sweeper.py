@@ -168,9 +168,8 @@ class Sweeper:
         """Give the lock back and close the connections."""
         if self._handover is not None:
             await self._handover.close()
-        if self._lock.held:
-            with suppress(RedisError, OSError):  # it expires by itself
-                await self._lock.release(self._connections.home())
+        with suppress(RedisError, OSError):  # it expires by itself
+            await self._lock.release(self._connections.home())
         await self._connections.close()
 
     async def _may_sweep(self) -> bool:

@@ -152,8 +152,10 @@ async def test_full_pages_are_followed_by_the_next_one() -> None:
 async def test_a_round_is_bounded_and_says_that_it_is_behind() -> None:
     """What is left the next round takes up; only the sidecar that sweeps can be behind."""
     here = scene(sweep=lambda _keys, args: page(examined=PAGE_SIZE if args[3] == "score" else 0, ghosts=PAGE_SIZE))
-    await here.sweeper.sweep()
-    assert len(by_score(here.asked("sweep"))) == DUE_PAGES
+    for _ in range(2):
+        await here.sweeper.sweep()
+        assert len(by_score(here.asked("sweep"))) == DUE_PAGES
+        here.server.asked.clear()
     assert not here.sweeper.behind
     running = asyncio.create_task(here.sweeper.run())
     await until(lambda: here.told.rounds)
@@ -179,6 +181,17 @@ async def test_the_patrol_goes_on_where_it_stopped() -> None:
     kept = PAGE_SIZE - 1
     assert rounds[0] + rounds[1] == [kept * number for number in range(len(rounds[0]) + len(rounds[1]))]
     assert min(map(len, rounds)) > 2
+
+
+async def test_large_indexes_make_the_patrol_quicker() -> None:
+    """Each page tells how many members its index has."""
+
+    async def pages(size: int) -> int:
+        here = scene(sweep=lambda _keys, args: page(examined=PAGE_SIZE if args[3] == "rank" else 0, size=size))
+        await here.sweeper.sweep()
+        return len(here.asked("sweep"))
+
+    assert await pages(1_000_000) > 10 * await pages(0)
 
 
 async def test_an_entry_without_a_hash_is_dropped_if_there_is_none_a_moment_later() -> None:
