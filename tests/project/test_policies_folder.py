@@ -6,8 +6,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Mode, State
+from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy, parse_policy
-from asynq_ttl.policy_file.yaml_tree import PolicyError, read
+from asynq_ttl.policy_file.yaml_tree import read
 from support.paths import ROOT
 
 POLICIES = ROOT / "policies"

@@ -20,7 +20,7 @@ from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, SinkType, fail,
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.tls import TlsError
-from asynq_ttl.policy_file.yaml_tree import PolicyError
+from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sidecar import sidecar as server
 from asynq_ttl.sidecar.settings import Access, Settings

@@ -21,8 +21,8 @@ from asynq_ttl.existing_keys.run_journal import JournalError
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob, compile_glob
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
+from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy
-from asynq_ttl.policy_file.yaml_tree import PolicyError
 from asynq_ttl.times import parse_duration
 
 STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")

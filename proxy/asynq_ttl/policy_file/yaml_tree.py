@@ -1,12 +1,17 @@
 """A YAML document as plain data that knows its lines, and the faults found in it. The only importer of yaml.
 
-Scalars are null, true, false, numbers and text, nothing more: `off`, `yes` and `1:30` stay text. Merge keys and
-anchors work, a duplicate key is a fault. What could grow without bound (depth, aliased values) is limited.
+Knows nothing of policies.
+
+Invariants:
+
+* Scalars are null, true, false, numbers and text, nothing more: `off`, `yes` and `1:30` stay text.
+* Merge keys and anchors work; a duplicate key is a fault.
+* What could grow without bound is limited: how deep values are nested, and how many there are with all aliases
+  written out.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode
 from yaml.composer import Composer, ComposerError
@@ -14,6 +19,8 @@ from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner, ScannerError
+
+from asynq_ttl.policy_file.faults import Fault, failure, shown
 
 # Security limits: a policy file is small, and it is read again while the sidecar serves.
 _MAX_DEPTH = 32
@@ -24,34 +31,6 @@ _MERGE = _TAG + "merge"
 
 Place = tuple[int | str, ...]
 """Where a value stands in a document: keys and list positions from the top."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault of a policy file. `line` counts from 1; 0 is the file as a whole."""
-
-    source: str
-    line: int
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.source}:{self.line}" if self.line else self.source
-        text = f"{place}: {self.message}" + (f"; {self.hint}" if self.hint else "")
-        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-class PolicyError(Exception):
-    """A policy file that is not valid; printed as one line per fault, in the order of the file."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__("\n".join(map(str, faults)))
-        self.faults = faults
-
-
-def failure(source: str, line: int, message: str, hint: str) -> PolicyError:
-    """Return the error for one fault that makes looking for others pointless."""
-    return PolicyError((Fault(source, line, message, hint),))
 
 
 class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -94,14 +73,22 @@ _Loader.add_implicit_resolver(_MERGE, re.compile(r"<<\Z"), ["<"])
 
 
 class Tree:
-    """Plain data made of YAML nodes, the line of every path in it, and the faults found so far."""
+    """Plain data made of YAML nodes, the line of every path in it, and the faults found so far.
 
-    def __init__(self, source: str) -> None:
+    Args:
+        source: the document's name, for messages.
+        root: its one node; None for a document without any.
+
+    Raises:
+        PolicyError: there are too many values, or they are nested too deeply.
+    """
+
+    def __init__(self, source: str, root: Node | None) -> None:
         self.source = source
-        self.data: object = None
-        self.lines: dict[Place, int] = {(): 1}
+        self.lines: dict[Place, int] = {(): 1 if root is None else _line(root)}
         self.faults: set[Fault] = set()
         self._values = 0
+        self.data: object = None if root is None else self._value(root, ())
 
     def blame(self, where: Place | int, message: str, hint: str = "") -> None:
         """Add a fault, at a line or at a path (or at the nearest path above it that has a line)."""
@@ -111,7 +98,7 @@ class Tree:
             where = self.lines[where]
         self.faults.add(Fault(self.source, where, message, hint))
 
-    def value(self, node: Node, path: Place) -> object:
+    def _value(self, node: Node, path: Place) -> object:
         """Return the data of a node and note the lines of everything in it."""
         self._count(node, len(path))
         if isinstance(node, MappingNode):
@@ -120,12 +107,12 @@ class Tree:
             items: list[object] = []
             for index, item in enumerate(node.value):
                 self.lines[(*path, index)] = _line(item)
-                items.append(self.value(item, (*path, index)))
+                items.append(self._value(item, (*path, index)))
             return items
         return self._scalar(node)
 
     def _count(self, node: Node, depth: int) -> None:
-        """Refuse what aliases make of a small file: values without end, or inside themselves."""
+        """Count a value. Refuse what aliases can make of a small file: values without end, or one inside itself."""
         self._values += 1
         if self._values > _MAX_VALUES or depth > _MAX_DEPTH:
             raise failure(self.source, _line(node), "aliases repeat too much", "write the values out")
@@ -135,7 +122,7 @@ class Tree:
         for key, line, item in self._pairs(node, 0):
             if key not in result:
                 self.lines[(*path, key)] = line
-                result[key] = self.value(item, (*path, key))
+                result[key] = self._value(item, (*path, key))
         return result
 
     def _pairs(self, node: MappingNode, depth: int) -> Iterator[tuple[str, int, Node]]:
@@ -162,7 +149,7 @@ class Tree:
                 self.blame(_line(other), "`<<` merges what is no mapping", "write `<<: *anchor` of a mapping")
 
     def _scalar(self, node: Node) -> object:
-        """Return the value of a scalar; of anything else (a key that is a list) its nodes."""
+        """Return the value of a scalar; of any other node (a key can be a list) the nodes in it."""
         name = node.tag.removeprefix(_TAG)
         if not isinstance(node, ScalarNode):
             return node.value
@@ -191,7 +178,6 @@ def read(text: str, source: str) -> Tree:
     Raises:
         PolicyError: it is not YAML; nothing more can be said about it then.
     """
-    tree = Tree(source)
     try:
         loader = _Loader(text)
     except ReaderError as error:
@@ -200,21 +186,18 @@ def read(text: str, source: str) -> Tree:
     try:
         node = loader.get_single_node()
     except MarkedYAMLError as error:
-        # What the scanner gives up on lines later, it names by where that started.
+        # The scanner may give up lines after the fault; `context_mark` is where what it was reading started.
         mark = (isinstance(error, ScannerError) and error.context_mark) or error.problem_mark
         message, hint = _explained(error.problem or "this is not YAML")
         raise failure(source, mark.line + 1 if mark else 0, message, hint) from error
     except (ValueError, OverflowError) as error:
         # PyYAML leaves an escape such as "\UFFFFFFFF" to chr(), which complains.
         raise failure(source, loader.line + 1, "this escape is no character", "remove it") from error
-    if node is not None:
-        tree.lines[()] = _line(node)
-        tree.data = tree.value(node, ())
-    return tree
+    return Tree(source, node)
 
 
 def _explained(problem: str) -> tuple[str, str]:
-    """Return what PyYAML found wrong and a hint for the traps that policy files have."""
+    """Return what PyYAML found wrong, and a hint about the mistake that most likely led to it."""
     if "'\\t'" in problem:
         return "a tab where YAML allows only spaces", "indent with spaces"
     if "alias" in problem or "alphabetic or numeric" in problem:
@@ -222,15 +205,3 @@ def _explained(problem: str) -> tuple[str, str]:
     if "another document" in problem or "document start" in problem:
         return problem.removeprefix("but "), "a policy file is one document without directives"
     return problem, "look at indentation and brackets; text that starts with *, [, {, !, & or % needs quotes"
-
-
-def shown(value: object) -> str:
-    """Return a value as it may stand in a message."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -20,8 +20,8 @@ from asynq_ttl.net.listener import Listener
 from asynq_ttl.net.systemd import Notice, tell
 from asynq_ttl.net.tls import Context, listener_context, watch_certificates
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
+from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy
-from asynq_ttl.policy_file.yaml_tree import PolicyError
 from asynq_ttl.relay.client_login import Gate, Guard
 from asynq_ttl.relay.latency_probe import beat
 from asynq_ttl.relay.relay import Relay

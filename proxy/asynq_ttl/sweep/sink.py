@@ -2,10 +2,10 @@
 
 Invariants:
 
-* `take` returns only when all lines are there: written and synced, or answered with 2xx. Else it raises `SinkError`,
-  and the tasks stay in Redis.
-* A task can come more than once (when the sidecar is killed between handing over and removing), but never not at all
-  because a sink failed.
+* `take` returns only when all lines are there: written and synced, or answered with 2xx. Otherwise it raises
+  `SinkError`, and the tasks stay in Redis.
+* A task may come twice, if the sidecar is killed between handing it over and removing it. No task is lost because a
+  sink failed.
 """
 
 import asyncio
@@ -44,31 +44,37 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SinkAddress:
-    """Where a sink is: the URL of a webhook, or a file and the most megabytes it has before another one is begun."""
+    """Where a sink is.
+
+    Attributes:
+        url: the URL of a webhook; empty for a file.
+        path: the file; None for a webhook.
+        megabytes: how large the file may get before another one is begun.
+    """
 
     url: str = ""
     path: Path | None = None
     megabytes: int = _DEFAULT_MEGABYTES
 
     def __str__(self) -> str:
-        """Return it without what may be secret in a URL."""
+        """Return the address without the parts of a URL that may be secret: credentials and query."""
         if self.path is not None:
             return f"file:{self.path}"
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
     def open(self) -> Sink:
-        """Return the sink; what is wrong with it shows when it takes something."""
+        """Return the sink. Nothing is opened yet, so what is wrong with it shows when it first takes something."""
         if self.path is not None:
             return FileSink(self.path, self.megabytes << 20)
         return WebhookSink(self)
 
 
 def parse_sink(text: str) -> SinkAddress:
-    """Read `file:PATH`, `file:PATH?max_mb=N`, or the URL of a webhook.
+    """Return the address that `file:PATH`, `file:PATH?max_mb=N`, or the URL of a webhook stands for.
 
     Raises:
-        ValueError: it is none of them; the message says what is expected.
+        ValueError: the text is none of them; the message says what is expected.
     """
     parts = urlsplit(text)
     if parts.scheme in ("http", "https"):
@@ -85,11 +91,11 @@ def parse_sink(text: str) -> SinkAddress:
 
 
 class FileSink:
-    """A file of JSON lines. When it is full it is renamed by the time, and a new one is begun; none is ever deleted.
+    """A file of JSON lines. When it is full, the time is put behind its name and a new one is begun; none is deleted.
 
     Args:
         path: the file.
-        most_bytes: when it is full.
+        most_bytes: how large it may get.
     """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
@@ -112,7 +118,7 @@ class FileSink:
             now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
             self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
         with self._path.open("ab") as file:
-            # What a full disk has cut off is taken back, so that every line is whole.
+            # Where the disk is full, what was written of these lines is taken back: every line in the file is whole.
             start = file.tell()
             try:
                 file.write(content)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from asynq_ttl.sweep.sweeper import PAGE_SIZE
+from asynq_ttl.sweep.schedule import PAGE_SIZE
 from support.asynq import Harness, Json
 from support.paths import DOCS
 from support.servers import Server, wait_until

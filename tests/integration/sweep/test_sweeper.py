@@ -10,7 +10,9 @@ from asynq_ttl.events import Swept
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
 from asynq_ttl.rewriting.rewriter import Rewriter
-from asynq_ttl.sweep.sweeper import LOCK_KEY, PAGE_SIZE, Sweeper
+from asynq_ttl.sweep.lock import LOCK_KEY
+from asynq_ttl.sweep.schedule import PAGE_SIZE
+from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.asynq import Harness
 from support.servers import Server, SidecarFactory, wait_until

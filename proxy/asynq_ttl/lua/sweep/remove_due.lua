@@ -1,7 +1,7 @@
--- Removes due tasks that a sink has taken, or gives their keys more time.
--- KEYS[1]: the index. ARGV: what the queue's keys start with, the state, grace in milliseconds, milliseconds more to live
--- (0 to remove), then ID and digest of each.
--- Returns the IDs of those that are gone.
+-- Removes due tasks that a sink has taken, or gives the keys of those that it has not taken more time.
+-- KEYS[1]: the index. ARGV: what the queue's keys start with, the state, grace in milliseconds, milliseconds that a key
+-- lives on beyond the grace (0 to remove the tasks), then ID and digest of each task.
+-- Returns the IDs of the tasks that are gone. (`task.prologue.lua` comes first.)
 local gone = {}
 for at = 5, #ARGV, 2 do
   local id = ARGV[at]

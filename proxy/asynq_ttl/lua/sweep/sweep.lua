@@ -1,10 +1,13 @@
 -- Sweeps one page of a terminal index.
--- KEYS[1]: the index. ARGV: task key prefix, the index's state, grace in milliseconds, then either
--- 'rank', first rank, last rank, '', '' or 'score', lowest, highest, offset, count; then 1 to leave what is due where it
--- is, for it is handed over first; then milliseconds before its end from which a task is due in any case, the same for one of
--- which nothing else is known; then the retentions of the queue in seconds, shortest first.
--- Returns the numbers of members looked at, due and dropped, the IDs of the due ones, those without a hash, and the number of
--- members of the index. (`states.prologue.lua` comes first.)
+-- KEYS[1]: the index.
+-- ARGV[1..3]: task key prefix, the index's state, grace in milliseconds.
+-- ARGV[4..8]: the page: 'rank', first rank, last rank, '', '', or 'score', lowest, highest, offset, count.
+-- ARGV[9]: 1 to leave what is due where it is, since it is handed over first; empty to remove it.
+-- ARGV[10..11]: a task whose key has no more milliseconds left than this is due whatever its score says; the same for a
+-- task of whose retention nothing is known.
+-- ARGV[12..]: the retentions that archived tasks of the queue can have, in seconds, shortest first.
+-- Returns how many members were examined, were due, and were dropped as ghosts; the IDs of the due ones; the IDs without a
+-- hash; how many members the index has. (`states.prologue.lua` comes first.)
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
 end
@@ -17,10 +20,10 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local grace = tonumber(ARGV[3])
--- Says whether the time of a task is over that has no more than the grace left. The grace may not be the one that it was
--- given: by another sidecar, or before the policy was changed. So its score has to say so too: the end of the retention for a
--- completed task, for an archived one its beginning. Where the score cannot be right, by a clock that is wrong or a retention
--- that is not known, only the end counts.
+-- Says whether the retention of a task is over whose key has no more than the grace left. The key may have been given another
+-- grace: by another sidecar, or before the policy was changed. So the score has to say it as well: it is the end of the retention
+-- for a completed task, and the beginning for an archived one. Where the score cannot be right, since a clock was wrong or the
+-- retention is not known, only the time that the key has left counts.
 local function is_over(left, score)
   if left <= tonumber(ARGV[10]) then
     return true
@@ -44,14 +47,14 @@ for at = 1, #found, 2 do
   local key = ARGV[1] .. id
   local left = redis.call('PTTL', key)
   if left == -2 then
-    -- Somebody may be putting the task there in two steps, entry first: it is looked at once more.
+    -- Somebody may be putting the task there in two steps, entry first: the caller looks once more in a moment.
     missing[#missing + 1] = id
   -- Nothing live carries a TTL, so a key with time left is a terminal task, nearly always in this very state: only the
   -- patrol reads its hash to see.
   elseif left <= grace or ARGV[4] == 'rank' then
     local task = redis.call('HMGET', key, 'state', 'unique_key')
     if task[1] ~= ARGV[2] then
-      -- A ghost: the hash belongs to a later life of the ID. Only the entry goes. A state that is not one of Asynq's says nothing.
+      -- A ghost: the hash belongs to a later life of the ID. Only the entry goes, and not for a state that is not one of Asynq's.
       if asynq_ttl_elsewhere(task[1], ARGV[2]) then
         gone[#gone + 1] = id
       end
@@ -67,7 +70,7 @@ for at = 1, #found, 2 do
         end
       end
     elseif redis.call('HEXISTS', key, 'msg') == 0 then
-      -- A state and no message: somebody archived an ID whose hash was gone. Not a task, and it cannot become one.
+      -- A state and no message: somebody archived an ID whose hash was gone. It is no task, and cannot become one.
       gone[#gone + 1] = id
       redis.call('DEL', key)
     end

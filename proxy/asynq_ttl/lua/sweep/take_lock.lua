@@ -1,0 +1,10 @@
+-- Takes the sweeper's lock if it is free, or keeps it for the sidecar that has it.
+-- KEYS[1]: the lock. ARGV: the sidecar's token, milliseconds for which the lock is held, the coverage of its policy.
+-- Returns 1 if the sidecar has the lock; 0 if one with the same coverage has it, 2 if one with another coverage has.
+local holder = redis.call('GET', KEYS[1])
+local token, coverage = string.match(holder or '', '^(%S+) (%S+)$')
+if holder and token ~= ARGV[1] then
+  return coverage == ARGV[3] and 0 or 2
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[3], 'PX', ARGV[2])
+return 1

@@ -1,0 +1,78 @@
+"""The lock in Redis by which one sidecar sweeps and the others wait.
+
+Of the sidecars with the same coverage (the same policy, and the same queues left from earlier ones) one has a lock. A
+sidecar with another coverage may know nothing of the queues and retentions of this one, so it takes a lock beside it.
+Two that sweep the same would do no harm, only work twice.
+
+Invariants:
+
+* A lock always has a TTL: a sidecar that dies leaves nothing behind, and holds nobody up for long.
+* A lock is given back, and its time renewed, only by the sidecar that has it.
+"""
+
+import secrets
+from typing import Any
+
+from redis.asyncio import Redis
+
+from asynq_ttl.lua.loader import load
+
+LOCK_KEY = "asynq-ttl:sweeper"
+
+# What `take_lock` returns; 0 where a sidecar with the same coverage has the lock.
+_TAKEN = 1
+_HELD_FOR_ANOTHER_COVERAGE = 2
+
+
+class Lock:
+    """The lock of one sidecar.
+
+    Args:
+        lifetime_seconds: how long it is held without being taken anew.
+    """
+
+    def __init__(self, lifetime_seconds: float) -> None:
+        self._milliseconds = int(lifetime_seconds * 1000)
+        self._token = secrets.token_hex(8)
+        # The key of the lock that this sidecar holds; empty without.
+        self._key = ""
+        self._take_script = load("sweep/take_lock")
+        self._release_script = load("sweep/release_lock")
+
+    @property
+    def held(self) -> bool:
+        """Whether this sidecar had the lock when it last asked."""
+        return bool(self._key)
+
+    async def take(self, client: "Redis", coverage: str) -> bool:
+        """Take the lock, or keep it for another lifetime; return whether this sidecar has it.
+
+        Args:
+            client: a connection to the database that the locks are in.
+            coverage: a short name for the queues and retentions that this sidecar knows of.
+
+        Raises:
+            RedisError: Redis refused it or cannot be reached; `held` stays as it was.
+        """
+        taken = ""
+        for key in (LOCK_KEY, f"{LOCK_KEY}:{coverage}"):
+            answer: Any = await client.eval(self._take_script, 1, key, self._token, str(self._milliseconds), coverage)
+            if answer == _TAKEN:
+                taken = key
+            if answer != _HELD_FOR_ANOTHER_COVERAGE:
+                break
+        self._key = taken
+        return self.held
+
+    def let_expire(self) -> None:
+        """Do not count on the lock any more. Redis is not asked: the key goes when its time is over."""
+        self._key = ""
+
+    async def release(self, client: "Redis") -> None:
+        """Give the lock back if it is held, so that another sidecar need not wait until it expires.
+
+        Raises:
+            RedisError: Redis refused it or cannot be reached.
+        """
+        if self._key:
+            await client.eval(self._release_script, 1, self._key, self._token)

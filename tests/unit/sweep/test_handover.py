@@ -1,0 +1,165 @@
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import asynq_ttl.sweep.handover
+from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.sweep.sink import Json, SinkError
+from support.scripted_redis import ScriptedRedis
+from support.task_message import encode_task
+
+GRACE_MS = 60_000
+HOUR_MS = 3_600_000
+
+
+class Shelf:
+    """A sink that takes what it is given while it can."""
+
+    def __init__(self) -> None:
+        self.lines: list[Json] = []
+        self.asked = 0
+        self.fails = False
+        self.closed = False
+
+    async def take(self, lines: Sequence[Json]) -> None:
+        """Take some lines."""
+        self.asked += 1
+        if self.fails:
+            raise SinkError("the disk is full")
+        self.lines += lines
+
+    async def close(self) -> None:
+        """Take note of the end."""
+        self.closed = True
+
+
+def row(message: bytes | None, state: bytes = b"archived", *, size: int | None = None, digest: bytes = b"same") -> Any:
+    """Return what `read_tasks` answers about a task."""
+    length = size if size is not None else len(message or b"")
+    return [state, message, length, 5_000, b"1700000000", 0, 0, digest, b""]
+
+
+class Tasks:
+    """Tasks in Redis, by their IDs, as rows; `remove_due` removes every one that it is told of.
+
+    Args:
+        rows: the tasks.
+        page: how many of them fit into one answer.
+    """
+
+    def __init__(self, rows: dict[bytes, Any], page: int = 1_000) -> None:
+        self.rows = rows
+        self.page = page
+        self.removals: list[tuple[int, list[bytes]]] = []
+        self.client: Any = ScriptedRedis(set(), [], read_tasks=self.read, remove_due=self.remove)
+
+    def read(self, keys: list[bytes], args: list[Any]) -> list[Any]:
+        """Answer as `read_tasks` does."""
+        prefix, _budget, want, *ids = args
+        assert (keys, prefix, want) == ([b"asynq:{mail}:archived"], b"asynq:{mail}:", "whole")
+        return [self.rows[task_id] for task_id in ids[: self.page]]
+
+    def remove(self, keys: list[bytes], args: list[Any]) -> list[bytes]:
+        """Answer as `remove_due` does."""
+        prefix, state, grace_ms, hold_ms, *told = args
+        assert (keys, prefix) == ([b"asynq:{mail}:archived"], b"asynq:{mail}:")
+        assert (state, grace_ms) == ("archived", GRACE_MS)
+        self.removals.append((hold_ms, told))
+        return [] if hold_ms else told[::2]
+
+    async def hand_over(self, handover: Handover) -> list[bytes]:
+        """Hand all of them over; return those that are gone."""
+        return await handover.hand_over(self.client, "mail", "archived", list(self.rows), GRACE_MS)
+
+
+async def test_what_the_sink_has_taken_is_removed() -> None:
+    """Each task whole; what it was is told to the script, which removes it only if it still is that."""
+    shelf = Shelf()
+    tasks = Tasks(
+        {b"one": row(encode_task("a", "one"), digest=b"1"), b"two": row(encode_task("b", "two"), digest=b"2")}
+    )
+    assert await tasks.hand_over(Handover(shelf, "shelf")) == [b"one", b"two"]
+    assert [(line["id"], line["type"], line["queue"]) for line in shelf.lines] == [
+        ("one", "a", "mail"),
+        ("two", "b", "mail"),
+    ]
+    assert tasks.removals == [(0, [b"one", b"1", b"two", b"2"])]
+
+
+async def test_what_the_sink_has_not_taken_stays_for_an_hour(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The failure is told by the name of the sink."""
+    shelf = Shelf()
+    shelf.fails = True
+    tasks = Tasks({b"one": row(encode_task("a", "one"))})
+    with caplog.at_level(logging.WARNING, "asynq_ttl.handover"):
+        assert await tasks.hand_over(Handover(shelf, "shelf")) == []
+    assert tasks.removals == [(HOUR_MS, [b"one", b"same"])]
+    assert caplog.messages == ["the sink shelf failed, due tasks are kept for another hour: the disk is full"]
+
+
+async def test_a_sink_that_has_failed_is_left_alone_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages that follow are held at once; after the moment it is asked again."""
+    shelf = Shelf()
+    shelf.fails = True
+    handover = Handover(shelf, "shelf")
+    tasks = Tasks({b"%d" % number: row(encode_task("a")) for number in range(250)})
+    await tasks.hand_over(handover)
+    assert shelf.asked == 1
+    assert [hold_ms for hold_ms, _ in tasks.removals] == [HOUR_MS] * 3
+    monkeypatch.setattr(asynq_ttl.sweep.handover, "_PAUSE_SECONDS", 0)
+    other = Handover(shelf, "shelf")
+    await tasks.hand_over(other)
+    assert shelf.asked == 1 + 3
+    shelf.fails = False
+    assert len(await tasks.hand_over(other)) == 250
+    assert len(shelf.lines) == 250
+
+
+@pytest.mark.parametrize(("page", "calls"), [(1_000, 3), (60, 5), (1, 250)])
+async def test_many_tasks_go_in_pages(page: int, calls: int) -> None:
+    """Of a hundred tasks, or of as many as Redis answers with at once; none is left out and none comes twice."""
+    shelf = Shelf()
+    tasks = Tasks({b"%d" % number: row(encode_task("a")) for number in range(250)}, page)
+    gone = await tasks.hand_over(Handover(shelf, "shelf"))
+    assert gone == list(tasks.rows)
+    assert [line["id"] for line in shelf.lines] == [task_id.decode() for task_id in gone]
+    assert shelf.asked == calls
+
+
+@pytest.mark.parametrize("other", [[], [b"no hash"], row(encode_task("a"), b"pending")])
+async def test_what_is_no_task_of_the_state_any_more_is_left_alone(other: Any) -> None:
+    """Somebody has run or removed it since; the others go."""
+    shelf = Shelf()
+    tasks = Tasks({b"gone": other, b"one": row(encode_task("a"))})
+    assert await tasks.hand_over(Handover(shelf, "shelf")) == [b"one"]
+    assert [line["id"] for line in shelf.lines] == ["one"]
+
+
+@pytest.mark.parametrize(("message", "encoded"), [(b"\xff\xff", "//8="), (None, "")])
+async def test_a_message_that_cannot_be_decoded_goes_as_it_is(message: bytes | None, encoded: str) -> None:
+    """It is all that there is of the task; a hash without one goes too."""
+    shelf = Shelf()
+    tasks = Tasks({b"odd\xff": row(message)})
+    assert await tasks.hand_over(Handover(shelf, "shelf")) == [b"odd\xff"]
+    assert shelf.lines == [{"queue": "mail", "id": "odd\udcff", "state": "archived", "message_base64": encoded}]
+
+
+async def test_a_task_that_is_too_large_to_be_read_stays(caplog: pytest.LogCaptureFixture) -> None:
+    """It is held for an hour and told of; the others go."""
+    shelf = Shelf()
+    tasks = Tasks({b"huge": row(None, size=5_000_000, digest=b"size"), b"one": row(encode_task("a"))})
+    with caplog.at_level(logging.WARNING, "asynq_ttl.handover"):
+        assert await tasks.hand_over(Handover(shelf, "shelf")) == [b"one"]
+    assert tasks.removals == [(0, [b"one", b"same"]), (HOUR_MS, [b"huge", b"size"])]
+    assert caplog.messages == ["queue mail: 1 due tasks are too large for a sink and kept for an hour"]
+
+
+async def test_the_sink_is_closed() -> None:
+    """With the handover."""
+    shelf = Shelf()
+    await Handover(shelf, "shelf").close()
+    assert shelf.closed
