@@ -10,7 +10,7 @@ from asynq_ttl.asynq.keys import printable
 from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Retention, Rule
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
-from asynq_ttl.times import format_duration, time_of
+from asynq_ttl.times import format_duration, rfc3339
 
 Json = dict[str, Any]
 
@@ -25,7 +25,7 @@ def overview(sidecar: Sidecar) -> Json:
     telemetry, relay, sweeper = sidecar.telemetry, sidecar.relay, sidecar.sweeper
     return {
         "version": _VERSION,
-        "started": time_of(sidecar.started_ns),
+        "started": rfc3339(sidecar.started_ns / 1e9),
         "listen": str(sidecar.listening or sidecar.settings.listen),
         "problem": sidecar.problem,
         "paused": sidecar.paused,
@@ -53,7 +53,7 @@ def overview(sidecar: Sidecar) -> Json:
             "due": telemetry.sweeps_due.total(),
             "ghosts": telemetry.sweeps_ghosts.total(),
             "rounds": dict(telemetry.sweep_rounds),
-            "last": time_of(int(telemetry.swept_at * 1e9)) if telemetry.swept_at else "",
+            "last": rfc3339(telemetry.swept_at) if telemetry.swept_at else "",
         },
         "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
         "wrappers": Counter(script.status.value for script in sidecar.registry.wrapped()),
@@ -92,7 +92,7 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "mode": policy.mode.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,
-        "last_reload": {"time": time_of(reload.at_ns), "faults": list(reload.faults)},
+        "last_reload": {"time": rfc3339(reload.at_ns / 1e9), "faults": list(reload.faults)},
         "rules": [_rule(rule) | {"decided": decided[rule.name]} for rule in policy.rules],
         # Bulk operations, whose rule is picked inside Redis, and tasks that are run again.
         "decided_without_rule": decided[""],
@@ -140,7 +140,7 @@ def census(sidecar: Sidecar) -> Json:
     """Return how many tasks of each kind were seen, and the policy in force, for a report on what a policy does."""
     seen = sidecar.telemetry.census
     return {
-        "since": time_of(sidecar.started_ns),
+        "since": rfc3339(sidecar.started_ns / 1e9),
         "policy": {
             "source": sidecar.policy.source,
             "mode": sidecar.shared.rewriter.policy.mode.value,
