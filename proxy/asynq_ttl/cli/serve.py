@@ -19,6 +19,7 @@ from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, SinkType, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
+from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.yaml_tree import PolicyError
 from asynq_ttl.session.holding import DEFAULT_MIB
@@ -198,7 +199,7 @@ def _token(token: str | None, file: Path | None) -> str:
     if token:
         fail("--admin-token and --admin-token-file: give one of them", WRONG)
     try:
-        text = file.read_text().strip()
-    except (OSError, ValueError) as error:
-        fail(f"--admin-token-file {file}: {getattr(error, 'strerror', None) or error}", WRONG)
+        text = read_secret(file)
+    except SecretFileError as error:
+        fail(f"--admin-token-file {error}", WRONG)
     return text or fail(f"--admin-token-file {file}: it is empty", WRONG)
