@@ -200,7 +200,7 @@ class Admin:
 
     async def policy(self, _request: web.Request) -> web.Response:
         """Answer with the policy in force: its rules, its text, its hash and the last reload."""
-        return _json(status.policy_in_force(self._sidecar) | {"text": self._sidecar.policy.text})
+        return _json(status.policy_in_force(self._sidecar) | {"text": self._sidecar.in_force.policy.text})
 
     async def decisions(self, request: web.Request) -> web.Response:
         """Answer with the latest entries of the journal, newest first; the query filters."""
@@ -252,20 +252,20 @@ class Admin:
 
     async def reload(self, _request: web.Request) -> web.Response:
         """Read the policy file again; 422 and its faults where it is refused."""
-        reload = self._sidecar.reload()
-        policy = self._sidecar.policy
+        reload = self._sidecar.in_force.reload()
+        policy = self._sidecar.in_force.policy
         answer = {"digest": policy.digest, "mode": policy.mode.value, "faults": list(reload.faults)}
         return _json(answer, 422 if reload.faults else 200)
 
     async def pause(self, _request: web.Request) -> web.Response:
         """Pause rewriting: the policy is in shadow mode until `resume`."""
-        self._sidecar.pause(paused=True)
-        return _json({"paused": True, "mode": self._sidecar.shared.rewriter.policy.mode.value})
+        self._sidecar.in_force.pause(paused=True)
+        return _json({"paused": True, "mode": self._sidecar.in_force.mode.value})
 
     async def resume(self, _request: web.Request) -> web.Response:
         """Go on rewriting."""
-        self._sidecar.pause(paused=False)
-        return _json({"paused": False, "mode": self._sidecar.shared.rewriter.policy.mode.value})
+        self._sidecar.in_force.pause(paused=False)
+        return _json({"paused": False, "mode": self._sidecar.in_force.mode.value})
 
     async def drain(self, _request: web.Request) -> web.Response:
         """Stop as on SIGTERM: let commands under way finish, then end."""

@@ -28,8 +28,8 @@ def overview(sidecar: Sidecar) -> Json:
         "started": rfc3339(sidecar.started_ns / 1e9),
         "listen": str(sidecar.listening or sidecar.settings.listen),
         "problem": sidecar.problem,
-        "paused": sidecar.paused,
-        "mode": sidecar.shared.rewriter.policy.mode.value,
+        "paused": sidecar.in_force.paused,
+        "mode": sidecar.in_force.mode.value,
         "log_level": level_in_force(),
         "policy": policy_in_force(sidecar),
         "upstream": _upstream(sidecar),
@@ -84,7 +84,7 @@ def _upstream(sidecar: Sidecar) -> Json:
 
 def policy_in_force(sidecar: Sidecar) -> Json:
     """Return the policy in force, and how often each of its rules has decided."""
-    policy, reload = sidecar.policy, sidecar.last_reload
+    policy, reload = sidecar.in_force.policy, sidecar.in_force.last_reload
     decided = _summed(sidecar.telemetry.decisions, 2)
     return {
         "source": policy.source,
@@ -142,9 +142,9 @@ def census(sidecar: Sidecar) -> Json:
     return {
         "since": rfc3339(sidecar.started_ns / 1e9),
         "policy": {
-            "source": sidecar.policy.source,
-            "mode": sidecar.shared.rewriter.policy.mode.value,
-            "text": sidecar.policy.text,
+            "source": sidecar.in_force.policy.source,
+            "mode": sidecar.in_force.mode.value,
+            "text": sidecar.in_force.policy.text,
         },
         "kinds": [
             {
