@@ -21,6 +21,7 @@ from asynq_ttl.policy.rules import Mode, Policy
 from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.policy_file.yaml_tree import PolicyError
 from asynq_ttl.rewriting.rewriter import Rewriter
+from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.telemetry.recorder import Telemetry
 
 _log = logging.getLogger("asynq_ttl.server")
@@ -47,27 +48,21 @@ class PolicyInForce:
 
     Args:
         policy: the policy to start with.
-        file: where it was read; None for the built-in default, which cannot be reloaded.
-        trace_path: where a JSON payload has the producer's `traceparent`.
+        settings: where its file is, and where payloads have a `traceparent`.
         telemetry: who is told of reloads and pauses.
         use: given each rewriter that replaces another one.
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        file: Path | None,
-        trace_path: tuple[str, ...],
-        telemetry: Telemetry,
-        use: Callable[[Rewriter], None],
+        self, policy: Policy, settings: Settings, telemetry: Telemetry, use: Callable[[Rewriter], None]
     ) -> None:
         self.policy = policy
         """The policy as it was read: a pause does not change it."""
         self.paused = False
         """Whether rewriting is paused."""
         self.last_reload = Reload(time.time_ns())
-        self._file = file
-        self._trace_path = trace_path
+        self._file = settings.policy_file
+        self._trace_path = settings.trace_path
         self._telemetry = telemetry
         self._use = use
         self._healed: set[str] = set()

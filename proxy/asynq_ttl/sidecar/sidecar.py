@@ -67,13 +67,7 @@ class Sidecar:
         self.listening: Address | None = None
         """Where clients can connect; None before and after."""
         self.registry = ScriptRegistry()
-        self.in_force = PolicyInForce(
-            policy,
-            settings.policy_file,
-            settings.trace_path,
-            telemetry,
-            lambda rewriter: self.shared.use(rewriter),  # noqa: PLW0108 - `shared` is made with the first rewriter
-        )
+        self.in_force = PolicyInForce(policy, settings, telemetry, self._use)
         self.endpoint = Endpoint(
             settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds
         )
@@ -142,6 +136,10 @@ class Sidecar:
             context.reload()
         if self.settings.policy_file is not None or not self._contexts():
             self.in_force.reload()
+
+    def _use(self, rewriter: Rewriter) -> None:
+        """Let every session decide by another policy (`PolicyInForce`)."""
+        self.shared.use(rewriter)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
