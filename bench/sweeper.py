@@ -55,7 +55,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             policy = Path(folder) / "policy.yaml"
             policy.write_text(POLICY)
-            command = [sys.executable, "-m", "asynq_ttl.cli", "serve", "--listen", "127.0.0.1:0", "--admin", "off"]
+            command = [sys.executable, "-m", "asynq_ttl", "serve", "--listen", "127.0.0.1:0", "--admin", "off"]
             options_ = ["--upstream", valkey.connection_url, "--sweep-interval", str(options.interval)]
             with subprocess.Popen([*command, *options_, "--policy", str(policy)]) as sidecar:
                 time.sleep(options.interval * 2)

@@ -115,7 +115,7 @@ def measure(client: "Redis", *line: str) -> dict[str, Any]:
     client.config_resetstat()
     client.slowlog_reset()
     keys, started = client.dbsize(), time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "asynq_ttl.cli", *line], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "asynq_ttl", *line], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started

@@ -1,8 +1,10 @@
-"""Durations as people write them: `90s`, `15m`, `36h`, `7d`, `2w`, `1d12h`. Pure.
+"""Durations and moments as people write them. Pure: no clock is read here.
 
-A duration is one or more whole numbers with a unit each, in descending order of the units w, d, h, m, s,
-each at most once. There are no bare numbers, fractions or signs: a file that says `7` leaves it to the reader
-whether that is seconds or days.
+A duration is one or more whole numbers with a unit each, in descending order of the units w, d, h, m, s, each at most
+once: `90s`, `15m`, `36h`, `7d`, `2w`, `1d12h`. There are no bare numbers, fractions or signs: a file that says `7`
+leaves it to the reader whether that is seconds or days.
+
+A moment is written as RFC 3339 has it, in UTC: `2026-11-25T10:00:00Z`. This is the only module that writes one.
 
 Invariant: `parse_duration(format_duration(n)) == n` for every n from 1 to `MAX_SECONDS`.
 """
@@ -105,14 +107,26 @@ def _explained_parts(text: str) -> DurationError:
     )
 
 
+def rfc3339(seconds: float, precision: str = "seconds", utc: str = "Z") -> str:
+    """Return a moment as RFC 3339 text in UTC: `2026-11-25T10:00:00Z`.
+
+    Args:
+        seconds: since the epoch.
+        precision: `seconds` or `milliseconds`; what is finer is cut off.
+        utc: how the text says that it is in UTC: `Z` or `+00:00`.
+
+    Raises:
+        OverflowError, ValueError, OSError: no calendar has this moment.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", utc)
+
+
 def moment(seconds: int) -> str | None:
-    """Return a time as RFC 3339 text; None for 0 and for what no calendar has."""
+    """Return a moment that Redis or a task names, in seconds since the epoch, as RFC 3339 text.
+
+    None where it is 0, which stands for no moment, and where no calendar has it: the number may be damaged.
+    """
     try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z") if seconds > 0 else None
+        return rfc3339(seconds) if seconds > 0 else None
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def time_of(nanoseconds: int) -> str:
-    """Return a time in ISO 8601."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,8 +1,13 @@
+"""Durations and moments: what is written is what is meant, and any text is read or explained."""
+
+from datetime import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynq_ttl.times import MAX_SECONDS, DurationError, format_duration, parse_duration
+from asynq_ttl.times import MAX_SECONDS, DurationError, format_duration, moment, parse_duration, rfc3339
+from support.paths import PACKAGE
 
 
 @pytest.mark.parametrize(
@@ -102,3 +107,36 @@ def test_any_text_is_a_duration_or_explained(text: str) -> None:
     except DurationError:
         return
     assert 1 <= seconds <= MAX_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((1_700_000_000,), "2023-11-14T22:13:20Z"),
+        ((1_700_000_000.9999,), "2023-11-14T22:13:20Z"),
+        ((1_700_000_000, "milliseconds"), "2023-11-14T22:13:20.000Z"),
+        ((1_700_000_000.0429, "milliseconds", "+00:00"), "2023-11-14T22:13:20.042+00:00"),
+    ],
+)
+def test_a_moment_is_written_in_utc(arguments: tuple[float, str, str], text: str) -> None:
+    """To the second or the millisecond; what is finer is cut off, never rounded up into the future."""
+    assert rfc3339(*arguments) == text
+
+
+@given(st.integers(1, 253_402_300_799))
+def test_a_moment_can_be_read_back(seconds: int) -> None:
+    """Every second that the calendar has."""
+    text = moment(seconds)
+    assert text is not None
+    assert datetime.fromisoformat(text).timestamp() == seconds
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 253_402_300_800, 2**63, 10**30])
+def test_what_is_no_moment_is_none(seconds: int) -> None:
+    """Zero stands for no moment, and a damaged number must not stop an export."""
+    assert moment(seconds) is None
+
+
+def test_nobody_else_writes_moments() -> None:
+    """RFC 3339 is written in one place."""
+    assert [path.name for path in PACKAGE.rglob("*.py") if "isoformat(" in path.read_text()] == ["times.py"]

@@ -1,14 +1,15 @@
-"""`asynq-ttl tail`: what a running sidecar decides, as it decides it.
+"""A client of the admin server: one question and its answer, or a stream of what happens.
 
-A client of the admin server, which is asked for a stream of JSON lines. It reconnects when the sidecar is restarted.
+Used by `ready`, `report` and `tail`. A probe imports it every few seconds, so the standard library has to do.
 """
 
-import asyncio
+import http.client
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, UnixConnector
+from urllib.parse import urlencode
 
 from asynq_ttl.net.address import Address
 
@@ -18,15 +19,35 @@ Json = dict[str, Any]
 _SILENCE_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 _MAX_LINE_BYTES = 1 << 20
+# An address to listen at, for everybody: it is asked on the loopback interface.
+_EVERYBODY = ("", "0.0.0.0")  # noqa: S104 - compared, not bound
 
-_COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", "persist": "yellow"}
+FAULTS = (OSError, http.client.HTTPException, ValueError)
+"""What is raised where nobody answers, or somebody who is no admin server."""
 
 
 class AdminClientError(Exception):
     """The admin server cannot be asked; the message says why and what to do."""
 
 
-async def ask(admin: Address, call: str) -> Json:
+class _UnreachableError(AdminClientError):
+    """Nobody answers, or not any more."""
+
+
+def connect(admin: Address, timeout_seconds: float) -> http.client.HTTPConnection:
+    """Return a connection to the admin server of a sidecar, which is opened by its first request.
+
+    Args:
+        admin: where it listens.
+        timeout_seconds: how long connecting, and each silence after it, may last.
+    """
+    if admin.path:
+        return _UnixConnection(admin.path, timeout_seconds)
+    host = "127.0.0.1" if admin.host in _EVERYBODY else admin.host
+    return http.client.HTTPConnection(host, admin.port, timeout=timeout_seconds)
+
+
+def ask(admin: Address, call: str) -> Json:
     """Return what the admin server of a sidecar answers.
 
     Args:
@@ -36,22 +57,23 @@ async def ask(admin: Address, call: str) -> Json:
     Raises:
         AdminClientError: there is none, or it refuses.
     """
-    async with _session(admin, ClientTimeout(total=_SILENCE_SECONDS)) as session:
-        try:
-            async with session.get(_url(admin, call)) as answer:
-                return await _checked(answer.status, answer.json)
-        except (ClientError, OSError, TimeoutError, ValueError) as error:
-            raise _unreachable(admin, error) from None
+    connection = connect(admin, _SILENCE_SECONDS)
+    try:
+        connection.request("GET", call)
+        with connection.getresponse() as response:
+            return _checked(response)
+    except FAULTS as error:
+        raise _unreachable(admin, error) from None
+    finally:
+        connection.close()
 
 
-async def tail(
-    admin: Address, wanted: Sequence[tuple[str, str]], show: Callable[[Json], None], *, limit: int = 0
-) -> None:
-    """Show entries as they come, until cancelled, or until so many have come.
+def watch(admin: Address, wanted: Sequence[tuple[str, str]], show: Callable[[Json], None], *, limit: int = 0) -> None:
+    """Show entries as they come, for ever or until so many have come. Wait for a sidecar that is restarted.
 
     Args:
         admin: where the sidecar's admin server listens.
-        wanted: fields and values that entries must have, see `journal.parse_filter`.
+        wanted: fields and values that entries must have, as `/api/decisions/stream` takes them.
         show: takes each entry; also those that tell of the stream itself (watching, dropped, lost).
         limit: end after so many; 0 for never.
 
@@ -62,97 +84,56 @@ async def tail(
     shown = 0
     while True:
         try:
-            async for entry in _entries(admin, wanted):
-                if entry["kind"] == "watching" and connected:
+            for entry in _entries(admin, wanted):
+                if entry["kind"] == "heartbeat" or (entry["kind"] == "watching" and connected):
                     continue
                 connected = True
-                if entry["kind"] == "heartbeat":
-                    continue
                 show(entry)
                 shown += entry["kind"] not in ("watching", "dropped")
                 if limit and shown >= limit:
                     return
-        except (ClientError, OSError, TimeoutError) as error:
+        except _UnreachableError:
             if not connected:
-                raise _unreachable(admin, error) from None
+                raise
         show({"kind": "lost"})
-        await asyncio.sleep(_RETRY_SECONDS)
+        time.sleep(_RETRY_SECONDS)
 
 
-async def _entries(admin: Address, wanted: Sequence[tuple[str, str]]) -> AsyncIterator[Json]:
-    timeout = ClientTimeout(total=None, sock_connect=_SILENCE_SECONDS, sock_read=_SILENCE_SECONDS)
-    async with _session(admin, timeout) as session:
-        stream = session.get(_url(admin, "/api/decisions/stream"), params=list(wanted))
-        async with stream as answer:
-            if answer.status != 200:
-                await _checked(answer.status, answer.json)
-            async for line in answer.content:
+def _entries(admin: Address, wanted: Sequence[tuple[str, str]]) -> Iterator[Json]:
+    connection = connect(admin, _SILENCE_SECONDS)
+    try:
+        connection.request("GET", f"/api/decisions/stream?{urlencode(wanted)}")
+        with connection.getresponse() as response:
+            if response.status != http.client.OK:
+                _checked(response)
+            while line := response.readline(_MAX_LINE_BYTES):
                 yield json.loads(line)
+    except FAULTS as error:
+        raise _unreachable(admin, error) from None
+    finally:
+        connection.close()
 
 
-async def _checked(status: int, read: Callable[[], Any]) -> Json:
-    content: Json = await read()
-    if status != 200:
-        raise AdminClientError(str(content.get("error", f"status {status}")))
+def _checked(response: http.client.HTTPResponse) -> Json:
+    content: Json = json.load(response)
+    if response.status != http.client.OK:
+        raise AdminClientError(str(content.get("error", f"status {response.status}")))
     return content
 
 
-def line_of(entry: Json) -> str:
-    """Return an entry as a line for people, with rich's markup for colours."""
-    kind = entry["kind"]
-    if kind == "watching":
-        return "[dim]watching; decisions are shown as they are made[/]"
-    if kind == "lost":
-        return "[yellow]the sidecar has gone; waiting for it[/]"
-    if kind == "dropped":
-        return f"[yellow]{entry['entries']} entries were too many to show[/]"
-    parts = [f"[dim]{entry['time'][11:23]}[/]"]
-    if kind in ("decision", "sweep"):
-        parts += _decided(entry)
-    else:
-        mark = "red" if kind == "fail_open" or entry.get("result") == "error" else "bold"
-        parts += [f"[{mark}]{kind}[/]", *_named(entry, "reason", "queue", "id", "result")]
-        parts.append(_plain(entry.get("detail", "")))
-    return " ".join(part for part in parts if part)
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
-def _decided(entry: Json) -> list[str]:
-    action, colour = entry["action"], _COLOURS.get(entry["action"], "bold")
-    seconds = f" {entry['ttl_seconds']:,} s" if "ttl_seconds" in entry else ""
-    shadow = " [reverse]shadow[/]" if entry["mode"] == "shadow" else ""
-    parts = [
-        f"{entry['operation']:<8}",
-        f"[{colour}]{action}{seconds}[/]{shadow}",
-        *_named(entry, "queue", "type", "id", "rule", "tasks", "ghosts"),
-    ]
-    if entry.get("ids"):
-        parts.append(f"[dim]ids=[/]{_plain(','.join(entry['ids']))}")
-    if "error" in entry:
-        parts.append(f"[red]{_plain(entry['error'])}[/]")
-    parts += _named(entry, "microseconds", "trace_id")
-    return parts
-
-
-def _named(entry: Json, *names: str) -> list[str]:
-    return [f"[dim]{name}=[/]{_plain(entry[name])}" for name in names if entry.get(name) not in (None, "")]
-
-
-def _plain(value: object) -> str:
-    """Return a text whose brackets are no markup and that stays on its line."""
-    text = "".join(character if character.isprintable() else "?" for character in str(value))
-    return text.replace("[", r"\[")
-
-
-def _session(admin: Address, timeout: ClientTimeout) -> ClientSession:
-    connector = UnixConnector(admin.path) if admin.path else TCPConnector()
-    return ClientSession(connector=connector, timeout=timeout, read_bufsize=_MAX_LINE_BYTES)
-
-
-def _url(admin: Address, call: str) -> str:
-    return f"http://localhost{call}" if admin.path else f"http://{admin}{call}"
-
-
-def _unreachable(admin: Address, error: Exception) -> AdminClientError:
-    cause = getattr(error, "os_error", error)
-    reason = getattr(cause, "strerror", None) or str(error) or type(error).__name__
-    return AdminClientError(f"no admin server at {admin}: {reason}; does a sidecar run with --admin {admin}?")
+def _unreachable(admin: Address, error: Exception) -> _UnreachableError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return _UnreachableError(f"no admin server at {admin}: {reason}; does a sidecar run with --admin {admin}?")

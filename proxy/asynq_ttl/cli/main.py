@@ -1,7 +1,7 @@
-"""The command line: which commands there are. Each is imported when it is asked for, and none for the list of them.
+"""The command line: which commands there are. `asynq-ttl X` lives in `cli/X.py`.
 
-A sidecar runs beside every worker, and probes beside every sidecar: what other commands need costs neither of them
-memory or time.
+Invariant: a command is imported when it is asked for, and none for the list of them. A sidecar runs beside every
+worker, and probes beside every sidecar: what other commands need costs neither of them memory or time.
 """
 
 from importlib import import_module
@@ -10,21 +10,21 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
-    "audit": ("export", "Show what is in a database and what is wrong with it."),
-    "backfill": ("backfill", "Give tasks that are archived or completed already the TTL their policy says."),
-    "check": ("tail", "Check a policy FILE."),
-    "demo": ("serve", "Run real Asynq through a sidecar in front of an embedded Valkey."),
-    "doctor": ("export", "Check a set-up: server, rights, clients, clocks, and the policy."),
-    "drain": ("ready", "Tell a running sidecar to drain, and wait until it has ended."),
-    "explain": ("tail", "Say what a policy does with a task, which rule decides and why."),
-    "export": ("export", "Write archived and completed tasks as JSON lines."),
-    "persist": ("backfill", "Take TTLs off task keys again."),
-    "ready": ("ready", "Ask a running sidecar whether it can serve clients."),
-    "report": ("tail", "Sum up what a policy would do with the tasks that a sidecar has seen."),
-    "serve": ("serve", "Run the sidecar until SIGTERM."),
-    "tail": ("tail", "Show what a running sidecar decides, as it decides it."),
+    "audit": "Show what is in a database and what is wrong with it.",
+    "backfill": "Give tasks that are archived or completed already the TTL their policy says.",
+    "check": "Check a policy FILE.",
+    "demo": "Run real Asynq through a sidecar in front of an embedded Valkey.",
+    "doctor": "Check a set-up: server, rights, clients, clocks, and the policy.",
+    "drain": "Tell a running sidecar to drain, and wait until it has ended.",
+    "explain": "Say what a policy does with a task, which rule decides and why.",
+    "export": "Write archived and completed tasks as JSON lines.",
+    "persist": "Take TTLs off task keys again.",
+    "ready": "Ask a running sidecar whether it can serve clients.",
+    "report": "Sum up what a policy would do with the tasks that a sidecar has seen.",
+    "serve": "Run the sidecar until SIGTERM.",
+    "tail": "Show what a running sidecar decides, as it decides it.",
 }
-"""By name: the module that has it, and what it does."""
+"""What each command does, by its name, which is also that of its module."""
 
 
 class _Commands(click.Group):
@@ -38,14 +38,14 @@ class _Commands(click.Group):
         """Return one of them."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"asynq_ttl.cli.{COMMANDS[cmd_name][0]}")
+        module = import_module(f"asynq_ttl.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of them without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,4 +1,7 @@
-"""What every command shares: how options are declared, what they can be, and how to end. Quick to import."""
+"""What commands share: how options are declared, what they can be, and how to end with a failure.
+
+`ready` and `drain` import it every few seconds beside a busy worker: nothing here costs time to import.
+"""
 
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -6,9 +9,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from asynq_ttl.net.address import Address, parse_address
-from asynq_ttl.sweep.sink import SinkAddress, parse_sink
 
-# Exit statuses; 0 is done.
+# Exit statuses: what was asked for failed, or was asked for wrongly. 0 is done.
 FAILED, WRONG = 1, 2
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -22,13 +24,14 @@ def option(*names: str, **attributes: Any) -> Callable[[Command], Command]:  # n
 
 
 class Parsed(click.ParamType[Value]):
-    """What is typed, read by a function that raises ValueError with the fault."""
+    """The type of an option whose text is read by a function, which raises ValueError for what it cannot read."""
 
     kind: type[Value]
-    """What it becomes; what is that already, such as a default, stays as it is."""
+    """The type of the value. A default that is one already stays as it is."""
     parse: Callable[[str], Value]
+    """Reads the text."""
     quotes: bool = False
-    """Whether a fault is told with what was typed."""
+    """Whether the error repeats what was typed."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Value:  # noqa: ANN401 - click's signature
         """Return what the typed text means."""
@@ -48,13 +51,10 @@ class Listen(Parsed[Address]):
     parse = staticmethod(parse_address)
 
 
-class SinkType(Parsed[SinkAddress]):
-    """A sink: a file or a webhook."""
-
-    name = "sink"
-    kind = SinkAddress
-    parse = staticmethod(parse_sink)
-    quotes = True
+def admin_option(command: Command) -> Command:
+    """Add the option that says which sidecar is asked."""
+    text = "Where the sidecar's admin server listens: HOST:PORT or unix:PATH."
+    return option("--admin", type=Listen(), default="127.0.0.1:9180", help=text)(command)
 
 
 def fail(message: str, status: int = FAILED) -> NoReturn:

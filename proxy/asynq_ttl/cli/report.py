@@ -3,14 +3,24 @@
 The sidecar counts the kinds of tasks that enter a terminal state (`census`); any policy can be asked about them.
 """
 
+import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import click
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from asynq_ttl.cli.admin_client import AdminClientError, ask
+from asynq_ttl.cli.options import FAILED, admin_option, fail, option
+from asynq_ttl.cli.tool_options import load
+from asynq_ttl.net import address
 from asynq_ttl.policy.rules import Keep, Mode, Policy, State
+from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.times import format_duration
 
 # How soon a task's memory is free again: at most so many seconds after it enters the state.
@@ -185,3 +195,25 @@ def _kept(policy: Policy, name: str, state: State) -> str:
     if said is None:
         return ""
     return format_duration(said.seconds) if said.keep is Keep.TTL else said.keep.value
+
+
+@click.command()
+@admin_option
+@option("--policy", type=click.Path(path_type=Path), help="A policy to ask about. Default: the one the sidecar runs.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
+def report(admin: address.Address, *, policy: Path | None, as_json: bool) -> None:
+    """Sum up what a policy would do with the tasks that a sidecar has seen, beside what the policy in force does."""
+    try:
+        census = ask(admin, "/api/census")
+    except AdminClientError as error:
+        fail(str(error), FAILED)
+    told = census["policy"]
+    running = parse_policy(told["text"], told["source"])
+    asked = load(policy) if policy is not None else running
+    found = compare(census, asked, policy_in_force(running, told["mode"]))
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for part in tables(found, asked, told["source"] if told["mode"] == Mode.ENFORCE.value else "", census["since"]):
+        console.print(part)

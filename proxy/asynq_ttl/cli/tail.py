@@ -1,53 +1,20 @@
-"""The commands that ask, and change nothing: `check` and `explain` a policy, `tail` and `report` a running sidecar."""
+"""`asynq-ttl tail`: what a running sidecar decides, as it decides it; each entry as a line for people or as JSON."""
 
-import asyncio
 import json
-import sys
-from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
-from asynq_ttl.cli.admin_client import AdminClientError, ask, line_of
-from asynq_ttl.cli.admin_client import tail as watch
-from asynq_ttl.cli.options import FAILED, Command, Listen, fail, option
-from asynq_ttl.cli.report import compare, policy_in_force, tables
-from asynq_ttl.cli.tool_options import load
+from asynq_ttl.cli.admin_client import AdminClientError, Json, watch
+from asynq_ttl.cli.options import FAILED, admin_option, fail
 from asynq_ttl.events import Action
 from asynq_ttl.net import address
-from asynq_ttl.policy.explain import explain as explain_policy
-from asynq_ttl.policy.rules import Mode, State
-from asynq_ttl.policy_file.load import parse_policy
+
+_COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", "persist": "yellow"}
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Check a policy FILE. Exits with 0 if it is valid, else with 2 and every fault on a line of its own."""
-    policy = load(file)
-    click.echo(f"{file}: valid, {len(policy.rules)} rules, mode {policy.mode.value}")
-
-
-@click.command()
-@option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
-@click.option("--queue", required=True, help="The queue's name.")
-@click.option("--type", "task_type", required=True, help="The task's type.")
-@click.option("--state", type=click.Choice([state.value for state in State]), required=True, help="The terminal state.")
-def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None:
-    """Say what a policy does with a task, which rule decides and why."""
-    loaded = load(policy)
-    for line in explain_policy(loaded, queue, task_type, State(state)):
-        click.echo(line)
-
-
-def _admin_option(command: Command) -> Command:
-    text = "Where the sidecar's admin server listens: HOST:PORT or unix:PATH."
-    return option("--admin", type=Listen(), default="127.0.0.1:9180", help=text)(command)
-
-
-@click.command()
-@_admin_option
+@admin_option
 @click.option("--queue", multiple=True, help="Only of these queues (globs).")
 @click.option("--type", "task_type", multiple=True, help="Only tasks of these types (globs).")
 @click.option(
@@ -67,7 +34,7 @@ def tail(admin: address.Address, *, count: int, as_json: bool, **fields: tuple[s
     """Show what a running sidecar decides, as it decides it. Several values of an option mean any of them."""
     console, notes = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def show(entry: dict[str, Any]) -> None:
+    def show(entry: Json) -> None:
         if entry["kind"] in ("watching", "lost", "dropped"):
             notes.print(line_of(entry))
         elif as_json:
@@ -77,30 +44,54 @@ def tail(admin: address.Address, *, count: int, as_json: bool, **fields: tuple[s
 
     wanted = [("type" if name == "task_type" else name, value) for name, values in fields.items() for value in values]
     try:
-        asyncio.run(watch(admin, wanted, show, limit=count))
+        watch(admin, wanted, show, limit=count)
     except AdminClientError as error:
         fail(str(error), FAILED)
     except (KeyboardInterrupt, BrokenPipeError):
         raise SystemExit(0) from None
 
 
-@click.command()
-@_admin_option
-@option("--policy", type=click.Path(path_type=Path), help="A policy to ask about. Default: the one the sidecar runs.")
-@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
-def report(admin: address.Address, *, policy: Path | None, as_json: bool) -> None:
-    """Sum up what a policy would do with the tasks that a sidecar has seen, beside what the policy in force does."""
-    try:
-        census = asyncio.run(ask(admin, "/api/census"))
-    except AdminClientError as error:
-        fail(str(error), FAILED)
-    told = census["policy"]
-    running = parse_policy(told["text"], told["source"])
-    asked = load(policy) if policy is not None else running
-    found = compare(census, asked, policy_in_force(running, told["mode"]))
-    if as_json:
-        click.echo(json.dumps(found.as_json()))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    for part in tables(found, asked, told["source"] if told["mode"] == Mode.ENFORCE.value else "", census["since"]):
-        console.print(part)
+def line_of(entry: Json) -> str:
+    """Return an entry as a line for people, with rich's markup for colours."""
+    kind = entry["kind"]
+    if kind == "watching":
+        return "[dim]watching; decisions are shown as they are made[/]"
+    if kind == "lost":
+        return "[yellow]the sidecar has gone; waiting for it[/]"
+    if kind == "dropped":
+        return f"[yellow]{entry['entries']} entries were too many to show[/]"
+    parts = [f"[dim]{entry['time'][11:23]}[/]"]
+    if kind in ("decision", "sweep"):
+        parts += _decided(entry)
+    else:
+        mark = "red" if kind == "fail_open" or entry.get("result") == "error" else "bold"
+        parts += [f"[{mark}]{kind}[/]", *_named(entry, "reason", "queue", "id", "result")]
+        parts.append(_plain(entry.get("detail", "")))
+    return " ".join(part for part in parts if part)
+
+
+def _decided(entry: Json) -> list[str]:
+    action, colour = entry["action"], _COLOURS.get(entry["action"], "bold")
+    seconds = f" {entry['ttl_seconds']:,} s" if "ttl_seconds" in entry else ""
+    shadow = " [reverse]shadow[/]" if entry["mode"] == "shadow" else ""
+    parts = [
+        f"{entry['operation']:<8}",
+        f"[{colour}]{action}{seconds}[/]{shadow}",
+        *_named(entry, "queue", "type", "id", "rule", "tasks", "ghosts"),
+    ]
+    if entry.get("ids"):
+        parts.append(f"[dim]ids=[/]{_plain(','.join(entry['ids']))}")
+    if "error" in entry:
+        parts.append(f"[red]{_plain(entry['error'])}[/]")
+    parts += _named(entry, "microseconds", "trace_id")
+    return parts
+
+
+def _named(entry: Json, *names: str) -> list[str]:
+    return [f"[dim]{name}=[/]{_plain(entry[name])}" for name in names if entry.get(name) not in (None, "")]
+
+
+def _plain(value: object) -> str:
+    """Return a text whose brackets are no markup and that stays on its line."""
+    text = "".join(character if character.isprintable() else "?" for character in str(value))
+    return text.replace("[", r"\[")

@@ -19,6 +19,7 @@ from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.existing_keys.run_journal import JournalError
 from asynq_ttl.net import address
+from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.policy.glob import Glob, compile_glob
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
 from asynq_ttl.policy_file.faults import PolicyError
@@ -41,11 +42,11 @@ class _Url(click.ParamType[address.Upstream]):
         file = ctx.meta.get(_FROM_FILE) if ctx is not None else None
         try:
             upstream = address.parse_upstream(value)
-            return replace(upstream, password=file.read_text().strip()) if file is not None else upstream
-        except address.AddressError as error:
+            return replace(upstream, password=read_secret(file)) if file is not None else upstream
+        except SecretFileError as error:
+            self.fail(f"the password file {error}", param, ctx)
+        except ValueError as error:
             self.fail(str(error), param, ctx)
-        except (OSError, ValueError) as error:
-            self.fail(f"the password file {file}: {getattr(error, 'strerror', None) or 'it is no text'}", param, ctx)
 
 
 class _Pattern(Parsed[Glob]):

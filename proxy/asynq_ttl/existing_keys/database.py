@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -29,6 +28,7 @@ from redis.sentinel import Sentinel
 from asynq_ttl.asynq.keys import PREFIX, queue_prefix, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.net.address import Address, Upstream
+from asynq_ttl.net.secret_file import SecretFileError, read_secret
 
 PAGE_TASKS = 50
 PAGE_BYTES = 1 << 19
@@ -253,10 +253,9 @@ def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
     password = upstream.sentinel_password
     if upstream.sentinel_password_file:
         try:
-            password = Path(upstream.sentinel_password_file).read_text().strip()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
-            raise DatabaseError(f"the password file {upstream.sentinel_password_file}: {reason}") from None
+            password = read_secret(upstream.sentinel_password_file)
+        except SecretFileError as error:
+            raise DatabaseError(f"the password file {error}") from None
     return {"username": upstream.sentinel_username or None, "password": password or None}
 
 

@@ -69,15 +69,6 @@ class Upstream:
     sentinel_password: str = field(default="", repr=False)
     sentinel_password_file: str = ""
 
-    def url_of(self, database: int) -> str:
-        """Return the URL of another database of the same server, credentials included."""
-        parts = urlsplit(self.url)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        if self.address.path:
-            return _joined(parts._replace(query=urlencode({**query, "db": database})))
-        query.pop("db", None)
-        return _joined(parts._replace(path=f"/{database}", query=urlencode(query)))
-
     def __str__(self) -> str:
         """Return the URL without credentials, for messages and logs."""
         scheme = "rediss" if self.tls else "redis"

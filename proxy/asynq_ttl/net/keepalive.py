@@ -1,4 +1,4 @@
-"""Notices peers that have vanished without a word, as Redis does for its own clients.
+"""TCP keepalive: a peer that has vanished without closing its connection is noticed, as Redis does with its clients.
 
 Source of the semantics: `tcp-keepalive` of redis.conf.
 """
@@ -11,13 +11,14 @@ _PROBES = 3
 
 
 def keep_alive(connection: Any, seconds: int) -> None:  # noqa: ANN401 - a socket, or uvloop's stand-in for one
-    """Let the system ask a silent peer whether it is still there, and close the connection if it does not answer.
+    """Let the kernel probe a silent peer, and close the connection if it does not answer.
 
-    Connections that a listening socket accepts have what the socket has.
+    What is set on a listening socket holds for the connections that it accepts.
 
     Args:
         connection: a TCP socket; one of another kind is left as it is.
-        seconds: how long it has to be silent. Three questions follow, a third of that apart. 0 for never.
+        seconds: how long the peer is silent before the first of three probes, which are a third of that apart; 0 for
+            no probes.
     """
     if not seconds or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return

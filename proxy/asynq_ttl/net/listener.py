@@ -1,9 +1,8 @@
 """The sockets that clients connect to: bound here, inherited from a supervisor, or shared with another sidecar.
 
-Restarting without a refused connection has two ways:
+There are two ways to restart without a refused connection:
 
-* A supervisor holds the socket (`LISTEN_FDS`, as systemd's socket activation and systemfd do): clients wait in its
-  queue while no sidecar runs.
+* A supervisor holds the socket (see `systemd`): clients wait in its queue while no sidecar runs.
 * Two sidecars share a port (`SO_REUSEPORT`). The newer one takes all new connections, so that the older one, told to
   end, has none left in its queue when it closes its socket.
 """
@@ -11,7 +10,6 @@ Restarting without a refused connection has two ways:
 import asyncio
 import ctypes
 import logging
-import os
 import socket
 import ssl
 import stat
@@ -23,12 +21,12 @@ from typing import Any
 
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.keepalive import keep_alive
+from asynq_ttl.net.systemd import inherited_sockets
 from asynq_ttl.net.tls import HANDSHAKE_SECONDS
 
 _log = logging.getLogger("asynq_ttl.listener")
 
 _BACKLOG = 1024
-_FIRST_FD = 3
 # Linux: which of the sockets that share a port gets a connection is said by a classic BPF program.
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _BPF_RET_K = 0x06
@@ -99,22 +97,6 @@ class Listener:
             server.close()
 
 
-def inherited_sockets() -> list[socket.socket]:
-    """Return the listening sockets that a supervisor has left for this process, once.
-
-    Source: sd_listen_fds(3).
-    """
-    meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if not (meant.isdigit() and count.isdigit()) or int(meant) != os.getpid():
-        return []
-    sockets = [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
-    for each in sockets:
-        each.set_inheritable(False)
-        each.settimeout(0)
-    return sockets
-
-
 def shared_socket(address: Address) -> socket.socket:
     """Return a listening socket that shares its port with an older sidecar's and takes every new connection.
 
@@ -146,9 +128,9 @@ def _address_of(inherited: socket.socket) -> Address:
 
 
 def _take_new_connections(own: Any) -> None:  # noqa: ANN401 - uvloop's stand-in for a socket
-    """Let the second socket at this port have every new connection. That is this one, if another was there before.
+    """Let the second socket that listens at this port have every new connection: this one, if there was one before it.
 
-    Where there is no other, or no such option, the kernel chooses as it does without.
+    Where it is the only one, or the kernel has no such option, nothing changes.
     """
     program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET_K, 0, 0, 1))
     with suppress(OSError):

@@ -1,6 +1,10 @@
-"""What the supervisor that started this process is told: that clients can come now, that no more are taken.
+"""The two things that pass between this process and the supervisor that started it, as systemd has them.
 
-Source: sd_notify(3). Where nobody has asked to be told, nothing is sent; where it cannot be told, the sidecar goes on.
+It leaves listening sockets for us (`LISTEN_FDS`, as systemd's socket activation and systemfd do), and is told when
+clients can come and when no more are taken (`NOTIFY_SOCKET`).
+
+Invariant: a supervisor is never needed. Where none has asked to be told, nothing is sent; where it cannot be told, that
+is a warning and the sidecar goes on.
 """
 
 import logging
@@ -10,6 +14,8 @@ from enum import StrEnum
 
 _log = logging.getLogger("asynq_ttl.supervisor")
 
+_FIRST_FD = 3
+
 
 class Notice(StrEnum):
     """What there is to tell."""
@@ -18,8 +24,24 @@ class Notice(StrEnum):
     STOPPING = "STOPPING=1"
 
 
+def inherited_sockets() -> list[socket.socket]:
+    """Return the listening sockets that the supervisor has left for this process; the second time there are none.
+
+    Source: sd_listen_fds(3).
+    """
+    meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if not (meant.isdigit() and count.isdigit()) or int(meant) != os.getpid():
+        return []
+    sockets = [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+    for each in sockets:
+        each.set_inheritable(False)
+        each.settimeout(0)
+    return sockets
+
+
 def tell(notice: Notice) -> None:
-    """Tell the supervisor, if it has named a socket for that.
+    """Tell the supervisor, if it has named a socket for that. Source: sd_notify(3).
 
     Args:
         notice: what to tell.

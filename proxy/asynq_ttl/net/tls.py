@@ -1,4 +1,4 @@
-"""TLS on both sides: contexts made of files, and made anew when the files change. Only importer of ssl.
+"""TLS on both sides: contexts made of files, and made anew when the files change. The only module that makes contexts.
 
 Invariants:
 

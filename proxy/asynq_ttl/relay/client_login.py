@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from asynq_ttl.net.secret_file import SecretFileError, read_secrets
 from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
 
 _log = logging.getLogger("asynq_ttl.gate")
@@ -80,12 +81,12 @@ class Guard:
 
     def _knows(self, user: bytes, password: bytes) -> bool:
         try:
-            lines = self._file.read_bytes().splitlines()
-        except OSError as error:
-            self._tell(f"the password file {self._file}: {error.strerror}")
+            known = read_secrets(self._file)
+        except SecretFileError as error:
+            self._tell(f"the password file {error}")
             return False
         # All of them are compared, so that the time does not tell which one it was.
-        right = [hmac.compare_digest(password, line.strip()) for line in lines if line.strip()]
+        right = [hmac.compare_digest(password, each) for each in known]
         return user.lower() == b"default" and any(right)
 
     def _tell(self, what: str) -> None:

@@ -65,6 +65,10 @@ class Shared:
     room: Room = field(default_factory=Room)
     login: Callable[[Command], Command | None] | None = None
 
+    def use(self, rewriter: Rewriter) -> None:
+        """Decide by another policy from now on."""
+        self.rewriter = rewriter
+
 
 class Session:
     """One client connection.

@@ -1,4 +1,4 @@
-"""settings."""
+"""How one sidecar is run, as plain data: where it listens, where Redis is, who may connect. No click, no I/O."""
 
 from dataclasses import dataclass, field
 from enum import Enum

@@ -1,27 +1,20 @@
-"""The running sidecar: listener, relay, control connection, policy reloads, signals, drain."""
+"""One sidecar: its parts, put together, from listening to drained.
+
+Each part does its own work; here is in which order they begin and end, and who hears of whom. It knows no process: no
+signal, no command line.
+"""
 
 import asyncio
-import gc
 import logging
-import resource
-import signal
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from watchfiles import Change, awatch
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener
-from asynq_ttl.net.systemd import Notice, tell
 from asynq_ttl.net.tls import Context, listener_context, watch_certificates
-from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
-from asynq_ttl.policy_file.faults import PolicyError
-from asynq_ttl.policy_file.load import load_policy
+from asynq_ttl.policy.rules import Policy
 from asynq_ttl.relay.client_login import Gate, Guard
 from asynq_ttl.relay.latency_probe import beat
 from asynq_ttl.relay.relay import Relay
@@ -29,6 +22,8 @@ from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.session import Shared
+from asynq_ttl.sidecar.figures import register_policy, register_traffic, register_upstream
+from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
@@ -42,31 +37,16 @@ from asynq_ttl.wire.commands import WholeCommands
 
 _log = logging.getLogger("asynq_ttl.server")
 
+# A task that has swallowed its cancellation is cancelled again after so long.
 _CANCEL_SECONDS = 0.2
+# How long a connection that the kernel has accepted may take to reach the relay.
 _ACCEPTED_SECONDS = 0.05
-# How long the master is looked for before clients are let in.
+# How long it may take to find the master before clients are let in all the same.
 _FIND_SECONDS = 2.0
-# Objects that are made before the garbage collector looks at them.
-_COLLECT_AFTER = 10_000
-# File descriptors besides two for each client: the sidecar's own connections, exporters, the policy watcher.
-_OTHER_FILES = 64
 
 
 class StartError(Exception):
     """The sidecar, or what runs beside it, cannot start; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """What became of reading the policy file.
-
-    Attributes:
-        at_ns: when, nanoseconds since the epoch.
-        faults: what is wrong with the file; empty if it is in force.
-    """
-
-    at_ns: int
-    faults: tuple[str, ...] = ()
 
 
 class Sidecar:
@@ -81,43 +61,26 @@ class Sidecar:
     def __init__(self, settings: Settings, policy: Policy, telemetry: Telemetry) -> None:
         self.settings = settings
         self.telemetry = telemetry
-        self.registry = ScriptRegistry()
-        self.policy = policy
-        """The policy in force, as it was read: a pause does not change it."""
-        self.paused = False
-        """Whether rewriting is paused."""
+        self.started_ns = time.time_ns()
         self.stop = asyncio.Event()
         """Set to let the sidecar drain and end."""
-        self.last_reload = Reload(time.time_ns())
-        self.started_ns = time.time_ns()
         self.listening: Address | None = None
         """Where clients can connect; None before and after."""
-        self._healed: set[str] = set()
-        access = settings.access
-        self.shared = Shared(
-            registry=self.registry,
-            rewriter=self._rewriter(),
-            observer=telemetry,
-            clock=time.time_ns,
-            whole=WholeCommands(),
-            databases={0, settings.upstream.database},
-            room=Room(settings.max_held_mib * 1024 * 1024),
-        )
+        self.registry = ScriptRegistry()
+        self.in_force = PolicyInForce(policy, settings, telemetry, self._use)
         self.endpoint = Endpoint(
-            settings.upstream, logs_in=access.logs_in, keepalive_seconds=settings.keepalive_seconds
+            settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds
         )
-        self.tls = listener_context(access.tls) if access.tls is not None else None
-        self.guard: Guard | None = None
-        if access.password_file is not None:
-            self.guard = Guard(access.password_file, settings.max_connections, self.endpoint.credentials)
-            self.shared.login = self.guard.again
+        self.tls = listener_context(settings.access.tls) if settings.access.tls is not None else None
+        self.guard = _guard(settings, self.endpoint)
+        self.shared = _shared(settings, self.registry, self.in_force.rewriter, telemetry, self.guard)
         self.sentinels = Sentinels(self.endpoint, self) if settings.upstream.sentinels else None
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
         self.sweeper = Sweeper(
             self.endpoint,
-            lambda: self.shared.rewriter,
+            lambda: self.in_force.rewriter,
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,
@@ -126,11 +89,13 @@ class Sidecar:
         self.bulk_ids = BulkIds(self.endpoint)
         telemetry.spans.look_up = self.bulk_ids.ask
         self.relay = Relay(self.shared, self.endpoint, self.control, max_connections=settings.max_connections)
-        self._register_metrics()
+        register_traffic(telemetry.metrics, self.relay)
+        register_upstream(telemetry.metrics, self.control, self.sentinels)
+        register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
 
     @property
     def problem(self) -> str:
-        """Why no client should come now; empty where none speaks against it."""
+        """Why no client should come now; empty if one may."""
         if self.listening is None:
             return "starting" if not self.relay.draining else "stopped"
         if self.relay.draining or self.stop.is_set():
@@ -150,16 +115,16 @@ class Sidecar:
         self.stop.set()
 
     def _activated(self, activated: Activated) -> None:
-        """Let go of what was remembered with another status of a wrapper, and tell."""
+        """Forget the answers to polls, which may be other ones with this wrapper, and tell."""
         self.shared.rewriter.polls.clear()
         self.telemetry.activated(activated)
 
     async def leave(self, seconds: float) -> None:
-        """Let go of the master (`sentinel.Follower`): it may still take commands, and forget them."""
+        """Hang up on all clients (`sentinels.Follower`): what the master still takes would be lost with it."""
         await self.relay.leave(seconds)
 
     async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
-        """Get ready at another master (`sentinel.Follower`)."""
+        """Get ready at another master (`sentinels.Follower`)."""
         self.telemetry.spans.moved(now)
         if before is not None:
             await self.control.arrive()
@@ -170,51 +135,11 @@ class Sidecar:
         for context in self._contexts():
             context.reload()
         if self.settings.policy_file is not None or not self._contexts():
-            self.reload()
+            self.in_force.reload()
 
-    def reload(self) -> Reload:
-        """Read the policy file again; on any fault keep the policy in force and say why."""
-        path, started = self.settings.policy_file, time.time_ns()
-        if path is None:
-            _log.warning("there is no policy file to reload: the built-in default is in force")
-            return Reload(started, ("there is no policy file to reload",))
-        try:
-            policy = load_policy(path)
-        except PolicyError as error:
-            faults = tuple(str(fault) for fault in error.faults)
-            old = self.policy
-            trace_id = self.telemetry.reloaded(old.digest, old.mode.value, started, "; ".join(faults[:10]))
-            trace = {"trace_id": trace_id}
-            for fault in faults:
-                _log.error("policy not reloaded, the old one stays in force: %s", fault, extra=trace)
-            self.last_reload = Reload(started, faults)
-            return self.last_reload
-        self.policy = policy
-        self.shared.rewriter = self._rewriter()
-        trace_id = self.telemetry.reloaded(policy.digest, policy.mode.value, started, "")
-        message = "policy %s (%s) is in force, mode %s"
-        _log.info(message, policy.source, policy.digest, policy.mode.value, extra={"trace_id": trace_id})
-        self.last_reload = Reload(started)
-        return self.last_reload
-
-    def pause(self, *, paused: bool) -> None:
-        """Pause rewriting, or go on with it.
-
-        While it is paused the policy is in shadow mode: no task gets a TTL, and none is removed or trimmed by it. What
-        this process has enforced before is still healed: TTLs come off tasks that live again, and what is due is swept,
-        since its key would expire without its index entry otherwise.
-        """
-        if paused == self.paused:
-            return
-        self.paused = paused
-        self.shared.rewriter = self._rewriter()
-        self.telemetry.happened(
-            "pause" if paused else "resume", f"mode {self.shared.rewriter.policy.mode.value} is in force"
-        )
-
-    def _rewriter(self) -> Rewriter:
-        policy = self.policy.shadowed() if self.paused else self.policy
-        return Rewriter(policy, self._healed, self.settings.trace_path)
+    def _use(self, rewriter: Rewriter) -> None:
+        """Let every session decide by another policy (`PolicyInForce`)."""
+        self.shared.use(rewriter)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
@@ -228,7 +153,7 @@ class Sidecar:
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
         background.append(loop.create_task(self.control.run()))
         if self.settings.policy_file is not None:
-            background.append(loop.create_task(self._watch(self.settings.policy_file)))
+            background.append(loop.create_task(self.in_force.watch(self.settings.policy_file)))
         if contexts := self._contexts():
             background.append(loop.create_task(watch_certificates(contexts)))
         if self.settings.sweep_seconds > 0:
@@ -248,7 +173,6 @@ class Sidecar:
             listener.close()
             # What was accepted before has yet to reach the relay; it is served, not refused.
             await asyncio.sleep(_ACCEPTED_SECONDS)
-            self.relay.draining = True
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
@@ -260,102 +184,27 @@ class Sidecar:
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
 
-    async def _watch(self, path: Path) -> None:
-        """Reload the policy whenever the file's content changes, however it is replaced."""
-        content = _content(path)
 
-        # Kubernetes replaces a mounted file by renaming a directory beside it, whose name starts with two dots.
-        def concerns(_change: Change, changed: str) -> bool:
-            return Path(changed).name == path.name or Path(changed).name.startswith("..")
-
-        async for _ in awatch(path.parent, watch_filter=concerns, step=100, recursive=False):
-            latest = _content(path)
-            if latest is not None and latest != content:
-                content = latest
-                self.reload()
-
-    def _register_metrics(self) -> None:
-        relay, metrics = self.relay, self.telemetry.metrics
-        counter, gauge = metrics.counter, metrics.gauge
-        counter("asynq_ttl.commands", "Commands forwarded.", lambda: relay.commands)
-        counter("asynq_ttl.connections.accepted", "Client connections accepted.", lambda: relay.accepted)
-        counter("asynq_ttl.connections.refused", "Client connections refused.", lambda: relay.refused)
-        counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.bytes_from_clients)
-        counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
-        gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
-        gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not self.control.problem))
-        sentinels = self.sentinels
-        counter("asynq_ttl.upstream.switches", "Changes of the master.", lambda: sentinels.switches if sentinels else 0)
-        gauge(
-            "asynq_ttl.upstream.sentinels.away",
-            "Sentinels that do not help to find the master.",
-            lambda: sentinels.away if sentinels else 0,
-        )
-        gauge("asynq_ttl.paused", "1 while rewriting is paused.", lambda: int(self.paused))
-        gauge(
-            "asynq_ttl.scripts.wrappers",
-            "Wrappers by status.",
-            lambda: Counter(script.status.value for script in self.registry.wrapped()),
-            ("status",),
-        )
-        gauge(
-            "asynq_ttl.policy.info",
-            "1, with the policy in force as labels.",
-            lambda: {(self.policy.digest or "built-in", self.policy.mode.value): 1},
-            ("digest", "asynq_ttl.mode"),
-        )
-        gauge(
-            "asynq_ttl.policy.refused",
-            "1 if the policy file was refused when it was last read.",
-            lambda: int(bool(self.last_reload.faults)),
-        )
-        gauge(
-            "asynq_ttl.sweep.behind",
-            "1 if the last round of the sweeper left due tasks to the next one.",
-            lambda: int(self.sweeper.behind),
-        )
+def _guard(settings: Settings, endpoint: Endpoint) -> Guard | None:
+    """Return what asks clients for a password of the sidecar's own; None where they show Redis theirs, or nothing."""
+    file = settings.access.password_file
+    return Guard(file, settings.max_connections, endpoint.credentials) if file is not None else None
 
 
-async def serve(
-    settings: Settings, telemetry: Telemetry, beside: Callable[[Sidecar], AbstractAsyncContextManager[None]]
-) -> None:
-    """Run a sidecar until SIGTERM or SIGINT.
-
-    Args:
-        settings: how it is run.
-        telemetry: who is told what it does.
-        beside: what runs beside it, from before it listens until after it has drained.
-
-    Raises:
-        PolicyError: the policy file is not valid.
-        TlsError: a certificate, key or CA file cannot be used.
-        OSError: the listening address cannot be used.
-    """
-    settings = replace(settings, max_connections=_allow_files(settings.max_connections))
-    policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
-    sidecar = Sidecar(settings, policy, telemetry)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sidecar.end)
-    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_all)
-    # What is there now stays: the collector need not go through it again. And it need not look often, since what comes
-    # and goes with commands is freed without it.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
-    async with beside(sidecar), sidecar.running() as address:
-        _log.info(
-            "listening at %s, upstream %s, policy %s, mode %s",
-            address,
-            settings.upstream,
-            policy.source,
-            policy.mode.value,
-        )
-        tell(Notice.READY)
-        await sidecar.stop.wait()
-        _log.info("draining")
-        tell(Notice.STOPPING)
-    _log.info("stopped")
+def _shared(
+    settings: Settings, registry: ScriptRegistry, rewriter: Rewriter, telemetry: Telemetry, guard: Guard | None
+) -> Shared:
+    """Return what all sessions share."""
+    return Shared(
+        registry=registry,
+        rewriter=rewriter,
+        observer=telemetry,
+        clock=time.time_ns,
+        whole=WholeCommands(),
+        databases={0, settings.upstream.database},
+        room=Room(settings.max_held_mib * 1024 * 1024),
+        login=guard.again if guard is not None else None,
+    )
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
@@ -365,24 +214,3 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             task.cancel()
         _, pending = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
         tasks = list(pending)
-
-
-def _allow_files(max_connections: int) -> int:
-    """Raise the soft limit of open files as far as so many clients need it; return how many clients it allows."""
-    needed = 2 * max_connections + _OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return max_connections
-    allowed = max((soft - _OTHER_FILES) // 2, 1)
-    _log.info("at most %d clients instead of %d: the limit of open files is %d", allowed, max_connections, soft)
-    return allowed
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

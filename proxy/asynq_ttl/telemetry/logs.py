@@ -8,9 +8,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from asynq_ttl.asynq.keys import printable
+from asynq_ttl.times import rfc3339
 
 WARNING_INTERVAL_SECONDS = 10.0
 LEVELS = ("debug", "info", "warning", "error")
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": rfc3339(record.created, "milliseconds", "+00:00"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": printable(record.getMessage()),

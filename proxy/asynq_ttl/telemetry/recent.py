@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
 from asynq_ttl.events import FailedOpen, Outcome, Record, Swept
 from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
+from asynq_ttl.times import rfc3339
 
 RING_SIZE = 1_000
 WATCHER_QUEUE_SIZE = 1_000
@@ -254,4 +254,4 @@ def _text(text: str) -> str:
 
 
 def _time(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(nanoseconds / 1e9, "milliseconds")

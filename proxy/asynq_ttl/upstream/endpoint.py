@@ -10,7 +10,6 @@ Invariants:
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
@@ -20,6 +19,7 @@ from redis.credentials import CredentialProvider
 
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS, keep_alive
+from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.net.tls import Context, upstream_context
 from asynq_ttl.wire.commands import encode
 
@@ -273,10 +273,9 @@ def _credentials(upstream: Upstream) -> tuple[str, str]:
     if not upstream.password_file:
         return upstream.username, upstream.password
     try:
-        return upstream.username, Path(upstream.password_file).read_text().strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise LoginError(f"the password file {upstream.password_file}: {reason}") from None
+        return upstream.username, read_secret(upstream.password_file)
+    except SecretFileError as error:
+        raise LoginError(f"the password file {error}") from None
 
 
 def _auth(upstream: Upstream) -> bytes:

@@ -8,7 +8,6 @@ from typing import Any, Self, TypeVar
 
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.load import parse_policy
-from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
@@ -89,7 +88,7 @@ class SidecarThread:
 
     async def _reload(self, policy: str) -> None:
         assert self._sidecar is not None
-        self._sidecar.shared.rewriter = Rewriter(parse_policy(policy, "model"), self._sidecar._healed)
+        self._sidecar.in_force.replace(parse_policy(policy, "model"))
 
     async def _sweep(self) -> None:
         assert self._sidecar is not None

@@ -1,32 +1,47 @@
+"""How options are declared, what they can be, and how a command ends."""
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from asynq_ttl.cli.options import FAILED, Listen, SinkType, fail, option
+from asynq_ttl.cli.options import FAILED, Listen, Parsed, admin_option, fail, option
 from asynq_ttl.net.address import Address
-from asynq_ttl.sweep.sink import SinkAddress
+
+
+class Whole(Parsed[int]):
+    """A whole number."""
+
+    name = "number"
+    kind = int
+    parse = staticmethod(int)
+    quotes = True
 
 
 @click.command()
 @option("--listen", type=Listen(), default="127.0.0.1:6380")
-@option("--sink", type=SinkType())
-def command(listen: Address, sink: SinkAddress | None) -> None:
+@option("--whole", type=Whole())
+@admin_option
+def command(listen: Address, whole: int | None, admin: Address) -> None:
     """Say what was understood."""
-    click.echo(f"{listen} {sink}")
+    click.echo(f"{listen} {whole} {admin.port}")
 
 
 def test_an_option_is_also_a_variable() -> None:
     """The command line goes before the environment, and that before the default."""
     runner, environment = CliRunner(), {"ASYNQ_TTL_LISTEN": "unix:/run/a"}
-    assert runner.invoke(command, []).output == "127.0.0.1:6380 None\n"
-    assert runner.invoke(command, [], env=environment).output == "unix:/run/a None\n"
+    assert runner.invoke(command, []).output == "127.0.0.1:6380 None 9180\n"
+    assert runner.invoke(command, [], env=environment).output == "unix:/run/a None 9180\n"
     assert runner.invoke(command, ["--listen", "[::1]:1"], env=environment).output.startswith("[::1]:1 ")
     assert "ASYNQ_TTL_LISTEN" in runner.invoke(command, ["--help"]).output
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
-    [("--listen", "nowhere", "expected HOST:PORT"), ("--sink", "ftp://x", "expected file:")],
+    [
+        ("--listen", "nowhere", "expected HOST:PORT"),
+        ("--whole", "1.5", "'1.5': invalid literal"),
+        ("--admin", "x", "expected HOST:PORT"),
+    ],
 )
 def test_a_bad_value_is_told(name: str, value: str, reason: str) -> None:
     """With what is expected instead."""

@@ -1,7 +1,5 @@
-"""The verbs of probes and hooks: what they ask, what they say, and that they are quick to import."""
+"""The probe: what it asks, what it says, and that it is quick to import."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from click.testing import CliRunner
 
-from asynq_ttl.cli.ready import drain, ready
+from asynq_ttl.cli.ready import ready
 from support.imports import imported_by
 
 
@@ -62,21 +60,8 @@ def test_ready_refuses_an_address_without_a_port() -> None:
     assert "expected HOST:PORT" in result.output
 
 
-def test_drain_touches_no_other_process() -> None:
-    """What is no sidecar gets no signal; a process that is not there is said to be none."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        result = CliRunner().invoke(drain, ["--pid", str(other.pid)])
-        assert result.exit_code == 1
-        assert "is no asynq-ttl serve" in result.output
-        assert other.poll() is None
-        other.kill()
-    result = CliRunner().invoke(drain, ["--pid", str(other.pid)])
-    assert result.exit_code == 1
-    assert "there is no process" in result.output
-
-
-def test_the_verbs_import_nothing_slow() -> None:
+def test_it_imports_nothing_slow() -> None:
     """A probe does not pay for telemetry, policy files or an event loop."""
     loaded = imported_by("ready", "--admin", "127.0.0.1:1")
     assert "click" in loaded
-    assert not {"opentelemetry", "redis", "pydantic", "uvloop", "asyncio", "rich"} & loaded
+    assert not {"opentelemetry", "redis", "pydantic", "uvloop", "asyncio", "aiohttp", "rich"} & loaded

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from asynq_ttl.cli.main import main
 from asynq_ttl.cli.report import UNMATCHED, Report, compare, horizons, policy_in_force, tables
 from asynq_ttl.policy_file.load import parse_policy
 
@@ -98,3 +100,10 @@ def test_the_report_for_people(in_force: str) -> None:
     assert "none" in text
     assert "for ever" in text
     assert "4 more tasks were archived in bulk" in text
+
+
+def test_a_sidecar_that_is_not_there_is_told() -> None:
+    """In one line, without a traceback."""
+    result = CliRunner().invoke(main, ["report", "--admin", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert "127.0.0.1:1" in result.output

@@ -1,36 +1,101 @@
-from pathlib import Path
+"""Entries as lines, and which entries are asked for."""
+
+import json
+from collections.abc import Callable, Sequence
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
+from asynq_ttl.cli import tail as tailing
 from asynq_ttl.cli.main import main
-
-POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: %s}}]"
-
-
-@pytest.mark.parametrize(("ttl", "status", "told"), [("1h", 0, "valid, 1 rules, mode enforce"), ("1", 2, "ttl")])
-def test_a_policy_file_is_checked(tmp_path: Path, ttl: str, status: int, told: str) -> None:
-    """The exit status says whether it is valid."""
-    file = tmp_path / "policy.yaml"
-    file.write_text(POLICY % ttl)
-    result = CliRunner().invoke(main, ["check", str(file)])
-    assert result.exit_code == status
-    assert told in result.output
+from asynq_ttl.cli.tail import line_of
+from asynq_ttl.events import FailedOpen, FailOpen, Happened, Record
+from asynq_ttl.net.address import Address
+from asynq_ttl.telemetry.recent import Entry, Filter, Journal
+from support.recorded import ARCHIVE_SHA, END, outcome, swept
 
 
-def test_a_policy_is_explained(tmp_path: Path) -> None:
-    """With the rule that decides."""
-    file = tmp_path / "policy.yaml"
-    file.write_text(POLICY % "2h")
-    asked = ["--queue", "q", "--type", "t", "--state", "completed"]
-    result = CliRunner().invoke(main, ["explain", "--policy", str(file), *asked])
+def entry(record: Record) -> Entry:
+    """Return a record in words."""
+    log = Journal()
+    log.add(record, "")
+    return log.recent(Filter())[0]
+
+
+def shown(told: Entry) -> str:
+    """Return a line as a terminal shows it, without colours."""
+    console = Console(width=1_000)
+    with console.capture() as captured:
+        console.print(line_of(told))
+    return captured.get().strip()
+
+
+LINES = {
+    "22:13:20.000 archive  ttl 3,660 s queue=mail type=email:send id=id-1 rule=default microseconds=250": outcome(),
+    "22:13:20.000 archive  ttl 3,660 s shadow queue=mail type=[bold]x id=a?b rule=default microseconds=250": outcome(
+        enforced=False, task_type="[bold]x", task_id="a\nb"
+    ),
+    "22:13:20.000 archive  ttl queue=mail rule=default tasks=7 microseconds=250": outcome(
+        b":7", task_id="", task_type="", ttl_seconds=None
+    ),
+    "22:13:20.000 archive  ttl queue=mail rule=default NOT FOUND microseconds=250": outcome(
+        b"-NOT FOUND", task_id="", task_type="", ttl_seconds=None
+    ),
+    "22:13:20.000 sweep    delete queue=mail tasks=2 ghosts=3 ids=a,b": swept("a", "b", ghosts=3),
+    "22:13:20.000 fail_open reason=message queue=mail id=id-1 truncated": FailedOpen(
+        FailOpen.MESSAGE, "truncated", END, "archive", ARCHIVE_SHA, "mail", "id-1"
+    ),
+    "22:13:20.000 reload result=error line 3": Happened("reload", END, "error", "line 3"),
+}
+
+
+@pytest.mark.parametrize(("line", "record"), LINES.items(), ids=range(len(LINES)))
+def test_a_line(line: str, record: Record) -> None:
+    """What it was, what happens to the key, and about what; nothing in it is markup or another line."""
+    assert shown(entry(record)) == line
+
+
+def test_lines_about_the_stream_itself() -> None:
+    """Watching, gone, too much."""
+    assert "watching" in shown({"kind": "watching"})
+    assert "gone" in shown({"kind": "lost"})
+    assert "17 entries" in shown({"kind": "dropped", "entries": 17})
+
+
+def test_what_is_asked_for_and_where_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value of an option is a field of the query; entries go to standard output, what else happens does not."""
+    asked: list[tuple[str, str]] = []
+
+    def watch(
+        admin: Address, wanted: Sequence[tuple[str, str]], show: Callable[[Entry], None], *, limit: int = 0
+    ) -> None:
+        asked.extend(wanted)
+        assert (admin.port, limit) == (1, 3)
+        show({"kind": "watching"})
+        show(entry(outcome()))
+
+    monkeypatch.setattr(tailing, "watch", watch)
+    options = ["--queue", "a*", "--queue", "b", "--type", "t", "--action", "ttl", "--count", "3", "--json"]
+    result = CliRunner().invoke(main, ["tail", "--admin", "127.0.0.1:1", *options])
     assert result.exit_code == 0
-    assert "all" in result.output
+    assert asked == [("queue", "a*"), ("queue", "b"), ("type", "t"), ("action", "ttl")]
+    assert json.loads(result.stdout)["id"] == "id-1"
+    assert "watching" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["tail", "report"])
-def test_a_sidecar_that_is_not_there_is_told(name: str) -> None:
+def test_a_reader_that_goes_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `asynq-ttl tail | head`."""
+
+    def watch(*_arguments: object, **_options: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(tailing, "watch", watch)
+    assert CliRunner().invoke(main, ["tail"]).exit_code == 0
+
+
+def test_a_sidecar_that_is_not_there_is_told() -> None:
     """In one line, without a traceback."""
-    result = CliRunner().invoke(main, [name, "--admin", "127.0.0.1:1"])
+    result = CliRunner().invoke(main, ["tail", "--admin", "127.0.0.1:1"])
     assert result.exit_code == 1
     assert "127.0.0.1:1" in result.output

@@ -1,3 +1,5 @@
+"""Addresses and URLs: what is understood, how it is shown, and what is said of the rest."""
+
 import pytest
 from redis import Redis
 
@@ -68,24 +70,6 @@ def test_an_upstream_is_a_redis_url(text: str, address: Address, database: int, 
     settings = Redis.from_url(upstream.url).connection_pool.connection_kwargs
     assert settings.get("path", "") == address.path
     assert settings.get("password") == ("secret" if "secret" in text else None)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("redis://h", "redis://h/3"),
-        ("redis://user:secret@h:7000/1", "redis://user:secret@h:7000/3"),
-        ("rediss://h/?db=1&ssl_ca_certs=%2Fa+b", "rediss://h/3?ssl_ca_certs=%2Fa+b"),
-        ("unix:///run/a.sock", "unix:///run/a.sock?db=3"),
-        ("unix:/run/a.sock?db=1", "unix:///run/a.sock?db=3"),
-        ("unix://:secret@/run/a.sock", "unix://:secret@/run/a.sock?db=3"),
-    ],
-)
-def test_another_database_of_an_upstream_has_a_url(text: str, expected: str) -> None:
-    """Everything else of the URL stays, and redis-py reads that database from it."""
-    found = parse_upstream(text).url_of(3)
-    assert found == expected
-    assert Redis.from_url(found).connection_pool.connection_kwargs["db"] == 3
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-"""What the supervisor is told."""
+"""What a supervisor leaves for this process, and what it is told."""
 
 import logging
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from asynq_ttl.net.systemd import Notice, tell
+from asynq_ttl.net.systemd import Notice, inherited_sockets, tell
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -37,3 +40,31 @@ def test_a_supervisor_that_does_not_listen_stops_nothing(
     with caplog.at_level(logging.WARNING):
         tell(Notice.READY)
     assert f"cannot tell the supervisor READY=1 at {tmp_path}/absent" in caplog.text
+
+
+_INHERITS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="x")
+from asynq_ttl.net.systemd import inherited_sockets
+(inherited,) = inherited_sockets()
+print(inherited.getsockname()[1], inherited.getblocking(), inherited.get_inheritable())
+print(inherited_sockets(), [name for name in os.environ if name.startswith("LISTEN_")])
+"""
+
+
+def test_sockets_are_inherited_once() -> None:
+    """They neither block nor are handed on, and no child takes the variables for its own."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        command = [sys.executable, "-c", _INHERITS, str(listening.fileno())]
+        run = subprocess.run(command, pass_fds=[listening.fileno()], capture_output=True, text=True, check=True)
+        port = listening.getsockname()[1]
+    assert run.stdout.splitlines() == [f"{port} False False", "[] []"]
+
+
+@pytest.mark.parametrize(("process", "count"), [("", ""), ("1", "1"), ("own", ""), ("own", "-1"), ("x", "1")])
+def test_sockets_of_another_process_are_not_touched(process: str, count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that are meant for another process, or make no sense, name no sockets."""
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()) if process == "own" else process)
+    monkeypatch.setenv("LISTEN_FDS", count)
+    assert inherited_sockets() == []

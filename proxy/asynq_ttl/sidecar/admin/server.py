@@ -1,22 +1,18 @@
 """The admin server: health, metrics, what the sidecar does and why, and the few things an operator may change.
 
-Only importer of aiohttp's server side. HTTP on a socket of its own, by default on the loopback interface.
+The only module that imports aiohttp's server. It listens at an address of its own, by default on the loopback
+interface.
 
 Invariants:
 
 * Nothing here touches the data path, and a client that reads slowly costs a bounded amount of memory.
-* A call that changes something needs the token where there is one; where there is none, it is only taken on the
-  loopback interface or a unix socket.
-* A web site that somebody visits can neither call nor read this server through the browser: the `Host` of a request
-  to the loopback interface must be the loopback interface's own name, and its `Origin`, if it has one, the server's.
-* Nothing here tells a payload, a credential or an argument of a command.
+* Whether a call may be done is decided before it is looked at, by `access` alone.
+* No payload, no credential and no argument of a command is in any answer.
 """
 
 import asyncio
 import base64
 import hashlib
-import hmac
-import ipaddress
 import json
 import logging
 import os
@@ -27,20 +23,19 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import remove_stale_socket, shared_socket
-from asynq_ttl.sidecar.admin import status
+from asynq_ttl.sidecar.admin import access, status
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
 from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, Filter, FilterError, parse_filter
 
 _log = logging.getLogger("asynq_ttl.admin")
 
-# A watcher hears at least this often, so that both sides notice when the other is gone.
+# A stream has a line at least this often, so that both sides notice when the other is gone.
 HEARTBEAT_SECONDS = 1.0
 
 _MAX_BODY_BYTES = 16 * 1024
@@ -136,7 +131,7 @@ class Admin:
 
     def __init__(self, settings: AdminSettings, sidecar: Sidecar) -> None:
         self.closing = asyncio.Event()
-        """Set when those who watch have to be told good-bye."""
+        """Set to end all streams."""
         self._settings = settings
         self._sidecar = sidecar
         self._journal = sidecar.telemetry.journal
@@ -145,7 +140,7 @@ class Admin:
 
     def application(self) -> web.Application:
         """Return the application."""
-        application = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY_BYTES)
+        application = web.Application(middlewares=[self._admit], client_max_size=_MAX_BODY_BYTES)
         for path, read in (
             ("/", self.page),
             ("/livez", self.live),
@@ -200,10 +195,10 @@ class Admin:
 
     async def policy(self, _request: web.Request) -> web.Response:
         """Answer with the policy in force: its rules, its text, its hash and the last reload."""
-        return _json(status.policy_in_force(self._sidecar) | {"text": self._sidecar.policy.text})
+        return _json(status.policy_in_force(self._sidecar) | {"text": self._sidecar.in_force.policy.text})
 
     async def decisions(self, request: web.Request) -> web.Response:
-        """Answer with the latest entries of the journal, newest first; the query filters."""
+        """Answer with the latest entries, newest first; the query says which."""
         pairs = [(name, value) for name, value in request.query.items() if name != "limit"]
         limit = request.query.get("limit", str(RING_SIZE))
         if not re.fullmatch(r"[1-9][0-9]{0,5}", limit):
@@ -252,20 +247,20 @@ class Admin:
 
     async def reload(self, _request: web.Request) -> web.Response:
         """Read the policy file again; 422 and its faults where it is refused."""
-        reload = self._sidecar.reload()
-        policy = self._sidecar.policy
+        reload = self._sidecar.in_force.reload()
+        policy = self._sidecar.in_force.policy
         answer = {"digest": policy.digest, "mode": policy.mode.value, "faults": list(reload.faults)}
         return _json(answer, 422 if reload.faults else 200)
 
     async def pause(self, _request: web.Request) -> web.Response:
         """Pause rewriting: the policy is in shadow mode until `resume`."""
-        self._sidecar.pause(paused=True)
-        return _json({"paused": True, "mode": self._sidecar.shared.rewriter.policy.mode.value})
+        self._sidecar.in_force.pause(paused=True)
+        return _json({"paused": True, "mode": self._sidecar.in_force.mode.value})
 
     async def resume(self, _request: web.Request) -> web.Response:
-        """Go on rewriting."""
-        self._sidecar.pause(paused=False)
-        return _json({"paused": False, "mode": self._sidecar.shared.rewriter.policy.mode.value})
+        """Resume rewriting."""
+        self._sidecar.in_force.pause(paused=False)
+        return _json({"paused": False, "mode": self._sidecar.in_force.mode.value})
 
     async def drain(self, _request: web.Request) -> web.Response:
         """Stop as on SIGTERM: let commands under way finish, then end."""
@@ -288,13 +283,12 @@ class Admin:
         set_level(level)
         return _json({"log_level": level})
 
-    # --- who may -------------------------------------------------------------------------------------------------
-
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        refusal = self._refused(request)
-        if refusal is not None:
-            return refusal
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse a request, or answer it with the headers that every answer has."""
+        refused = access.refusal(request.method, request.headers, self._settings.address, self._settings.token)
+        if refused is not None:
+            return _refusal(refused.status, refused.message)
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -302,25 +296,6 @@ class Admin:
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response
-
-    def _refused(self, request: web.Request) -> web.Response | None:
-        host, origin = request.headers.get("Host", ""), request.headers.get("Origin")
-        if _is_loopback(self._settings.address) and not _is_loopback_name(host):
-            return _refusal(403, "the Host of a request to the loopback interface must name it, such as 127.0.0.1")
-        changes = request.method not in ("GET", "HEAD", "OPTIONS")
-        if (origin is not None and urlsplit(origin).netloc != host) or (
-            changes and request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
-        ):
-            return _refusal(403, "requests of other web sites are refused")
-        if not changes:
-            return None
-        if self._settings.token:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self._settings.token.encode()):
-                return _refusal(401, "this call needs the token of --admin-token: Authorization: Bearer TOKEN")
-        elif not _is_local(self._settings.address):
-            return _refusal(403, "calls that change something are refused here: start with --admin-token")
-        return None
 
 
 _HEADERS = {
@@ -340,24 +315,6 @@ def _refusal(code: int, message: str) -> web.Response:
     response = _json({"error": message}, code)
     response.headers.update(_HEADERS)
     return response
-
-
-def _is_local(address: Address | None) -> bool:
-    """Say whether only programs of this machine can come."""
-    return address is not None and (bool(address.path) or _is_loopback(address))
-
-
-def _is_loopback(address: Address | None) -> bool:
-    return address is not None and not address.path and _is_loopback_name(str(address))
-
-
-def _is_loopback_name(host: str) -> bool:
-    """Say whether HOST or HOST:PORT is the loopback interface."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _content_security_policy(page: str) -> str:

@@ -1,4 +1,7 @@
-"""What a running sidecar says about itself, as plain data that can be JSON. Reads; changes nothing."""
+"""What a running sidecar says of itself, as plain data that becomes JSON.
+
+Invariant: nothing here changes anything.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,26 +13,26 @@ from asynq_ttl.asynq.keys import printable
 from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Retention, Rule
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
-from asynq_ttl.times import format_duration, time_of
+from asynq_ttl.times import format_duration, rfc3339
 
 Json = dict[str, Any]
 
-# Connections that are listed one by one.
+# More connections than this are counted, not listed.
 MAX_CONNECTIONS = 1_000
 
 _VERSION = metadata.version("asynq-ttl")
 
 
 def overview(sidecar: Sidecar) -> Json:
-    """Return how the sidecar is and what it has done since its start."""
-    telemetry, relay, sweeper = sidecar.telemetry, sidecar.relay, sidecar.sweeper
+    """Return the state of the sidecar and what it has done since its start."""
+    telemetry, relay = sidecar.telemetry, sidecar.relay
     return {
         "version": _VERSION,
-        "started": time_of(sidecar.started_ns),
+        "started": rfc3339(sidecar.started_ns / 1e9),
         "listen": str(sidecar.listening or sidecar.settings.listen),
         "problem": sidecar.problem,
-        "paused": sidecar.paused,
-        "mode": sidecar.shared.rewriter.policy.mode.value,
+        "paused": sidecar.in_force.paused,
+        "mode": sidecar.in_force.mode.value,
         "log_level": level_in_force(),
         "policy": policy_in_force(sidecar),
         "upstream": _upstream(sidecar),
@@ -47,14 +50,7 @@ def overview(sidecar: Sidecar) -> Json:
             "by_queue": dict(_summed(telemetry.decisions, 0).most_common(50)),
         },
         "fail_opens": dict(telemetry.fail_opens),
-        "sweep": {
-            "leads": sweeper.leads,
-            "behind": sweeper.behind,
-            "due": telemetry.sweeps_due.total(),
-            "ghosts": telemetry.sweeps_ghosts.total(),
-            "rounds": dict(telemetry.sweep_rounds),
-            "last": time_of(int(telemetry.swept_at * 1e9)) if telemetry.swept_at else "",
-        },
+        "sweep": _sweep(sidecar),
         "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
         "wrappers": Counter(script.status.value for script in sidecar.registry.wrapped()),
         "tracing": {
@@ -67,7 +63,7 @@ def overview(sidecar: Sidecar) -> Json:
 
 
 def _upstream(sidecar: Sidecar) -> Json:
-    """Return where Redis is: as the operator said it, and the server that Sentinels have named."""
+    """Return where Redis is: the URL that was given, without credentials, and the server that Sentinels have named."""
     told: Json = {
         "address": str(sidecar.settings.upstream),
         "server": str(sidecar.endpoint.address or ""),
@@ -82,9 +78,22 @@ def _upstream(sidecar: Sidecar) -> Json:
     return told
 
 
+def _sweep(sidecar: Sidecar) -> Json:
+    """Return what the sweeper has done."""
+    telemetry, sweeper = sidecar.telemetry, sidecar.sweeper
+    return {
+        "leads": sweeper.leads,
+        "behind": sweeper.behind,
+        "due": telemetry.sweeps_due.total(),
+        "ghosts": telemetry.sweeps_ghosts.total(),
+        "rounds": dict(telemetry.sweep_rounds),
+        "last": rfc3339(telemetry.swept_at) if telemetry.swept_at else "",
+    }
+
+
 def policy_in_force(sidecar: Sidecar) -> Json:
     """Return the policy in force, and how often each of its rules has decided."""
-    policy, reload = sidecar.policy, sidecar.last_reload
+    policy, reload = sidecar.in_force.policy, sidecar.in_force.last_reload
     decided = _summed(sidecar.telemetry.decisions, 2)
     return {
         "source": policy.source,
@@ -92,7 +101,7 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "mode": policy.mode.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,
-        "last_reload": {"time": time_of(reload.at_ns), "faults": list(reload.faults)},
+        "last_reload": {"time": rfc3339(reload.at_ns / 1e9), "faults": list(reload.faults)},
         "rules": [_rule(rule) | {"decided": decided[rule.name]} for rule in policy.rules],
         # Bulk operations, whose rule is picked inside Redis, and tasks that are run again.
         "decided_without_rule": decided[""],
@@ -100,7 +109,7 @@ def policy_in_force(sidecar: Sidecar) -> Json:
 
 
 def connections(sidecar: Sidecar) -> Json:
-    """Return the client connections, the first ones one by one."""
+    """Return how many client connections are open, and the first `MAX_CONNECTIONS` of them one by one."""
     relay = sidecar.relay
     return {
         "open": len(relay.connections),
@@ -137,14 +146,14 @@ def wrappers(sidecar: Sidecar) -> Json:
 
 
 def census(sidecar: Sidecar) -> Json:
-    """Return how many tasks of each kind were seen, and the policy in force, for a report on what a policy does."""
+    """Return how many tasks of each kind were seen, and the policy in force: what `asynq-ttl report` asks for."""
     seen = sidecar.telemetry.census
     return {
-        "since": time_of(sidecar.started_ns),
+        "since": rfc3339(sidecar.started_ns / 1e9),
         "policy": {
-            "source": sidecar.policy.source,
-            "mode": sidecar.shared.rewriter.policy.mode.value,
-            "text": sidecar.policy.text,
+            "source": sidecar.in_force.policy.source,
+            "mode": sidecar.in_force.mode.value,
+            "text": sidecar.in_force.policy.text,
         },
         "kinds": [
             {
@@ -188,7 +197,7 @@ def _summed(counts: Counter[tuple[str, str, str, str, str]], position: int) -> C
 
 
 def _quantiles(values: Iterable[float]) -> Json:
-    """Return the middle, the 99th percentile and the largest of the latest measurements."""
+    """Return the median, the 99th percentile and the largest of the latest measurements; nothing if there are none."""
     ordered = sorted(values)
     if not ordered:
         return {}

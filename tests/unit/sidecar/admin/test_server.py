@@ -129,7 +129,7 @@ async def test_pause_and_resume(asked: Sidecar, client: Client) -> None:
     """Paused, the policy is in shadow mode; a reload does not change that; resuming brings its own mode back."""
     assert await (await client.post("/api/pause")).json() == {"paused": True, "mode": "shadow"}
     assert asked.shared.rewriter.policy.mode.value == "shadow"
-    assert asked.policy.mode.value == "enforce"
+    assert asked.in_force.policy.mode.value == "enforce"
     assert await (await client.post("/api/pause")).json() == {"paused": True, "mode": "shadow"}
     assert await (await client.post("/api/resume")).json() == {"paused": False, "mode": "enforce"}
     kinds = [entry["kind"] for entry in (await (await client.get("/api/decisions")).json())["decisions"]]

@@ -1,0 +1,129 @@
+"""`asynq-ttl audit`: what is in a database and what is wrong with it."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from asynq_ttl.asynq.keys import index_key
+from asynq_ttl.cli.options import fail, option
+from asynq_ttl.cli.tool_options import (
+    connected,
+    load,
+    note,
+    policy_option,
+    progress_bar,
+    queue_option,
+    rate_option,
+    upstream_option,
+)
+from asynq_ttl.existing_keys.audit.audit import Audit
+from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint
+from asynq_ttl.existing_keys.audit.forecast import forecast
+from asynq_ttl.existing_keys.audit.html_page import as_html
+from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
+from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.findings import worst
+from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.net import address
+from asynq_ttl.policy.glob import Glob
+from asynq_ttl.policy.rules import Policy
+
+
+@click.command()
+@upstream_option
+@policy_option
+@queue_option
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON instead of tables.")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report with plots to this file."
+)
+@option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file from which an audit that was interrupted goes on.",
+)
+@rate_option
+def audit(
+    *,
+    upstream: address.Upstream,
+    policy: Path | None,
+    queues: tuple[Glob, ...],
+    json_wanted: bool,
+    html: Path | None,
+    checkpoint: Path | None,
+    rate: float,
+) -> None:
+    """Show what is in a database and what is wrong with it. Changes nothing.
+
+    Exits with 0 if nothing needs to be done, with 3 after a warning, with 4 if tasks can be lost. The policy is what
+    the forecast of memory supposes.
+    """
+    loaded = load(policy)
+    if html is not None:
+        # A file that cannot be written is told before the walk, not after it.
+        _write(html, "")
+    report = _report(upstream, loaded, TaskFilter(queues), checkpoint, rate)
+    if json_wanted:
+        click.echo(as_json(report))
+    else:
+        print_report(report, Console(width=None if sys.stdout.isatty() else 120))
+    if html is not None:
+        _write(html, as_html(report))
+        note(f"written to {html}")
+    raise SystemExit(worst(report.findings).status)
+
+
+def _report(
+    upstream: address.Upstream, policy: Policy, wanted: TaskFilter, checkpoint: Path | None, rate: float
+) -> Report:
+    """Walk through the database, and return what was found."""
+    started = time.monotonic()
+    with connected(upstream, rate, wanted, changing=False) as (database, found):
+        server = database.server()
+        run = {
+            "upstream": str(upstream),
+            "server": server.run_id,
+            "policy": policy.digest or policy.source,
+            "queues": [glob.text for glob in wanted.queues],
+        }
+        with progress_bar() as progress:
+            bar = progress.add_task("audit", total=_size(database, found, wanted))
+            walk = Audit(
+                database,
+                policy,
+                wanted,
+                Checkpoint(checkpoint, run),
+                advance=lambda count: progress.advance(bar, count),
+            )
+            findings = walk.run(found)
+    return Report(
+        upstream=str(upstream),
+        server=server.name,
+        policy=policy.source,
+        now=walk.now,
+        seconds=time.monotonic() - started,
+        tally=walk.tally,
+        findings=findings,
+        forecast=forecast(walk.tally, policy),
+    )
+
+
+def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
+    """Return about how many keys and entries an audit looks at."""
+    total: Any = database.client.dbsize()
+    for queue in filter(wanted.matches_queue, queues):
+        for state in ("archived", "completed", "scheduled", "retry"):
+            total += database.client.zcard(index_key(queue, state))
+        total += database.client.llen(index_key(queue, "pending"))
+    return int(total)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")

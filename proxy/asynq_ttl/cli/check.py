@@ -1,0 +1,15 @@
+"""`asynq-ttl check`: whether a policy file is valid."""
+
+from pathlib import Path
+
+import click
+
+from asynq_ttl.cli.tool_options import load
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a policy FILE. Exits with 0 if it is valid, else with 2 and every fault on a line of its own."""
+    policy = load(file)
+    click.echo(f"{file}: valid, {len(policy.rules)} rules, mode {policy.mode.value}")

@@ -1,0 +1,46 @@
+"""`asynq-ttl doctor`: what is wrong with a set-up."""
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from asynq_ttl.cli.tool_options import (
+    connected,
+    load,
+    policy_option,
+    rate_option,
+    upstream_option,
+)
+from asynq_ttl.existing_keys.doctor.doctor import examine
+from asynq_ttl.existing_keys.findings import findings_json, print_findings, worst
+from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.net import address
+
+
+@click.command()
+@upstream_option
+@policy_option
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON instead of text.")
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    help="The most tasks looked at to learn which types there are.",
+)
+@rate_option
+def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool, sample: int, rate: float) -> None:
+    """Check a set-up: server, rights, clients, clocks, and the policy against what exists. Changes nothing.
+
+    Exits with 0 if nothing needs to be done, with 3 after a warning, with 4 if tasks can be lost.
+    """
+    loaded = load(policy)
+    with connected(upstream, rate, TaskFilter(), changing=False) as (database, found):
+        findings = examine(database, loaded, found, sample)
+    if json_wanted:
+        click.echo(findings_json(str(upstream), findings))
+    else:
+        print_findings(findings, Console(width=None if sys.stdout.isatty() else 120))
+    raise SystemExit(worst(findings).status)

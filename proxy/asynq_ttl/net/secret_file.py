@@ -1,0 +1,40 @@
+"""Secrets in files: passwords and tokens. The only module that reads one.
+
+A file is read anew each time it is asked for, so that a secret can be replaced while the sidecar runs.
+
+Invariant: an error says which file it is and why it cannot be read, in one line, and nothing of what is in it.
+"""
+
+from pathlib import Path
+
+
+class SecretFileError(ValueError):
+    """A secret that cannot be read. The message is the file's name and the reason."""
+
+
+def read_secret(file: Path | str) -> str:
+    """Return the secret that is in a file, without the white space around it; empty where there is nothing else.
+
+    Raises:
+        SecretFileError: the file cannot be read, or is no UTF-8.
+    """
+    try:
+        return _content(file).decode().strip()
+    except UnicodeDecodeError:
+        raise SecretFileError(f"{file}: it is no text") from None
+
+
+def read_secrets(file: Path | str) -> list[bytes]:
+    """Return the secrets that are in a file, one a line, without the white space around them and without empty lines.
+
+    Raises:
+        SecretFileError: the file cannot be read.
+    """
+    return [line.strip() for line in _content(file).splitlines() if line.strip()]
+
+
+def _content(file: Path | str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
+        raise SecretFileError(f"{file}: {getattr(error, 'strerror', None) or 'it is no file name'}") from None

@@ -1,0 +1,67 @@
+"""The metrics that are read from the parts of a sidecar when somebody collects them.
+
+What counts decisions, sweeps and latency is declared by `telemetry`; here is what only the running process knows. It
+is read on other threads: nothing here changes anything.
+"""
+
+from collections import Counter
+
+from asynq_ttl.relay.relay import Relay
+from asynq_ttl.rewriting.registry import ScriptRegistry
+from asynq_ttl.sidecar.policy_in_force import PolicyInForce
+from asynq_ttl.sweep.sweeper import Sweeper
+from asynq_ttl.telemetry.metrics import Metrics
+from asynq_ttl.upstream.control import ControlConnection
+from asynq_ttl.upstream.sentinels import Sentinels
+
+
+def register_traffic(metrics: Metrics, relay: Relay) -> None:
+    """Declare what the clients' connections are and have been."""
+    counter, gauge = metrics.counter, metrics.gauge
+    counter("asynq_ttl.commands", "Commands forwarded.", lambda: relay.commands)
+    counter("asynq_ttl.connections.accepted", "Client connections accepted.", lambda: relay.accepted)
+    counter("asynq_ttl.connections.refused", "Client connections refused.", lambda: relay.refused)
+    counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.bytes_from_clients)
+    counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
+    gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
+
+
+def register_upstream(metrics: Metrics, control: ControlConnection, sentinels: Sentinels | None) -> None:
+    """Declare how Redis is, and how its Sentinels are, where there are any."""
+    metrics.gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not control.problem))
+    metrics.counter(
+        "asynq_ttl.upstream.switches", "Changes of the master.", lambda: sentinels.switches if sentinels else 0
+    )
+    metrics.gauge(
+        "asynq_ttl.upstream.sentinels.away",
+        "Sentinels that do not help to find the master.",
+        lambda: sentinels.away if sentinels else 0,
+    )
+
+
+def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptRegistry, sweeper: Sweeper) -> None:
+    """Declare which policy is in force, and what carries it out."""
+    gauge = metrics.gauge
+    gauge("asynq_ttl.paused", "1 while rewriting is paused.", lambda: int(in_force.paused))
+    gauge(
+        "asynq_ttl.scripts.wrappers",
+        "Wrappers by status.",
+        lambda: Counter(script.status.value for script in registry.wrapped()),
+        ("status",),
+    )
+    gauge(
+        "asynq_ttl.policy.info",
+        "1, with the policy in force as labels.",
+        lambda: {(in_force.policy.digest or "built-in", in_force.policy.mode.value): 1},
+        ("digest", "asynq_ttl.mode"),
+    )
+    gauge(
+        "asynq_ttl.policy.refused",
+        "1 if the policy file was refused when it was last read.",
+        lambda: int(bool(in_force.last_reload.faults)),
+    )
+    gauge(
+        "asynq_ttl.sweep.behind",
+        "1 if the last round of the sweeper left due tasks to the next one.",
+        lambda: int(sweeper.behind),
+    )

@@ -1,0 +1,90 @@
+"""One sidecar as a process: signals, the limit of open files, the garbage collector, and the supervisor that is told.
+
+It belongs to the whole process, so there is one of it; a `Sidecar` knows none of this and can run in a test.
+"""
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
+from asynq_ttl.net.systemd import Notice, tell
+from asynq_ttl.policy.rules import DEFAULT_POLICY
+from asynq_ttl.policy_file.load import load_policy
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.telemetry.recorder import Telemetry
+
+_log = logging.getLogger("asynq_ttl.server")
+
+# Objects that are made before the garbage collector looks at them.
+_COLLECT_AFTER = 10_000
+# File descriptors besides two for each client: the sidecar's own connections, exporters, the policy watcher.
+_OTHER_FILES = 64
+
+
+async def serve(
+    settings: Settings, telemetry: Telemetry, beside: Callable[[Sidecar], AbstractAsyncContextManager[None]]
+) -> None:
+    """Run a sidecar until SIGTERM or SIGINT.
+
+    Args:
+        settings: how it is run.
+        telemetry: who is told what it does.
+        beside: runs beside the sidecar, from before it listens until after it has drained.
+
+    Raises:
+        PolicyError: the policy file is not valid.
+        TlsError: a certificate, key or CA file cannot be used.
+        OSError: the listening address cannot be used.
+    """
+    settings = replace(settings, max_connections=_allow_files(settings.max_connections))
+    policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
+    sidecar = Sidecar(settings, policy, telemetry)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sidecar.end)
+    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_all)
+    _spare_collector()
+    async with beside(sidecar), sidecar.running() as address:
+        _log.info(
+            "listening at %s, upstream %s, policy %s, mode %s",
+            address,
+            settings.upstream,
+            policy.source,
+            policy.mode.value,
+        )
+        tell(Notice.READY)
+        await sidecar.stop.wait()
+        _log.info("draining")
+        tell(Notice.STOPPING)
+    _log.info("stopped")
+
+
+def _spare_collector() -> None:
+    """Let the garbage collector do little.
+
+    What is there now stays: it need not be gone through again. And what comes and goes with commands is freed without
+    the collector, so it need not look often.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+
+
+def _allow_files(max_connections: int) -> int:
+    """Raise the soft limit of open files as far as so many clients need it; return how many clients it allows."""
+    needed = 2 * max_connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return max_connections
+    allowed = max((soft - _OTHER_FILES) // 2, 1)
+    _log.info("at most %d clients instead of %d: the limit of open files is %d", allowed, max_connections, soft)
+    return allowed

@@ -1,0 +1,129 @@
+"""Where clients connect: at a port, at a path, at sockets that are there already, and at a port that is shared."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from asynq_ttl.net import listener as listening
+from asynq_ttl.net.address import Address
+from asynq_ttl.net.listener import Listener, remove_stale_socket, shared_socket
+
+
+class Greeting(asyncio.Protocol):
+    """Says its name to whoever connects, and hangs up."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say it."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._name)
+        transport.close()
+
+
+@asynccontextmanager
+async def listens(address: Address, name: bytes = b"me", *, reuse_port: bool = False) -> AsyncIterator[Listener]:
+    """Listen while the block runs."""
+    listener = Listener(address, lambda: Greeting(name), None, reuse_port=reuse_port, keepalive_seconds=60)
+    await listener.start()
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+async def greeting(address: Address) -> bytes:
+    """Connect, and return what is said."""
+    connect = (
+        asyncio.open_unix_connection(address.path)
+        if address.path
+        else asyncio.open_connection(address.host, address.port)
+    )
+    reader, writer = await connect
+    said = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return said
+
+
+async def test_a_port_of_the_kernels_choice_is_known_once_it_listens() -> None:
+    """Port 0 becomes the real one; closed, it refuses."""
+    async with listens(Address("127.0.0.1", 0)) as listener:
+        assert listener.address.port > 0
+        assert await greeting(listener.address) == b"me"
+    with pytest.raises(ConnectionRefusedError):
+        await greeting(listener.address)
+
+
+async def test_a_path_that_was_left_behind_is_taken_over(tmp_path: Path) -> None:
+    """A sidecar that was killed leaves its socket, which must not keep the next one from starting."""
+    address = Address(path=str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(address.path)
+    async with listens(address):
+        assert await greeting(address) == b"me"
+
+
+async def test_what_answers_or_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+    """It is somebody else's."""
+    path, file = tmp_path / "socket", tmp_path / "file"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        remove_stale_socket(path)
+        assert path.exists()
+    remove_stale_socket(path)
+    assert not path.exists()
+    file.write_text("mine")
+    remove_stale_socket(file)
+    assert file.exists()
+    remove_stale_socket(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("of_path", [False, True])
+async def test_an_inherited_socket_goes_before_the_address(
+    of_path: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is bound to is where clients connect, whatever was asked for."""
+    path = tmp_path / "socket"
+    inherited = socket.socket(socket.AF_UNIX if of_path else socket.AF_INET)
+    inherited.bind(str(path) if of_path else ("127.0.0.1", 0))
+    inherited.listen()
+    inherited.setblocking(False)
+    monkeypatch.setattr(listening, "inherited_sockets", lambda: [inherited])
+    async with listens(Address("127.0.0.1", 1)) as listener:
+        expected = Address(path=str(path)) if of_path else Address(*inherited.getsockname())
+        assert listener.address == expected
+        assert await greeting(listener.address) == b"me"
+
+
+async def test_the_newer_of_two_has_every_new_connection() -> None:
+    """They share the port; once the newer one is gone, the older one has them again."""
+    async with listens(Address("127.0.0.1", 0), b"old", reuse_port=True) as old:
+        async with listens(old.address, b"new", reuse_port=True):
+            assert {await greeting(old.address) for _ in range(20)} == {b"new"}
+        assert await greeting(old.address) == b"old"
+
+
+async def test_a_shared_socket_is_the_newer_one() -> None:
+    """The admin server's: it takes every new connection from an older sidecar's."""
+    with shared_socket(Address("127.0.0.1", 0)) as old:
+        address = Address(*old.getsockname())
+        with shared_socket(address) as new:
+            for each in (old, new):
+                each.settimeout(5)
+            with socket.create_connection((address.host, address.port)), new.accept()[0]:
+                pass
+
+
+async def test_without_sharing_a_port_has_one_listener() -> None:
+    """The second one is told so."""
+    async with listens(Address("127.0.0.1", 0)) as first:
+        with pytest.raises(OSError, match="in use"):
+            async with listens(first.address):
+                pytest.fail("it listens twice")

@@ -1,0 +1,140 @@
+"""A sidecar as a process: what the process is allowed, which signals it heeds, and whom it tells."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from asynq_ttl.net.address import parse_address, parse_upstream
+from asynq_ttl.policy_file.faults import PolicyError
+from asynq_ttl.sidecar import run
+from asynq_ttl.sidecar.settings import Settings
+from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.telemetry.recorder import Telemetry
+from support.servers import free_port
+
+ENDLESS = resource.RLIM_INFINITY
+
+
+@pytest.fixture(autouse=True)
+def process() -> Iterator[None]:
+    """Leave the collector and the limits of this process as they were."""
+    limits, thresholds = resource.getrlimit(resource.RLIMIT_NOFILE), gc.get_threshold()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def settings(policy_file: Path | None = None) -> Settings:
+    """Return settings for a sidecar whose Redis is not there."""
+    upstream = parse_upstream(f"redis://127.0.0.1:{free_port()}/0")
+    return Settings(parse_address("127.0.0.1:0"), upstream, policy_file, 10, drain_seconds=0.1, sweep_seconds=0)
+
+
+def serving(chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
+    """Serve, and write down what runs beside it."""
+
+    @asynccontextmanager
+    async def beside(sidecar: Sidecar) -> AsyncIterator[None]:
+        log.append(f"beside {sidecar.listening}")
+        yield
+        log.append(f"after {sidecar.listening}")
+
+    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), beside))
+
+
+async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until a line is in the log."""
+    async with asyncio.timeout(10):
+        while condition not in caplog.text:  # noqa: ASYNC110 - a log sets no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+    """It drains and stops; what runs beside it does so from before it listens until after it has drained."""
+    caplog.set_level(logging.INFO)
+    log: list[str] = []
+    served = serving(settings(), log)
+    await until("listening at", caplog)
+    assert log == ["beside None"]
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(served, 10)
+    assert log == ["beside None", "after None"]
+    assert [line for line in caplog.messages if line in ("draining", "stopped")] == ["draining", "stopped"]
+
+
+async def test_sighup_reloads_the_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on serving."""
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "policy.yaml"
+    file.write_text("version: 1\nrules: [{name: all, archived: {ttl: 1h}}]")
+    served = serving(settings(file), [])
+    await until("listening at", caplog)
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until("is in force, mode enforce", caplog)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(served, 10)
+
+
+async def test_a_supervisor_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once clients can come, and once no more are taken."""
+    told: list[str] = []
+    monkeypatch.setattr(run, "tell", lambda notice: told.append(notice.name))
+    caplog.set_level(logging.INFO)
+    served = serving(settings(), [])
+    await until("listening at", caplog)
+    assert told == ["READY"]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(served, 10)
+    assert told == ["READY", "STOPPING"]
+
+
+async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(tmp_path: Path) -> None:
+    """Nothing runs beside what does not run."""
+    file = tmp_path / "policy.yaml"
+    file.write_text("rules: 5")
+    log: list[str] = []
+    with pytest.raises(PolicyError):
+        await serving(settings(file), log)
+    assert log == []
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "allowed", "after"),
+    [
+        ((1_000, 4_000), 100, 100, (1_000, 4_000)),
+        ((1_000, 4_000), 1_000, 1_000, (2_064, 4_000)),
+        ((1_000, 2_000), 1_000, 968, (2_000, 2_000)),
+        ((1_000, ENDLESS), 5_000, 5_000, (10_064, ENDLESS)),
+        ((ENDLESS, ENDLESS), 5_000, 5_000, (ENDLESS, ENDLESS)),
+        ((10, 10), 5_000, 1, (10, 10)),
+    ],
+)
+def test_open_files_for_two_connections_a_client(
+    before: tuple[int, int], wanted: int, allowed: int, after: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The soft limit is raised as far as it is needed and may be; fewer clients are let in where that is too few."""
+    limits = [before]
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, pair: limits.append(pair))
+    assert (run._allow_files(wanted), limits[-1]) == (allowed, after)
+    monkeypatch.undo()
+
+
+def test_the_collector_is_spared() -> None:
+    """What is there is frozen, and it looks at new objects less often."""
+    gc.unfreeze()
+    run._spare_collector()
+    assert gc.get_freeze_count() > 0
+    assert gc.get_threshold()[0] == 10_000
