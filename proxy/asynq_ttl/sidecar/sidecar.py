@@ -125,7 +125,9 @@ class Sidecar:
         )
         self.bulk_ids = BulkIds(self.endpoint)
         telemetry.spans.look_up = self.bulk_ids.ask
-        self.relay = Relay(self.shared, self.endpoint, self.control, max_connections=settings.max_connections)
+        self.relay = Relay(
+            self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
+        )
         self._register_metrics()
 
     @property
@@ -146,7 +148,7 @@ class Sidecar:
         """Drain and end; asked for it twice, end at once."""
         if self.stop.is_set():
             _log.info("asked again to end: not waiting for commands under way")
-            self.relay.hurry = True
+            self.relay.end_drain()
         self.stop.set()
 
     def _activated(self, activated: Activated) -> None:
@@ -156,7 +158,7 @@ class Sidecar:
 
     async def leave(self, seconds: float) -> None:
         """Let go of the master (`sentinel.Follower`): it may still take commands, and forget them."""
-        await self.relay.leave(seconds)
+        await self.relay.hang_up(seconds)
 
     async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at another master (`sentinel.Follower`)."""
@@ -220,7 +222,7 @@ class Sidecar:
     async def running(self) -> AsyncIterator[Address]:
         """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
         loop = asyncio.get_running_loop()
-        background = [loop.create_task(beat(self.relay, self.telemetry))]
+        background = [loop.create_task(beat(self.relay.traffic, self.telemetry))]
         if self.sentinels is not None:
             named = self.settings.upstream.sentinels
             background += [loop.create_task(self.sentinels.follow(address)) for address in named]
@@ -248,7 +250,6 @@ class Sidecar:
             listener.close()
             # What was accepted before has yet to reach the relay; it is served, not refused.
             await asyncio.sleep(_ACCEPTED_SECONDS)
-            self.relay.draining = True
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
@@ -280,8 +281,8 @@ class Sidecar:
         counter("asynq_ttl.commands", "Commands forwarded.", lambda: relay.commands)
         counter("asynq_ttl.connections.accepted", "Client connections accepted.", lambda: relay.accepted)
         counter("asynq_ttl.connections.refused", "Client connections refused.", lambda: relay.refused)
-        counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.bytes_from_clients)
-        counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
+        counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.traffic.bytes_from_clients)
+        counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.traffic.bytes_from_redis)
         gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
         gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not self.control.problem))
         sentinels = self.sentinels
