@@ -191,7 +191,7 @@ class Gate(asyncio.Protocol):
         if conversation.over:
             transport.close()
         elif conversation.passed is not None:
-            self._leave()
+            self._forget()
             protocol = self._accept()
             transport.set_protocol(protocol)
             protocol.connection_made(transport)
@@ -200,9 +200,10 @@ class Gate(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """Forget the client."""
-        self._leave()
+        self._forget()
 
-    def _leave(self) -> None:
+    def _forget(self) -> None:
+        """Count the client no longer among the unknown ones."""
         self._transport = None
         self._guard.waiting -= 1
         if self._patience is not None:

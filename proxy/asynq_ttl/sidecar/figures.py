@@ -21,8 +21,8 @@ def register_traffic(metrics: Metrics, relay: Relay) -> None:
     counter("asynq_ttl.commands", "Commands forwarded.", lambda: relay.commands)
     counter("asynq_ttl.connections.accepted", "Client connections accepted.", lambda: relay.accepted)
     counter("asynq_ttl.connections.refused", "Client connections refused.", lambda: relay.refused)
-    counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.bytes_from_clients)
-    counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.bytes_from_redis)
+    counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.traffic.bytes_from_clients)
+    counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.traffic.bytes_from_redis)
     gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
 
 

@@ -88,7 +88,9 @@ class Sidecar:
         )
         self.bulk_ids = BulkIds(self.endpoint)
         telemetry.spans.look_up = self.bulk_ids.ask
-        self.relay = Relay(self.shared, self.endpoint, self.control, max_connections=settings.max_connections)
+        self.relay = Relay(
+            self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
+        )
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, self.control, self.sentinels)
         register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
@@ -111,7 +113,7 @@ class Sidecar:
         """Drain and end; asked for it twice, end at once."""
         if self.stop.is_set():
             _log.info("asked again to end: not waiting for commands under way")
-            self.relay.hurry = True
+            self.relay.end_drain()
         self.stop.set()
 
     def _activated(self, activated: Activated) -> None:
@@ -121,7 +123,7 @@ class Sidecar:
 
     async def leave(self, seconds: float) -> None:
         """Hang up on all clients (`sentinels.Follower`): what the master still takes would be lost with it."""
-        await self.relay.leave(seconds)
+        await self.relay.hang_up(seconds)
 
     async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at another master (`sentinels.Follower`)."""
@@ -145,7 +147,7 @@ class Sidecar:
     async def running(self) -> AsyncIterator[Address]:
         """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
         loop = asyncio.get_running_loop()
-        background = [loop.create_task(beat(self.relay, self.telemetry))]
+        background = [loop.create_task(beat(self.relay.traffic, self.telemetry))]
         if self.sentinels is not None:
             named = self.settings.upstream.sentinels
             background += [loop.create_task(self.sentinels.follow(address)) for address in named]

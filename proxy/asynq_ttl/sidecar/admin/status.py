@@ -41,8 +41,8 @@ def overview(sidecar: Sidecar) -> Json:
             "connections": len(relay.connections),
             "accepted": relay.accepted,
             "refused": relay.refused,
-            "bytes_downstream": relay.bytes_from_clients,
-            "bytes_upstream": relay.bytes_from_redis,
+            "bytes_downstream": relay.traffic.bytes_from_clients,
+            "bytes_upstream": relay.traffic.bytes_from_redis,
         },
         "decisions": {
             "by_action": _summed(telemetry.decisions, 3),
