@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from asynq_ttl.asynq.keys import index_key, text_of
-from asynq_ttl.asynq.task import Entry, Task, seconds_of
+from asynq_ttl.asynq.task import Entry, Task, ended_at, seconds_of
 from asynq_ttl.existing_keys.changes import Change, Changer, change_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import START, Filter, index_pages, task_pages
@@ -264,8 +264,4 @@ def _standing(task: Task, state: State, score: int | None) -> Standing:
     """Return a task as the policy looks at it."""
     record = task.record
     own = record.retention if record else 0
-    if state is State.ARCHIVED:
-        since = score if score is not None else (record.last_failed_at if record else 0)
-    else:
-        since = (record.completed_at if record else 0) or (score - own if score is not None else 0)
-    return Standing(task.queue, task.id, task.type, state, max(since, 0), score, own, task.ttl_ms >= 0)
+    return Standing(task.queue, task.id, task.type, state, ended_at(task), score, own, task.ttl_ms >= 0)

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from asynq_ttl.asynq.keys import PREFIX, index_key, text_of
+from asynq_ttl.asynq.keys import index_key, queue_prefix, text_of
 from asynq_ttl.asynq.task import Task, task_of_row
 from asynq_ttl.asynq.task_json import Json, task_line
 from asynq_ttl.lua.loader import load
@@ -67,7 +67,7 @@ class Handover:
         self, client: "Redis", queue: str, state: str, ids: list[bytes], grace_ms: int
     ) -> tuple[int, list[bytes]]:
         """Settle the first of some tasks; return how many were dealt with, and which are gone."""
-        prefix = PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"
+        prefix = queue_prefix(queue)
         keys = [index_key(queue, state)]
         read: Any = client.register_script(self._read)
         rows = await read(keys=keys, args=[prefix, _PAGE_BYTES, "whole", *ids])

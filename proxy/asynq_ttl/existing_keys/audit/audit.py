@@ -23,7 +23,7 @@ from typing import Any
 
 from asynq_ttl.asynq.keys import PREFIX, queue_of_task, queue_prefix, text_of
 from asynq_ttl.asynq.message import scheduler_entry_id
-from asynq_ttl.asynq.task import Task, seconds_of
+from asynq_ttl.asynq.task import Task, ended_at, seconds_of
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally, load_tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
 from asynq_ttl.existing_keys.audit.problems import AILMENTS, finding
@@ -303,13 +303,8 @@ class Audit:
             group.orphans += 1
             self.tally.ail("orphan", f"{example} is {task.state}")
         score = None if task.score is None else seconds_of(task.score)
-        if state is State.ARCHIVED:
-            since = score if score is not None else record.last_failed_at
-        else:
-            since = record.completed_at or (score - record.retention if score is not None else 0)
-        standing = Standing(
-            task.queue, task.id, task.type, state, max(since, 0), score, record.retention, task.ttl_ms >= 0
-        )
+        since = ended_at(task)
+        standing = Standing(task.queue, task.id, task.type, state, since, score, record.retention, task.ttl_ms >= 0)
         if since > 0:
             group.aged(max(self.now - since, 0))
         planned = plan(self._policy, standing, self.now)
