@@ -1,10 +1,10 @@
 """The grammar of Asynq's keys. Pure text; knows nothing of scripts, policies or connections.
 
-All keys of a queue share the hash tag `{<queue>}`: `asynq:{<queue>}:t:<task id>`, `asynq:{<queue>}:archived`,
-... Keys are bytes as on the wire; queue names are text, because policies are.
+All keys of a queue share the hash tag `{<queue>}`: `asynq:{<queue>}:t:<task id>`, `asynq:{<queue>}:archived` and so on.
+Keys are bytes, as on the wire. Names of queues are text, because policies are.
 
-The first `}:` ends the queue's name: what an application puts behind it (a task ID, the name of a group)
-cannot make one key look like another.
+Invariant: the first `}:` ends the name of the queue. What stands behind it is the application's choice in part, such as
+a task ID or the name of a group, but it cannot make a key look like one of another queue or of another kind.
 """
 
 import re
@@ -24,23 +24,28 @@ TERMINAL = (ARCHIVED, COMPLETED)
 
 
 def text_of(name: bytes) -> str:
-    """Decode a name from the wire; bytes that are not UTF-8 survive a round trip."""
+    """Decode a name from the wire. Bytes that are not UTF-8 become lone surrogates, which encode to the same bytes."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def printable(name: str) -> str:
-    """Return a name as text that can be encoded as UTF-8, with replacements for what cannot."""
+    """Return a name with U+FFFD in place of bytes that are not UTF-8, so that it can be encoded and shown."""
     return name if name.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", name)
 
 
+def queue_prefix(queue: str) -> bytes:
+    """Return what all keys of a queue start with: `asynq:{queue}:`."""
+    return PREFIX + queue.encode("utf-8", "surrogateescape") + _END
+
+
 def task_prefix(queue: str) -> bytes:
-    """Return what the keys of a queue's tasks start with; the task ID follows."""
-    return PREFIX + queue.encode("utf-8", "surrogateescape") + _TASK
+    """Return what the keys of a queue's tasks start with, `asynq:{queue}:t:`; the task ID follows."""
+    return queue_prefix(queue) + b"t:"
 
 
 def index_key(queue: str, state: str) -> bytes:
-    """Return the key of a queue's terminal index: `archived` or `completed`."""
-    return PREFIX + queue.encode("utf-8", "surrogateescape") + _END + state.encode()
+    """Return the key under which a queue has the tasks of a state: `asynq:{queue}:archived` and the like."""
+    return queue_prefix(queue) + state.encode()
 
 
 def queue_of_task(key: bytes) -> str | None:
@@ -75,8 +80,8 @@ def queue_of_index(key: bytes) -> str | None:
 def terminal_queue(keys: list[bytes]) -> str | None:
     """Return the queue whose terminal state a script with these KEYS may concern; None where none can be.
 
-    Three shapes are known: an index among the keys; a task key with `:pending` and `:groups` (a task that is
-    run again); `:pending` moving to `:active` (a dequeue).
+    That is so for three forms of KEYS: one is a terminal index; a task key, `:pending` and `:groups` (a task is run
+    again); `:pending` first and `:active` third (a dequeue).
     """
     if not keys or not keys[0].startswith(PREFIX):
         return None
@@ -93,7 +98,7 @@ def terminal_queue(keys: list[bytes]) -> str | None:
 
 
 def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
-    """Return the queue and the task ID that a script with these KEYS is about; empty where they do not say."""
+    """Return the queue and the task ID that a script with these KEYS is about; each empty where no key tells."""
     queue = ""
     for key in keys:
         of_task = queue_of_task(key)
@@ -103,11 +108,6 @@ def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
         if not queue and key.startswith(PREFIX) and end > 0:
             queue = text_of(key[len(PREFIX) : end])
     return queue, ""
-
-
-def queue_prefix(queue: str) -> bytes:
-    """Return what the keys of a queue start with: `asynq:{queue}:`."""
-    return PREFIX + queue.encode("utf-8", "surrogateescape") + b"}:"
 
 
 def queue_of_key(key: bytes) -> str | None:

@@ -1,10 +1,11 @@
 """Asynq's TaskMessage, as far as the sidecar reads it. Only importer of protobuf.
 
-Source of the format: the field numbers of Asynq's protocol buffer definition (proto3). There are two definitions
-below: what a command on its way through is decided by, which names only that (what is not declared is not
-interpreted), and the whole message, for the tools. Text fields are declared as bytes, which is the same
-on the wire and cannot fail on bytes that are not UTF-8. The payload is looked into only for a trace context, and only
-where somebody said at which path.
+Source of the format: the field numbers of Asynq's protocol buffer definition (proto3). The message is defined twice
+below. The short definition has only the fields by which a command on its way through is decided; protobuf passes over
+the others. The whole one is for the tools. Text fields are declared as bytes, which is the same on the wire and cannot
+fail on bytes that are not UTF-8.
+
+Invariant: a payload is not looked into, except for a trace context at the path that somebody gave.
 """
 
 import json
@@ -28,8 +29,14 @@ class MessageError(ValueError):
 class TaskMessage(NamedTuple):
     """What the sidecar needs to know of a task.
 
-    `retention_seconds` is the task's Retention option (0 without). `traceparent` and `tracestate` are the
-    producer's W3C trace context from the headers (Asynq v0.26 and later) or the payload, empty without.
+    Attributes:
+        type: the task's type.
+        id: its ID.
+        queue: the queue it was enqueued in.
+        retention_seconds: its Retention option; 0 without.
+        traceparent: the producer's W3C trace context from the headers (Asynq v0.26 and later) or from the payload;
+            empty without.
+        tracestate: its companion.
     """
 
     type: str

@@ -1,4 +1,7 @@
-"""task."""
+"""A task as Redis has it, read whole: where it is, what its message says, and when it ended. Pure.
+
+Owns what a row of `lua/shared/task.prologue` means. Knows nothing of how rows are asked for.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +12,22 @@ from asynq_ttl.asynq.message import MessageError, TaskRecord, decode_record
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as it was at one moment.
+    """A task as it was at one moment, in any state.
 
     Attributes:
         queue: the queue's name.
         id: its ID.
         state: as its hash says; empty where that says nothing.
         exists: whether there is a hash.
-        record: its message, without the payload unless it was asked for; None where there is none that can be read.
+        record: its message, without the payload unless that was asked for; None where there is no message, or none that
+            can be read.
         size: bytes of the message; 0 where there is none.
-        ttl_ms: milliseconds its key has to live; -1 for ever, -2 where it is not there.
-        score: as Redis writes it: in the index of its state, in its group, or in the leases; None where it is not.
+        ttl_ms: milliseconds its key has to live; -1 for ever, -2 where there is no key.
+        score: its score as Redis writes it, in the index of its state, in its group or among the leases; None where it
+            is in none of them.
         locked: whether it holds its uniqueness lock.
-        result: its result, or only the size of it.
-        digest: tells its message from others, where that was asked for.
+        result: its result, or only how many bytes that has.
+        digest: tells this message from any other, where that was asked for.
         pending_since: when it became pending, in Unix seconds; 0 where it is not.
     """
 
@@ -54,12 +59,18 @@ class Entry:
 
 
 def seconds_of(score: bytes) -> int:
-    """Return a score as whole seconds; what is beyond every clock is cut off there."""
+    """Return a score in whole seconds, and no further from 0 than 2**53, which is beyond every clock."""
     return int(min(max(float(score), -(2.0**53)), 2.0**53))
 
 
 def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
-    """Return the task that a row of `lua/task.prologue` tells of."""
+    """Return the task that a row of `lua/shared/task.prologue` tells of.
+
+    Args:
+        queue: the queue's name.
+        task_id: the task's ID.
+        row: nothing where there is no key; one element where the key is no hash; else nine, see there.
+    """
     if not row:
         return Task(queue, task_id, "", exists=False, ttl_ms=-2)
     if len(row) == 1:
@@ -88,9 +99,22 @@ def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
     )
 
 
-def since(task: Task, record: TaskRecord) -> int:
-    """Return when a task died or completed, in Unix seconds; 0 where nobody knows."""
+def ended_at(task: Task) -> int:
+    """Return when a terminal task died or completed, in Unix seconds; 0 where nobody knows.
+
+    An archived task has the time of its death as score; where it is in no index, its message says when it last failed.
+    A completed task's message says when it completed; where it does not, that is its score less its Retention. A score
+    of 0, or less, is no time: nobody knows.
+
+    Args:
+        task: the task, whose state is `archived` or `completed`.
+    """
+    record = task.record
     score = 0 if task.score is None else seconds_of(task.score)
     if task.state == "archived":
-        return score or record.last_failed_at
-    return record.completed_at or max(score - record.retention, 0)
+        ended = record.last_failed_at if record is not None and task.score is None else score
+    elif record is not None:
+        ended = record.completed_at or score - record.retention
+    else:
+        ended = score
+    return max(ended, 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.message import TaskRecord
-from asynq_ttl.asynq.task import Task, since
+from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.times import moment
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ def task_line(task: Task, record: TaskRecord, *, text: bool) -> Json:
         "type": record.type,
         "state": task.state,
         "in_index": task.score is not None,
-        f"{'died' if task.state == 'archived' else 'completed'}_at": moment(since(task, record)),
+        f"{'died' if task.state == 'archived' else 'completed'}_at": moment(ended_at(task)),
         **_content("payload", record.payload, text=text),
         "error": record.error,
         "retried": record.retried,

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from asynq_ttl.asynq.task import since
+from asynq_ttl.asynq.task import ended_at
 from asynq_ttl.asynq.task_json import task_line
 from asynq_ttl.cli.options import fail
 from asynq_ttl.cli.tool_options import (
@@ -77,7 +77,7 @@ def export(
                         continue
                     if task.record is None:
                         unread += 1
-                    elif older_than is None or 0 < since(task, task.record) <= now - older_than:
+                    elif older_than is None or 0 < ended_at(task) <= now - older_than:
                         written += 1
                         file.write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
     note(f"{written:,} tasks written" + (f"; {unread:,} whose message cannot be read were left out" if unread else ""))

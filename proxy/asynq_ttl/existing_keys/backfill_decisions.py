@@ -11,7 +11,7 @@ Invariants:
 from dataclasses import dataclass, field
 from enum import Enum
 
-from asynq_ttl.asynq.task import Entry, Task, seconds_of
+from asynq_ttl.asynq.task import Entry, Task
 from asynq_ttl.existing_keys.changes import Change, change_of
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.standing import TERMINAL, standing_of
@@ -75,7 +75,7 @@ class Decider:
             return change_of(task, Plan(act, "", reason), index=state.value, score=entry.score, timed="any")
         if task.record is None or not self._options.filter.matches(task):
             return None
-        planned, timed = self._plan(task, state, seconds_of(entry.score))
+        planned, timed = self._plan(task, state)
         if planned is None:
             return None
         return change_of(task, planned, index=state.value, score=entry.score, timed=timed)
@@ -98,7 +98,7 @@ class Decider:
         if task.record is None or not self._options.filter.matches(task):
             return None
         if self._options.orphans is Orphans.TTL:
-            planned, timed = self._plan(task, state, None)
+            planned, timed = self._plan(task, state)
             return None if planned is None else change_of(task, planned, index=state.value, timed=timed)
         verdict = verdict_of(self._policy, task.queue, task.type, state)
         if verdict is not None and verdict.retention.keep is Keep.FOREVER:
@@ -113,9 +113,9 @@ class Decider:
         planned = Plan(Act.REMOVE, "", "orphan: no message, in no index")
         return change_of(task, planned, index=task.state, score=None if task.state else "", timed="any")
 
-    def _plan(self, task: Task, state: State, score: int | None) -> tuple[Plan | None, str]:
+    def _plan(self, task: Task, state: State) -> tuple[Plan | None, str]:
         """Return what the policy plans for a task, and whether its key has a TTL now: `some` or `none`."""
-        standing = standing_of(task, state, score)
+        standing = standing_of(task, state)
         planned = plan(self._policy, standing, self._now, from_now=self._options.from_now)
         return planned, "some" if standing.timed else "none"
 

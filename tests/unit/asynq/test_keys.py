@@ -13,6 +13,7 @@ from asynq_ttl.asynq.keys import (
     queue_of,
     queue_of_index,
     queue_of_task,
+    queue_prefix,
     subject_of,
     task_prefix,
     terminal_queue,
@@ -41,6 +42,15 @@ def test_a_queue_s_key_says_its_queue(queue: str, suffix: bytes) -> None:
     assert queue_of(key, suffix) == queue
     assert queue_of_index(key) == (queue if suffix in (ARCHIVED, COMPLETED) else None)
     assert queue_of_task(key) is None
+
+
+@given(NAMES)
+def test_all_keys_of_a_queue_start_alike(queue: str) -> None:
+    """With the queue's name in braces, which is what a cluster goes by."""
+    prefix = queue_prefix(queue)
+    assert prefix == b"asynq:{" + queue.encode() + b"}:"
+    assert task_prefix(queue).startswith(prefix)
+    assert index_key(queue, "retry") == prefix + b"retry"
 
 
 @given(NAMES, st.sampled_from(["archived", "completed"]))

@@ -1,7 +1,5 @@
-import pytest
-
 from asynq_ttl.asynq.message import TaskRecord
-from asynq_ttl.asynq.task import Task, since
+from asynq_ttl.asynq.task import Task
 from asynq_ttl.asynq.task_json import task_line
 
 RECORD = TaskRecord(
@@ -50,10 +48,18 @@ def test_every_field_is_there() -> None:
     assert task_line(task, RECORD, text=False)["payload_base64"] == "aGVsbG8="
 
 
-@pytest.mark.parametrize(
-    ("state", "score", "seconds"),
-    [("archived", b"3000", 3000), ("archived", None, 1000), ("completed", b"9000", 2000), ("completed", None, 2000)],
-)
-def test_the_time_of_a_task(state: str, score: bytes | None, seconds: int) -> None:
-    """Its score if it is archived, else what the message says."""
-    assert since(Task("q", b"id", state, score=score), RECORD) == seconds
+def test_what_is_not_text_is_encoded() -> None:
+    """Bytes that are not UTF-8 are base64 whatever was asked for, and so are all where text was not asked for."""
+    task = Task("q", b"id", "completed", record=RECORD, ttl_ms=-1, result=b"\xff")
+    line = task_line(task, RECORD._replace(payload=b"\xfe"), text=True)
+    assert (line["payload_base64"], line["result_base64"]) == ("/g==", "/w==")
+    assert "payload" not in line
+    assert "result" not in line
+
+
+def test_what_a_task_does_not_have_is_not_told() -> None:
+    """One for ever has no TTL; of a result only its size may be known; an orphan is in no index."""
+    line = task_line(Task("q", b"id", "completed", record=RECORD, result=7), RECORD, text=True)
+    assert (line["ttl_seconds"], line["in_index"], line["deadline"]) == (None, False, None)
+    assert line["completed_at"] == "1970-01-01T00:33:20Z"
+    assert not any(name.startswith("result") for name in line)

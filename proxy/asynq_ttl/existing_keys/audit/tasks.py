@@ -5,7 +5,7 @@ Sees one task at a time. Whether a live task that no sorted set holds is in a li
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.message import TaskRecord
-from asynq_ttl.asynq.task import Task, seconds_of
+from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
 from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, standing_of
@@ -67,7 +67,7 @@ class TaskCounter:
         if task.score is None:
             group.orphans += 1
             self._tally.add_problem("orphan", f"{example} is {task.state}")
-        standing = standing_of(task, state, None if task.score is None else seconds_of(task.score))
+        standing = standing_of(task, state)
         since = standing.since
         if since > 0:
             group.add_age(max(self._now - since, 0))
