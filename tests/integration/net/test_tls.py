@@ -15,7 +15,7 @@ from asynq_ttl.wire.commands import encode
 from support.certificates import Authority
 from support.commands import run
 from support.paths import ROOT
-from support.servers import Server, Sidecar, SidecarFactory, free_port, wait_until
+from support.servers import Server, Sidecar, SidecarFactory, connect, free_port, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
 
@@ -58,9 +58,7 @@ def tls_client(sidecar: Sidecar, authority: Authority, certificate: Path | None 
     """Return a client that goes to the sidecar by TLS."""
     own = str(certificate) if certificate else None
     ca = str(authority.file)
-    return redis_py.Redis(
-        host="localhost", port=sidecar.port, ssl=True, ssl_ca_certs=ca, ssl_certfile=own, ssl_keyfile=own
-    )
+    return connect(host="localhost", port=sidecar.port, ssl=True, ssl_ca_certs=ca, ssl_certfile=own, ssl_keyfile=own)
 
 
 # --- the listener ---------------------------------------------------------------------------------------------

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import redis as redis_py
-
 from support.caller import PING, Caller
 from support.commands import command_line, run
-from support.servers import Server, Sidecar, SidecarFactory, free_port, start_redis, wait_until
+from support.servers import Server, Sidecar, SidecarFactory, connect, free_port, start_redis, wait_until
 
 
 def test_a_restart_by_sharing_the_port_refuses_nobody(redis_server: Server, start_sidecar: SidecarFactory) -> None:
@@ -98,7 +96,7 @@ def test_a_unix_socket_can_be_inherited(redis_server: Server, tmp_path: Path) ->
         listening.listen()
         with (
             activated(listening, redis_server.url, tmp_path / "log"),
-            redis_py.Redis(unix_socket_path=str(path)) as client,
+            connect(unix_socket_path=str(path)) as client,
         ):
             assert client.ping()
         assert path.exists()
