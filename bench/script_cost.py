@@ -17,7 +17,7 @@ from typing import Any
 from contestants import POLICY, start_server
 from redis import Redis
 
-from support.servers import Sidecar
+from support.servers import SidecarFactory
 from support.task_message import encode_task
 from trials.model.asynq_calls import PREFIX, QUEUE, TASK, AsynqCalls
 
@@ -215,11 +215,10 @@ def script_costs(server_kind: str, blocks: int) -> list[Cost]:
     """
     with start_server(server_kind) as server, TemporaryDirectory() as folder:
         policy = POLICY.format(mode="enforce").replace("50000", str(SIZES["archived"]))
-        options = {"sweep_interval": "0"}
         with (
-            Sidecar(Path(folder), server.url, policy, options) as sidecar,
+            SidecarFactory(Path(folder)) as start,
+            start(server.url, policy, sweep_interval="0").client() as through,
             server.client() as past,
-            sidecar.client() as through,
         ):
             queue = Queue(past)
             for place in SIZES:

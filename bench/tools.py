@@ -26,6 +26,7 @@ from redis import Redis
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from support.commands import command_line
 from support.filler import fill
 from support.servers import start_path_redis, start_redis
 
@@ -115,7 +116,7 @@ def measure(client: "Redis", *line: str) -> dict[str, Any]:
     client.config_resetstat()
     client.slowlog_reset()
     keys, started = client.dbsize(), time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "asynq_ttl", *line], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command_line(*line), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started

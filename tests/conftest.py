@@ -1,14 +1,13 @@
 """Fixtures that start the real parts: Redis, Valkey, the sidecar, and Asynq's Go harness."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from asynq_ttl.demo.harness import build_harness
 from support.asynq import Harness
-from support.servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey
+from support.servers import Server, SidecarFactory, start_redis, start_valkey
 
 
 @pytest.fixture(scope="session")
@@ -49,16 +48,5 @@ def harness(harness_program: Path) -> Iterator[Harness]:
 @pytest.fixture
 def start_sidecar(tmp_path: Path) -> Iterator[SidecarFactory]:
     """Start sidecars as processes of their own; at the end none may have warned of anything unexpected."""
-    with ExitStack() as stack:
-        started: list[Sidecar] = []
-
-        def start(upstream: str, policy: str | None = None, **options: str) -> Sidecar:
-            folder = tmp_path / f"sidecar-{len(started)}"
-            folder.mkdir()
-            sidecar = stack.enter_context(Sidecar(folder, upstream, policy, options))
-            started.append(sidecar)
-            return sidecar
-
+    with SidecarFactory(tmp_path) as start:
         yield start
-    for sidecar in started:
-        assert not sidecar.unexpected_warnings(), sidecar.log()

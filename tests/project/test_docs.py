@@ -11,13 +11,9 @@ import pytest
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.cli import serve as serving
 from asynq_ttl.events import Action, FailOpen
-from asynq_ttl.net.address import parse_address, parse_upstream
-from asynq_ttl.policy.rules import DEFAULT_POLICY
 from asynq_ttl.sidecar.admin.server import Admin, AdminSettings
-from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry import recorder as telemetry
-from asynq_ttl.telemetry.recorder import Telemetry
+from support.in_process import make_sidecar
 from support.paths import PACKAGE, ROOT
 
 README = ROOT / "README.md"
@@ -89,12 +85,6 @@ def span_attributes() -> set[str]:
                 keys.append(node.slice)
     texts = {template(key) for key in keys if key is not None}
     return {text for text in texts if _ATTRIBUTE.fullmatch(text)}
-
-
-def sidecar() -> Sidecar:
-    """Return a sidecar that is not running."""
-    upstream = parse_upstream("redis://127.0.0.1:6379/0")
-    return Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), DEFAULT_POLICY, Telemetry(upstream, {}))
 
 
 def span_names() -> set[str]:
@@ -180,7 +170,7 @@ def test_the_spans_are_documented() -> None:
 
 def test_the_metrics_are_documented() -> None:
     """The table of metrics is that of the code, with kind, unit and labels."""
-    declared = sidecar().telemetry.metrics.declared
+    declared = make_sidecar().telemetry.metrics.declared
     assert sorted(column(TELEMETRY, "## Metrics", 1)) == sorted(declared)
     _, _, section = TELEMETRY.read_text().partition("\n## Metrics\n")
     for name, instrument in declared.items():
@@ -194,7 +184,7 @@ def test_the_metrics_are_documented() -> None:
 
 async def test_the_calls_of_the_admin_server_are_documented() -> None:
     """The table of calls is that of the admin server."""
-    application = Admin(AdminSettings(None), sidecar()).application()
+    application = Admin(AdminSettings(None), make_sidecar()).application()
     calls = {f"{route.method} {route.resource.canonical}" for route in application.router.routes() if route.resource}
     calls -= {call for call in calls if call.startswith("HEAD ")}
     assert sorted(column(TELEMETRY, "## Admin server", 1)) == sorted(calls)

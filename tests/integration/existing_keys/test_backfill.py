@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from redis import Redis
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.policy.rules import FOREVER_SCORE, OWN_ARCHIVE_SECONDS
 from support.asynq import Harness
+from support.commands import command_line
 from support.existing_keys import DAY, QUEUE, everything, journal_lines, members, now, put, tasks, tool, ttl, url
 from support.servers import Server, SidecarFactory, wait_until
 
@@ -307,9 +307,7 @@ def state_of(client: "Redis") -> dict[bytes, tuple[Any, float]]:
 def run_and_kill(line: list[Any], journal: Path, pages: int) -> bool:
     """Run the tool until it has written some pages and kill it; return False once it came to its end by itself."""
     before = journal.stat().st_size if journal.exists() else 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "asynq_ttl", *map(str, line)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    process = subprocess.Popen(command_line(*line), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def far_enough() -> bool:
         size = journal.stat().st_size if journal.exists() else 0

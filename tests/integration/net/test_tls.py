@@ -13,8 +13,9 @@ import redis as redis_py
 
 from asynq_ttl.wire.commands import encode
 from support.certificates import Authority
+from support.commands import run
 from support.paths import ROOT
-from support.servers import Server, Sidecar, SidecarFactory, free_port, wait_until
+from support.servers import Server, Sidecar, SidecarFactory, connect, free_port, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
 
@@ -57,9 +58,7 @@ def tls_client(sidecar: Sidecar, authority: Authority, certificate: Path | None 
     """Return a client that goes to the sidecar by TLS."""
     own = str(certificate) if certificate else None
     ca = str(authority.file)
-    return redis_py.Redis(
-        host="localhost", port=sidecar.port, ssl=True, ssl_ca_certs=ca, ssl_certfile=own, ssl_keyfile=own
-    )
+    return connect(host="localhost", port=sidecar.port, ssl=True, ssl_ca_certs=ca, ssl_certfile=own, ssl_keyfile=own)
 
 
 # --- the listener ---------------------------------------------------------------------------------------------
@@ -175,13 +174,13 @@ def test_wrong_files_stop_the_start(authority: Authority, options: dict[str, str
     """The file and the reason are said, with the status of a wrong command line."""
     authority.issue("localhost")
     (authority.folder / "key.pem").write_text("nothing")
-    command = [sys.executable, "-m", "asynq_ttl", "serve", "--listen", f"127.0.0.1:{free_port()}"]
+    line = ["--listen", f"127.0.0.1:{free_port()}"]
     for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}", value.format(folder=authority.folder)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    assert run.returncode == 2
-    assert complaint in run.stderr
-    assert "Traceback" not in run.stderr
+        line += [f"--{name.replace('_', '-')}", value.format(folder=authority.folder)]
+    done = run("serve", *line)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import redis as redis_py
 
 from asynq_ttl.wire.commands import encode
 from support.asynq import Harness
-from support.servers import Server, Sidecar, SidecarFactory, start_redis, wait_until
+from support.servers import Server, Sidecar, SidecarFactory, connect, start_redis, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]"
 SECRET = "k0rnblume"
@@ -21,23 +21,22 @@ SECRET = "k0rnblume"
 @pytest.fixture
 def closed_server() -> Iterator[Server]:
     """A Redis with a password, and a user who may do what Asynq and the sidecar need."""
-    with start_redis("--requirepass", SECRET) as server, redis_py.Redis(port=server.port, password=SECRET) as client:
+    with start_redis("--requirepass", SECRET) as server, connect(port=server.port, password=SECRET) as client:
         client.execute_command("ACL", "SETUSER", "asynq", "on", f">{SECRET}-2", "~asynq*", "&*", "+@all")
         yield server
 
 
 def raw(sidecar: Sidecar, *commands: list[bytes]) -> bytes:
-    """Send commands one after the other; return all answers until the other side has been silent for a moment."""
+    """Send commands one after the other, and QUIT after them; return the answers to the commands."""
     with socket.create_connection(("127.0.0.1", sidecar.port)) as connection:
-        connection.settimeout(0.5)
-        connection.sendall(b"".join(map(encode, commands)))
+        connection.settimeout(10)
+        connection.sendall(b"".join(map(encode, [*commands, [b"QUIT"]])))
         answer = b""
-        try:
-            while data := connection.recv(65_536):
-                answer += data
-        except TimeoutError:
-            pass
-        return answer
+        while data := connection.recv(65_536):
+            answer += data
+        given, farewell = answer[:-5], answer[-5:]
+        assert farewell == b"+OK\r\n"
+        return given
 
 
 def test_credentials_pass_through_and_are_not_to_be_read(
@@ -79,7 +78,7 @@ def test_the_sidecar_holds_the_credentials(
         assert client.execute_command("ACL WHOAMI") == b"asynq"
     harness.enqueue(sidecar.address, {"type": "mail", "payload": '{"do": "skip"}', "id": "a"})
     harness.work(sidecar.address)
-    with redis_py.Redis(port=closed_server.port, password=SECRET) as direct:
+    with connect(port=closed_server.port, password=SECRET) as direct:
         assert 3000 < direct.ttl("asynq:{default}:t:a") <= 3660
         direct.flushall()
     assert SECRET not in sidecar.log()
@@ -99,7 +98,7 @@ def test_a_password_of_the_sidecars_own(
     options = {"client_auth": "password", "client_password_file": str(file)}
     sidecar = start_sidecar(url, POLICY, **options)
     sidecar.expected_warnings.append("not let in: a client has shown a wrong password")
-    assert raw(sidecar, [b"SET", b"asynq:x", b"1"], [b"QUIT"]) == b"-NOAUTH Authentication required.\r\n+OK\r\n"
+    assert raw(sidecar, [b"SET", b"asynq:x", b"1"]) == b"-NOAUTH Authentication required.\r\n"
     assert raw(sidecar, [b"AUTH", SECRET.encode()]).startswith(b"-WRONGPASS")
     assert raw(sidecar, [b"AUTH", b"sesame"], [b"ACL", b"WHOAMI"]) == b"+OK\r\n$5\r\nasynq\r\n"
     who = raw(sidecar, *([[b"AUTH", b"sesame"], [b"RESET"], [b"PING"]] * 2), [b"AUTH", b"sesame"], [b"ACL", b"WHOAMI"])
@@ -110,13 +109,13 @@ def test_a_password_of_the_sidecars_own(
     assert hello.endswith(b"$5\r\nasynq\r\n")
     assert raw(sidecar, [b"AUTH", b"sesame"], [b"AUTH", SECRET.encode()], [b"ACL", b"WHOAMI"]).endswith(b"default\r\n")
     for protocol in (2, 3):
-        with redis_py.Redis(port=sidecar.port, password="sesame", protocol=protocol) as client:
+        with connect(port=sidecar.port, password="sesame", protocol=protocol) as client:
             assert client.set("asynq:x", b"y" * 2_000_000)
             assert client.get("asynq:x") == b"y" * 2_000_000
     load = harness.start("load", sidecar.address, "-password", "sesame", "-tasks", "300", "-archive-share", "0.5")
     output, errors = load.communicate(timeout=60)
     assert not json.loads(output)["timed_out"], errors
-    with redis_py.Redis(port=closed_server.port, password=SECRET) as direct:
+    with connect(port=closed_server.port, password=SECRET) as direct:
         archived = direct.zrange("asynq:{load}:archived", 0, 0)[0].decode()
         assert direct.ttl(f"asynq:{{load}}:t:{archived}") > 0
         direct.flushall()
@@ -134,7 +133,7 @@ def test_unknown_clients_are_few_and_do_not_stay(
     options = {"client_auth": "password", "client_password_file": str(file), "max_connections": "2"}
     sidecar = start_sidecar(url, **options)
     wait_until(lambda: "is up" in sidecar.log(), "it does not come up")
-    with redis_py.Redis(port=closed_server.port, password=SECRET) as direct:
+    with connect(port=closed_server.port, password=SECRET) as direct:
         before = direct.info("clients")["connected_clients"]
         waiting = [socket.create_connection(("127.0.0.1", sidecar.port)) for _ in range(2)]
         time.sleep(0.2)
@@ -150,7 +149,7 @@ def test_unknown_clients_are_few_and_do_not_stay(
     assert 5 < time.monotonic() - started < 12
     for connection in waiting:
         connection.close()
-    with redis_py.Redis(port=sidecar.port, password="sesame") as client:
+    with connect(port=sidecar.port, password="sesame") as client:
         assert client.ping()
 
 

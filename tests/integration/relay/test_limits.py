@@ -3,8 +3,6 @@
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -16,6 +14,7 @@ from asynq_ttl.rewriting.registry import MAX_TEXT_BYTES, MAX_WRAPPED, sha_of
 from asynq_ttl.session.session import MAX_ASKED, MAX_DATABASES, MAX_PENDING
 from asynq_ttl.telemetry.recorder import MAX_DECISION_SERIES
 from asynq_ttl.wire.commands import HOLD_BYTES, MAX_HELD_BYTES, encode
+from support.commands import run
 from support.conversation import COMPLETE, UNKNOWN
 from support.pressure import MIB, memory_bytes
 from support.servers import Server, Sidecar, SidecarFactory, start_redis, wait_until
@@ -55,17 +54,10 @@ def read(connection: socket.socket, size: int) -> bytes:
 
 def count(sidecar: Sidecar, metric: str, label: str = "") -> int:
     """Return the sum of a metric's series that have a label."""
-    with urllib.request.urlopen(f"http://{admin(sidecar)}/metrics") as response:
+    with urllib.request.urlopen(f"http://{sidecar.admin}/metrics") as response:
         text = response.read().decode()
     found = re.findall(rf"^{metric}{{([^}}]*)}} (\S+)$", text, re.MULTILINE)
     return int(sum(float(value) for labels, value in found if label in labels))
-
-
-def admin(sidecar: Sidecar) -> str:
-    """Return where the admin server listens."""
-    found = re.search(r"admin server at http://(\S+?)[/\s]", sidecar.log())
-    assert found is not None, sidecar.log()
-    return found[1]
 
 
 def waiting_bytes(server: Server) -> int:
@@ -276,7 +268,6 @@ def test_a_policy_that_is_too_large_is_refused(
     """A sidecar does not start with it, and says what is too much."""
     file = tmp_path / "policy.yaml"
     file.write_text(policy)
-    command = [sys.executable, "-m", "asynq_ttl", "serve", "--upstream", redis_server.url, "--policy", str(file)]
-    done = subprocess.run([*command, "--admin", "off"], capture_output=True, text=True, timeout=60, check=False)
+    done = run("serve", "--upstream", redis_server.url, "--policy", file, "--admin", "off")
     assert done.returncode == 2
     assert complaint in done.stdout + done.stderr

@@ -7,13 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio as redis_py
 
-from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy.rules import ArchiveLimits, Policy, State, Verdict
 from asynq_ttl.policy_file.load import parse_policy
-from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
-from asynq_ttl.telemetry.recorder import Telemetry
 from support.asynq_source import scripts
+from support.in_process import make_sidecar
 from support.servers import Server
 
 POLICY = parse_policy("version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]", "test")
@@ -25,8 +23,7 @@ ARGS: list[str | bytes] = ["id", "1700000000", "1700000100", b"\x0a\x01x\x60\x64
 @asynccontextmanager
 async def sidecar_client(server: Server, policy: Policy) -> AsyncIterator[tuple[Sidecar, "redis_py.Redis"]]:
     """Run a sidecar in this loop; yield it and a client that goes through it, with an active task `id`."""
-    upstream = parse_upstream(server.url)
-    sidecar = Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), policy, Telemetry(upstream, {}))
+    sidecar = make_sidecar(server.url, policy)
     async with sidecar.running() as address, redis_py.Redis(port=address.port) as client:
         await client.hset("asynq:{q}:t:id", mapping={"msg": "m", "state": "active"})
         await client.lpush("asynq:{q}:active", "id")
@@ -108,8 +105,7 @@ async def test_a_message_that_does_not_decode(server: Server, caplog: pytest.Log
 
 async def test_a_control_connection_that_is_refused(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """When wrappers cannot be loaded (here: wrong credentials), scripts run as they come."""
-    upstream = parse_upstream(server.url.replace("redis://", "redis://nobody:wrong@"))
-    sidecar = Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), POLICY, Telemetry(upstream, {}))
+    sidecar = make_sidecar(server.url.replace("redis://", "redis://nobody:wrong@"), POLICY)
     with caplog.at_level(logging.WARNING):
         async with sidecar.running() as address, redis_py.Redis(port=address.port) as client:
             await client.hset("asynq:{q}:t:id", mapping={"msg": "m", "state": "active"})

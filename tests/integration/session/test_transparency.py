@@ -8,14 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.load import parse_policy
-from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar
-from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.wire.commands import encode
 from support.asynq_source import scripts
+from support.in_process import make_sidecar
 from support.servers import Server
 
 OFF = parse_policy("version: 1\nmode: off\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]", "off")
@@ -81,13 +78,9 @@ async def tapped_sidecar(server: Server, policy: Policy) -> AsyncIterator[tuple[
     tap = Tap(server.port)
     listener = await asyncio.start_server(tap, "127.0.0.1", 0)
     tap_port = listener.sockets[0].getsockname()[1]
-    upstream = parse_upstream(f"redis://127.0.0.1:{tap_port}/0")
     # Its own connection goes past the tap and nothing is swept, so that the tap sees the client's bytes alone.
-    settings = Settings(parse_address("127.0.0.1:0"), upstream, drain_seconds=1, sweep_seconds=0)
-    sidecar = Sidecar(settings, policy, Telemetry(upstream, {}))
-    direct = Sidecar(
-        Settings(parse_address("127.0.0.1:0"), parse_upstream(server.url)), policy, Telemetry(upstream, {})
-    )
+    sidecar = make_sidecar(f"redis://127.0.0.1:{tap_port}/0", policy, drain_seconds=1, sweep_seconds=0)
+    direct = make_sidecar(server.url, policy)
     await sidecar.control.close()
     sidecar.control = sidecar.relay.control = direct.control
     async with listener:

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from support.asynq import Harness
+from support.commands import command_line, run
 from support.otlp import attributes, grpc_receiver, http_receiver
 from support.servers import Server, Sidecar, SidecarFactory, free_port, start_redis, wait_until
 
@@ -30,22 +30,10 @@ FAILED = {"payload": '{"do": "skip"}', "type": "job:a"}
 
 def call(sidecar: Sidecar, path: str, method: str = "GET", **headers: str) -> Any:
     """Return the answer of the admin server: JSON as what it is, anything else as text."""
-    request = Request(f"{admin_url(sidecar)}{path}", method=method, headers=headers)  # noqa: S310 - loopback
+    request = Request(f"http://{sidecar.admin}{path}", method=method, headers=headers)
     with urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
         text = answer.read().decode()
         return json.loads(text) if answer.headers["Content-Type"].startswith("application/json") else text
-
-
-def admin_url(sidecar: Sidecar) -> str:
-    """Return where the admin server listens, as the log says."""
-    found: list[str] = re.findall(r"admin server at (http://\S+)/", sidecar.log())
-    return found[-1]
-
-
-def command(name: str, sidecar: Sidecar, *options: str) -> list[str]:
-    """Return a command line that asks this sidecar."""
-    address = admin_url(sidecar).removeprefix("http://")
-    return [sys.executable, "-m", "asynq_ttl", name, "--admin", address, *options]
 
 
 @contextmanager
@@ -53,7 +41,8 @@ def tailing(sidecar: Sidecar, folder: Path, *options: str) -> Iterator[Path]:
     """Run `asynq-ttl tail` while the block runs; yield the file with what it writes."""
     path = folder / "tail"
     with path.open("wb") as output, (folder / "notes").open("wb") as notes:
-        process = subprocess.Popen(command("tail", sidecar, *options), stdout=output, stderr=notes)
+        line = command_line("tail", "--admin", sidecar.admin, *options)
+        process = subprocess.Popen(line, stdout=output, stderr=notes)
         try:
             wait_until(lambda: "watching" in (folder / "notes").read_text(), "it does not watch")
             yield path
@@ -220,8 +209,7 @@ def test_a_report_on_a_shadowed_policy(
     sidecar = start_sidecar(server.url, POLICY.replace("grace", "mode: shadow\ngrace"), admin="127.0.0.1:0")
     harness.enqueue(sidecar.address, FAILED, FAILED, FAILED | {"type": "ping:a"}, {"type": "job:b", "retention": "2h"})
     harness.work(sidecar.address)
-    run = subprocess.run(command("report", sidecar, "--json"), capture_output=True, text=True, check=True)
-    told = json.loads(run.stdout)
+    told = json.loads(run("report", "--admin", sidecar.admin, "--json").stdout)
     assert {(line["rule"], line["state"]): line["tasks"] for line in told["rules"]} == {
         ("noise", "archived"): 1,
         ("default", "archived"): 2,
@@ -233,21 +221,17 @@ def test_a_report_on_a_shadowed_policy(
     assert told["freed_bytes_in_force"]["within 90d"] == sizes["noise", "archived"] + sizes["default", "archived"]
     candidate = tmp_path / "candidate.yaml"
     candidate.write_text("version: 1\nrules: [{name: only, archived: {ttl: forever}}]")
-    run = subprocess.run(
-        command("report", sidecar, "--policy", str(candidate)), capture_output=True, text=True, check=True
-    )
-    assert re.search(r"only +│ archived +│ forever +│ +3 ", run.stdout)
+    done = run("report", "--admin", sidecar.admin, "--policy", candidate)
+    assert re.search(r"only +│ archived +│ forever +│ +3 ", done.stdout)
 
 
 def test_two_sidecars_on_one_host(server: Server, start_sidecar: SidecarFactory) -> None:
     """An address that was given and is taken ends it with one line."""
     first = start_sidecar(server.url, admin="127.0.0.1:0")
-    taken = admin_url(first).removeprefix("http://")
-    line = [sys.executable, "-m", "asynq_ttl", "serve", "--listen", "127.0.0.1:0", "--upstream", server.url]
-    run = subprocess.run([*line, "--admin", taken], capture_output=True, text=True, timeout=30, check=False)
-    assert run.returncode == 1
-    assert run.stderr.splitlines()[-1].startswith(f"the admin server cannot listen at {taken}: ")
-    assert "Traceback" not in run.stderr
+    done = run("serve", "--listen", "127.0.0.1:0", "--upstream", server.url, "--admin", first.admin)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"the admin server cannot listen at {first.admin}: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_log_as_json(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:

@@ -1,21 +1,18 @@
 """Starting, draining, restarting: nobody is refused, and nobody waits longer than was said."""
 
 import json
-import os
 import select
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import redis as redis_py
-
 from support.caller import PING, Caller
-from support.servers import Server, Sidecar, SidecarFactory, free_port, start_redis, wait_until
+from support.commands import command_line, run
+from support.servers import Server, Sidecar, SidecarFactory, connect, free_port, start_redis, wait_until
 
 
 def test_a_restart_by_sharing_the_port_refuses_nobody(redis_server: Server, start_sidecar: SidecarFactory) -> None:
@@ -35,10 +32,9 @@ def test_a_restart_by_sharing_the_port_refuses_nobody(redis_server: Server, star
 def test_without_it_a_port_is_not_shared(redis_server: Server, start_sidecar: SidecarFactory) -> None:
     """A second sidecar at the same port is a mistake, and says so."""
     first = start_sidecar(redis_server.url)
-    command = [sys.executable, "-m", "asynq_ttl", "serve", "--listen", first.address, "--admin", "off"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    assert run.returncode == 1
-    assert f"cannot listen at {first.address}" in run.stderr
+    done = run("serve", "--listen", first.address, "--admin", "off")
+    assert done.returncode == 1
+    assert f"cannot listen at {first.address}" in done.stderr
 
 
 def test_the_admin_port_is_shared_as_well(redis_server: Server, start_sidecar: SidecarFactory) -> None:
@@ -61,8 +57,8 @@ def activated(listening: socket.socket, upstream: str, log: Path) -> Iterator["s
         "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
         "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
     )
-    serve = ["-m", "asynq_ttl", "serve", "--upstream", upstream, "--admin", "off"]
-    command = [sys.executable, "-c", program, str(listening.fileno()), *serve]
+    python, *serve = command_line("serve", "--upstream", upstream, "--admin", "off")
+    command = [python, "-c", program, str(listening.fileno()), *serve]
     with (
         log.open("ab") as out,
         subprocess.Popen(command, pass_fds=[listening.fileno()], stderr=out) as process,
@@ -100,7 +96,7 @@ def test_a_unix_socket_can_be_inherited(redis_server: Server, tmp_path: Path) ->
         listening.listen()
         with (
             activated(listening, redis_server.url, tmp_path / "log"),
-            redis_py.Redis(unix_socket_path=str(path)) as client,
+            connect(unix_socket_path=str(path)) as client,
         ):
             assert client.ping()
         assert path.exists()
@@ -153,18 +149,15 @@ def test_the_drain_verb_waits_for_the_end(redis_server: Server, start_sidecar: S
     """`asynq-ttl drain` ends when the sidecar has."""
     sidecar = start_sidecar(redis_server.url)
     assert sidecar.process is not None
-    command = [sys.executable, "-m", "asynq_ttl", "drain", "--pid", str(sidecar.process.pid)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    assert (run.returncode, run.stdout) == (0, "drained\n"), run.stderr
+    done = run("drain", "--pid", sidecar.process.pid)
+    assert (done.returncode, done.stdout) == (0, "drained\n"), done.stderr
     assert sidecar.process.wait(1) == 0
 
 
 def ready(sidecar: Sidecar, admin: str, *options: str) -> tuple[int, str]:
     """Ask a sidecar by the verb."""
-    command = [sys.executable, "-m", "asynq_ttl", "ready", *options]
-    environment = os.environ | {"ASYNQ_TTL_ADMIN": admin}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environment)
-    return run.returncode, run.stdout + run.stderr
+    done = run("ready", *options, ASYNQ_TTL_ADMIN=admin)
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_the_ready_verb_asks_the_admin_server(start_sidecar: SidecarFactory) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
-from support.servers import Server, SidecarFactory, free_port, start_redis, start_valkey, wait_until
+from support.servers import Server, SidecarFactory, connect, free_port, start_redis, start_valkey, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
 
@@ -17,13 +17,13 @@ def test_unix_sockets_on_both_sides(server: Server, start_sidecar: SidecarFactor
     """It listens on a unix socket and connects to one; a stale socket file does not stop a restart."""
     path = tmp_path / "asynq-ttl.sock"
     sidecar = start_sidecar(f"unix://{server.socket}", listen=f"unix:{path}")
-    with redis_py.Redis(unix_socket_path=str(path)) as client:
+    with connect(unix_socket_path=str(path)) as client:
         assert client.set("k", "v")
         assert client.get("k") == b"v"
     sidecar.kill()
     assert path.exists()
     sidecar.start()
-    with redis_py.Redis(unix_socket_path=str(path)) as client:
+    with connect(unix_socket_path=str(path)) as client:
         assert client.get("k") == b"v"
 
 
@@ -34,7 +34,7 @@ def test_credentials_and_database_of_the_url_are_its_own(start_sidecar: SidecarF
         sidecar = start_sidecar(f"redis://:secret@127.0.0.1:{port}/3", POLICY)
         with sidecar.client() as client, pytest.raises(redis_py.AuthenticationError):
             client.ping()
-        with redis_py.Redis(port=sidecar.port, password="secret") as client:
+        with connect(port=sidecar.port, password="secret") as client:
             assert client.set("k", "v")
         wait_until(lambda: "is up" in sidecar.log(), "it does not log in")
         assert "secret" not in sidecar.log()
@@ -56,6 +56,7 @@ def test_an_upstream_that_is_down_and_comes_back(start_sidecar: SidecarFactory) 
             assert client.ping()
     wait_until(lambda: sidecar.log().count("is down") == 2, "it does not notice")
     with start_valkey(port=port), sidecar.client() as client:
+        wait_until(lambda: sidecar.log().count("is up") == 2, "it does not recover again")
         assert client.ping()
 
 

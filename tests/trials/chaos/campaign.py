@@ -173,9 +173,7 @@ class Campaign:
         return [line for sidecar in self.sidecars.values() for line in sidecar.unexpected_warnings()]
 
     def _sidecar(self, name: str) -> Sidecar:
-        folder = self.plan.folder / name
-        folder.mkdir()
-        sidecar = Sidecar(folder, self.server.url, POLICY, {"sweep_interval": str(SWEEP_SECONDS)})
+        sidecar = Sidecar(self.plan.folder / name, self.server.url, POLICY, {"sweep_interval": str(SWEEP_SECONDS)})
         sidecar.expected_warnings += _EXPECTED_WARNINGS
         return sidecar
 

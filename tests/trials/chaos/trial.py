@@ -150,9 +150,7 @@ class Trial:
         )
 
     def _start_sidecar(self, watched: Watched) -> Sidecar:
-        folder = self.plan.folder / "sidecar"
-        folder.mkdir()
-        sidecar = self._stack.enter_context(Sidecar(folder, watched.url, POLICY, {}))
+        sidecar = self._stack.enter_context(Sidecar(self.plan.folder / "sidecar", watched.url, POLICY, {}))
         sidecar.expected_warnings += WARNINGS
         return sidecar
 

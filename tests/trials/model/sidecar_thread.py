@@ -6,11 +6,9 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.load import parse_policy
-from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
-from asynq_ttl.telemetry.recorder import Telemetry
+from support.in_process import make_sidecar
 from support.servers import Server
 
 _SECONDS = 10.0
@@ -68,9 +66,8 @@ class SidecarThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
 
     async def _start(self, policy: str) -> None:
-        upstream = parse_upstream(self._server.url)
-        settings = Settings(parse_address("127.0.0.1:0"), upstream, sweep_seconds=0, drain_seconds=1)
-        self._sidecar = Sidecar(settings, parse_policy(policy, "model"), Telemetry(upstream, {}))
+        in_force = parse_policy(policy, "model")
+        self._sidecar = make_sidecar(self._server.url, in_force, sweep_seconds=0, drain_seconds=1)
         self._stop = asyncio.Event()
         listening: asyncio.Future[int] = self._loop.create_future()
         running = self._loop.create_task(self._run(self._sidecar, self._stop, listening))
