@@ -131,8 +131,9 @@ def serve(
         sink=sink,
     )
     try:
-        telemetry = Telemetry(upstream, pulled=pulled, task_ids=not hide_task_ids)
-        uvloop.run(server.serve(settings, telemetry, beside))
+        endpoint = server.endpoint_of(settings)
+        telemetry = Telemetry(upstream, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis)
+        uvloop.run(server.serve(settings, telemetry, endpoint, beside))
     except PolicyError as error:
         fail(str(error), WRONG)
     except (TelemetryError, TlsError) as error:

@@ -33,7 +33,6 @@ from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
-from asynq_ttl.telemetry.moved_ids import BulkIds
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -76,9 +75,12 @@ class Sidecar:
         settings: how it is run.
         policy: the policy it starts with.
         telemetry: who is told what it does.
+        endpoint: where Redis is; None for what the settings say.
     """
 
-    def __init__(self, settings: Settings, policy: Policy, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: Settings, policy: Policy, telemetry: Telemetry, endpoint: Endpoint | None = None
+    ) -> None:
         self.settings = settings
         self.telemetry = telemetry
         self.registry = ScriptRegistry()
@@ -103,9 +105,7 @@ class Sidecar:
             databases={0, settings.upstream.database},
             room=Room(settings.max_held_mib * 1024 * 1024),
         )
-        self.endpoint = Endpoint(
-            settings.upstream, logs_in=access.logs_in, keepalive_seconds=settings.keepalive_seconds
-        )
+        self.endpoint = endpoint or endpoint_of(settings)
         self.tls = listener_context(access.tls) if access.tls is not None else None
         self.guard: Guard | None = None
         if access.password_file is not None:
@@ -123,8 +123,6 @@ class Sidecar:
             interval_seconds=settings.sweep_seconds,
             handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
         )
-        self.bulk_ids = BulkIds(self.endpoint)
-        telemetry.spans.look_up = self.bulk_ids.ask
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
@@ -162,7 +160,7 @@ class Sidecar:
 
     async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at another master (`sentinel.Follower`)."""
-        self.telemetry.spans.moved(now)
+        self.telemetry.spans.name_server(now)
         if before is not None:
             await self.control.arrive()
             self.telemetry.switched(str(before), str(now), start_ns)
@@ -253,7 +251,7 @@ class Sidecar:
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
-            await self.bulk_ids.close()
+            await self.telemetry.finish_spans()
             await self.sweeper.close()
             await self.control.close()
             await asyncio.to_thread(self.telemetry.shutdown)
@@ -317,14 +315,28 @@ class Sidecar:
         )
 
 
+def endpoint_of(settings: Settings) -> Endpoint:
+    """Return the Redis behind a sidecar.
+
+    Raises:
+        TlsError: a certificate, key or CA file cannot be used.
+    """
+    logs_in, keepalive_seconds = settings.access.logs_in, settings.keepalive_seconds
+    return Endpoint(settings.upstream, logs_in=logs_in, keepalive_seconds=keepalive_seconds)
+
+
 async def serve(
-    settings: Settings, telemetry: Telemetry, beside: Callable[[Sidecar], AbstractAsyncContextManager[None]]
+    settings: Settings,
+    telemetry: Telemetry,
+    endpoint: Endpoint,
+    beside: Callable[[Sidecar], AbstractAsyncContextManager[None]],
 ) -> None:
     """Run a sidecar until SIGTERM or SIGINT.
 
     Args:
         settings: how it is run.
         telemetry: who is told what it does.
+        endpoint: where Redis is.
         beside: what runs beside it, from before it listens until after it has drained.
 
     Raises:
@@ -334,7 +346,7 @@ async def serve(
     """
     settings = replace(settings, max_connections=_allow_files(settings.max_connections))
     policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
-    sidecar = Sidecar(settings, policy, telemetry)
+    sidecar = Sidecar(settings, policy, telemetry, endpoint)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.end)

@@ -62,7 +62,7 @@ def overview(sidecar: Sidecar) -> Json:
             "made": telemetry.spans.made,
             "exported": dict(telemetry.spans.exported),
         },
-        "watchers": {"watching": telemetry.journal.watchers, "dropped": telemetry.journal.dropped},
+        "watchers": {"watching": telemetry.recent.watchers, "dropped": telemetry.recent.dropped},
     }
 
 
@@ -138,7 +138,7 @@ def wrappers(sidecar: Sidecar) -> Json:
 
 def census(sidecar: Sidecar) -> Json:
     """Return how many tasks of each kind were seen, and the policy in force, for a report on what a policy does."""
-    seen = sidecar.telemetry.census
+    seen = sidecar.telemetry.task_counts
     return {
         "since": time_of(sidecar.started_ns),
         "policy": {
