@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # where the recorded decisions are
 
@@ -18,8 +19,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 
 from asynq_ttl.events import Outcome
-from asynq_ttl.telemetry.exporters import resource_of
-from asynq_ttl.telemetry.otlp import Encoder
+from asynq_ttl.telemetry.exporters import Outlet, resource_of
+from asynq_ttl.telemetry.finished_span import as_sdk_span
+from asynq_ttl.telemetry.otlp import Encoder, Ready, encode
 from asynq_ttl.telemetry.spans import Spans
 from support.recorded import UPSTREAM, outcome
 
@@ -27,13 +29,16 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BATCH = 512
 
 
-class Memory(SpanExporter):
+Span = TypeVar("Span", Ready, ReadableSpan)
+
+
+class Memory(SpanExporter, Generic[Span]):
     """Keeps what it is given."""
 
     def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
+        self.spans: list[Span] = []
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
         """Take spans."""
         self.spans.extend(spans)
         return SpanExportResult.SUCCESS
@@ -47,36 +52,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spans", type=int, default=10_000)  # fewer than the queue holds
     count = parser.parse_args().spans
-    memory = Memory()
     resource = resource_of({})
     encoder = Encoder(resource)
     outcomes = [outcome(task_id=f"id-{number}", traceparent=PARENT) for number in range(count)]
-    for what, to in (("made and encoded at once", encoder), ("made as spans of the SDK", None)):
-        spans = Spans([memory], resource, UPSTREAM, task_ids=True, encoder=to)
-        told(what, count, partial(settle, spans, outcomes))
+    encoded, of_the_sdk = Memory[Ready](), Memory[ReadableSpan]()
+    outlets = Outlet(encoded, encode), Outlet(of_the_sdk, partial(as_sdk_span, resource=resource))
+    for what, outlet in zip(("made and encoded at once", "made as spans of the SDK"), outlets, strict=True):
+        spans = Spans([outlet], resource, UPSTREAM, task_ids=True)
+        told(what, count, partial(decide, spans, outcomes))
         spans.shutdown(10)
-        if to is not None:
-            memory.spans.clear()
-    attributes = dict(memory.spans[0].attributes or {})
+    attributes = dict(of_the_sdk.spans[0].attributes or {})
     tracer = TracerProvider().get_tracer("bench")
     told(
         "made by the SDK's tracer",
         count,
         lambda: [tracer.start_span("x", kind=SpanKind.CLIENT, attributes=attributes).end() for _ in range(count)],
     )
-    batches = [memory.spans[at : at + BATCH] for at in range(0, len(memory.spans), BATCH)]
-    told("encoded by the sidecar", len(memory.spans), lambda: [encoder.encode(batch) for batch in batches])
+    told("requests by the sidecar", count, lambda: [encoder.request(batch) for batch in batches(encoded.spans)])
     told(
-        "encoded by the SDK",
-        len(memory.spans),
-        lambda: [encode_spans(batch).SerializePartialToString() for batch in batches],
+        "requests by the SDK",
+        count,
+        lambda: [encode_spans(batch).SerializePartialToString() for batch in batches(of_the_sdk.spans)],
     )
 
 
-def settle(spans: Spans, outcomes: Sequence[Outcome]) -> None:
+def batches(spans: list[Span]) -> list[list[Span]]:
+    """Return spans as they are exported."""
+    return [spans[at : at + BATCH] for at in range(0, len(spans), BATCH)]
+
+
+def decide(spans: Spans, outcomes: Sequence[Outcome]) -> None:
     """Make a span of each decision."""
     for one in outcomes:
-        spans.settled(one, "enforce")
+        spans.decided(one, "enforce")
 
 
 def told(what: str, count: int, work: Callable[[], object]) -> None:

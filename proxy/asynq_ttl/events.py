@@ -116,8 +116,8 @@ class Outcome(NamedTuple):
 class Observer(Protocol):
     """Who is told what a session does. Called on the data path: it must neither block nor raise."""
 
-    def settled(self, outcome: Outcome) -> None:
-        """Take note of a decision whose reply has come."""
+    def decided(self, outcome: Outcome) -> None:
+        """Take note of a decision, once it is known what became of it."""
 
     def clustered(self, *, redirected: bool) -> None:
         """Take note that a client was sent to another node of a cluster, or asked for its nodes."""

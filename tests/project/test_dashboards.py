@@ -30,7 +30,7 @@ def exposed() -> dict[str, set[str]]:
     """Each metric that a busy sidecar exposes, with its labels."""
     busy = sidecar(pulled=True)
     telemetry = busy.telemetry
-    telemetry.settled(outcome())
+    telemetry.decided(outcome())
     telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=1))
     telemetry.sweep_ended(0.1, "")

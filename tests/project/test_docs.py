@@ -75,7 +75,8 @@ def template(node: ast.AST) -> str:
 def span_attributes() -> set[str]:
     """Return the attributes that are set on spans and on their events."""
     keys: list[ast.AST | None] = []
-    for function in ast.walk(tree("telemetry/spans")):
+    modules = "telemetry/finished_span", "telemetry/span_attributes"
+    for function in (node for module in modules for node in ast.walk(tree(module))):
         if not isinstance(function, ast.FunctionDef):
             continue
         for node in ast.walk(function):

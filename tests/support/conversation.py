@@ -80,7 +80,7 @@ class Recorder:
         self.signs: list[str] = []
         self.failures: list[FailedOpen] = []
 
-    def settled(self, outcome: Outcome) -> None:
+    def decided(self, outcome: Outcome) -> None:
         """Remember a decision."""
         self.outcomes.append(outcome)
 

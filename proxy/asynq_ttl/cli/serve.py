@@ -26,11 +26,12 @@ from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar, StartError
+from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
 from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
 from asynq_ttl.telemetry.recorder import Telemetry
+from asynq_ttl.upstream.endpoint import Endpoint
 
 
 class _Admin(Listen):
@@ -131,7 +132,7 @@ def serve(
     with valkey as redis:
         _run(
             Settings(upstream=redis, trace_path=steps, **settings),
-            lambda: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids),
+            lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
             beside,
         )
 
@@ -150,18 +151,19 @@ def _admin_server(
 
 def _run(
     settings: Settings,
-    telemetry: Callable[[], Telemetry],
+    telemetry: Callable[[Endpoint], Telemetry],
     beside: Callable[[Sidecar], AbstractAsyncContextManager[None]],
 ) -> None:
     """Run a sidecar until it ends. Where it cannot start, end with one line and a status.
 
     Args:
         settings: how it is run.
-        telemetry: makes what is told of it.
+        telemetry: makes what is told of it, given where Redis is.
         beside: runs beside it.
     """
     try:
-        uvloop.run(run.serve(settings, telemetry(), beside))
+        endpoint = endpoint_of(settings)
+        uvloop.run(run.serve(settings, telemetry(endpoint), endpoint, beside))
     except (PolicyError, TelemetryError, TlsError) as error:
         fail(str(error), WRONG)
     except StartError as error:

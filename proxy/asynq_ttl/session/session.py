@@ -447,7 +447,7 @@ class Session:
         # NOSCRIPT is no answer: the client sends the text next, and that is decided about again.
         if not reply.startswith(b"-NOSCRIPT"):
             outcome = Outcome(decision, database, start_ns, self._shared.clock(), reply.rstrip(b"\r\n"))
-            self._shared.observer.settled(outcome)
+            self._shared.observer.decided(outcome)
             if reply.startswith((b"-MOVED ", b"-ASK ")):
                 self._shared.observer.clustered(redirected=True)
 

@@ -18,6 +18,7 @@ from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.recorder import Telemetry
+from asynq_ttl.upstream.endpoint import Endpoint
 
 _log = logging.getLogger("asynq_ttl.server")
 
@@ -28,13 +29,17 @@ _OTHER_FILES = 64
 
 
 async def serve(
-    settings: Settings, telemetry: Telemetry, beside: Callable[[Sidecar], AbstractAsyncContextManager[None]]
+    settings: Settings,
+    telemetry: Telemetry,
+    endpoint: Endpoint,
+    beside: Callable[[Sidecar], AbstractAsyncContextManager[None]],
 ) -> None:
     """Run a sidecar until SIGTERM or SIGINT.
 
     Args:
         settings: how it is run.
         telemetry: who is told what it does.
+        endpoint: where Redis is, as the settings say.
         beside: runs beside the sidecar, from before it listens until after it has drained.
 
     Raises:
@@ -44,7 +49,7 @@ async def serve(
     """
     settings = replace(settings, max_connections=_allow_files(settings.max_connections))
     policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
-    sidecar = Sidecar(settings, policy, telemetry)
+    sidecar = Sidecar(settings, policy, telemetry, endpoint)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.end)

@@ -28,7 +28,6 @@ from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
-from asynq_ttl.telemetry.moved_ids import BulkIds
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -56,9 +55,12 @@ class Sidecar:
         settings: how it is run.
         policy: the policy it starts with.
         telemetry: who is told what it does.
+        endpoint: where Redis is; None for what the settings say.
     """
 
-    def __init__(self, settings: Settings, policy: Policy, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: Settings, policy: Policy, telemetry: Telemetry, endpoint: Endpoint | None = None
+    ) -> None:
         self.settings = settings
         self.telemetry = telemetry
         self.started_ns = time.time_ns()
@@ -68,9 +70,7 @@ class Sidecar:
         """Where clients can connect; None before and after."""
         self.registry = ScriptRegistry()
         self.in_force = PolicyInForce(policy, settings, telemetry, self._use)
-        self.endpoint = Endpoint(
-            settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds
-        )
+        self.endpoint = endpoint or endpoint_of(settings)
         self.tls = listener_context(settings.access.tls) if settings.access.tls is not None else None
         self.guard = _guard(settings, self.endpoint)
         self.shared = _shared(settings, self.registry, self.in_force.rewriter, telemetry, self.guard)
@@ -86,8 +86,6 @@ class Sidecar:
             interval_seconds=settings.sweep_seconds,
             handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
         )
-        self.bulk_ids = BulkIds(self.endpoint)
-        telemetry.spans.look_up = self.bulk_ids.ask
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
@@ -127,7 +125,7 @@ class Sidecar:
 
     async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at another master (`sentinels.Follower`)."""
-        self.telemetry.spans.moved(now)
+        self.telemetry.spans.name_server(now)
         if before is not None:
             await self.control.arrive()
             self.telemetry.switched(str(before), str(now), start_ns)
@@ -178,13 +176,22 @@ class Sidecar:
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
-            await self.bulk_ids.close()
+            await self.telemetry.finish_spans()
             await self.sweeper.close()
             await self.control.close()
             await asyncio.to_thread(self.telemetry.shutdown)
 
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
+
+
+def endpoint_of(settings: Settings) -> Endpoint:
+    """Return where Redis is, and how connections to it begin.
+
+    Raises:
+        TlsError: a certificate, key or CA file cannot be used.
+    """
+    return Endpoint(settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds)
 
 
 def _guard(settings: Settings, endpoint: Endpoint) -> Guard | None:

@@ -7,18 +7,28 @@ with commas; without them `otlp` if an OTLP endpoint is set, else none), `OTEL_E
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from types import FunctionType
+from typing import NamedTuple
 
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 
-from asynq_ttl.telemetry.otlp import Encoded, Encoder, message_of
+from asynq_ttl.telemetry.finished_span import FinishedSpan, as_sdk_span
+from asynq_ttl.telemetry.otlp import EncodedRequest, Encoder, Ready, encode, message_of
 
 
 class TelemetryError(ValueError):
     """An `OTEL_*` variable that cannot be followed; the message names it."""
+
+
+class Outlet(NamedTuple):
+    """Where spans go, and what makes of a finished span the form that is taken there."""
+
+    exporter: SpanExporter
+    form: Callable[[FinishedSpan], Ready | ReadableSpan]
 
 
 def resource_of(environment: Mapping[str, str]) -> Resource:
@@ -28,45 +38,58 @@ def resource_of(environment: Mapping[str, str]) -> Resource:
     return Resource.create({} if named else {"service.name": "asynq-ttl"})
 
 
-def span_exporters(environment: Mapping[str, str], resource: Resource) -> tuple[list[SpanExporter], Encoder | None]:
-    """Return the exporters of spans that the variables name, and the encoder whose bytes all of them take, if they do.
+def span_outlets(environment: Mapping[str, str], resource: Resource) -> list[Outlet]:
+    """Return the exporters of spans that the variables name, each with the form that it takes.
 
     Raises:
         TelemetryError: a variable names an exporter or protocol that does not exist.
     """
-    exporters: list[SpanExporter] = []
-    encoder, encodes = Encoder(resource), True
+    outlets: list[Outlet] = []
     for name in _exporter_names(environment, "TRACES"):
         if name == "console":
-            exporters.append(ConsoleSpanExporter(out=sys.stdout))
-            encodes = False
+            outlets.append(Outlet(ConsoleSpanExporter(out=sys.stdout), partial(as_sdk_span, resource=resource)))
         elif _protocol(environment, "TRACES") == "grpc":
             from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
 
-            encodes = _replace_encoder(vars(grpc), _messages(encoder)) and encodes
-            exporters.append(grpc.OTLPSpanExporter())
+            outlets.append(_otlp_outlet(grpc.OTLPSpanExporter, resource, message_of))
         else:
             from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
 
-            encodes = _replace_encoder(vars(http), _bytes(encoder)) and encodes
-            exporters.append(http.OTLPSpanExporter())
-    return exporters, encoder if encodes else None
+            outlets.append(_otlp_outlet(http.OTLPSpanExporter, resource, EncodedRequest))
+    return outlets
 
 
-def _replace_encoder(exporter: dict[str, Any], encode: Callable[..., Any]) -> bool:
-    """Have an exporter encode with `encode`: docs/decisions/0010.
+def _otlp_outlet(exporter: type[SpanExporter], resource: Resource, request: Callable[[bytes], object]) -> Outlet:
+    """Return an OTLP exporter that sends the bytes that `otlp` makes of spans; docs/decisions/0010.
+
+    It is a subclass of the SDK's with a method of its own: the very code of the SDK's method that calls `encode_spans`,
+    which finds another function under that name. (The exporters have no parameter for an encoder. Which method calls
+    it, and what else that method does, differs from version to version.)
 
     Args:
-        exporter: the names of its module, among them that of its encoder.
-        encode: what is called instead.
-
-    Returns:
-        Whether it will. A version that has no such name gets spans of the SDK: the same ones, more slowly.
+        exporter: the SDK's exporter. A version that looks for no such name gets spans of the SDK, and is slower.
+        resource: what the spans are about.
+        request: makes of bytes what the SDK's encoder returns.
     """
-    if "encode_spans" not in exporter:
-        return False
-    exporter["encode_spans"] = encode
-    return True
+    encoder = Encoder(resource)
+
+    def encode_spans(spans: Sequence[Ready]) -> object:
+        return request(encoder.request(spans))
+
+    methods = {
+        name: FunctionType(
+            method.__code__,
+            method.__globals__ | {"encode_spans": encode_spans},
+            name,
+            method.__defaults__,
+            method.__closure__,
+        )
+        for name, method in vars(exporter).items()
+        if isinstance(method, FunctionType) and "encode_spans" in method.__code__.co_names
+    }
+    if not methods:
+        return Outlet(exporter(), partial(as_sdk_span, resource=resource))
+    return Outlet(type(exporter.__name__, (exporter,), methods)(), encode)
 
 
 def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:
@@ -88,14 +111,6 @@ def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:
 
             readers.append(PeriodicExportingMetricReader(http.OTLPMetricExporter()))
     return readers
-
-
-def _bytes(encoder: Encoder) -> Callable[[Sequence[ReadableSpan]], Any]:
-    return lambda spans: Encoded(encoder.encode(spans))
-
-
-def _messages(encoder: Encoder) -> Callable[[Sequence[ReadableSpan]], Any]:
-    return lambda spans: message_of(encoder.encode(spans))
 
 
 def disabled(environment: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
 """Some of the task IDs that a bulk operation has moved, for its span: its reply says only how many there were.
 
-They are looked for in Redis afterwards, on a connection of the sidecar's own, and only where the span is sampled. So
+They are searched for in Redis afterwards, on a connection of the sidecar's own, and only where the span is sampled. So
 nothing is added to the command, and the answer is a sample: a task that has moved on since is not in it, and none is in
 it that the operation did not move.
 
@@ -11,51 +11,63 @@ it that the operation did not move.
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import Outcome
-from asynq_ttl.upstream.endpoint import Endpoint
+from asynq_ttl.telemetry.finished_span import MAX_IDS
 
-MAX_IDS = 20
-# As many of the pending tasks are looked at.
+# How many of the pending tasks are read.
 _PAGE = 100
 _SECONDS = 1.0
-# Operations that are asked about at the same time; a span beyond them has no IDs.
-_MAX_ASKED = 4
+# Operations that are looked into at the same time; a span beyond them has no IDs.
+_MAX_SEARCHES = 4
 
 
-class BulkIds:
+class OpenRedis(Protocol):
+    """Opens a client of the real Redis, which connects when it is first used."""
+
+    def __call__(self, database: int, *, max_connections: int, client_name: str) -> Redis:
+        """Return a client.
+
+        Args:
+            database: the number of the database.
+            max_connections: how many connections it may have.
+            client_name: what Redis is told that they are called.
+        """
+
+
+class MovedIds:
     """Finds out which tasks bulk operations have moved.
 
     Args:
-        endpoint: the Redis.
+        open_redis: opens a client of the real Redis.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._asking: set[asyncio.Task[None]] = set()
+    def __init__(self, open_redis: OpenRedis) -> None:
+        self._open_redis = open_redis
+        self._searches: set[asyncio.Task[None]] = set()
 
-    def ask(self, outcome: Outcome, answer: Callable[[Sequence[str]], None]) -> None:
+    def find(self, outcome: Outcome, answer: Callable[[Sequence[str]], None]) -> None:
         """Call `answer` with some of the IDs, at most a second later; with none where they cannot be found."""
-        if len(self._asking) >= _MAX_ASKED:
+        if len(self._searches) >= _MAX_SEARCHES:
             answer(())
             return
-        asking = asyncio.get_running_loop().create_task(self._ask(outcome, answer))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+        search = asyncio.get_running_loop().create_task(self._find(outcome, answer))
+        self._searches.add(search)
+        search.add_done_callback(self._searches.discard)
 
     async def close(self) -> None:
-        """Wait for the answers that are still to come."""
-        if self._asking:
-            await asyncio.wait(self._asking, timeout=_SECONDS)
+        """Wait for the searches under way, which are over in a second."""
+        if self._searches:
+            await asyncio.wait(self._searches, timeout=_SECONDS)
 
-    async def _ask(self, outcome: Outcome, answer: Callable[[Sequence[str]], None]) -> None:
+    async def _find(self, outcome: Outcome, answer: Callable[[Sequence[str]], None]) -> None:
         found: Sequence[str] = ()
-        client = self._endpoint.redis(outcome.database, max_connections=1, client_name="asynq-ttl-bulk")
+        client = self._open_redis(outcome.database, max_connections=1, client_name="asynq-ttl-bulk")
         try:
             async with asyncio.timeout(_SECONDS):
                 found = await _moved(client, outcome)

@@ -37,7 +37,7 @@ class FilterError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class EntryFilter:
     """Which entries somebody wants to see. Empty sequences mean any.
 
     Attributes:
@@ -59,7 +59,7 @@ _GLOB_FIELDS = ("queue", "type")
 _WORD_FIELDS = ("kind", "state", "rule", "action", "mode")
 
 
-def parse_filter(pairs: Sequence[tuple[str, str]]) -> Filter:
+def parse_filter(pairs: Sequence[tuple[str, str]]) -> EntryFilter:
     """Return the filter that pairs of field and value describe; several values of a field mean any of them.
 
     Raises:
@@ -77,13 +77,13 @@ def parse_filter(pairs: Sequence[tuple[str, str]]) -> Filter:
             words.setdefault(name, []).append(value)
         else:
             raise FilterError(f"there is no field {name!r}; expected one of {', '.join(_GLOB_FIELDS + _WORD_FIELDS)}")
-    return Filter(globs, words)
+    return EntryFilter(globs, words)
 
 
 class Watcher:
     """Somebody who sees entries as they come."""
 
-    def __init__(self, wanted: Filter) -> None:
+    def __init__(self, wanted: EntryFilter) -> None:
         self.wanted = wanted
         self.dropped = 0
         """Entries that were not fetched in time."""
@@ -115,7 +115,7 @@ class Watcher:
         return entries
 
 
-class Journal:
+class Recent:
     """The latest entries, and those who watch.
 
     Args:
@@ -147,7 +147,7 @@ class Journal:
             entry = self._entry(kept, trace_id)
             self.dropped += sum(not watcher.offer(entry) for watcher in self._watchers)
 
-    def recent(self, wanted: Filter, limit: int = RING_SIZE) -> list[Entry]:
+    def latest(self, wanted: EntryFilter, limit: int = RING_SIZE) -> list[Entry]:
         """Return the latest entries that are wanted, newest first."""
         found: list[Entry] = []
         for record, trace_id in reversed(self._ring):
@@ -159,7 +159,7 @@ class Journal:
         return found
 
     @contextmanager
-    def watch(self, wanted: Filter) -> Iterator[Watcher]:
+    def watch(self, wanted: EntryFilter) -> Iterator[Watcher]:
         """Let somebody watch while the block runs."""
         watcher = Watcher(wanted)
         self._watchers.append(watcher)

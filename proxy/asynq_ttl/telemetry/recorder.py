@@ -1,7 +1,7 @@
 """Takes note of what the sidecar does: counts it, keeps it for whoever looks, makes spans of it, warns.
 
 It is the observer of all sessions, of the sweeper and of the control connection, and the one place where each of
-them is turned into metrics, journal entries, spans and log lines. It is called on the data path: it neither
+them is turned into metrics, entries, spans and log lines. It is called on the data path: it neither
 blocks nor raises, and counts in plain integers that are read when somebody collects them.
 
 Invariant: no label, and nothing else that is kept, grows with what clients send: past `MAX_DECISION_SERIES` sets of
@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from asynq_ttl.events import Action, Activated, FailedOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
-from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_exporters
+from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_outlets
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
-from asynq_ttl.telemetry.recent import Journal
+from asynq_ttl.telemetry.moved_ids import MovedIds, OpenRedis
+from asynq_ttl.telemetry.recent import Recent
 from asynq_ttl.telemetry.spans import Spans
-from asynq_ttl.telemetry.task_counts import Census
+from asynq_ttl.telemetry.task_counts import TaskCounts
 
 _log = logging.getLogger("asynq_ttl")
 
@@ -50,7 +51,8 @@ class Telemetry:
         upstream: the real Redis, for the spans' attributes.
         environment: where the `OTEL_*` variables are.
         pulled: whether metrics may be asked for in Prometheus's format.
-        task_ids: whether task IDs may be in spans and in the journal.
+        task_ids: whether task IDs may be in spans and entries.
+        open_redis: opens a client of the real Redis, to search for what bulk operations have moved; None for no search.
 
     Raises:
         TelemetryError: a variable names an exporter or protocol that does not exist.
@@ -63,6 +65,7 @@ class Telemetry:
         *,
         pulled: bool = False,
         task_ids: bool = True,
+        open_redis: OpenRedis | None = None,
     ) -> None:
         self.decisions: Counter[DecisionKey] = Counter()
         """Decisions by queue, state, rule, action and mode."""
@@ -89,17 +92,19 @@ class Telemetry:
         }
         """The latest measurements in microseconds: chunks of commands, of replies, and how late the event loop was."""
         self.cluster = ClusterSigns()
-        self.census = Census()
-        self.journal = Journal(task_ids=task_ids)
+        self.task_counts = TaskCounts()
+        self.recent = Recent(task_ids=task_ids)
         resource = resource_of(environment)
-        exporters, encoder = span_exporters(environment, resource)
-        self.spans = Spans(exporters, resource, upstream, task_ids=task_ids, encoder=encoder)
+        self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
+        find_moved = self._moved_ids.find if self._moved_ids is not None else None
+        outlets = span_outlets(environment, resource)
+        self.spans = Spans(outlets, resource, upstream, task_ids=task_ids, find_moved=find_moved)
         self.metrics = Metrics(metric_readers(environment), resource, pulled=pulled)
         self._repetition = Repetition()
         self._upstream = str(upstream)
         self._declare()
 
-    def settled(self, outcome: Outcome) -> None:
+    def decided(self, outcome: Outcome) -> None:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
@@ -112,9 +117,9 @@ class Telemetry:
         self.decisions[key] = (count or 0) + 1
         if not outcome.reply.startswith((b"-", b"!")):
             # The reply to a bulk operation is how many tasks it has moved.
-            self.census.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
-        trace_id = self.spans.settled(outcome, mode) if self.spans.on else ""
-        self.journal.add(outcome, trace_id)
+            self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
+        trace_id = self.spans.decided(outcome, mode) if self.spans.on else ""
+        self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
             rule = decision.rule or "none"
             _log.debug(
@@ -132,7 +137,7 @@ class Telemetry:
         reason = failure.reason.value
         self.fail_opens[reason] += 1
         trace_id = self.spans.failed_open(failure)
-        self.journal.add(failure, trace_id)
+        self.recent.add(failure, trace_id)
         what = f"{failure.kind} script {failure.sha[:8]}" if failure.kind else "a command"
         where = f" of queue {failure.queue}" if failure.queue else ""
         self._warn(reason, trace_id, f"failed open ({reason}): {what}{where} was forwarded untouched: {failure.detail}")
@@ -145,7 +150,7 @@ class Telemetry:
         self._activation((activated.end_ns - activated.start_ns) / 1000, result)
         trace_id = self.spans.activated(activated)
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
-        self.journal.add(Happened("activation", activated.end_ns, result, detail), trace_id)
+        self.recent.add(Happened("activation", activated.end_ns, result, detail), trace_id)
         if activated.refused:
             self.unwrappable += 1
             self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
@@ -161,18 +166,18 @@ class Telemetry:
         self.reloads["error" if error else "ok"] += 1
         trace_id = self.spans.reloaded(digest, mode, start_ns, now, error)
         detail = error or f"policy {digest} is in force, mode {mode}"
-        self.journal.add(Happened("reload", now, "error" if error else "ok", detail), trace_id)
+        self.recent.add(Happened("reload", now, "error" if error else "ok", detail), trace_id)
         return trace_id
 
     def switched(self, before: str, now: str, start_ns: int) -> None:
         """Take note of a change of the master, from when the old one was let go until clients get to the new one."""
         at_ns = time.time_ns()
         trace_id = self.spans.switched(before, start_ns, at_ns)
-        self.journal.add(Happened("switch", at_ns, "ok", f"from {before} to {now}"), trace_id)
+        self.recent.add(Happened("switch", at_ns, "ok", f"from {before} to {now}"), trace_id)
 
     def happened(self, kind: str, detail: str) -> None:
         """Take note of something that an operator did: pause, resume, drain, log_level."""
-        self.journal.add(Happened(kind, time.time_ns(), "ok", detail), "")
+        self.recent.add(Happened(kind, time.time_ns(), "ok", detail), "")
         _log.info("%s: %s", kind, detail)
 
     def swept(self, page: Swept) -> None:
@@ -180,7 +185,7 @@ class Telemetry:
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        self.journal.add(page, self.spans.swept(page))
+        self.recent.add(page, self.spans.swept(page))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""
@@ -203,6 +208,11 @@ class Telemetry:
         """Take note of how late the event loop came to something that was due."""
         self.latencies["loop"].append(seconds * 1e6)
         self._loop(seconds * 1e6, "")
+
+    async def finish_spans(self) -> None:
+        """Wait for the spans that tasks are still searched for; they are made within a second."""
+        if self._moved_ids is not None:
+            await self._moved_ids.close()
 
     def shutdown(self) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
@@ -248,7 +258,7 @@ class Telemetry:
         )
         counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
         counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))
-        counter("asynq_ttl.watchers.dropped", "Entries that watchers were too slow for.", lambda: self.journal.dropped)
+        counter("asynq_ttl.watchers.dropped", "Entries that watchers were too slow for.", lambda: self.recent.dropped)
         histogram, bounds = self.metrics.histogram, tuple(map(float, LATENCY_BOUNDS))
         self._latency = histogram(
             "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "us", bounds, "direction"

@@ -23,7 +23,7 @@ class Count:
     size_bytes: int = 0
 
 
-class Census:
+class TaskCounts:
     """Counts tasks by their kinds."""
 
     def __init__(self) -> None:

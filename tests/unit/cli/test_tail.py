@@ -12,15 +12,15 @@ from asynq_ttl.cli.main import main
 from asynq_ttl.cli.tail import line_of
 from asynq_ttl.events import FailedOpen, FailOpen, Happened, Record
 from asynq_ttl.net.address import Address
-from asynq_ttl.telemetry.recent import Entry, Filter, Journal
+from asynq_ttl.telemetry.recent import Entry, EntryFilter, Recent
 from support.recorded import ARCHIVE_SHA, END, outcome, swept
 
 
 def entry(record: Record) -> Entry:
     """Return a record in words."""
-    log = Journal()
+    log = Recent()
     log.add(record, "")
-    return log.recent(Filter())[0]
+    return log.latest(EntryFilter())[0]
 
 
 def shown(told: Entry) -> str:

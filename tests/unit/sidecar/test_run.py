@@ -16,7 +16,7 @@ from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.sidecar.sidecar import Sidecar, endpoint_of
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.servers import free_port
 
@@ -48,7 +48,7 @@ def serving(chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
         yield
         log.append(f"after {sidecar.listening}")
 
-    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), beside))
+    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), endpoint_of(chosen), beside))
 
 
 async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,56 +1,38 @@
 """Spans as OTLP bytes: what the sidecar's encoder says is what the SDK's says."""
 
-from typing import Any
-
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
-from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import TraceState
 
 from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.telemetry import otlp
-from asynq_ttl.telemetry.exporters import resource_of, span_exporters
-from asynq_ttl.telemetry.otlp import Encoder, Ready, message_of
+from asynq_ttl.telemetry.finished_span import FinishedSpan, LinkedSpan, TaskEvents, as_sdk_span
+from asynq_ttl.telemetry.otlp import EncodedRequest, Encoder, Ready, encode, message_of, share
 from asynq_ttl.telemetry.spans import Spans
+from support.kept_spans import RESOURCE, Memory
 from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, outcome, swept
 
-RESOURCE = resource_of({})
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Memory(SpanExporter):
-    """Keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
-
-    def export(self, spans: Any) -> SpanExportResult:
-        """Take spans."""
-        self.spans.extend(spans)
-        return SpanExportResult.SUCCESS
-
-    def shutdown(self) -> None:
-        """End."""
-
-
-def every_kind(encoder: Encoder | None = None, **changes: object) -> list[ReadableSpan]:
-    """Return spans of every kind that the sidecar makes; the changes are those of a decision."""
-    memory = Memory()
-    spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True, encoder=encoder)
+def every_kind(**changes: object) -> tuple[list[ReadableSpan], list[Ready]]:
+    """Return spans of every kind, as the SDK has them and in bytes; the changes are those of a decision."""
+    of_the_sdk, in_bytes = Memory(), Memory()
+    spans = Spans([of_the_sdk.of_the_sdk(), in_bytes.in_bytes()], RESOURCE, UPSTREAM, task_ids=True)
     for reply in (b"+OK", b":12", b"-NOT FOUND", b""):
-        spans.settled(outcome(reply, **changes), "enforce")
-        spans.settled(outcome(reply, traceparent=PARENT, **changes), "shadow")
+        spans.decided(outcome(reply, **changes), "enforce")
+        spans.decided(outcome(reply, traceparent=PARENT, **changes), "shadow")
+        spans.decided(outcome(reply, **changes), "enforce")  # from what is remembered
     spans.swept(swept(*map(str, range(30)), ghosts=2))
     spans.failed_open(FailedOpen(FailOpen.MESSAGE, "truncated", START, "archive", ARCHIVE_SHA, "mail", "id-1"))
     spans.activated(Activated("archive", "ab", "cd", START, END))
     spans.reloaded("abc", "enforce", START, END, "line 3")
+    spans.switched("127.0.0.1:1", START, END)
     spans.shutdown(5)
-    return memory.spans
+    return of_the_sdk.spans, in_bytes.spans
 
 
 def by_the_sdk(spans: list[ReadableSpan]) -> ExportTraceServiceRequest:
@@ -60,10 +42,10 @@ def by_the_sdk(spans: list[ReadableSpan]) -> ExportTraceServiceRequest:
 
 def test_every_kind_of_span_is_encoded_as_the_sdk_does() -> None:
     """Decisions with and without links, errors, events, everything."""
-    spans = every_kind()
-    encoder = Encoder(RESOURCE)
-    for _ in range(2):  # the second time from what is remembered
-        assert message_of(encoder.encode(spans)) == by_the_sdk(spans)
+    spans, encoded = every_kind()
+    assert len(encoded) == 17
+    assert all(type(span) is Ready for span in encoded)
+    assert message_of(Encoder(RESOURCE).request(encoded)) == by_the_sdk(spans)
 
 
 @settings(deadline=None)  # threads start and end
@@ -74,120 +56,63 @@ def test_every_kind_of_span_is_encoded_as_the_sdk_does() -> None:
 )
 def test_any_text_and_number(task_id: str, task_type: str, ttl_seconds: int | None) -> None:
     """Lengths around those where the length takes another byte, and any characters."""
-    spans = every_kind(task_id=task_id, task_type=task_type, queue=task_type, ttl_seconds=ttl_seconds)
-    assert message_of(Encoder(RESOURCE).encode(spans)) == by_the_sdk(spans)
+    spans, encoded = every_kind(task_id=task_id, task_type=task_type, queue=task_type, ttl_seconds=ttl_seconds)
+    assert message_of(Encoder(RESOURCE).request(encoded)) == by_the_sdk(spans)
 
 
-@settings(deadline=None)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+attributes = st.dictionaries(texts, texts | st.integers(-(2**62), 2**62), max_size=5)
+
+
 @given(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
-    st.text(max_size=300),
-    st.none() | st.integers(0, 2**62),
-    st.sampled_from(["", PARENT]),
-)
-def test_a_span_that_is_put_together_at_once_is_the_same(
-    task_id: str, task_type: str, ttl_seconds: int | None, traceparent: str
-) -> None:
-    """But for its IDs, whether it is made of remembered bytes or as a span of the SDK."""
-    encoder = Encoder(RESOURCE)
-    decided = outcome(
-        task_id=task_id, task_type=task_type, queue=task_type, ttl_seconds=ttl_seconds, traceparent=traceparent
+    st.builds(
+        FinishedSpan,
+        texts,
+        st.integers(1, 2**128 - 1),
+        st.integers(1, 2**64 - 1),
+        st.none() | st.just(TraceState([("vendor", "opaque")])),
+        st.integers(0, 2**63),
+        st.integers(0, 2**63),
+        attributes.map(share),
+        texts,
+        st.none() | st.just(LinkedSpan(7, 8, "")),
+        st.none() | attributes,
+        st.none() | texts,
+        st.none() | st.builds(TaskEvents, texts, st.lists(texts, max_size=3)),
+        st.booleans(),
     )
-    found = []
-    for given_encoder in (None, encoder, encoder):
-        memory = Memory()
-        spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True, encoder=given_encoder)
-        spans.settled(decided, "enforce")
-        spans.shutdown(5)
-        (one,) = memory.spans
-        assert isinstance(one, Ready) == (given_encoder is not None)
-        request = message_of(encoder.encode([one]))
-        (span,) = request.resource_spans[0].scope_spans[0].spans
-        assert (len(span.trace_id), len(span.span_id)) == (16, 8)
-        span.trace_id = span.span_id = b""
-        attributes = sorted(span.attributes, key=lambda pair: pair.key)
-        del span.attributes[:]
-        span.attributes.extend(attributes)
-        found.append(request)
-    assert found[0] == found[1] == found[2]
+)
+def test_any_span_is_encoded_as_the_sdk_does(span: FinishedSpan) -> None:
+    """Whatever is told together, also what the sidecar does not."""
+    span = span._replace(attributes={f"own {name}": value for name, value in (span.attributes or {}).items()})
+    encoded = message_of(Encoder(RESOURCE).request([encode(span)]))
+    assert encoded == by_the_sdk([as_sdk_span(span, RESOURCE)])
 
 
 def test_the_trace_state_of_a_link_is_kept() -> None:
     """The SDK's encoder leaves it out."""
     memory = Memory()
-    spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True)
-    spans.settled(outcome(traceparent=PARENT, tracestate="a=b,c=d"), "enforce")
+    spans = Spans([memory.in_bytes()], RESOURCE, UPSTREAM, task_ids=True)
+    spans.decided(outcome(traceparent=PARENT, tracestate="a=b,c=d"), "enforce")
     spans.shutdown(5)
-    (span,) = message_of(Encoder(RESOURCE).encode(memory.spans)).resource_spans[0].scope_spans[0].spans
+    (span,) = message_of(Encoder(RESOURCE).request(memory.spans)).resource_spans[0].scope_spans[0].spans
     assert span.links[0].trace_state == "a=b,c=d"
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Task IDs are not, and past the limit all is forgotten."""
-    monkeypatch.setattr(otlp, "_MAX_REMEMBERED", 20)
-    encoder = Encoder(RESOURCE)
-    for number in range(100):
-        spans = every_kind(task_id=f"id-{number}", task_type=f"type-{number}")[:1]
-        assert message_of(encoder.encode(spans)) == by_the_sdk(spans)
-    assert len(encoder._attributes) <= 20
-    assert not any(name == "messaging.message.id" for name, _ in encoder._attributes)
+def test_attributes_are_remembered_and_task_ids_are_not() -> None:
+    """What is remembered is bounded, and what differs from span to span is no part of it."""
+    assert otlp._attribute.cache_info().maxsize == otlp._MAX_REMEMBERED
+    every_kind(task_id="id-0")
+    before = otlp._attribute.cache_info()
+    for number in range(1, 5):
+        every_kind(task_id=f"id-{number}")
+    after = otlp._attribute.cache_info()
+    assert after.misses == before.misses
+    assert after.hits > before.hits
 
 
-def test_both_exporters_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they send is what the encoder made."""
-    calls: list[int] = []
-    encode = Encoder.encode
-
-    def counted(encoder: Encoder, spans: Any) -> bytes:
-        calls.append(len(spans))
-        return encode(encoder, spans)
-
-    monkeypatch.setattr(Encoder, "encode", counted)
-    spans = every_kind()
-    for module, protocol in ((http, "http/protobuf"), (grpc, "grpc")):
-        before = module.encode_spans
-        monkeypatch.setattr(module, "encode_spans", before)
-        environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
-        (exporter,), encoder = span_exporters(environment, RESOURCE)
-        assert encoder is not None
-        request = module.encode_spans(spans)
-        assert ExportTraceServiceRequest.FromString(request.SerializePartialToString()) == by_the_sdk(spans)
-        exporter.shutdown()
-    assert calls == [len(spans)] * 2
-
-
-@pytest.mark.parametrize(("module", "protocol"), [(http, "http/protobuf"), (grpc, "grpc")])
-def test_an_exporter_without_that_name_gets_spans_of_the_sdk(
-    monkeypatch: pytest.MonkeyPatch, module: Any, protocol: str
-) -> None:
-    """A later version may look its encoder up elsewhere: then it is left to it."""
-    monkeypatch.delattr(module, "encode_spans")
-    environment = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
-    (exporter,), encoder = span_exporters(environment, RESOURCE)
-    assert encoder is None
-    assert not hasattr(module, "encode_spans")
-    exporter.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("traceparent", "linked"),
-    [
-        (PARENT, True),
-        (PARENT.replace("00-", "01-", 1) + "-more", True),
-        (PARENT + "-more", False),
-        (PARENT.replace("00-", "ff-", 1), False),
-        (PARENT.upper(), False),
-        ("00-" + "0" * 32 + "-b7ad6b7169203331-01", False),
-        ("00-0af7651916cd43dd8448eb211c80319c-" + "0" * 16 + "-01", False),
-        ("nonsense", False),
-        (PARENT + "\n", False),
-    ],
-)
-def test_which_trace_contexts_are_linked_to(traceparent: str, *, linked: bool) -> None:
-    """Valid ones by W3C's recommendation; anything else is no fault and no link."""
-    memory = Memory()
-    spans = Spans([memory], RESOURCE, UPSTREAM, task_ids=True)
-    spans.settled(outcome(traceparent=traceparent), "enforce")
-    spans.shutdown(5)
-    (span,) = memory.spans
-    assert bool(span.links) == linked
+def test_a_request_in_bytes_stands_for_the_message() -> None:
+    """Transports ask it for its bytes as they would ask protobuf's."""
+    request = Encoder(RESOURCE).request(every_kind()[1])
+    assert EncodedRequest(request).SerializePartialToString() is request
+    assert message_of(request) == ExportTraceServiceRequest.FromString(request)

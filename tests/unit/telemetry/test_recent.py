@@ -6,16 +6,16 @@ import json
 import pytest
 
 from asynq_ttl.events import Action, FailedOpen, FailOpen, Happened
-from asynq_ttl.telemetry import recent as journal
-from asynq_ttl.telemetry.recent import Filter, FilterError, Journal, parse_filter
+from asynq_ttl.telemetry import recent
+from asynq_ttl.telemetry.recent import EntryFilter, FilterError, Recent, parse_filter
 from support.recorded import ARCHIVE_SHA, END, outcome, swept
 
 
 def test_a_decision_is_told_in_full() -> None:
     """An entry has what an operator asks for, and can be JSON."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(), "ab" * 16)
-    (entry,) = log.recent(Filter())
+    (entry,) = log.latest(EntryFilter())
     assert json.loads(json.dumps(entry)) == {
         "kind": "decision",
         "time": "2023-11-14T22:13:20.000Z",
@@ -37,31 +37,31 @@ def test_a_decision_is_told_in_full() -> None:
 @pytest.mark.parametrize(("reply", "error"), [(b"-NOT FOUND", "NOT FOUND"), (b"", "no reply"), (b"!ERR x", "ERR x")])
 def test_an_error_is_told(reply: bytes, error: str) -> None:
     """What Redis refused is in the entry."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(reply), "")
-    (entry,) = log.recent(Filter())
+    (entry,) = log.latest(EntryFilter())
     assert entry["error"] == error
     assert "trace_id" not in entry
 
 
 def test_bulk_operations_tell_how_many() -> None:
     """The number in the reply is the number of tasks; an ID and a type there are not."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(b":12", task_id="", task_type="", ttl_seconds=None), "")
-    (entry,) = log.recent(Filter())
+    (entry,) = log.latest(EntryFilter())
     assert entry["tasks"] == 12
     assert not {"id", "type", "ttl_seconds"} & set(entry)
 
 
 def test_the_other_kinds() -> None:
     """Sweeps, fail-opens and what happens to the sidecar itself are entries too, newest first."""
-    log = Journal()
+    log = Recent()
     log.add(swept("a", "b", ghosts=3), "")
     log.add(FailedOpen(FailOpen.MESSAGE, "truncated", END, "archive", ARCHIVE_SHA, "mail", "id-7"), "")
     log.add(FailedOpen(FailOpen.INTERNAL, "ValueError: x", END), "")
     log.add(Happened("reload", END, "error", "line 3"), "")
     log.add(Happened("pause", END, "ok", ""), "")
-    pause, reload, internal, message, sweep = log.recent(Filter())
+    pause, reload, internal, message, sweep = log.latest(EntryFilter())
     assert (sweep["tasks"], sweep["ghosts"], sweep["ids"], sweep["action"]) == (2, 3, ["a", "b"], "delete")
     assert (message["reason"], message["queue"], message["id"]) == ("message", "mail", "id-7")
     assert (message["operation"], message["script"]) == ("archive", ARCHIVE_SHA)
@@ -72,36 +72,36 @@ def test_the_other_kinds() -> None:
 
 def test_task_ids_can_be_hidden() -> None:
     """Without task IDs none is in any entry, for those who ask and those who watch."""
-    log = Journal(task_ids=False)
-    with log.watch(Filter()) as watcher:
+    log = Recent(task_ids=False)
+    with log.watch(EntryFilter()) as watcher:
         log.add(outcome(task_id="secret-1"), "")
         log.add(swept("secret-2"), "")
         log.add(FailedOpen(FailOpen.MESSAGE, "x", END, queue="mail", task_id="secret-3"), "")
         log.add(outcome(task_id="secret-4" * 1_000), "")
         seen = asyncio.run(watcher.fetch(1))
     assert len(seen) == 4
-    assert "secret" not in str(seen) + str(log.recent(Filter()))
+    assert "secret" not in str(seen) + str(log.latest(EntryFilter()))
 
 
 def test_the_ring_is_bounded() -> None:
     """Only the latest entries are kept, and of long texts only a part."""
-    log = Journal()
-    for number in range(journal.RING_SIZE + 10):
+    log = Recent()
+    for number in range(recent.RING_SIZE + 10):
         log.add(outcome(task_id=str(number), task_type="t" * 100_000), "")
-    found = log.recent(Filter())
-    assert len(found) == journal.RING_SIZE
-    assert found[0]["id"] == str(journal.RING_SIZE + 9)
-    assert len(json.dumps(found)) < journal.RING_SIZE * 2_000
-    assert len(log.recent(Filter(), 5)) == 5
+    found = log.latest(EntryFilter())
+    assert len(found) == recent.RING_SIZE
+    assert found[0]["id"] == str(recent.RING_SIZE + 9)
+    assert len(json.dumps(found)) < recent.RING_SIZE * 2_000
+    assert len(log.latest(EntryFilter(), 5)) == 5
     log.add(swept(*map(str, range(500))), "")
-    assert len(log.recent(Filter(), 1)[0]["ids"]) == journal.MAX_IDS
+    assert len(log.latest(EntryFilter(), 1)[0]["ids"]) == recent.MAX_IDS
 
 
 def test_names_that_are_no_text_can_be_told() -> None:
     """Bytes that are not UTF-8 do not make an entry that cannot be sent."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(queue=b"\xff".decode("utf-8", "surrogateescape")), "")
-    json.dumps(log.recent(Filter()), ensure_ascii=False).encode()
+    json.dumps(log.latest(EntryFilter()), ensure_ascii=False).encode()
 
 
 FILTERS = {
@@ -128,17 +128,17 @@ MISSED = {
 @pytest.mark.parametrize("pairs", FILTERS.values(), ids=FILTERS)
 def test_a_filter_lets_through_what_is_wanted(pairs: list[tuple[str, str]]) -> None:
     """Queue and type are globs, the others words; several values of a field mean any of them."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(), "")
-    assert log.recent(parse_filter(pairs))
+    assert log.latest(parse_filter(pairs))
 
 
 @pytest.mark.parametrize("pairs", MISSED.values(), ids=MISSED)
 def test_a_filter_holds_back_the_rest(pairs: list[tuple[str, str]]) -> None:
     """Every field has to be as wanted."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(), "")
-    assert not log.recent(parse_filter(pairs))
+    assert not log.latest(parse_filter(pairs))
 
 
 def test_a_filter_that_cannot_be_understood() -> None:
@@ -151,7 +151,7 @@ def test_a_filter_that_cannot_be_understood() -> None:
 
 async def test_a_watcher_sees_what_comes() -> None:
     """Entries come in order; afterwards nobody is kept."""
-    log = Journal()
+    log = Recent()
     log.add(outcome(task_id="before"), "")
     with log.watch(parse_filter([("action", "ttl")])) as watcher:
         assert log.watchers == 1
@@ -166,17 +166,17 @@ async def test_a_watcher_sees_what_comes() -> None:
 
 async def test_a_slow_watcher_costs_bounded_memory() -> None:
     """What is not fetched in time is dropped, the oldest first, and counted."""
-    log = Journal()
-    with log.watch(Filter()) as watcher:
-        for number in range(journal.WATCHER_QUEUE_SIZE + 7):
+    log = Recent()
+    with log.watch(EntryFilter()) as watcher:
+        for number in range(recent.WATCHER_QUEUE_SIZE + 7):
             log.add(outcome(task_id=str(number)), "")
         entries = await watcher.fetch(1)
-    assert len(entries) == journal.WATCHER_QUEUE_SIZE
+    assert len(entries) == recent.WATCHER_QUEUE_SIZE
     assert entries[0]["id"] == "7"
     assert watcher.dropped == log.dropped == 7
 
 
 def test_nothing_is_put_into_words_while_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decision costs a reference in the ring."""
-    monkeypatch.setattr(journal, "_decision", lambda _: pytest.fail("put into words"))
-    Journal().add(outcome(), "")
+    monkeypatch.setattr(recent, "_decision", lambda _: pytest.fail("put into words"))
+    Recent().add(outcome(), "")

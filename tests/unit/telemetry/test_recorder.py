@@ -7,7 +7,7 @@ import pytest
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.telemetry import recorder as telemetry_module
-from asynq_ttl.telemetry.recent import Filter
+from asynq_ttl.telemetry.recent import EntryFilter
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, activated, failed_open, outcome, sidecar, swept
 from support.small_scripts import COMPLETE
@@ -21,27 +21,27 @@ def noting() -> Telemetry:
 
 
 def test_decisions_are_counted_and_kept() -> None:
-    """By queue, state, rule, action and mode; in the census only if Redis did not refuse."""
+    """By queue, state, rule, action and mode; among the tasks only if Redis did not refuse."""
     noted = noting()
-    noted.settled(outcome())
-    noted.settled(outcome(enforced=False))
-    noted.settled(outcome(b"-NOT FOUND"))
+    noted.decided(outcome())
+    noted.decided(outcome(enforced=False))
+    noted.decided(outcome(b"-NOT FOUND"))
     assert noted.decisions == {
         ("mail", "archived", "default", "ttl", "enforce"): 2,
         ("mail", "archived", "default", "ttl", "shadow"): 1,
     }
-    assert [count.tasks for count in noted.census.kinds.values()] == [2]
-    assert len(noted.journal.recent(Filter())) == 3
+    assert [count.tasks for count in noted.task_counts.kinds.values()] == [2]
+    assert len(noted.recent.latest(EntryFilter())) == 3
 
 
 def test_no_name_can_grow_the_metrics() -> None:
     """Past the limit queues and rules are counted together; known ones go on."""
     noted = noting()
     for number in range(telemetry_module.MAX_DECISION_SERIES + 100):
-        noted.settled(outcome(queue=f"q{number}"))
+        noted.decided(outcome(queue=f"q{number}"))
         noted.swept(swept("a", queue=f"q{number}"))
         noted.repaired(f"q{number}", 0, 1)
-    noted.settled(outcome(queue="q0"))
+    noted.decided(outcome(queue="q0"))
     assert len(noted.decisions) == telemetry_module.MAX_DECISION_SERIES + 1
     assert noted.decisions["other", "archived", "other", "ttl", "enforce"] == 100
     assert noted.decisions["q0", "archived", "default", "ttl", "enforce"] == 2
@@ -56,7 +56,7 @@ def test_a_fail_open_names_queue_and_task(caplog: pytest.LogCaptureFixture) -> N
         noted.failed_open(failed_open(FailOpen.MESSAGE, "truncated", ARCHIVE_SCRIPT, "mail", "id-1"))
     noted.failed_open(failed_open(FailOpen.INTERNAL, "ValueError: x"))
     assert noted.fail_opens == {"message": 3, "internal": 1}
-    assert [entry.get("id") for entry in noted.journal.recent(Filter())] == [None, "id-1", "id-1", "id-1"]
+    assert [entry.get("id") for entry in noted.recent.latest(EntryFilter())] == [None, "id-1", "id-1", "id-1"]
     sha = ARCHIVE_SCRIPT.sha.decode()[:8]
     assert caplog.messages == [
         f"failed open (message): archive script {sha} of queue mail was forwarded untouched: truncated",
@@ -86,7 +86,7 @@ def test_reloads_and_what_operators_do() -> None:
     noted.reloaded("abc", "enforce", START, "line 3")
     noted.happened("pause", "mode shadow is in force")
     assert noted.reloads == {"ok": 1, "error": 1}
-    assert [entry["kind"] for entry in noted.journal.recent(Filter())] == ["pause", "reload", "reload"]
+    assert [entry["kind"] for entry in noted.recent.latest(EntryFilter())] == ["pause", "reload", "reload"]
 
 
 def test_sweeps() -> None:
@@ -121,10 +121,10 @@ def test_measurements() -> None:
 def test_decisions_are_log_lines_while_debugging(caplog: pytest.LogCaptureFixture) -> None:
     """One line for each, with rule and action; none otherwise."""
     noted = noting()
-    noted.settled(outcome())
+    noted.decided(outcome())
     assert not caplog.messages
     caplog.set_level(logging.DEBUG, "asynq_ttl")
-    noted.settled(outcome())
+    noted.decided(outcome())
     assert caplog.messages == ["archive in queue mail: rule default, ttl (enforce)"]
 
 

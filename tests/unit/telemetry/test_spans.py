@@ -1,44 +1,25 @@
 """Spans: built when sampled, handed over, never blocking."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asynq_ttl.events import Activated, FailedOpen, FailOpen
+from asynq_ttl.events import Activated, FailedOpen, FailOpen, Outcome
+from asynq_ttl.net.address import Address
 from asynq_ttl.telemetry import spans
-from asynq_ttl.telemetry.exporters import resource_of
+from asynq_ttl.telemetry.span_attributes import MAX_TEXT
 from asynq_ttl.telemetry.spans import Spans
+from support.kept_spans import RESOURCE, Memory
 from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, outcome, swept
-
-RESOURCE = resource_of({})
-
-
-class Memory(SpanExporter):
-    """Keeps what it is given; may refuse it, or take its time."""
-
-    def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS, seconds: float = 0.0) -> None:
-        self.spans: list[ReadableSpan] = []
-        self.result = result
-        self.seconds = seconds
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Take spans."""
-        time.sleep(self.seconds)
-        self.spans.extend(spans)
-        return self.result
-
-    def shutdown(self) -> None:
-        """End."""
 
 
 def made(exporter: Memory, *, task_ids: bool = True) -> Spans:
     """Return a maker of spans for that exporter."""
-    return Spans([exporter], RESOURCE, UPSTREAM, task_ids=task_ids)
+    return Spans([exporter.of_the_sdk()], RESOURCE, UPSTREAM, task_ids=task_ids)
 
 
 def test_every_kind_of_span() -> None:
@@ -47,7 +28,7 @@ def test_every_kind_of_span() -> None:
     tracing = made(memory)
     failure = FailedOpen(FailOpen.MESSAGE, "truncated", START, "archive", ARCHIVE_SHA, "mail", "id-1")
     traces = [
-        tracing.settled(outcome(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "enforce"),
+        tracing.decided(outcome(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), "enforce"),
         tracing.swept(swept("a", "b", ghosts=1)),
         tracing.failed_open(failure),
         tracing.failed_open(FailedOpen(FailOpen.INTERNAL, "x", START)),
@@ -82,7 +63,7 @@ def test_no_exporter_no_span() -> None:
     """Nothing is made where nobody would get it."""
     tracing = Spans([], RESOURCE, UPSTREAM, task_ids=True)
     assert not tracing.on
-    assert tracing.swept(swept("a")) == tracing.settled(outcome(), "enforce") == ""
+    assert tracing.swept(swept("a")) == tracing.decided(outcome(), "enforce") == ""
     tracing.shutdown(1)
 
 
@@ -91,8 +72,8 @@ def test_the_sampler_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     memory = Memory()
     tracing = made(memory)
-    monkeypatch.setattr(spans, "ReadableSpan", lambda **_: pytest.fail("built"))
-    assert tracing.settled(outcome(), "enforce") == ""
+    monkeypatch.setattr(spans, "FinishedSpan", lambda *_: pytest.fail("built"))
+    assert tracing.decided(outcome(), "enforce") == ""
     assert tracing.swept(swept("a")) == tracing.activated(Activated("archive", "ab", "cd", 0, 1)) == ""
     assert tracing.reloaded("a", "enforce", 0, 1, "") == ""
     assert tracing.failed_open(FailedOpen(FailOpen.INTERNAL, "x", 1)) == ""
@@ -120,7 +101,7 @@ def test_a_ratio_samples_about_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
     tracing = made(Memory())
-    sampled = sum(bool(tracing.settled(outcome(), "enforce")) for _ in range(3_000))
+    sampled = sum(bool(tracing.decided(outcome(), "enforce")) for _ in range(3_000))
     assert 200 < sampled < 400
     assert tracing.made == sampled
     tracing.shutdown(2)
@@ -130,7 +111,7 @@ def test_task_ids_can_be_hidden() -> None:
     """Without task IDs none is in a span or an event."""
     memory = Memory()
     tracing = made(memory, task_ids=False)
-    tracing.settled(outcome(task_id="secret"), "enforce")
+    tracing.decided(outcome(task_id="secret"), "enforce")
     tracing.swept(swept("secret"))
     tracing.failed_open(FailedOpen(FailOpen.MESSAGE, "x", 1, queue="mail", task_id="secret"))
     tracing.shutdown(2)
@@ -142,11 +123,11 @@ def test_texts_are_bounded_and_can_be_sent() -> None:
     """Long task types are cut off; bytes that are not UTF-8 cannot spoil a whole batch."""
     memory = Memory()
     tracing = made(memory)
-    tracing.settled(outcome(task_type="t" * 10_000, task_id="\udcff", queue="\udcff"), "enforce")
+    tracing.decided(outcome(task_type="t" * 10_000, task_id="\udcff", queue="\udcff"), "enforce")
     tracing.shutdown(2)
     (span,) = memory.spans
     found = dict(span.attributes or {})
-    assert len(str(found["asynq.task.type"])) == spans.MAX_TEXT
+    assert len(str(found["asynq.task.type"])) == MAX_TEXT
     span.to_json().encode()
     assert found["messaging.message.id"] == "�"
 
@@ -159,7 +140,7 @@ def test_an_error_reply_is_the_status(reply: bytes, code: str | None, error: str
     """The prefix of an error reply, or that there was none."""
     memory = Memory()
     tracing = made(memory)
-    tracing.settled(outcome(reply), "enforce")
+    tracing.decided(outcome(reply), "enforce")
     tracing.shutdown(2)
     found = dict(memory.spans[0].attributes or {})
     assert (found.get("db.response.status_code"), found["error.type"]) == (code, error)
@@ -171,8 +152,82 @@ def test_a_slow_exporter_holds_nobody_up() -> None:
     tracing = made(Memory(SpanExportResult.FAILURE, seconds=1.5))
     started = time.monotonic()
     for _ in range(2_000):
-        tracing.settled(outcome(), "enforce")
+        tracing.decided(outcome(), "enforce")
     assert time.monotonic() - started < 1
     tracing.shutdown(0.3)
     assert time.monotonic() - started < 2
     assert tracing.made == 2_000
+
+
+def test_the_tasks_of_a_bulk_operation_are_searched_for() -> None:
+    """Its span is made when they have been found, or with none where they have not; its trace is known at once."""
+    asked: list[tuple[Outcome, Callable[[Sequence[str]], None]]] = []
+    memory = Memory()
+    tracing = Spans(
+        [memory.of_the_sdk()],
+        RESOURCE,
+        UPSTREAM,
+        task_ids=True,
+        find_moved=lambda outcome, answer: asked.append((outcome, answer)),
+    )
+    bulk = outcome(b":12", task_id="")
+    traces = [tracing.decided(bulk, "enforce") for _ in range(2)]
+    assert tracing.made == 0
+    assert [one for one, _ in asked] == [bulk, bulk]
+    asked[0][1](["a", "b"])
+    asked[1][1](())
+    tracing.decided(outcome(b":0", task_id=""), "enforce")
+    tracing.decided(outcome(), "enforce")
+    assert len(asked) == 2
+    tracing.shutdown(2)
+    found, unknown, nothing, _ = memory.spans
+    assert [f"{span.context.trace_id:032x}" for span in (found, unknown)] == traces
+    assert [(event.name, dict(event.attributes)) for event in found.events] == [
+        ("moved", {"messaging.message.id": "a"}),
+        ("moved", {"messaging.message.id": "b"}),
+    ]
+    assert [span.attributes["asynq_ttl.tasks"] for span in (found, unknown, nothing)] == [12, 12, 0]
+    assert not unknown.events
+
+
+def test_no_task_is_searched_for_where_none_may_be_told() -> None:
+    """The span of a bulk operation is made at once."""
+    memory = Memory()
+    tracing = Spans(
+        [memory.of_the_sdk()],
+        RESOURCE,
+        UPSTREAM,
+        task_ids=False,
+        find_moved=lambda *_: pytest.fail("searched for"),
+    )
+    tracing.decided(outcome(b":12", task_id=""), "enforce")
+    assert tracing.made == 1
+    tracing.shutdown(2)
+
+
+def test_another_server_is_named_once_it_is_told() -> None:
+    """Also in what decisions have in common."""
+    memory = Memory()
+    tracing = made(memory)
+    tracing.decided(outcome(), "enforce")
+    tracing.name_server(Address("10.0.0.9", 7000))
+    tracing.decided(outcome(), "enforce")
+    tracing.switched("127.0.0.1:6379", START, END)
+    tracing.shutdown(2)
+    servers = [(span.attributes["server.address"], span.attributes["server.port"]) for span in memory.spans]
+    assert servers == [("127.0.0.1", 6379), ("10.0.0.9", 7000), ("10.0.0.9", 7000)]
+    assert memory.spans[2].attributes["asynq_ttl.upstream.previous"] == "127.0.0.1:6379"
+
+
+def test_what_decisions_have_in_common_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit all is forgotten; the spans stay right."""
+    monkeypatch.setattr(spans, "_MAX_SHARED", 20)
+    memory = Memory()
+    tracing = made(memory)
+    for number in range(100):
+        for mode in ("enforce", "shadow"):
+            tracing.decided(outcome(task_type=f"type-{number}"), mode)
+            assert len(tracing._shared) <= 20
+    tracing.shutdown(2)
+    told = [(span.attributes["asynq.task.type"], span.attributes["asynq_ttl.mode"]) for span in memory.spans]
+    assert told == [(f"type-{number}", mode) for number in range(100) for mode in ("enforce", "shadow")]

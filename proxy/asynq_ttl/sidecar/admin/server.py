@@ -31,7 +31,7 @@ from asynq_ttl.net.listener import remove_stale_socket, shared_socket
 from asynq_ttl.sidecar.admin import access, status
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
-from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, Filter, FilterError, parse_filter
+from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, EntryFilter, FilterError, parse_filter
 
 _log = logging.getLogger("asynq_ttl.admin")
 
@@ -134,7 +134,7 @@ class Admin:
         """Set to end all streams."""
         self._settings = settings
         self._sidecar = sidecar
-        self._journal = sidecar.telemetry.journal
+        self._recent = sidecar.telemetry.recent
         self._page = resources.files("asynq_ttl").joinpath("sidecar", "admin", "page.html").read_text()
         self._page_policy = _content_security_policy(self._page)
 
@@ -207,7 +207,7 @@ class Admin:
             wanted = parse_filter(pairs)
         except FilterError as error:
             return _refusal(400, str(error))
-        return _json({"decisions": self._journal.recent(wanted, int(limit))})
+        return _json({"decisions": self._recent.latest(wanted, int(limit))})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Answer with entries as they come: JSON lines, or server-sent events where these are asked for."""
@@ -215,7 +215,7 @@ class Admin:
             wanted = parse_filter(list(request.query.items()))
         except FilterError as error:
             return _refusal(400, str(error))
-        if self._journal.watchers >= MAX_WATCHERS:
+        if self._recent.watchers >= MAX_WATCHERS:
             return _refusal(503, f"{MAX_WATCHERS} watch already")
         events = "text/event-stream" in request.headers.get("Accept", "")
         kind = "text/event-stream" if events else "application/x-ndjson"
@@ -225,8 +225,8 @@ class Admin:
             await self._watch(response, wanted, "data: %s\n\n" if events else "%s\n")
         return response
 
-    async def _watch(self, response: web.StreamResponse, wanted: Filter, form: str) -> None:
-        with self._journal.watch(wanted) as watcher:
+    async def _watch(self, response: web.StreamResponse, wanted: EntryFilter, form: str) -> None:
+        with self._recent.watch(wanted) as watcher:
             told = 0
             await response.write((form % json.dumps({"kind": "watching"})).encode())
             while not self.closing.is_set():

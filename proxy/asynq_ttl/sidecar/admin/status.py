@@ -58,7 +58,7 @@ def overview(sidecar: Sidecar) -> Json:
             "made": telemetry.spans.made,
             "exported": dict(telemetry.spans.exported),
         },
-        "watchers": {"watching": telemetry.journal.watchers, "dropped": telemetry.journal.dropped},
+        "watchers": {"watching": telemetry.recent.watchers, "dropped": telemetry.recent.dropped},
     }
 
 
@@ -147,7 +147,7 @@ def wrappers(sidecar: Sidecar) -> Json:
 
 def census(sidecar: Sidecar) -> Json:
     """Return how many tasks of each kind were seen, and the policy in force: what `asynq-ttl report` asks for."""
-    seen = sidecar.telemetry.census
+    seen = sidecar.telemetry.task_counts
     return {
         "since": rfc3339(sidecar.started_ns / 1e9),
         "policy": {

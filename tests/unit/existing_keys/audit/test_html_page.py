@@ -24,11 +24,13 @@ class Tags(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
+        """Open it."""
         self.seen.append(tag)
         if tag != "meta":
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
+        """Close it: it must be the one that was opened last."""
         assert self.open.pop() == tag
 
 

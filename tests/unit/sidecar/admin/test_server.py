@@ -13,7 +13,7 @@ from aiohttp.web import Application, Request
 from asynq_ttl.net.address import Address
 from asynq_ttl.sidecar.admin.server import Admin, AdminError, AdminSettings, admin_server
 from asynq_ttl.sidecar.sidecar import Sidecar
-from asynq_ttl.telemetry import recent as journal
+from asynq_ttl.telemetry import recent
 from support.recorded import outcome, sidecar
 
 LOOPBACK = Address("127.0.0.1", 9180)
@@ -59,7 +59,7 @@ async def test_health(asked: Sidecar, client: Client) -> None:
 
 async def test_what_is_told(asked: Sidecar, client: Client) -> None:
     """Every call answers with what it says, and nothing is kept by a cache."""
-    asked.telemetry.settled(outcome())
+    asked.telemetry.decided(outcome())
     for call, part in {
         "/": "<!doctype html>",
         "/metrics": "asynq_ttl_decisions_total{",
@@ -90,7 +90,7 @@ async def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
 async def test_decisions_can_be_filtered(asked: Sidecar, client: Client) -> None:
     """By the query; faults say what is wrong."""
     for number in range(5):
-        asked.telemetry.settled(outcome(task_id=str(number), queue="a" if number % 2 else "b"))
+        asked.telemetry.decided(outcome(task_id=str(number), queue="a" if number % 2 else "b"))
     answer = await (await client.get("/api/decisions?queue=a&limit=1")).json()
     assert [entry["id"] for entry in answer["decisions"]] == ["3"]
     for query in ("colour=red", "queue=[a", "limit=none", "limit=0"):
@@ -107,14 +107,14 @@ async def test_watching(asked: Sidecar, client: Client, *, events: bool) -> None
         lines = (line.removeprefix(b"data: ").strip() async for line in answer.content)
         found = (json.loads(line) async for line in lines if line)
         assert await anext(found) == {"kind": "watching"}
-        asked.telemetry.settled(outcome(queue="other"))
-        asked.telemetry.settled(outcome(task_id="mine"))
+        asked.telemetry.decided(outcome(queue="other"))
+        asked.telemetry.decided(outcome(task_id="mine"))
         assert (await anext(found))["id"] == "mine"
         assert await anext(found) == {"kind": "heartbeat"}
-        asked.telemetry.journal._watchers[0].dropped = 3
+        asked.telemetry.recent._watchers[0].dropped = 3
         assert await anext(found) == {"kind": "dropped", "entries": 3}
     assert (await client.get("/api/decisions/stream?x=y")).status == 400
-    while asked.telemetry.journal.watchers:  # noqa: ASYNC110 - the server notices by itself, at its next write
+    while asked.telemetry.recent.watchers:  # noqa: ASYNC110 - the server notices by itself, at its next write
         await asyncio.sleep(0.01)
 
 
@@ -122,7 +122,7 @@ async def test_not_too_many_watch(asked: Sidecar, client: Client, monkeypatch: p
     """Past the limit they are told so."""
     monkeypatch.setattr("asynq_ttl.sidecar.admin.server.MAX_WATCHERS", 0)
     assert (await client.get("/api/decisions/stream")).status == 503
-    assert journal.MAX_WATCHERS > 0
+    assert recent.MAX_WATCHERS > 0
 
 
 async def test_pause_and_resume(asked: Sidecar, client: Client) -> None:

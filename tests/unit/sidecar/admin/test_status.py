@@ -27,7 +27,7 @@ def test_the_overview() -> None:
     asked = sidecar(POLICY)
     telemetry = asked.telemetry
     for changes in ({}, {"rule": "mail"}, {"rule": "mail", "enforced": False}):
-        telemetry.settled(outcome(**changes))
+        telemetry.decided(outcome(**changes))
     telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=2))
     telemetry.sweep_ended(0.1, "")
@@ -48,8 +48,8 @@ def test_the_overview() -> None:
 def test_the_policy_in_force() -> None:
     """Its rules in words, and how often each has decided."""
     asked = sidecar(POLICY)
-    asked.telemetry.settled(outcome(rule="mail"))
-    asked.telemetry.settled(outcome(rule=""))
+    asked.telemetry.decided(outcome(rule="mail"))
+    asked.telemetry.decided(outcome(rule=""))
     told = status.policy_in_force(asked)
     assert (told["digest"], told["mode"], told["rollout"], told["grace_seconds"]) == (
         POLICY.digest,
@@ -80,7 +80,7 @@ def test_wrappers_and_where_they_are() -> None:
 def test_the_census() -> None:
     """What a report needs: the kinds of tasks, and the text of the policy."""
     asked = sidecar(POLICY)
-    asked.telemetry.settled(outcome())
+    asked.telemetry.decided(outcome())
     told = status.census(asked)
     assert told["policy"]["text"] == POLICY.text
     assert told["policy"]["mode"] == "shadow"
