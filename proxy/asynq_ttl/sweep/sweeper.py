@@ -240,11 +240,12 @@ class Sweeper:
         database, queue, state = index
         client, policy = self._connections.to(database), self._policy
         key, grace_ms = index_key(queue, state.value), policy.grace_seconds * 1000
-        leave = "" if self._handover is None else "1"
+        handed_over_first = "" if self._handover is None else "1"
         retentions = archive_retentions(policy, queue) if state is State.ARCHIVED else ()
         margins = self._schedule.margins(policy)
+        about = task_prefix(queue), state.value, grace_ms
         answer: Any = await client.register_script(self._index_script)(
-            keys=[key], args=[task_prefix(queue), state.value, grace_ms, *where, leave, *margins, *retentions]
+            keys=[key], args=[*about, *where, handed_over_first, *margins, *retentions]
         )
         examined, _, ghosts, due, missing, size = answer
         self._schedule.note_size(index, size)
