@@ -8,7 +8,8 @@ from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
-from asynq_ttl.session.session import Session, Shared
+from asynq_ttl.session.session import Session
+from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import WholeCommands, encode
 from support.task_message import encode_task
 

@@ -14,7 +14,8 @@ from enum import Flag, auto
 from functools import partial
 from typing import cast
 
-from asynq_ttl.session.session import Session, Shared
+from asynq_ttl.session.session import Session
+from asynq_ttl.session.shared import Shared
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 

@@ -28,7 +28,7 @@ from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
-from asynq_ttl.session.session import Shared
+from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
@@ -150,8 +150,7 @@ class Sidecar:
         self.stop.set()
 
     def _activated(self, activated: Activated) -> None:
-        """Let go of what was remembered with another status of a wrapper, and tell."""
-        self.shared.rewriter.polls.clear()
+        """Tell of a wrapper that was loaded or was not."""
         self.telemetry.activated(activated)
 
     async def leave(self, seconds: float) -> None:
