@@ -4,8 +4,8 @@
     python bench/instructions.py --kind decided --package ../before/proxy
 
 Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
-Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets and
-telemetry are left out: it is the session alone, called as the relay calls it. Needs `apt-get install valgrind`.
+Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
+and telemetry are left out: it is the session alone, called as the relay calls it. Needs `apt-get install valgrind`.
 """
 
 import gc

@@ -32,8 +32,8 @@ class Forward(Enum):
 
 FORWARD: Final = Forward.AS_IT_CAME
 Answer = Forward | Command | Script
-"""What becomes of a command. It goes as it came; or this command goes instead; or it has to wait until the wrapper of this
-script has been activated, whatever the end of that."""
+"""What becomes of a command. It goes as it came; or this command goes instead; or it waits for the activation of this
+script's wrapper, whatever the end of that."""
 
 _DEQUEUE = Kind.DEQUEUE
 _ACTIVE = Status.ACTIVE

@@ -65,7 +65,7 @@ class ReplyCounter:
         self._head = b""
 
     def feed(self, data: bytes) -> int:
-        """Take the next bytes of Redis; return how many replies they complete, whose first lines are in `heads` then."""
+        """Take the next bytes of Redis; return how many replies they complete, whose first lines `heads` has then."""
         heads = self.heads = []
         if self.lost:
             return 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import asynq_ttl.session.session
+import asynq_ttl.session.holding
 import asynq_ttl.wire.commands
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
@@ -85,7 +85,7 @@ def test_no_more_is_held_than_there_is_room_for(
     left = [b"".join(pipeline((*complete(sha_of(COMPLETE)), b"x" * size)) for size in sizes) for sizes in payloads]
     with (
         patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=64, MAX_HELD_BYTES=400),
-        patch.multiple(asynq_ttl.session.session, HOLD_BYTES=64, MAX_HELD_BYTES=400),
+        patch.multiple(asynq_ttl.session.holding, HOLD_BYTES=64, MAX_HELD_BYTES=400),
     ):
         for who, size in [*turns, *((who, 10_000) for who in range(len(talks)))]:
             talk, data = talks[who % len(talks)], left[who % len(talks)]

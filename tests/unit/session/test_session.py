@@ -3,6 +3,9 @@ from collections.abc import Callable
 import pytest
 
 import asynq_ttl.rewriting.registry
+import asynq_ttl.session.holding
+import asynq_ttl.session.pending
+import asynq_ttl.session.script_calls
 import asynq_ttl.session.session
 import asynq_ttl.wire.commands
 from asynq_ttl.events import Action, Decision, FailOpen, Outcome
@@ -183,7 +186,7 @@ def test_the_wrapper_of_a_script_a_client_asked_for_is_loaded_again() -> None:
 
 def test_what_a_client_asked_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit SHAs are not remembered."""
-    monkeypatch.setattr(asynq_ttl.session.session, "MAX_ASKED", 1)
+    monkeypatch.setattr(asynq_ttl.session.script_calls, "MAX_ASKED", 1)
     talk = Conversation()
     talk.downstream_sends((b"SCRIPT", b"EXISTS", sha_of(OTHER), RUN_SHA), (b"SCRIPT", b"EXISTS", RUN_SHA))
     assert talk.downstream_sends(run(RUN_SHA)) == encode(run(IMPOSSIBLE_SHA))
@@ -310,7 +313,7 @@ def test_polls_go_as_they_came_where_the_policy_is_off() -> None:
     talk = Conversation(mode=Mode.OFF).knows(DEQUEUE)
     poll = encode(dequeue(DEQUEUE_SHA))
     assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
-    assert len(talk.shared.rewriter.polls) == 1
+    assert len(talk.shared.memory.polls) == 1
 
 
 def test_what_is_remembered_of_polls_is_bounded() -> None:
@@ -321,7 +324,7 @@ def test_what_is_remembered_of_polls_is_bounded() -> None:
         poll = (b"EVALSHA", DEQUEUE_SHA, b"4", *keys, b"1", b"asynq:{q%d}:t:" % number)
         for _ in range(2):
             assert talk.downstream_sends(poll) == encode((poll[0], talk.wrapper_sha(DEQUEUE), *poll[2:]))
-    polls = talk.shared.rewriter.polls
+    polls = talk.shared.memory.polls
     assert len(polls) == 2_000
     polls.clear()
     long = (*dequeue(DEQUEUE_SHA)[:6], b"x" * 1_024, *dequeue(DEQUEUE_SHA)[7:])
@@ -630,7 +633,7 @@ def test_a_connection_that_is_closed_tells_of_what_it_still_waited_for() -> None
 
 def test_decisions_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit a decision is told of at once; those before keep their replies."""
-    monkeypatch.setattr(asynq_ttl.session.session, "MAX_PENDING", 2)
+    monkeypatch.setattr(asynq_ttl.session.pending, "MAX_PENDING", 2)
     talk = Conversation().knows(COMPLETE)
     talk.downstream_sends(*[complete(COMPLETE_SHA)] * 3)
     assert talk.session.pending == 2
@@ -739,7 +742,7 @@ def test_a_large_command_is_held_only_if_it_may_have_to_be_rewritten(head: tuple
 def test_an_oversize_command_is_let_through_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded, whatever might have been rewritten; somebody is told."""
     monkeypatch.setattr(asynq_ttl.wire.commands, "MAX_HELD_BYTES", 3 * HOLD_BYTES)
-    monkeypatch.setattr(asynq_ttl.session.session, "MAX_HELD_BYTES", 3 * HOLD_BYTES)
+    monkeypatch.setattr(asynq_ttl.session.holding, "MAX_HELD_BYTES", 3 * HOLD_BYTES)
     talk = Conversation().knows(COMPLETE)
     call = (*complete(COMPLETE_SHA), b"x" * 5 * HOLD_BYTES)
     data = pipeline(call, PING)
