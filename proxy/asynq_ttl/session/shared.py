@@ -41,6 +41,10 @@ class Shared:
     def __post_init__(self) -> None:
         self.memory = Memory(self.registry, self.whole)
 
+    def use(self, rewriter: Rewriter) -> None:
+        """Decide by another policy from now on."""
+        self.rewriter = rewriter
+
     def fail_open(
         self, reason: FailOpen, detail: str, script: Script | None = None, keys: Sequence[bytes] = ()
     ) -> None:

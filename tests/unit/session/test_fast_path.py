@@ -7,13 +7,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asynq_ttl.policy.rules import Mode, Policy
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session import fast_path
 from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
 from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
-from support.conversation import COMPLETE, DEQUEUE, OTHER, Conversation, complete, dequeue
+from support.conversation import COMPLETE, DAY, DEQUEUE, OTHER, Conversation, complete, dequeue
 from support.resp_pieces import CHUNKS, COMMANDS, WORDS
 from support.uncompiled import uncompiled
 
@@ -24,6 +25,7 @@ SPECIAL = frozenset((b"EVALSHA", b"A"))
 Recall = Callable[..., Recalled]
 RECALL: list[Recall] = [each.Memory(ScriptRegistry(), WholeCommands()).recall for each in (fast_path, PLAIN)]
 DEQUEUE_SHA = sha_of(DEQUEUE)
+ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retention(Keep.TTL, DAY))
 
 
 def expected(commands: list[Command]) -> Recalled:
@@ -178,7 +180,7 @@ def test_a_command_may_have_more_keys_than_the_compiled_part_looks_at() -> None:
 # --- what is remembered -------------------------------------------------------------------------------------------
 
 
-def polls(talk: Conversation, poll: tuple[bytes, ...] = dequeue(DEQUEUE_SHA)) -> dict[bytes, bytes]:
+def remembered(talk: Conversation, poll: tuple[bytes, ...] = dequeue(DEQUEUE_SHA)) -> dict[bytes, bytes]:
     """Return what is remembered once a client has sent a poll."""
     talk.downstream_sends(poll)
     return talk.shared.memory.polls
@@ -188,7 +190,7 @@ def test_a_poll_is_remembered_by_its_keys() -> None:
     """With its first call, and for any arguments behind the KEYS."""
     talk = Conversation().knows(DEQUEUE)
     came, goes = encode(dequeue(DEQUEUE_SHA)), encode(dequeue(talk.wrapper_sha(DEQUEUE)))
-    [(beginning, instead)] = polls(talk).items()
+    [(beginning, instead)] = remembered(talk).items()
     assert came[len(beginning) :] == goes[len(instead) :]
     assert came == beginning + came[len(beginning) :]
     assert goes == instead + goes[len(instead) :]
@@ -199,17 +201,17 @@ def test_only_polls_are_remembered() -> None:
     """What becomes of any other call depends on more than its KEYS."""
     talk = Conversation().knows(COMPLETE, DEQUEUE)
     talk.registry.learn(OTHER)
-    assert polls(talk, complete(sha_of(COMPLETE))) == {}
-    assert polls(talk, (b"EVALSHA", sha_of(OTHER), b"1", b"k")) == {}
-    assert polls(talk, dequeue(DEQUEUE, name=b"EVAL")) == {}
-    assert polls(talk, dequeue(DEQUEUE_SHA, name=b"EvalSha")) == {}
+    assert remembered(talk, complete(sha_of(COMPLETE))) == {}
+    assert remembered(talk, (b"EVALSHA", sha_of(OTHER), b"1", b"k")) == {}
+    assert remembered(talk, dequeue(DEQUEUE, name=b"EVAL")) == {}
+    assert remembered(talk, dequeue(DEQUEUE_SHA, name=b"EvalSha")) == {}
 
 
 def test_a_poll_that_fails_open_is_told_of_each_time() -> None:
     """One with too few arguments is not remembered, or it would be told of once."""
     talk = Conversation().knows(DEQUEUE)
     for _ in range(3):
-        assert polls(talk, dequeue(DEQUEUE_SHA)[:-1]) == {}
+        assert remembered(talk, dequeue(DEQUEUE_SHA)[:-1]) == {}
     assert len(talk.complaints()) == 3
 
 
@@ -217,7 +219,7 @@ def test_a_poll_that_fails_open_is_told_of_each_time() -> None:
 def test_a_memory_holds_for_one_policy(mode: Mode) -> None:
     """Another policy, however like it is to the one before, begins with nothing remembered."""
     talk = Conversation().knows(DEQUEUE)
-    polls(talk)
+    remembered(talk)
     rewriter = Rewriter(Policy((), mode=mode), set())
     assert talk.shared.memory.holds(talk.shared.rewriter)
     assert not talk.shared.memory.holds(rewriter)
@@ -250,7 +252,7 @@ def test_a_memory_holds_while_no_wrapper_s_status_changes() -> None:
 def test_a_script_flush_ends_what_is_remembered() -> None:
     """Whether the wrapper is still there is not known; the next poll is decided about again."""
     talk = Conversation().knows(DEQUEUE)
-    polls(talk)
+    remembered(talk)
     talk.downstream_sends((b"SCRIPT", b"FLUSH"))
     assert not talk.shared.memory.holds(talk.shared.rewriter)
 
@@ -267,3 +269,70 @@ def test_asking_changes_nothing() -> None:
     memory.remember(encode(other := [*POLL[:3], b"k3", *POLL[4:]]), other, 2, encode(other), rewriter)
     assert memory.holds(rewriter)
     assert len(memory.polls) == 1
+
+
+# --- polls of a client --------------------------------------------------------------------------------------------
+
+
+def test_polls_go_the_short_way() -> None:
+    """From the second poll of a queue on only the SHA is changed, in the bytes that came; each is counted."""
+    talk = Conversation().knows(DEQUEUE)
+    expected = encode(dequeue(talk.wrapper_sha(DEQUEUE)))
+    assert [talk.downstream_sends(dequeue(DEQUEUE_SHA)) for _ in range(3)] == [expected] * 3
+    lower = talk.downstream_sends(dequeue(DEQUEUE_SHA, name=b"evalsha"))
+    assert lower == encode(dequeue(talk.wrapper_sha(DEQUEUE), name=b"evalsha"))
+    assert talk.session.commands == 4
+
+
+def test_polls_of_other_queues_go_as_they_came() -> None:
+    """Where no rule concerns the queue every poll stays as it is, the first and the next."""
+    talk = Conversation(Rule("other", queues=(compile_glob("other"),), archived=Retention(Keep.OWN))).knows(DEQUEUE)
+    poll = encode(dequeue(DEQUEUE_SHA))
+    assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
+    assert talk.session.commands == 3
+
+
+def test_polls_go_as_they_came_where_the_policy_is_off() -> None:
+    """That is remembered as well."""
+    talk = Conversation(mode=Mode.OFF).knows(DEQUEUE)
+    poll = encode(dequeue(DEQUEUE_SHA))
+    assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
+    assert len(talk.shared.memory.polls) == 1
+
+
+def test_what_is_remembered_of_polls_is_bounded() -> None:
+    """Neither many queues nor long names make it grow without end; those past the bounds are rewritten all the same."""
+    talk = Conversation().knows(DEQUEUE)
+    for number in range(3_000):
+        keys = [b"asynq:{q%d}:%b" % (number, name) for name in (b"pending", b"paused", b"active", b"lease")]
+        poll = (b"EVALSHA", DEQUEUE_SHA, b"4", *keys, b"1", b"asynq:{q%d}:t:" % number)
+        for _ in range(2):
+            assert talk.downstream_sends(poll) == encode((poll[0], talk.wrapper_sha(DEQUEUE), *poll[2:]))
+    polls = talk.shared.memory.polls
+    assert len(polls) == 2_000
+    polls.clear()
+    long = (*dequeue(DEQUEUE_SHA)[:6], b"x" * 1_024, *dequeue(DEQUEUE_SHA)[7:])
+    for _ in range(3):
+        assert talk.downstream_sends(long) == encode((long[0], talk.wrapper_sha(DEQUEUE), *long[2:]))
+    assert polls == {}
+
+
+def test_another_policy_remembers_no_polls() -> None:
+    """What a poll becomes is a matter of the policy in force."""
+    talk = Conversation().knows(DEQUEUE)
+    for _ in range(3):
+        talk.downstream_sends(dequeue(DEQUEUE_SHA))
+    talk.shared.rewriter = Rewriter(Policy((ELSEWHERE,)), set())
+    assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == encode(dequeue(DEQUEUE_SHA))
+
+
+@pytest.mark.parametrize("sha", [b"+%b\r\n", b":5\r\n", b"*1\r\n$1\r\nx\r\n"])
+def test_a_poll_in_another_form_goes_as_it_came(sha: bytes) -> None:
+    """A poll whose SHA is no bulk string is refused by Redis: it is not touched, and nothing after it is."""
+    talk = Conversation().knows(DEQUEUE)
+    talk.downstream_sends(dequeue(DEQUEUE_SHA))
+    plain = encode(dequeue(DEQUEUE_SHA))
+    given = sha % DEQUEUE_SHA if b"%b" in sha else sha
+    odd = plain.replace(b"$40\r\n" + DEQUEUE_SHA + b"\r\n", given)
+    assert talk.downstream_sends_bytes(odd) == odd
+    assert talk.downstream_sends_bytes(plain) == plain
