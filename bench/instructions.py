@@ -21,6 +21,7 @@ import click
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from asynq_ttl.rewriting.registry import sha_of
+from asynq_ttl.session.session import Session
 from support.conversation import COMPLETE, DEQUEUE, OTHER, TASK, Conversation, complete, dequeue, pipeline
 
 _COMMANDS = 4000
@@ -45,6 +46,7 @@ KINDS = {
 def main(*, kinds: tuple[str, ...], package: Path | None, run: int | None) -> None:
     """Count and print; or, under valgrind, run so many chunks of the one kind."""
     if run is not None:
+        gc.disable()  # it would come at another moment in each version
         feed(*KINDS[kinds[0]], run)
         return
     for kind in kinds:
@@ -52,15 +54,15 @@ def main(*, kinds: tuple[str, ...], package: Path | None, run: int | None) -> No
         click.echo(f"{(twice - once) / _COMMANDS:9,.0f}  {kind}")
 
 
-def feed(chunk: bytes, reply: bytes, chunks: int) -> None:
-    """Let a client send a chunk over and over, each followed by Redis's reply."""
+def feed(chunk: bytes, reply: bytes, chunks: int) -> Session:
+    """Let a client send a chunk over and over, each followed by Redis's reply; return the session it was sent to."""
     talk = Conversation().knows(COMPLETE, DEQUEUE)
     talk.registry.learn(OTHER)
     session = talk.session
-    gc.disable()
     for _ in range(_WARM_UP + chunks):
         session.receive_downstream(chunk)
         session.receive_upstream(reply)
+    return session
 
 
 def _count(kind: str, chunks: int, package: Path | None) -> int:
