@@ -36,7 +36,7 @@ fuzz-differential: $(STAMP) ## The same bytes to a server and through a session,
 
 FUZZ_SERVERS ?= redis valkey
 
-fuzz-c: $(STAMP) ## Fuzz the compiled part with AddressSanitizer and UBSan, a minute (needs clang)
+fuzz-c: $(STAMP) ## Fuzz the compiled parts with AddressSanitizer and UBSan, a minute (needs clang)
 	$(BIN)/python tests/trials/fuzz/run_c.py --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz
 
 FUZZ_SECONDS ?= 60
@@ -99,7 +99,7 @@ format: $(STAMP) ## Put the code into its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.c)
+$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

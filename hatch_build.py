@@ -1,4 +1,7 @@
-"""Builds the compiled parts of the package where there is a C compiler; without one the package does without."""
+"""Builds the compiled parts of the package, each `.c` file in it, where there is a C compiler.
+
+Without one the package does the same in Python.
+"""
 
 import os
 import shlex
@@ -9,7 +12,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = (Path("proxy/asynq_ttl/wire/_resp.c"), Path("proxy/asynq_ttl/asynq/_message.c"))
+PACKAGE = Path("proxy/asynq_ttl")
 
 
 class CompileParts(BuildHookInterface[Any]):
@@ -21,7 +24,8 @@ class CompileParts(BuildHookInterface[Any]):
         """Compile, and add what comes out to the wheel (an editable install finds it beside its source)."""
         if self.target_name != "wheel":
             return
-        for source in SOURCES:
+        for found in sorted(Path(self.root, PACKAGE).rglob("*.c")):
+            source = found.relative_to(self.root)
             program = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
             if self._compile(source, program):
                 build_data["force_include"][str(Path(self.root, program))] = str(program.relative_to("proxy"))

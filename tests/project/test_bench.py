@@ -7,6 +7,7 @@ from commands_load import CommandsLoad, commands_loads, read_benchmark
 from comparison import Measurement, Sample, measure, medians, ratio_of_added, ratios
 from contestants import MissingProgramError, program
 from hot_path import function_table, system_call_table
+from instructions import KINDS, collected, feed
 from report import comparison_table, number, target_table
 from script_cost import Cost
 from targets import TARGETS, Bound, Target
@@ -160,3 +161,16 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(MissingProgramError, match=r"^there is no redis-benchmark: apt-get install redis-tools, or"):
         program("redis-benchmark")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_command_can_be_fed(kind: str) -> None:
+    """As often as asked for; each chunk gets as many replies as it has commands."""
+    session = feed(*KINDS[kind], 2)
+    assert session.commands == session.replies > 200
+
+
+def test_instructions_are_read_from_what_callgrind_says() -> None:
+    """It says it among other things."""
+    told = "==1== Events    : Ir\n==1== Collected : 123456789\n==1== \n==1== I   refs:      123,456,789\n"
+    assert collected(told) == 123_456_789

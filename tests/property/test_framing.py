@@ -5,12 +5,13 @@ from unittest.mock import patch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import asynq_ttl.session.session
+import asynq_ttl.session.holding
 import asynq_ttl.wire.commands
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
 from asynq_ttl.rewriting.registry import Status, sha_of
-from asynq_ttl.wire.commands import Command, CommandFramer, ReplyCounter, WholeCommands, encode
+from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
+from asynq_ttl.wire.replies import ReplyCounter
 from support.conversation import COMPLETE, DEQUEUE, INDEX, OTHER, RUN, UNKNOWN, Conversation, complete, dequeue, run
 
 # Small stand-ins for the limits, so that small examples reach them.
@@ -281,7 +282,7 @@ def test_a_session_survives_a_damaged_stream(
     talk = Conversation().knows(COMPLETE, DEQUEUE)
     with (
         patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=HOLD_BYTES, MAX_HELD_BYTES=MAX_HELD_BYTES),
-        patch.multiple(asynq_ttl.session.session, MAX_HELD_BYTES=MAX_HELD_BYTES),
+        patch.multiple(asynq_ttl.session.holding, MAX_HELD_BYTES=MAX_HELD_BYTES),
     ):
         for chunk in cut(mutate(data, changes), sizes):
             talk.session.receive_downstream(chunk)

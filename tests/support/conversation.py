@@ -3,13 +3,16 @@
 The scripts are this project's own. They have the shape of Asynq's, as far as the sidecar looks at it, and no more.
 """
 
+from collections.abc import Callable
+
 from asynq_ttl.events import Decision, FailedOpen, FailOpen, Outcome
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
-from asynq_ttl.session.session import Session, Shared
-from asynq_ttl.wire.commands import WholeCommands, encode
+from asynq_ttl.session.session import Session
+from asynq_ttl.session.shared import Shared
+from asynq_ttl.wire.commands import Command, WholeCommands, encode
 from support.task_message import encode_task
 
 DAY = 86_400
@@ -102,6 +105,7 @@ class Conversation:
         mode: the policy's mode.
         database: the number of the database the connection starts with.
         others: a conversation of the same sidecar, whose scripts and room this one shares.
+        login: says what goes to Redis for an AUTH or HELLO.
     """
 
     def __init__(
@@ -110,13 +114,15 @@ class Conversation:
         mode: Mode = Mode.ENFORCE,
         database: int = 0,
         others: "Conversation | None" = None,
+        login: Callable[[Command], Command | None] | None = None,
     ) -> None:
         self.observer = Recorder()
         self.now_ns = 0
         registry = others.registry if others else ScriptRegistry()
         policy = Policy(rules or (WEEK,), mode=mode, grace_seconds=60)
         room = others.shared.room if others else Room()
-        shared = Shared(registry, Rewriter(policy, set()), self.observer, self._clock, WholeCommands(), room=room)
+        rewriter = Rewriter(policy, set())
+        shared = Shared(registry, rewriter, self.observer, self._clock, WholeCommands(), room=room, login=login)
         self.shared: Shared = shared
         self.session = Session(shared, database)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trials.fuzz.run_c import CHUNK, MESSAGE, build, fuzz
+from support.paths import PACKAGE
+from trials.fuzz.run_c import build, fuzz, sources
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -32,10 +33,11 @@ def test_nothing_is_found(tmp_path: Path) -> None:
 def test_a_fault_is_found(tmp_path: Path, fault: str) -> None:
     """The fuzzer finds what is broken on purpose."""
     right, wrong, sign = FAULTS[fault]
-    assert any(right in source.read_text() for source in (CHUNK, MESSAGE))
-    broken = [tmp_path / source.name for source in (CHUNK, MESSAGE)]
-    for copy, source in zip(broken, (CHUNK, MESSAGE), strict=True):
+    assert any(right in source.read_text() for source in sources())
+    for source in sources():
+        copy = tmp_path / "package" / source.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(source.read_text().replace(right, wrong))
-    run = fuzz(build(tmp_path, *broken), tmp_path, 10)
+    run = fuzz(build(tmp_path, tmp_path / "package"), tmp_path, 10)
     assert run.returncode != 0
     assert sign in run.stderr, run.stderr[-3000:]

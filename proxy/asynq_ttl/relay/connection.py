@@ -19,7 +19,8 @@ from typing import Protocol, cast
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
-from asynq_ttl.session.session import Session, Shared
+from asynq_ttl.session.session import Session
+from asynq_ttl.session.shared import Shared
 
 # A client that is refused is told why for this long.
 _REFUSAL_SECONDS = 2.0

@@ -18,7 +18,7 @@ from asynq_ttl.net.address import Upstream
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
-from asynq_ttl.session.session import Shared
+from asynq_ttl.session.shared import Shared
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 

@@ -77,6 +77,8 @@ class ScriptRegistry:
         self._wrapped: dict[bytes, Script] = {}
         self.untouched: dict[bytes, Script] = {}
         """Those without a wrapper: their calls go as they came."""
+        self.changes = 0
+        """How often the status of any script has changed: what was concluded from it may no longer hold."""
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
@@ -105,6 +107,7 @@ class ScriptRegistry:
         """Take note that a client empties the script cache: before its next EVAL a script is loaded anew."""
         for script in self._wrapped.values():
             script.flushed = script.status is Status.ACTIVE
+        self.changes += 1
 
     def wrapped(self) -> tuple[Script, ...]:
         """Return the scripts that have a wrapper, in the order in which they were learnt."""

@@ -103,9 +103,6 @@ class Rewriter:
         self._enforcing = policy.mode is Mode.ENFORCE
         # Whether some tasks are enforced and some are not.
         self._shares = self._enforcing and policy.rollout > 0 and not policy.enforces_all
-        self.polls: dict[bytes, bytes] = {}
-        """What polls become: by the bytes up to the last of their KEYS, on which alone it depends, what stands there
-        instead. To be emptied when the status of a wrapper changes."""
         self._live: dict[bytes, bool] = {}
         self._concerned: dict[str, bool] = {}
         self._completed: dict[bytes, _Queue | None] = {}
@@ -413,22 +410,6 @@ class Rewriter:
                 self._live[key] = live
         return _POLL if live else None
 
-    def polled(self, script: Script, command: Command) -> bool | None:
-        """Say quickly whether the call of a dequeue script is rewritten; None where `rewrite` has to find out.
-
-        Raises:
-            IndexError, TypeError: the command is not even one.
-        """
-        if self.off:
-            return False
-        plain = command[2] == script.plain_keys and len(command) >= script.plain_length
-        return self._live.get(command[2 + script.shape.source_key]) if plain else None
-
-    def remember_poll(self, beginning: bytes, instead: bytes) -> None:
-        """Remember what a poll that begins so begins with instead."""
-        if len(beginning) <= _MAX_REMEMBERED_BYTES and len(self.polls) < _MAX_POLLS:
-            self.polls[beginning] = instead
-
     def _janitor(self, call: "_Call") -> Rewrite | None:
         queue = queue_of(call.key(call.shape.index_key), COMPLETED)
         if queue is None or not self.heals(queue):
@@ -469,9 +450,6 @@ class _Queue(NamedTuple):
 
 
 _MEMORY_LIMIT = 10_000
-# Polls that are remembered, and how long the beginning of one may be. (Security limits.)
-_MAX_POLLS = 2_000
-_MAX_REMEMBERED_BYTES = 1_024
 _POLL = Rewrite(enforced=True)
 
 _ACTIONS = {

@@ -21,7 +21,7 @@ from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
-from asynq_ttl.session.session import Shared
+from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.figures import register_policy, register_traffic, register_upstream
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
@@ -115,8 +115,7 @@ class Sidecar:
         self.stop.set()
 
     def _activated(self, activated: Activated) -> None:
-        """Forget the answers to polls, which may be other ones with this wrapper, and tell."""
-        self.shared.rewriter.polls.clear()
+        """Tell of a wrapper that was loaded or was not."""
         self.telemetry.activated(activated)
 
     async def leave(self, seconds: float) -> None:

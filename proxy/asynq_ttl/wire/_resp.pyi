@@ -1,9 +1,4 @@
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any
 
-def look(
-    chunk: bytes, special: AbstractSet[bytes], untouched: dict[bytes, Any], polls: dict[bytes, bytes], /
-) -> int | bytes | list[bytes] | None: ...
 def count_replies(chunk: bytes, /) -> int: ...
 def encode(command: Sequence[bytes], /) -> bytes: ...

@@ -1,4 +1,7 @@
-"""RESP framing: where a command ends, where a reply ends. Only importer of hiredis; no I/O.
+"""Where a command ends: splits what a client sends into commands, and encodes commands. No I/O.
+
+It must not know what a command means: no script, no policy, not even a command's name. What is asked about every
+command also has a compiled answer (`_resp.c`); where that was not built, the one here is used.
 
 Source of the format: the Redis serialization protocol specification, RESP2 and RESP3.
 
@@ -7,30 +10,27 @@ Invariants:
 * `CommandFramer` never changes, drops or reorders a byte: what it returns, joined, is what it was fed, except
   for the tail that is still being held.
 * A command is only reported when Redis would frame it the same way, or would refuse it and hang up. Whatever
-  else comes (inline commands, garbage) turns the connection *opaque*: it is copied from there on, and nothing
-  on it is rewritten.
+  else comes (inline commands, garbage) makes the connection *opaque*: from there on its bytes are copied, and no
+  command is reported any more.
 * What is held is bounded: a command that need not be seen whole is let through in pieces.
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
 
 try:
-    from asynq_ttl.wire._resp import count_replies as _compiled_count
     from asynq_ttl.wire._resp import encode as _compiled_encode
-    from asynq_ttl.wire._resp import look as _compiled_look
-except ImportError:  # there was no C compiler when this was installed, or it made an older one: it is done here as well
-    _compiled_count = _compiled_encode = _compiled_look = None  # type: ignore[assignment] # a function, or none
+except ImportError:  # there was no C compiler when this was installed
+    _compiled_encode = None  # type: ignore[assignment] # a function, or none
 
 Command = list[bytes]
 
-# A partial command is held until it is whole, since it might have to be rewritten. From the first limit on, it
-# is let through unless `must_hold` says it must be seen whole; it is asked again whenever the size has doubled,
-# the last time at the second. (Security limits.)
+# A command that is not whole yet is held, since it might have to be rewritten. From the first limit on it is let
+# through in pieces, unless `must_hold` says that it must be seen whole. `must_hold` is asked at the first limit, then
+# whenever the size has doubled, and for the last time at the second limit. (Security limits.)
 HOLD_BYTES = 64 * 1024
 MAX_HELD_BYTES = 64 * 1024 * 1024
 
@@ -68,36 +68,13 @@ class WholeCommands:
 
     def __init__(self) -> None:
         self._reader = _reader()
-        # An attribute, since it is asked for every chunk.
-        self.look: Look = _compiled_look if _compiled_look is not None else self._look
-
-    def _look(
-        self, chunk: bytes, special: AbstractSet[bytes], untouched: dict[bytes, Any], polls: dict[bytes, bytes]
-    ) -> int | bytes | Command | None:
-        """Say what a chunk is that holds whole commands in their one plain form and nothing else.
-
-        Args:
-            chunk: the chunk.
-            special: names of commands that are of interest, in upper case.
-            untouched: SHAs of scripts whose calls go as they came, as its keys.
-            polls: what calls of scripts that begin so, up to the last of their KEYS, begin with instead.
-
-        Returns:
-            The number of commands, if none of them has a special name, or there is one EVALSHA of an untouched script;
-            what to send instead, if there is one EVALSHA that begins like one of the polls; the arguments of the
-            command, if there is another one with a special name; None for any other chunk.
-        """
-        commands = self.decode(chunk)
-        if not commands or not all(commands) or not _plain(commands, chunk):
-            return None
-        if all(command[0].upper() not in special for command in commands):
-            return len(commands)
-        if len(commands) != 1:
-            return None
-        return _remembered(chunk, commands[0], untouched, polls) or commands[0]
 
     def decode(self, chunk: bytes) -> list[Command] | None:
-        """Return the commands of a chunk, or None if it is anything but whole, plain commands."""
+        """Return the commands of a chunk, or None if it is anything but whole commands.
+
+        Several commands are in their one plain form. A lone one need not be: an element that is no bulk string comes
+        out as hiredis decodes it.
+        """
         if len(chunk) < _LEAST_BYTES or chunk[0] != _STAR:
             return None
         # Three digits in the first line, or another "*", a "~", ">" or "|" are rare: few chunks are searched.
@@ -112,39 +89,13 @@ class WholeCommands:
                 commands.append(value)
             if value is _NOT_ENOUGH:
                 reader.feed(_MARK)
-                if reader.gets() == 0 and (len(commands) == 1 or _plain(commands, chunk)):
+                if reader.gets() == 0 and (len(commands) == 1 or is_plain(commands, chunk)):
                     return commands
         except Exception:  # noqa: BLE001, S110 - its own errors, TypeError for a list as a map's key, ...
             pass
         # What is left in the reader must not become part of another connection's commands.
         self._reader = _reader()
         return None
-
-
-Look = Callable[[bytes, AbstractSet[bytes], dict[bytes, Any], dict[bytes, bytes]], int | bytes | Command | None]
-EVALSHA = (b"evalsha", b"EVALSHA")
-
-
-def _remembered(
-    chunk: bytes, command: Command, untouched: Collection[bytes], polls: dict[bytes, bytes]
-) -> int | bytes | None:
-    """Answer for the call of a script from what is remembered; None where nothing is."""
-    if len(command) < 3 or command[0] not in EVALSHA:
-        return None
-    if command[1] in untouched:
-        return 1
-    keys = int(command[2]) if len(command[2]) <= 2 and command[2].isdigit() else -1
-    if not 0 <= keys <= len(command) - 3:
-        return None
-    beginning = beginning_of(chunk, command, 3 + keys)
-    instead = polls.get(beginning)
-    return instead + chunk[len(beginning) :] if instead is not None else None
-
-
-def beginning_of(chunk: bytes, command: Command, elements: int) -> bytes:
-    """Return the bytes of a chunk, which is one command in its plain form, up to the end of so many of its elements."""
-    rest = sum(len(b"$%d\r\n" % len(element)) + len(element) + 2 for element in command[elements:])
-    return chunk[: len(chunk) - rest]
 
 
 def _reader() -> Any:  # noqa: ANN401 - hiredis types its sentinel and its values as Any
@@ -156,8 +107,8 @@ def _huge(chunk: bytes) -> bool:
     return any(marker in chunk and pattern.search(chunk) is not None for marker, pattern in _HUGE)
 
 
-def _plain(commands: list[Command], chunk: bytes) -> bool:
-    """Say whether several commands make a chunk in their one plain form, so that none hides among others."""
+def is_plain(commands: list[Command], chunk: bytes) -> bool:
+    """Say whether a chunk is these commands in their one plain form, so that none hides among the others."""
     try:
         return b"".join([encode(command) for command in commands]) == chunk
     except TypeError:
@@ -189,19 +140,19 @@ class CommandFramer:
 
     def __init__(self, whole: WholeCommands, must_hold: Callable[[Command, int], bool]) -> None:
         self.opaque = False
-        """Whether the commands can no longer be told: everything is passed on as it comes."""
+        """Whether commands can no longer be made out: everything is passed on as it comes."""
         self.between = True
-        """Whether the next byte is the first of a command, and commands can be told."""
+        """Whether the next byte is the first of a command, and the connection is not opaque."""
         self._whole = whole
         self._must_hold = must_hold
-        # The incomplete command at the end: its bytes, its complete arguments, where they end, and the length
-        # from which on it is worth looking at it again.
+        # The incomplete command at the end: its bytes, those of its arguments that are complete, where these end, and
+        # how many bytes there must be before more of it can be made out.
         self._held = bytearray()
         self._args: Command = []
         self._at = 0
         self._need = 0
-        # While a large command is let through: bulk strings still to come, bytes left of the current one, and
-        # what is there of a header line that a chunk cut in two.
+        # While a large command is let through: bulk strings still to come, bytes left of the current one, and the
+        # beginning of a header line that was cut in two by the end of a chunk.
         self._values = 0
         self._left = 0
         self._line = b""
@@ -221,9 +172,9 @@ class CommandFramer:
 
         Returns:
             The bytes that can be passed on; the commands in them; where in the bytes the first of them
-            starts. A large command that is let through in pieces is reported by its name alone (an empty one
-            where the name itself is not complete), as the last command of the piece that has its beginning;
-            `passing` is True then.
+            starts. A large command that is let through in pieces is reported by its name alone (by an empty name
+            where that is not complete), as the last command of the piece that has its beginning; `passing` is
+            True then.
         """
         if not self._held and not self._values:
             if self.opaque:
@@ -311,8 +262,8 @@ class CommandFramer:
 
 
 _MAX_HEADER_BYTES = 32
-# What all versions of Redis take: values in a command (6.2), bytes in one of them (`proto-max-bulk-len`, which
-# can be raised). A command past that is left to Redis: the connection is copied.
+# What every version of Redis accepts: this many values in a command (Redis 6.2), this many bytes in one of them
+# (`proto-max-bulk-len`, which can be raised). A command past that is left to Redis: the connection becomes opaque.
 _LIMITS = {b"*": 1024 * 1024, b"$": 512 * 1024 * 1024}
 _LIMIT_DIGITS = 9
 _ZERO = ord("0")
@@ -322,8 +273,8 @@ def _header(data: bytes, position: int, marker: bytes) -> tuple[int, int]:
     """Read `*<n>` or `$<n>` and its line end.
 
     Returns:
-        The number, and where the line ends. The number is -1 where there is none: the second is then 0 if the
-        line is not complete, -1 if it is not such a line.
+        The number, and where the line ends. The number is -1 where there is none; the second is then 0 if the line
+        is not complete, and -1 if it is no such line.
     """
     if not data.startswith(marker, position):
         return -1, (-1 if position < len(data) else 0)
@@ -372,117 +323,3 @@ def _needed(data: bytes, at: int, values: int) -> int:
     """Return how long `data` must get before the incomplete command at its end can be seen further."""
     length, body = _header(data, at, b"$") if values > 0 else (-1, 0)
     return body + length + 2 if length >= 0 else len(data) + 1
-
-
-def _count_replies(chunk: bytes) -> int:
-    """Return the number of replies that a chunk is, if it is one of one line or one bulk string; 0 for any other.
-
-    Nearly every chunk is one reply.
-    """
-    end = chunk.find(b"\n") + 1
-    if end == len(chunk) > 0:
-        return int(chunk[0] in _SIMPLE or chunk == _NULL)
-    length = len(chunk) - end - 2
-    return int(length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n"))
-
-
-count_replies = _compiled_count if _compiled_count is not None else _count_replies
-
-
-class ReplyCounter:
-    """Counts the replies in what Redis sends, by exact boundaries and without decoding.
-
-    Pushes (RESP3) are no replies; attributes belong to the reply that follows them. A stream that cannot be
-    understood sets `lost`, after which nothing is counted any more.
-    """
-
-    __slots__ = ("_head", "_left", "_line", "_open", "_push", "between", "heads", "lost")
-
-    def __init__(self) -> None:
-        self.lost = False
-        self.between = True
-        """Whether the next byte is the first of a reply or a push."""
-        self.heads: list[bytes] = []
-        self._open = 0  # values still missing to the current reply; 0 between replies
-        self._left = 0  # bytes still to come of a bulk string and its line end
-        self._line = b""  # the beginning of a line that a chunk cut in two
-        self._push = False
-        self._head = b""
-
-    def feed(self, data: bytes) -> int:
-        """Take the next bytes of Redis; return how many replies they complete.
-
-        The first line of each of these is left in `heads`.
-        """
-        heads = self.heads = []
-        if self.lost:
-            return 0
-        self._count(data, heads)
-        self.between = not (self._open or self._line or self.lost)
-        return len(heads)
-
-    def _count(self, data: bytes, heads: list[bytes]) -> None:
-        position, size = 0, len(data)
-        while position < size:
-            if self._left:
-                step = min(self._left, size - position)
-                self._left -= step
-                position += step
-                if not self._left:
-                    self._value_done(heads)
-                continue
-            end = data.find(b"\n", position) + 1
-            if not end:
-                self._line += data[position:]
-                self.lost = len(self._line) > _MAX_LINE_BYTES
-                break
-            line = data[position:end]
-            if self._line:
-                line = self._line + line
-                self._line = b""
-            position = end
-            if not self._take_line(line, heads):
-                self.lost = True
-                break
-
-    def _take_line(self, line: bytes, heads: list[bytes]) -> bool:
-        """Take a whole line that begins a value; return False where it is none."""
-        marker = line[0]
-        if not self._open:
-            self._open = 1
-            self._head = b""
-        if self._open == 1 and not self._head and marker != _ATTRIBUTE:
-            self._head = line[:MAX_HEAD_BYTES]
-            self._push = marker == _PUSH
-        if marker in _SIMPLE:
-            self._value_done(heads)
-            return True
-        try:
-            count = int(line[1:-2])
-        except ValueError:
-            return False
-        if marker in _BULK:
-            if count < 0:
-                self._value_done(heads)
-            else:
-                self._left = count + 2
-        elif marker in _AGGREGATE:
-            self._open += max(count, 0) * _AGGREGATE[marker]
-            if marker != _ATTRIBUTE:  # it comes before the value it describes: that one is still missing
-                self._value_done(heads)
-        else:
-            return False
-        return True
-
-    def _value_done(self, heads: list[bytes]) -> None:
-        self._open -= 1
-        if not self._open and not self._push:
-            heads.append(self._head)
-
-
-_MAX_LINE_BYTES = 1024 * 1024
-MAX_HEAD_BYTES = 128
-_SIMPLE = frozenset(b"+-:_#,(")
-_NULL = b"$-1\r\n"
-_BULK = frozenset(b"$=!")
-_AGGREGATE = {ord("*"): 1, ord("~"): 1, _PUSH: 1, ord("%"): 2, _ATTRIBUTE: 2}

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from asynq_ttl.wire.commands import ReplyCounter, count_replies, encode
+from asynq_ttl.wire.commands import encode
+from asynq_ttl.wire.replies import ReplyCounter, count_replies
 from support.servers import Server, start_redis, start_valkey
 from trials.fuzz.targets import decoded_replies, reference_replies
 

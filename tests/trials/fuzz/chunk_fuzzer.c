@@ -5,10 +5,16 @@
  * no reference lost or kept; an exception exactly where there is no result.
  */
 
-#include CHUNK /* the path of _resp.c, in quotes */
+/* Each is a module of its own, so the names that all of them have are made different. */
+#include "session/_fast_path.c"
+#define methods resp_methods
+#define module resp_module
+#include "wire/_resp.c"
+#undef methods
+#undef module
 #define methods message_methods
 #define module message_module
-#include MESSAGE /* likewise of _message.c */
+#include "asynq/_message.c"
 
 #include <sanitizer/asan_interface.h>
 #include <stdint.h>
@@ -84,12 +90,16 @@ settle(PyObject *result, PyObject *chunk)
     CHECK((result == NULL) == (PyErr_Occurred() != NULL));
     CHECK(result != NULL || PyErr_ExceptionMatches(PyExc_MemoryError));
     PyErr_Clear();
-    if (result != NULL && PyList_Check(result)) {
-        CHECK(Py_REFCNT(result) == 1 && PyList_GET_SIZE(result) >= 1 && PyList_GET_SIZE(result) <= MAX_ARGUMENTS);
-        for (Py_ssize_t number = 0; number < PyList_GET_SIZE(result); number++) {
-            CHECK(PyBytes_CheckExact(PyList_GET_ITEM(result, number)));
+    if (result != NULL && PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 2) {
+        PyObject *command = PyTuple_GET_ITEM(result, 0);
+        CHECK(Py_REFCNT(result) == 1 && PyList_CheckExact(command) && Py_REFCNT(command) == 1);
+        CHECK(PyList_GET_SIZE(command) >= 1 && PyList_GET_SIZE(command) <= MAX_ARGUMENTS);
+        long keys = PyLong_AsLong(PyTuple_GET_ITEM(result, 1));
+        CHECK(keys >= -1 && keys <= Py_MAX(PyList_GET_SIZE(command) - 3, -1));
+        for (Py_ssize_t number = 0; number < PyList_GET_SIZE(command); number++) {
+            CHECK(PyBytes_CheckExact(PyList_GET_ITEM(command, number)));
         }
-        PyObject *again = encode(NULL, result);
+        PyObject *again = encode(NULL, command);
         CHECK(again != NULL && PyBytes_GET_SIZE(again) == PyBytes_GET_SIZE(chunk));
         CHECK(memcmp(PyBytes_AS_STRING(again), PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk)) == 0);
         Py_DECREF(again);
@@ -118,7 +128,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         PyObject *arguments[] = {chunk, special, untouched, polls};
         long limit = data[0] < 128 ? -1 : data[0] - 128;
         allocations_left = limit;
-        settle(look(NULL, arguments, 4), chunk);
+        settle(recall(NULL, arguments, 4), chunk);
         allocations_left = limit;
         settle(count_replies(NULL, chunk), chunk);
         allocations_left = limit;

@@ -1,4 +1,4 @@
-"""Fuzz the compiled part with AddressSanitizer and UBSan: `run_c.py [--seconds N] [--corpus FOLDER]`.
+"""Fuzz the compiled parts with AddressSanitizer and UBSan: `run_c.py [--seconds N] [--corpus FOLDER]`.
 
 Needs clang with its runtime (Debian: `apt-get install clang`), and Python's headers and shared library.
 """
@@ -17,7 +17,6 @@ from support.paths import PACKAGE
 from support.task_message import encode_task
 from trials.fuzz.corpus import record
 
-CHUNK, MESSAGE = (PACKAGE / "wire" / "_resp.c", PACKAGE / "asynq" / "_message.c")
 _DICTIONARY = ["\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0d\\x0a", "999999999", "*99\\x0d\\x0a"]
 # The script that is untouched, and the beginning of the poll that is remembered.
 _POLL = b"*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n"
@@ -30,8 +29,17 @@ _SEEDS = (
 )
 
 
-def build(folder: Path, chunk: Path = CHUNK, message: Path = MESSAGE) -> Path:
+def sources(package: Path = PACKAGE) -> list[Path]:
+    """Return the C files and headers of the package."""
+    return sorted(package.rglob("*.[ch]"))
+
+
+def build(folder: Path, package: Path = PACKAGE) -> Path:
     """Compile the fuzzer into a folder and return it.
+
+    Args:
+        folder: where the program goes.
+        package: where the C files are that it fuzzes, in the folders they have in the package.
 
     Raises:
         subprocess.CalledProcessError: it does not compile.
@@ -39,7 +47,7 @@ def build(folder: Path, chunk: Path = CHUNK, message: Path = MESSAGE) -> Path:
     program = folder / "chunk_fuzzer"
     libraries = sysconfig.get_config_var("LIBDIR")
     flags = ["-g", "-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined"]
-    flags += [f'-DCHUNK="{chunk}"', f'-DMESSAGE="{message}"', f"-I{sysconfig.get_path('include')}"]
+    flags += [f"-I{package}", f"-I{sysconfig.get_path('include')}"]
     link = [f"-L{libraries}", f"-lpython{sysconfig.get_config_var('LDVERSION')}", f"-Wl,-rpath,{libraries}"]
     source = Path(__file__).with_name("chunk_fuzzer.c")
     subprocess.run(["clang", *flags, str(source), "-o", str(program), *link], check=True)

@@ -12,19 +12,12 @@ from asynq_ttl.asynq import _message
 from asynq_ttl.asynq.message import decode
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Retention, Rule
-from asynq_ttl.rewriting.registry import Status
+from asynq_ttl.rewriting.registry import ScriptRegistry, Status
+from asynq_ttl.session import _fast_path
+from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
 from asynq_ttl.wire import _resp
-from asynq_ttl.wire.commands import (
-    HOLD_BYTES,
-    Command,
-    CommandFramer,
-    ReplyCounter,
-    WholeCommands,
-    _count_replies,
-    _encode,
-    _huge,
-    beginning_of,
-)
+from asynq_ttl.wire.commands import HOLD_BYTES, Command, CommandFramer, WholeCommands, _encode, _huge
+from asynq_ttl.wire.replies import ReplyCounter, _count_replies
 from support.conversation import COMPLETE, DEQUEUE, RUN, Conversation
 
 # hiredis makes room for what a header announces: not for twenty bytes of input.
@@ -89,24 +82,25 @@ def commands(data: bytes) -> None:
 def chunk(data: bytes) -> None:
     """The compiled part says of any bytes what the plain one says, and that is what looking closer gives."""
     stream = data[1:]
-    told, whole = _resp.look(stream, _SPECIAL, {}, {}), WholeCommands()
-    framer = CommandFramer(whole, lambda _head, _size: False)
+    told, plain_recall = _fast_path.recall(stream, _SPECIAL, {}, {}), Memory(ScriptRegistry(), WholeCommands())._recall
+    framer = CommandFramer(WholeCommands(), lambda _head, _size: False)
     out, found, _ = framer._feed_slowly(stream)
-    expected: int | Command | None = None
+    expected: Recalled = None
     if out == stream and found and all(found) and not framer.opaque:
         special = any(command[0].upper() in _SPECIAL for command in found)
-        expected = len(found) if not special else found[0] if len(found) == 1 else None
+        expected = len(found) if not special else (found[0], numkeys(found[0])) if len(found) == 1 else None
     # What might make hiredis make room for too much is not decoded, wherever it stands.
-    assert whole._look(stream, _SPECIAL, {}, {}) == (None if _huge(stream) else expected)
+    assert plain_recall(stream, _SPECIAL, {}, {}) == (None if _huge(stream) else expected)
     assert told == (expected if all(len(command) <= _MOST_ARGUMENTS for command in found) else None)
-    if isinstance(told, list) and not _huge(stream):
-        assert _resp.encode(told) == _encode(told) == stream
+    if isinstance(told, tuple) and not _huge(stream):
+        command, _ = told
+        assert _resp.encode(command) == _encode(command) == stream
         # What is remembered of some first part of it counts where that is all up to the last of the KEYS.
-        for elements in range(len(told) + 1):
-            polls = {beginning_of(stream, told, elements): b"instead"}
-            assert _resp.look(stream, _SPECIAL, {}, polls) == whole._look(stream, _SPECIAL, {}, polls)
-        untouched = dict.fromkeys(told[1:2])
-        assert _resp.look(stream, _SPECIAL, untouched, {}) == whole._look(stream, _SPECIAL, untouched, {})
+        for elements in range(len(command) + 1):
+            polls = {beginning_of(stream, command, elements): b"instead"}
+            assert _fast_path.recall(stream, _SPECIAL, {}, polls) == plain_recall(stream, _SPECIAL, {}, polls)
+        untouched = dict.fromkeys(command[1:2])
+        assert _fast_path.recall(stream, _SPECIAL, untouched, {}) == plain_recall(stream, _SPECIAL, untouched, {})
     count, plain = _resp.count_replies(stream), _count_replies(stream)
     # Without the compiled part only a lone reply is told.
     assert plain == (count if count == 1 else 0)

@@ -11,7 +11,7 @@ import pytest
 from asynq_ttl.asynq.script_shape import Shape
 from asynq_ttl.rewriting.registry import sha_of, wrap
 from asynq_ttl.rewriting.rewriter import Rewrite
-from asynq_ttl.session.session import _rewritten
+from asynq_ttl.session.script_calls import _rewritten
 from asynq_ttl.wire.commands import HOLD_BYTES, MAX_HELD_BYTES, Command, encode
 from support.conversation import INDEX, TASK, dequeue
 from support.servers import Server, start_path_redis, start_redis, start_valkey
@@ -105,16 +105,15 @@ def _hasty_count(_chunk: bytes) -> int:
     return 1
 
 
-SESSION = "asynq_ttl.session.session"
 FAULTS: dict[str, tuple[str, Callable[..., object], list[tuple[bytes, ...]]]] = {
     "another reply": ("asynq_ttl.rewriting.registry.wrap", _talkative_wrap, [(b"EVAL", TIDY_COMPLETE, *CALL)]),
     "another count": (
-        f"{SESSION}.count_replies",
+        "asynq_ttl.session.pending.count_replies",
         _hasty_count,
         [(b"PING",), (b"LRANGE", b"l", b"0", b"-1")],
     ),
     "an argument too few": (
-        f"{SESSION}._rewritten",
+        "asynq_ttl.session.script_calls._rewritten",
         _forgetful_rewriting,
         [(b"EVAL", TIDY_COMPLETE, *CALL)],
     ),

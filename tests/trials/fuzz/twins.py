@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import hiredis
 
-import asynq_ttl.session.session
+import asynq_ttl.session.holding
 import asynq_ttl.wire.commands
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
@@ -221,7 +221,7 @@ class Twins:
         hold, most = (64, 1024) if manner.small else (HOLD_BYTES, MAX_HELD_BYTES)
         with (
             patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=hold, MAX_HELD_BYTES=most),
-            patch.multiple(asynq_ttl.session.session, HOLD_BYTES=hold, MAX_HELD_BYTES=most),
+            patch.multiple(asynq_ttl.session.holding, HOLD_BYTES=hold, MAX_HELD_BYTES=most),
         ):
             try:
                 self._compare(stream, manner)

@@ -6,14 +6,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import asynq_ttl.session.session
+import asynq_ttl.session.holding
 import asynq_ttl.wire.commands
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
-from asynq_ttl.session.holding import Room
-from asynq_ttl.wire.commands import HOLD_BYTES
-from support.conversation import COMPLETE, Conversation, complete, pipeline
+from asynq_ttl.session.holding import Holding, Room
+from asynq_ttl.wire.commands import HOLD_BYTES, encode
+from support.conversation import (
+    ACTIVE,
+    COMPLETE,
+    INDEX,
+    LEASE,
+    OTHER,
+    PAUSED,
+    PENDING,
+    Conversation,
+    complete,
+    completed,
+    pipeline,
+)
 
+COMPLETE_SHA = sha_of(COMPLETE)
+PING = (b"PING",)
 CALL = pipeline((*complete(sha_of(COMPLETE)), b"x" * 5 * HOLD_BYTES))
 # Room is taken for twice as much as has come.
 MOST = 10 * HOLD_BYTES
@@ -34,6 +48,54 @@ def test_room_is_taken_and_given_back() -> None:
     assert room.take(4)
     room.give_back(6)
     assert room.taken_bytes == 4
+
+
+class Told:
+    """Remembers why commands were not held."""
+
+    def __init__(self) -> None:
+        self.reasons: list[FailOpen] = []
+
+    def __call__(self, reason: FailOpen, detail: str) -> None:
+        """Remember a reason."""
+        assert detail
+        self.reasons.append(reason)
+
+
+def test_room_is_taken_for_twice_as_much_as_has_come() -> None:
+    """It is asked again before the command is that long, and then takes what is missing; all of it is given back."""
+    room, told = Room(1_000), Told()
+    holding = Holding(room, lambda _head: True, told)
+    for size, taken in ((100, 200), (150, 300), (120, 300), (500, 1_000)):
+        assert holding.must_hold([b"EVAL"], size)
+        assert holding.taken_bytes == room.taken_bytes == taken
+    assert not holding.must_hold([b"EVAL"], 501)
+    assert room.taken_bytes == 1_000
+    holding.give_back(HOLD_BYTES)  # another large command is held by now
+    assert room.taken_bytes == 1_000
+    holding.give_back(HOLD_BYTES - 1)
+    assert holding.taken_bytes == room.taken_bytes == 0
+    assert told.reasons == [FailOpen.SIZE]
+
+
+def test_what_is_not_rewritten_takes_no_room() -> None:
+    """By the arguments that have come; nobody is told, for nothing is lost."""
+    room, told = Room(1_000), Told()
+    holding = Holding(room, lambda head: head[0] == b"EVAL", told)
+    assert not holding.must_hold([b"SET"], 100)
+    assert (room.taken_bytes, told.reasons) == (0, [])
+
+
+def test_whoever_does_not_know_holds_nothing() -> None:
+    """A fault while it is found out lets the command go on; that is told."""
+
+    def fail(_head: list[bytes]) -> bool:
+        raise RuntimeError("a fault")
+
+    told = Told()
+    holding = Holding(room := Room(1_000), fail, told)
+    assert not holding.must_hold([b"EVAL"], 100)
+    assert (room.taken_bytes, told.reasons) == (0, [FailOpen.INTERNAL])
 
 
 def test_what_there_is_no_room_for_goes_untouched_and_is_told() -> None:
@@ -63,7 +125,7 @@ def test_a_client_that_goes_away_gives_back_what_it_had() -> None:
     """However much of its command has come."""
     talk = Conversation().knows(COMPLETE)
     talk.downstream_sends_bytes(CALL[: 3 * HOLD_BYTES], 10_000)
-    assert talk.shared.room.taken_bytes > 0
+    assert talk.session.taken_bytes == talk.shared.room.taken_bytes > 0
     talk.session.close()
     assert talk.shared.room.taken_bytes == 0
 
@@ -85,7 +147,7 @@ def test_no_more_is_held_than_there_is_room_for(
     left = [b"".join(pipeline((*complete(sha_of(COMPLETE)), b"x" * size)) for size in sizes) for sizes in payloads]
     with (
         patch.multiple(asynq_ttl.wire.commands, HOLD_BYTES=64, MAX_HELD_BYTES=400),
-        patch.multiple(asynq_ttl.session.session, HOLD_BYTES=64, MAX_HELD_BYTES=400),
+        patch.multiple(asynq_ttl.session.holding, HOLD_BYTES=64, MAX_HELD_BYTES=400),
     ):
         for who, size in [*turns, *((who, 10_000) for who in range(len(talks)))]:
             talk, data = talks[who % len(talks)], left[who % len(talks)]
@@ -94,3 +156,55 @@ def test_no_more_is_held_than_there_is_room_for(
             large = [each.session.held_bytes for each in talks if each.session.held_bytes >= 64 + 100]
             assert sum(large) - 100 * len(large) <= room.taken_bytes <= limit_bytes
     assert room.taken_bytes == 0
+
+
+@pytest.mark.parametrize("step", [10_000, 100_000])
+def test_a_large_call_of_a_wrapped_script_is_held_and_rewritten(step: int) -> None:
+    """A task may be large; its command is held until it is whole, whatever is known of it at the limit."""
+    talk = Conversation().knows(COMPLETE)
+    call = (*complete(COMPLETE_SHA), b"x" * 300_000)
+    expected = encode((*completed(talk.wrapper_sha(COMPLETE))[:-1], b"x" * 300_000, b"604860000 2000000"))
+    assert talk.downstream_sends_bytes(encode(call), step) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "held"),
+    [
+        ((b"EVAL",), True),
+        ((b"SCRIPT",), True),
+        ((b"EVALSHA",), True),
+        ((b"EVALSHA", b"0" * 40), True),
+        ((b"EVALSHA", b"0" * 40, b"2"), True),
+        ((b"EVALSHA", b"0" * 40, b"2", INDEX), True),
+        ((b"EVALSHA", b"0" * 40, b"2", INDEX, b"asynq:{q}:t:1"), True),
+        ((b"EVALSHA", b"0" * 40, b"4", PENDING, PAUSED, ACTIVE, LEASE), True),
+        ((b"EVALSHA", COMPLETE_SHA, b"2"), True),
+        ((b"EVALSHA", sha_of(OTHER), b"2"), False),
+        ((b"EVALSHA", b"0" * 40, b"1", b"some:key"), False),
+        ((b"EVALSHA", b"0" * 40, b"x", INDEX), False),
+        ((b"EVALSHA", b"0" * 40, b"99999", INDEX), False),
+        ((b"SET", b"key"), False),
+    ],
+)
+def test_a_large_command_is_held_only_if_it_may_have_to_be_rewritten(head: tuple[bytes, ...], held: bool) -> None:
+    """What is known of it when the limit is reached decides."""
+    talk = Conversation().knows(COMPLETE)
+    talk.registry.learn(OTHER)
+    data = encode((*head, b"x" * 200_000, b"end"))
+    out = talk.session.receive_downstream(data[:100_000])
+    assert out == (b"" if held else data[:100_000])
+    assert talk.session.busy
+
+
+def test_an_oversize_command_is_let_through_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded, whatever might have been rewritten; somebody is told."""
+    monkeypatch.setattr(asynq_ttl.wire.commands, "MAX_HELD_BYTES", 3 * HOLD_BYTES)
+    monkeypatch.setattr(asynq_ttl.session.holding, "MAX_HELD_BYTES", 3 * HOLD_BYTES)
+    talk = Conversation().knows(COMPLETE)
+    call = (*complete(COMPLETE_SHA), b"x" * 5 * HOLD_BYTES)
+    data = pipeline(call, PING)
+    assert talk.downstream_sends_bytes(data, 10_000) == data
+    assert talk.complaints() == [FailOpen.SIZE]
+    assert talk.session.commands == 2
+    assert not talk.session.busy
+    assert talk.session.pending == 0

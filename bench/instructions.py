@@ -1,0 +1,87 @@
+"""Count the instructions that a session spends on a command and its reply, by the kind of command.
+
+    python bench/instructions.py
+    python bench/instructions.py --kind decided --package ../before/proxy
+
+Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
+Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
+and telemetry are left out: it is the session alone, called as the relay calls it. Needs `apt-get install valgrind`.
+"""
+
+import gc
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+# The folder `tests` has the parts: a conversation between a client and Redis, and scripts in the shape of Asynq's.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+from asynq_ttl.rewriting.registry import sha_of
+from asynq_ttl.session.session import Session
+from support.conversation import COMPLETE, DEQUEUE, OTHER, TASK, Conversation, complete, dequeue, pipeline
+
+_COMMANDS = 4000
+# Until the interpreter has adapted to what it runs, and what can be remembered is.
+_WARM_UP = 200
+
+# A chunk of a client, and what Redis replies.
+_COMPLETE, _POLL = complete(sha_of(COMPLETE)), dequeue(sha_of(DEQUEUE))
+KINDS = {
+    "forwarded": (pipeline((b"GET", TASK)), b"$-1\r\n"),
+    "untouched": (pipeline((b"EVALSHA", sha_of(OTHER), b"2", TASK, b"asynq:{q}:pending", b"message")), b":1\r\n"),
+    "poll": (pipeline(_POLL), b"$-1\r\n"),
+    "decided": (pipeline(_COMPLETE), b"+OK\r\n"),
+    "pipeline": (pipeline((b"PING",), _COMPLETE, _POLL), b"+PONG\r\n+OK\r\n$-1\r\n"),
+}
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, default=list(KINDS))
+@click.option("--package", type=click.Path(path_type=Path, exists=True), help="Where another version of asynq_ttl is.")
+@click.option("--run", type=click.IntRange(min=1), hidden=True)
+def main(*, kinds: tuple[str, ...], package: Path | None, run: int | None) -> None:
+    """Count and print; or, under valgrind, run so many chunks of the one kind."""
+    if run is not None:
+        gc.disable()  # it would come at another moment in each version
+        feed(*KINDS[kinds[0]], run)
+        return
+    for kind in kinds:
+        once, twice = (_count(kind, chunks, package) for chunks in (_COMMANDS, 2 * _COMMANDS))
+        click.echo(f"{(twice - once) / _COMMANDS:9,.0f}  {kind}")
+
+
+def feed(chunk: bytes, reply: bytes, chunks: int) -> Session:
+    """Let a client send a chunk over and over, each followed by Redis's reply; return the session it was sent to."""
+    talk = Conversation().knows(COMPLETE, DEQUEUE)
+    talk.registry.learn(OTHER)
+    session = talk.session
+    for _ in range(_WARM_UP + chunks):
+        session.receive_downstream(chunk)
+        session.receive_upstream(reply)
+    return session
+
+
+def _count(kind: str, chunks: int, package: Path | None) -> int:
+    """Return the instructions of a run of so many chunks."""
+    valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    program = [sys.executable, __file__, "--kind", kind, "--run", str(chunks)]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    if package is not None:
+        environment["PYTHONPATH"] = str(package)
+    run = subprocess.run([*valgrind, *program], env=environment, capture_output=True, text=True, check=True)
+    return collected(run.stderr)
+
+
+def collected(told: str) -> int:
+    """Return the instructions that callgrind says it has counted."""
+    found = re.search(r"Collected : (\d+)", told)
+    assert found is not None, told
+    return int(found[1])
+
+
+if __name__ == "__main__":
+    main()

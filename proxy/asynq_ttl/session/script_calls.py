@@ -1,0 +1,207 @@
+"""The one place where a script call is decided: EVALSHA, EVAL and SCRIPT, alone in a chunk or in a pipeline.
+
+It must not know how commands come or go: a command in, an answer out.
+
+Invariants:
+
+* A call that is not fully understood goes as it came.
+* A call is only rewritten while its wrapper is active: Redis has compiled it.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Final
+
+from asynq_ttl.asynq.keys import terminal_queue
+from asynq_ttl.asynq.script_shape import Kind
+from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_WRAPPED, Script, Status
+from asynq_ttl.rewriting.rewriter import NotUnderstood, Rewrite
+from asynq_ttl.session.shared import Shared
+from asynq_ttl.wire.commands import Command, encode
+
+# SHAs that are remembered for a client. (Security limit.)
+MAX_ASKED = 1_000
+
+
+class Forward(Enum):
+    """The answer to nearly every command."""
+
+    AS_IT_CAME = "as it came"
+
+
+FORWARD: Final = Forward.AS_IT_CAME
+Answer = Forward | Command | Script
+"""What becomes of a command. It goes as it came; or this command goes instead; or it waits for the activation of this
+script's wrapper, whatever the end of that."""
+
+_DEQUEUE = Kind.DEQUEUE
+_ACTIVE = Status.ACTIVE
+
+
+class ScriptCalls:
+    """Decides about the script calls of one client.
+
+    Args:
+        shared: what all sessions share.
+        expect: told of each decision, whose reply is to be waited for.
+    """
+
+    __slots__ = ("_asked", "_expect", "_shared", "in_transaction")
+
+    def __init__(self, shared: Shared, expect: Callable[[Decision], None]) -> None:
+        self.in_transaction = False
+        """Whether the client is between MULTI and EXEC."""
+        self._shared = shared
+        self._expect = expect
+        # SHAs whose existence the client asked for.
+        self._asked: set[bytes] = set()
+
+    def begin_transaction(self) -> None:
+        """Take note of MULTI."""
+        self.in_transaction = True
+
+    def end_transaction(self) -> None:
+        """Take note of EXEC, or of what else ends a transaction."""
+        self.in_transaction = False
+
+    def evalsha(self, command: Command, keys: int, activated: Script | None, chunk: bytes) -> Answer:
+        """Decide about an EVALSHA.
+
+        Args:
+            command: the whole command.
+            keys: its number of KEYS; -1 where Redis refuses it.
+            activated: the script whose activation was just tried for this command, with whatever success.
+            chunk: the bytes of the command, if it is all of a chunk; empty otherwise.
+        """
+        if keys <= 0:  # Redis refuses it, or it concerns no task
+            return FORWARD
+        script = self._shared.registry.get(command[1])
+        if script is None:
+            return self._unknown(command, keys)
+        return self._call(script, script.wrapper_sha, command, keys, activated, chunk=chunk)
+
+    def eval(self, command: Command, keys: int, activated: Script | None) -> Answer:
+        """Decide about an EVAL; the arguments are as for `evalsha`."""
+        if keys < 0:
+            return FORWARD
+        script = self._learn(command[1])
+        if keys == 0:
+            return FORWARD
+        if script.flushed and script is not activated and not self._shared.rewriter.off:
+            return script
+        return self._call(script, script.wrapper, command, keys, activated)
+
+    def script(self, command: Command, activated: Script | None) -> Answer:
+        """Decide about a SCRIPT, which itself always goes as it came."""
+        name = command[1].upper() if len(command) > 1 else b""
+        if name == b"LOAD" and len(command) == 3:
+            return self._load(command[2], activated)
+        if name == b"EXISTS":
+            self._asked.update(sha.lower() for sha in command[2 : 2 + MAX_ASKED - len(self._asked)])
+            for sha in command[2:]:
+                self._doubt(sha)
+        elif name == b"FLUSH":
+            self._shared.registry.flush()
+        return FORWARD
+
+    def may_be_rewritten(self, head: Command) -> bool:
+        """Say whether a command may have to be rewritten, by those of its arguments that have come so far."""
+        name = head[0].upper() if head else b""
+        if name in (b"EVAL", b"SCRIPT"):
+            return True
+        if name != b"EVALSHA" or len(head) < 3:
+            return name == b"EVALSHA"
+        script = self._shared.registry.get(head[1])
+        if script is not None:
+            return bool(script.wrapper)
+        keys = int(head[2]) if head[2].isdigit() and len(head[2]) < 4 else 0
+        return len(head) < 3 + keys or self._shared.rewriter.concerns(terminal_queue(head[3 : 3 + keys]))
+
+    def _unknown(self, command: Command, keys: int) -> Answer:
+        """Decide about a script whose text was never seen. Redis may know it for long, as the one that enqueues.
+
+        Where it may be one that ends a task, the client is made to send the text: by a SHA that no script has.
+        """
+        if self.in_transaction or not self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
+            return FORWARD
+        if command[1].lower() in self._asked:
+            # Redis has the script and the client knows it, so it may not have the text at hand any more.
+            detail = f"script {command[1].decode('latin-1')}"
+            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys])
+            return FORWARD
+        return [command[0], IMPOSSIBLE_SHA, *command[2:]]
+
+    def _load(self, text: bytes, activated: Script | None) -> Answer:
+        """Have the wrapper loaded together with a script.
+
+        Whoever loads a script may call it without a text to fall back to. So its wrapper is loaded even if that was
+        done before: whether Redis still has it is not known.
+        """
+        script = self._learn(text)
+        wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
+        return script if wanted and script is not activated else FORWARD
+
+    def _doubt(self, sha: bytes) -> None:
+        """Have the wrapper of a script that a client asks for loaded before its next call.
+
+        Whoever is told that Redis has the script may call it without its text. Whether Redis still has the wrapper is
+        not known.
+        """
+        registry = self._shared.registry
+        script = registry.get(sha)
+        if script is not None and script.status is Status.ACTIVE:
+            script.status = Status.NEW
+            registry.changes += 1
+
+    def _learn(self, text: bytes) -> Script:
+        script = self._shared.registry.learn(text)
+        if script.kind is Kind.UNKNOWN and not self._shared.rewriter.off:
+            self._shared.fail_open(FailOpen.SHAPE, "it writes a terminal state in an unknown way", script)
+        elif script.crowded_out and not self._shared.rewriter.off:
+            self._shared.fail_open(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others", script)
+        return script
+
+    def _call(
+        self, script: Script, name: bytes, command: Command, keys: int, activated: Script | None, *, chunk: bytes = b""
+    ) -> Answer:
+        """Decide about the call of a learnt script; `name` is what calls its wrapper instead."""
+        if not script.wrapper:
+            return FORWARD
+        rewriter = self._shared.rewriter
+        try:
+            rewrite = rewriter.rewrite(script, command, keys)
+        except NotUnderstood as error:
+            self._shared.fail_open(error.reason, str(error), script, command[3 : 3 + keys])
+            return FORWARD
+        changed: Command | None = None
+        if rewrite is not None:
+            if rewrite.enforced:
+                if script.status is not _ACTIVE:
+                    return self._inactive(script, activated, command[3 : 3 + keys])
+                changed = _rewritten(rewrite, name, command, keys)
+            if rewrite.decision is not None:
+                self._expect(rewrite.decision)
+        if chunk and script.kind is _DEQUEUE:
+            # What becomes of a poll depends on nothing but its KEYS and the number of its arguments.
+            out = encode(changed) if changed is not None else chunk
+            self._shared.memory.remember(chunk, command, keys, out, rewriter)
+        return FORWARD if changed is None else changed
+
+    def _inactive(self, script: Script, activated: Script | None, keys: Sequence[bytes]) -> Answer:
+        """Wait for a wrapper; go on without it, and tell why, where that is in vain."""
+        if script.status is Status.NEW and script is not activated:
+            return script
+        reason = FailOpen.COMPILE if script.status is Status.BROKEN else FailOpen.ACTIVATION
+        self._shared.fail_open(reason, "its wrapper is not loaded", script, keys)
+        return FORWARD
+
+
+def _rewritten(rewrite: Rewrite, name: bytes, command: Command, keys: int) -> Command:
+    """Return the command that calls a wrapper instead of its script."""
+    changed = [command[0], name, *command[2:]]
+    for number, value in rewrite.argv:
+        changed[2 + keys + number] = value
+    if rewrite.tail is not None:
+        changed.append(rewrite.tail)
+    return changed

@@ -1,0 +1,338 @@
+"""What is known without a decision: compiled or not, the answer is the same, and it is what looking closer gives."""
+
+import importlib.util
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
+from asynq_ttl.rewriting.registry import ScriptRegistry, Status, sha_of
+from asynq_ttl.rewriting.rewriter import Rewriter
+from asynq_ttl.session import fast_path
+from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
+from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
+from support.conversation import COMPLETE, DAY, DEQUEUE, OTHER, Conversation, complete, dequeue
+from support.resp_pieces import CHUNKS, COMMANDS, WORDS
+from support.uncompiled import uncompiled
+
+PLAIN = uncompiled(fast_path, "asynq_ttl.session._fast_path")
+assert PLAIN._compiled_recall is None
+PING = b"*1\r\n$4\r\nPING\r\n"
+SPECIAL = frozenset((b"EVALSHA", b"A"))
+Recall = Callable[..., Recalled]
+RECALL: list[Recall] = [each.Memory(ScriptRegistry(), WholeCommands()).recall for each in (fast_path, PLAIN)]
+DEQUEUE_SHA = sha_of(DEQUEUE)
+ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retention(Keep.TTL, DAY))
+
+
+def expected(commands: list[Command]) -> Recalled:
+    """Say what whole commands are to be called where nothing is remembered."""
+    if any(command[0].upper() in SPECIAL for command in commands):
+        return (commands[0], numkeys(commands[0])) if len(commands) == 1 else None
+    return len(commands)
+
+
+# --- what a chunk is ----------------------------------------------------------------------------------------------
+
+
+def test_the_compiled_part_is_there() -> None:
+    """It is tested here, so it has to be built here: a C compiler and Python's headers are needed for that."""
+    assert importlib.util.find_spec("asynq_ttl.session._fast_path") is not None
+
+
+@given(commands=st.lists(COMMANDS, min_size=1, max_size=4))
+@example(commands=[[b"x"] * 99])
+@example(commands=[[b""]])
+@example(commands=[[b"get", b"a"], [b"evalSHA", b"a"]])
+def test_whole_commands_are_told(commands: list[Command]) -> None:
+    """Commands of no interest are counted; the one that is of interest comes out."""
+    chunk = b"".join(map(encode, commands))
+    assert [recall(chunk, SPECIAL, {}, {}) for recall in RECALL] == [expected(commands)] * 2
+
+
+@given(command=COMMANDS, cut=st.integers(1, 200), more=st.binary(min_size=1, max_size=4))
+def test_a_part_of_a_command_is_not_told(command: Command, cut: int, more: bytes) -> None:
+    """A chunk that ends within a command, or with something else, needs a closer look."""
+    whole = encode(command)
+    for chunk in (whole[: -min(cut, len(whole))], whole + more):
+        assert [recall(chunk, SPECIAL, {}, {}) for recall in RECALL] == [None, None]
+
+
+@given(chunk=CHUNKS)
+@example(chunk=b"*1\r\n$01\r\na\r\n")
+@example(chunk=b"*01\r\n$1\r\na\r\n")
+@example(chunk=b"*1\r\n$1\r\nab\r")
+@example(chunk=b"*1\r\n+a\r\n")
+@example(chunk=b"*1\r\n$-1\r\n")
+@example(chunk=b"*0\r\n")
+@example(chunk=b"*-1\r\n")
+@example(chunk=b"*1\r\n$1\r\nb\r\n*0\r\n")
+def test_what_is_told_is_what_the_framer_finds(chunk: bytes) -> None:
+    """Only what Redis frames as commands is called commands, and both say the same."""
+    compiled, plain = (recall(chunk, SPECIAL, {}, {}) for recall in RECALL)
+    assert compiled == plain
+    framer = CommandFramer(WholeCommands(), lambda _head, _size: False)
+    data, commands, _ = framer._feed_slowly(chunk)
+    whole = data == chunk and commands and all(commands) and not framer.opaque
+    assert compiled == (expected(commands) if whole else None)
+
+
+POLL = [b"EVALSHA", b"s" * 40, b"2", b"k1", b"k2", b"a1", b"a2"]
+BEGINNING = beginning_of(encode(POLL), POLL, 5)
+
+
+@pytest.mark.parametrize("name", [b"evalsha", b"EVALSHA"])
+@pytest.mark.parametrize("arguments", [[b"1"], [b"0"], [b"x", b"y"], [b"99", b"k"]])
+def test_a_call_of_an_untouched_script_is_counted(name: bytes, arguments: list[bytes]) -> None:
+    """Whatever its arguments are: Redis looks at them. One of another script comes out."""
+    for sha, answer in ((b"u", 1), (b"v", ([name, b"v", *arguments], numkeys([name, b"v", *arguments])))):
+        chunk = encode([name, sha, *arguments])
+        assert [recall(chunk, SPECIAL, {b"u": None}, {}) for recall in RECALL] == [answer] * 2
+
+
+@pytest.mark.parametrize("arguments", [(), (b"",), (b"1", b"2"), (b"$1\r\nx\r\n" * 9, b"1")])
+def test_a_poll_becomes_what_is_remembered_of_its_beginning(arguments: tuple[bytes, ...]) -> None:
+    """The bytes up to the last of the KEYS are replaced, and all behind them stays."""
+    for keys in ((), (b"k1",), (b"k1", b"k2\r\n")):
+        command = [b"evalsha", b"s", b"%d" % len(keys), *keys, *arguments]
+        chunk = encode(command)
+        beginning = beginning_of(chunk, command, 3 + len(keys))
+        assert chunk.startswith(beginning)
+        assert [recall(chunk, SPECIAL, {}, {beginning: b"instead"}) for recall in RECALL] == [
+            b"instead" + chunk[len(beginning) :]
+        ] * 2
+
+
+@given(command=st.lists(st.one_of(WORDS, st.sampled_from(POLL)), min_size=1, max_size=8), change=st.integers(0, 6))
+@example(command=[b"EVALSHA", b"s" * 40, b"02", b"k1", b"k2", b"a1", b"a2"], change=2)
+@example(command=[b"EVALSHA", b"s" * 40, b"2"], change=2)
+@example(command=[b"EVALSHA", b"s" * 40], change=0)
+@example(command=[b"EVALSHA", b"s" * 40, b"", b"k1", b"k2", b"a1", b"a2"], change=1)
+@example(command=[b"EVALSHA", b"s" * 40, b"x2", b"k1", b"k2", b"a1", b"a2"], change=1)
+@example(command=[b"evalsha", b"s" * 40, b"2", b"k1", b"k2", b"a1", b"a2"], change=2)
+def test_what_is_not_remembered_comes_out(command: Command, change: int) -> None:
+    """A call that differs from the one remembered in anything up to its last KEY is another one."""
+    near = [*POLL[:change], *command[change:]]
+    for given_command in (command, near):
+        chunk = encode(given_command)
+        instead = {BEGINNING: BEGINNING.upper()}
+        same = chunk.startswith(BEGINNING)
+        answer = expected([given_command]) if not same else BEGINNING.upper() + chunk[len(BEGINNING) :]
+        assert [recall(chunk, SPECIAL, {}, instead) for recall in RECALL] == [answer] * 2
+        # Among other commands it is never looked at.
+        assert [recall(chunk + PING, SPECIAL, {}, instead) for recall in RECALL] == [
+            expected([given_command, [b"PING"]]),
+        ] * 2
+
+
+@pytest.mark.parametrize("count", [100, 1000, 1024 * 1024])
+def test_a_command_of_many_arguments_needs_a_closer_recall(count: int) -> None:
+    """Nothing of that size is made room for by its header alone."""
+    for chunk in (b"*%d\r\n" % count, encode([b"a"] * 100)):
+        assert RECALL[0](chunk, SPECIAL, {}, {}) is None
+
+
+def test_only_bytes_are_looked_at() -> None:
+    """Anything else is a mistake of the caller's."""
+    mistakes: list[tuple[object, ...]] = [(bytearray(PING), SPECIAL, {}, {}), (PING, (), {}, {}), (PING, SPECIAL, {})]
+    for arguments in [*mistakes, (PING, SPECIAL, (), {}), (PING, SPECIAL, {}, ())]:
+        with pytest.raises(TypeError):
+            RECALL[0](*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        ((b"0",), 0),
+        ((b"1", b"k"), 1),
+        ((b"2", b"k", b"k", b"a"), 2),
+        ((b"10", *[b"k"] * 10), 10),
+        ((b"96", *[b"k"] * 96), 96),
+        ((b"1",), -1),
+        ((b"97", *[b"k"] * 96), -1),
+        ((b"01", b"k"), -1),
+        ((b"00",), -1),
+        ((b"+1", b"k"), -1),
+        ((b"-1", b"k"), -1),
+        ((b" 1", b"k"), -1),
+        ((b"1 ", b"k"), -1),
+        ((b"x", b"k"), -1),
+        ((b"", b"k"), -1),
+        ((b"9" * 20, b"k"), -1),
+        ((), -1),
+    ],
+)
+def test_the_number_of_keys_is_handed_over(arguments: tuple[bytes, ...], keys: int) -> None:
+    """It is read once, with the command, in the one form that Redis takes; -1 where Redis refuses the call."""
+    command = [b"EVALSHA", b"s", *arguments]
+    assert numkeys(command) == keys
+    assert [recall(encode(command), SPECIAL, {}, {}) for recall in RECALL] == [(command, keys)] * 2
+
+
+def test_a_command_may_have_more_keys_than_the_compiled_part_looks_at() -> None:
+    """Up to as many as there are arguments."""
+    assert numkeys([b"EVALSHA", b"s", b"1000", *[b"k"] * 1000]) == 1000
+
+
+# --- what is remembered -------------------------------------------------------------------------------------------
+
+
+def remembered(talk: Conversation, poll: tuple[bytes, ...] = dequeue(DEQUEUE_SHA)) -> dict[bytes, bytes]:
+    """Return what is remembered once a client has sent a poll."""
+    talk.downstream_sends(poll)
+    return talk.shared.memory.polls
+
+
+def test_a_poll_is_remembered_by_its_keys() -> None:
+    """With its first call, and for any arguments behind the KEYS."""
+    talk = Conversation().knows(DEQUEUE)
+    came, goes = encode(dequeue(DEQUEUE_SHA)), encode(dequeue(talk.wrapper_sha(DEQUEUE)))
+    [(beginning, instead)] = remembered(talk).items()
+    assert came[len(beginning) :] == goes[len(instead) :]
+    assert came == beginning + came[len(beginning) :]
+    assert goes == instead + goes[len(instead) :]
+    assert beginning.endswith(b"asynq:{q}:lease\r\n")
+
+
+def test_only_polls_are_remembered() -> None:
+    """What becomes of any other call depends on more than its KEYS."""
+    talk = Conversation().knows(COMPLETE, DEQUEUE)
+    talk.registry.learn(OTHER)
+    assert remembered(talk, complete(sha_of(COMPLETE))) == {}
+    assert remembered(talk, (b"EVALSHA", sha_of(OTHER), b"1", b"k")) == {}
+    assert remembered(talk, dequeue(DEQUEUE, name=b"EVAL")) == {}
+    assert remembered(talk, dequeue(DEQUEUE_SHA, name=b"EvalSha")) == {}
+
+
+def test_a_poll_that_fails_open_is_told_of_each_time() -> None:
+    """One with too few arguments is not remembered, or it would be told of once."""
+    talk = Conversation().knows(DEQUEUE)
+    for _ in range(3):
+        assert remembered(talk, dequeue(DEQUEUE_SHA)[:-1]) == {}
+    assert len(talk.complaints()) == 3
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_memory_holds_for_one_policy(mode: Mode) -> None:
+    """Another policy, however like it is to the one before, begins with nothing remembered."""
+    talk = Conversation().knows(DEQUEUE)
+    remembered(talk)
+    rewriter = Rewriter(Policy((), mode=mode), set())
+    assert talk.shared.memory.holds(talk.shared.rewriter)
+    assert not talk.shared.memory.holds(rewriter)
+    talk.shared.rewriter = rewriter
+    poll = encode(dequeue(DEQUEUE_SHA))
+    for _ in range(2):
+        assert talk.downstream_sends_bytes(poll) == poll
+        assert list(talk.shared.memory.polls.values()) == [
+            poll[: -len(b"$10\r\n1700000000\r\n$12\r\nasynq:{q}:t:\r\n")]
+        ]
+    assert talk.shared.memory.holds(rewriter)
+    assert talk.session.commands == 3
+
+
+def test_a_memory_holds_while_no_wrapper_s_status_changes() -> None:
+    """SCRIPT EXISTS puts the wrapper in doubt: the next poll waits for it, and is rewritten once it is loaded."""
+    talk = Conversation().knows(DEQUEUE)
+    rewritten = encode(dequeue(talk.wrapper_sha(DEQUEUE)))
+    for _ in range(2):
+        assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == rewritten
+    talk.downstream_sends((b"SCRIPT", b"EXISTS", DEQUEUE_SHA))
+    assert not talk.shared.memory.holds(talk.shared.rewriter)
+    assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == b""
+    assert talk.activation_ends(Status.ACTIVE) == rewritten
+    for _ in range(2):
+        assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == rewritten
+    assert talk.shared.memory.holds(talk.shared.rewriter)
+
+
+def test_a_script_flush_ends_what_is_remembered() -> None:
+    """Whether the wrapper is still there is not known; the next poll is decided about again."""
+    talk = Conversation().knows(DEQUEUE)
+    remembered(talk)
+    talk.downstream_sends((b"SCRIPT", b"FLUSH"))
+    assert not talk.shared.memory.holds(talk.shared.rewriter)
+
+
+def test_asking_changes_nothing() -> None:
+    """What no longer holds stays there until something else is remembered."""
+    memory = Memory(registry := ScriptRegistry(), WholeCommands())
+    rewriter = Rewriter(Policy(()), set())
+    assert not memory.holds(rewriter)
+    memory.remember(encode(POLL), POLL, 2, encode(POLL), rewriter)
+    registry.changes += 1
+    assert not memory.holds(rewriter)
+    assert memory.polls == {BEGINNING: BEGINNING}
+    memory.remember(encode(other := [*POLL[:3], b"k3", *POLL[4:]]), other, 2, encode(other), rewriter)
+    assert memory.holds(rewriter)
+    assert len(memory.polls) == 1
+
+
+# --- polls of a client --------------------------------------------------------------------------------------------
+
+
+def test_polls_go_the_short_way() -> None:
+    """From the second poll of a queue on only the SHA is changed, in the bytes that came; each is counted."""
+    talk = Conversation().knows(DEQUEUE)
+    expected = encode(dequeue(talk.wrapper_sha(DEQUEUE)))
+    assert [talk.downstream_sends(dequeue(DEQUEUE_SHA)) for _ in range(3)] == [expected] * 3
+    lower = talk.downstream_sends(dequeue(DEQUEUE_SHA, name=b"evalsha"))
+    assert lower == encode(dequeue(talk.wrapper_sha(DEQUEUE), name=b"evalsha"))
+    assert talk.session.commands == 4
+
+
+def test_polls_of_other_queues_go_as_they_came() -> None:
+    """Where no rule concerns the queue every poll stays as it is, the first and the next."""
+    talk = Conversation(Rule("other", queues=(compile_glob("other"),), archived=Retention(Keep.OWN))).knows(DEQUEUE)
+    poll = encode(dequeue(DEQUEUE_SHA))
+    assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
+    assert talk.session.commands == 3
+
+
+def test_polls_go_as_they_came_where_the_policy_is_off() -> None:
+    """That is remembered as well."""
+    talk = Conversation(mode=Mode.OFF).knows(DEQUEUE)
+    poll = encode(dequeue(DEQUEUE_SHA))
+    assert [talk.downstream_sends_bytes(poll) for _ in range(3)] == [poll] * 3
+    assert len(talk.shared.memory.polls) == 1
+
+
+def test_what_is_remembered_of_polls_is_bounded() -> None:
+    """Neither many queues nor long names make it grow without end; those past the bounds are rewritten all the same."""
+    talk = Conversation().knows(DEQUEUE)
+    for number in range(3_000):
+        keys = [b"asynq:{q%d}:%b" % (number, name) for name in (b"pending", b"paused", b"active", b"lease")]
+        poll = (b"EVALSHA", DEQUEUE_SHA, b"4", *keys, b"1", b"asynq:{q%d}:t:" % number)
+        for _ in range(2):
+            assert talk.downstream_sends(poll) == encode((poll[0], talk.wrapper_sha(DEQUEUE), *poll[2:]))
+    polls = talk.shared.memory.polls
+    assert len(polls) == 2_000
+    polls.clear()
+    long = (*dequeue(DEQUEUE_SHA)[:6], b"x" * 1_024, *dequeue(DEQUEUE_SHA)[7:])
+    for _ in range(3):
+        assert talk.downstream_sends(long) == encode((long[0], talk.wrapper_sha(DEQUEUE), *long[2:]))
+    assert polls == {}
+
+
+def test_another_policy_remembers_no_polls() -> None:
+    """What a poll becomes is a matter of the policy in force."""
+    talk = Conversation().knows(DEQUEUE)
+    for _ in range(3):
+        talk.downstream_sends(dequeue(DEQUEUE_SHA))
+    talk.shared.rewriter = Rewriter(Policy((ELSEWHERE,)), set())
+    assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == encode(dequeue(DEQUEUE_SHA))
+
+
+@pytest.mark.parametrize("sha", [b"+%b\r\n", b":5\r\n", b"*1\r\n$1\r\nx\r\n"])
+def test_a_poll_in_another_form_goes_as_it_came(sha: bytes) -> None:
+    """A poll whose SHA is no bulk string is refused by Redis: it is not touched, and nothing after it is."""
+    talk = Conversation().knows(DEQUEUE)
+    talk.downstream_sends(dequeue(DEQUEUE_SHA))
+    plain = encode(dequeue(DEQUEUE_SHA))
+    given = sha % DEQUEUE_SHA if b"%b" in sha else sha
+    odd = plain.replace(b"$40\r\n" + DEQUEUE_SHA + b"\r\n", given)
+    assert talk.downstream_sends_bytes(odd) == odd
+    assert talk.downstream_sends_bytes(plain) == plain

@@ -1,0 +1,417 @@
+"""What becomes of a script call, alone or in a pipeline."""
+
+from collections.abc import Callable
+
+import pytest
+
+import asynq_ttl.rewriting.registry
+import asynq_ttl.session.script_calls
+from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
+from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, Script, Status, sha_of
+from asynq_ttl.session.script_calls import FORWARD, ScriptCalls
+from asynq_ttl.wire.commands import encode
+from support.conversation import (
+    COMPLETE,
+    DAY,
+    DEQUEUE,
+    INDEX,
+    MESSAGE,
+    OTHER,
+    RUN,
+    UNKNOWN,
+    Conversation,
+    complete,
+    completed,
+    dequeue,
+    pipeline,
+    run,
+)
+
+OK = b"+OK\r\n"
+NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
+PING = (b"PING",)
+COMPLETE_SHA, DEQUEUE_SHA, RUN_SHA = sha_of(COMPLETE), sha_of(DEQUEUE), sha_of(RUN)
+ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retention(Keep.TTL, DAY))
+
+
+def test_a_script_that_is_not_wrapped_goes_as_it_came() -> None:
+    """Neither its text nor its SHA is changed, and nobody is told."""
+    talk = Conversation()
+    for command in ((b"EVAL", OTHER, b"1", INDEX), (b"EVALSHA", sha_of(OTHER), b"1", INDEX)):
+        assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (b"EVAL",),
+        (b"EVAL", COMPLETE),
+        (b"EVAL", COMPLETE, b"x", INDEX),
+        (b"EVAL", COMPLETE, b"0"),
+        (b"EVAL", COMPLETE, b"9", INDEX),
+        (b"EVAL", COMPLETE, b"1" * 5000, INDEX),
+        (b"EVALSHA", COMPLETE_SHA),
+        (b"EVALSHA", COMPLETE_SHA, b"-1", INDEX),
+        (b"EVALSHA", COMPLETE_SHA, b"0"),
+        (b"EVALSHA", b"0" * 40, b"1", b"some:key"),
+        (b"SCRIPT",),
+        (b"SCRIPT", b"LOAD"),
+        (b"SCRIPT", b"LOAD", COMPLETE, b"more"),
+        (b"SCRIPT", b"EXISTS", COMPLETE_SHA),
+        (b"CLIENT",),
+        (b"CLIENT", b"SETNAME", b"x"),
+        (b"SELECT",),
+    ],
+)
+def test_what_is_no_call_of_a_script_on_a_terminal_state_goes_as_it_came(command: tuple[bytes, ...]) -> None:
+    """Redis refuses most of these; that is for Redis to say."""
+    talk = Conversation()
+    assert talk.downstream_sends(command, PING) == pipeline(command, PING)
+    assert talk.session.commands == 2
+    assert talk.session.counting
+
+
+def test_a_queue_without_a_rule_is_left_alone() -> None:
+    """No matching rule: nothing is rewritten, told or asked for."""
+    talk = Conversation(ELSEWHERE)
+    unknown = complete(b"0" * 40)
+    assert talk.downstream_sends(unknown) == encode(unknown)
+    known = complete(COMPLETE, name=b"EVAL")
+    assert talk.downstream_sends(known) == encode(known)
+    assert talk.session.waiting_for is None
+    assert talk.told() == []
+    assert talk.complaints() == []
+
+
+def test_a_script_is_learnt_from_eval() -> None:
+    """Its first EVAL waits for the wrapper, and is then sent as EVAL of the wrapper."""
+    talk = Conversation()
+    assert talk.downstream_sends(complete(COMPLETE, name=b"eval")) == b""
+    assert talk.session.waiting_for is talk.registry.get(COMPLETE_SHA)
+    assert talk.session.busy
+    assert talk.session.commands == 0
+    wrapper = talk.wrapper(COMPLETE)
+    assert talk.activation_ends(Status.ACTIVE) == encode(completed(wrapper, name=b"eval"))
+    assert talk.session.waiting_for is None
+    assert not talk.session.busy
+    assert talk.session.commands == 1
+    talk.upstream_replies(OK)
+    assert talk.told() == [("ttl", b"+OK")]
+
+
+def test_a_script_is_learnt_from_script_load() -> None:
+    """SCRIPT LOAD waits for the wrapper and goes as it came; an EVALSHA behind it is rewritten."""
+    talk = Conversation()
+    load = (b"script", b"load", COMPLETE)
+    assert talk.downstream_sends(load, complete(COMPLETE_SHA)) == b""
+    assert talk.session.waiting_for is talk.registry.get(COMPLETE_SHA)
+    rewritten = completed(talk.wrapper_sha(COMPLETE))
+    assert talk.activation_ends(Status.ACTIVE) == pipeline(load, rewritten)
+    assert talk.session.commands == 2
+
+
+def test_script_load_loads_the_wrapper_again() -> None:
+    """Whoever loads a script believes that Redis may have lost it, and the wrapper may be lost with it."""
+    talk = Conversation().knows(COMPLETE)
+    load = (b"SCRIPT", b"LOAD", COMPLETE)
+    assert talk.downstream_sends(load) == b""
+    assert talk.activation_ends(Status.ACTIVE) == encode(load)
+
+
+@pytest.mark.parametrize("text", [COMPLETE, OTHER])
+def test_script_load_goes_at_once_where_there_is_no_wrapper(text: bytes) -> None:
+    """Nothing is waited for if the script has none, if Redis refused it, or if the mode is off."""
+    load = (b"SCRIPT", b"LOAD", text)
+    talk = Conversation(mode=Mode.OFF if text is COMPLETE else Mode.ENFORCE)
+    assert talk.downstream_sends(load) == encode(load)
+    refused = Conversation()
+    refused.registry.learn(text).status = Status.BROKEN
+    assert refused.downstream_sends(load) == encode(load)
+
+
+def test_a_script_a_client_asked_for_is_not_asked_of_it() -> None:
+    """SCRIPT EXISTS goes as it came; a bare EVALSHA behind it too, since the client may not have the text."""
+    talk = Conversation()
+    exists = (b"SCRIPT", b"exists", RUN_SHA.upper(), sha_of(OTHER))
+    assert talk.downstream_sends(exists) == encode(exists)
+    assert talk.downstream_sends(run(RUN_SHA)) == encode(run(RUN_SHA))
+    assert talk.complaints() == [FailOpen.UNSEEN]
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(complete(IMPOSSIBLE_SHA))
+    assert Conversation(others=talk).downstream_sends(run(RUN_SHA)) == encode(run(IMPOSSIBLE_SHA))
+
+
+def test_the_wrapper_of_a_script_a_client_asked_for_is_loaded_again() -> None:
+    """Told that Redis has a script, a client may call it without a text; whether Redis has the wrapper is not known."""
+    talk = Conversation().knows(COMPLETE)
+    talk.downstream_sends((b"SCRIPT", b"EXISTS", sha_of(OTHER), COMPLETE_SHA.upper()))
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == b""
+    assert talk.activation_ends(Status.ACTIVE) == encode(completed(talk.wrapper_sha(COMPLETE)))
+
+
+def test_what_a_client_asked_for_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit SHAs are not remembered."""
+    monkeypatch.setattr(asynq_ttl.session.script_calls, "MAX_ASKED", 1)
+    talk = Conversation()
+    talk.downstream_sends((b"SCRIPT", b"EXISTS", sha_of(OTHER), RUN_SHA), (b"SCRIPT", b"EXISTS", RUN_SHA))
+    assert talk.downstream_sends(run(RUN_SHA)) == encode(run(IMPOSSIBLE_SHA))
+
+
+def test_what_one_client_taught_serves_all() -> None:
+    """Another connection of the same sidecar knows the script at once."""
+    first = Conversation().knows(COMPLETE)
+    second = Conversation(others=first)
+    assert second.downstream_sends(complete(COMPLETE_SHA)) == encode(completed(first.wrapper_sha(COMPLETE)))
+
+
+@pytest.mark.parametrize(("status", "reason"), [(Status.BROKEN, FailOpen.COMPILE), (Status.NEW, FailOpen.ACTIVATION)])
+def test_without_a_wrapper_the_command_goes_as_it_came(status: Status, reason: FailOpen) -> None:
+    """Whether Redis refused the wrapper or it could not be loaded in time, the task moves; somebody is told."""
+    talk = Conversation()
+    command = complete(COMPLETE, name=b"EVAL")
+    talk.downstream_sends(command, PING)
+    assert talk.activation_ends(status) == pipeline(command, PING)
+    assert talk.complaints() == [reason]
+    assert talk.session.commands == 2
+    talk.upstream_replies(OK, b"+PONG\r\n")
+    assert talk.told() == []
+
+
+def test_a_broken_wrapper_is_not_tried_again() -> None:
+    """Its script goes as it came from then on, without a wait."""
+    talk = Conversation().knows(COMPLETE)
+    talk.registry.learn(COMPLETE).status = Status.BROKEN
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(complete(COMPLETE_SHA))
+    assert talk.complaints() == [FailOpen.COMPILE]
+
+
+def test_a_wrapper_that_could_not_be_loaded_is_tried_again() -> None:
+    """The next command waits once more."""
+    talk = Conversation()
+    talk.downstream_sends(complete(COMPLETE, name=b"EVAL"))
+    talk.activation_ends(Status.NEW)
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == b""
+    assert talk.activation_ends(Status.ACTIVE) == encode(completed(talk.wrapper_sha(COMPLETE)))
+
+
+def test_an_unknown_shape_is_told() -> None:
+    """A script that writes a terminal state in a way that is not understood goes as it came; somebody is told."""
+    talk = Conversation()
+    command = (b"EVAL", UNKNOWN, b"1", b"asynq:{q}:t:1")
+    assert talk.downstream_sends(command) == encode(command)
+    assert talk.downstream_sends((b"SCRIPT", b"LOAD", UNKNOWN)) == encode((b"SCRIPT", b"LOAD", UNKNOWN))
+    assert talk.complaints() == [FailOpen.SHAPE, FailOpen.SHAPE]
+
+
+def test_evalsha_becomes_evalsha_of_the_wrapper() -> None:
+    """With the score the rule wants, and the time to live as one more argument."""
+    talk = Conversation().knows(COMPLETE)
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(completed(talk.wrapper_sha(COMPLETE)))
+
+
+def test_the_case_of_name_and_sha_does_not_matter() -> None:
+    """Redis takes either case of both; the name stays as the client wrote it."""
+    talk = Conversation().knows(COMPLETE)
+    expected = encode(completed(talk.wrapper_sha(COMPLETE), name=b"evalsha"))
+    assert talk.downstream_sends(complete(COMPLETE_SHA.upper(), name=b"evalsha")) == expected
+
+
+def test_a_poll_is_rewritten_without_a_word() -> None:
+    """A dequeue calls its wrapper with the arguments it had, and nobody is told."""
+    talk = Conversation().knows(DEQUEUE)
+    assert talk.downstream_sends(dequeue(DEQUEUE_SHA)) == encode(dequeue(talk.wrapper_sha(DEQUEUE)))
+    talk.upstream_replies(b"$-1\r\n")
+    assert talk.session.pending == 0
+    assert talk.told() == []
+
+
+def test_evalsha_without_arguments_goes_as_it_came() -> None:
+    """A bare EVALSHA is an error that Redis tells."""
+    talk = Conversation().knows(DEQUEUE)
+    assert talk.downstream_sends((b"EVALSHA",)) == encode((b"EVALSHA",))
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (complete(COMPLETE_SHA, task=b"\xff"), FailOpen.MESSAGE),
+        ((*complete(COMPLETE_SHA)[:6], b"soon", MESSAGE), FailOpen.ARGUMENTS),
+    ],
+)
+def test_a_call_that_is_not_understood_goes_as_it_came(command: tuple[bytes, ...], reason: FailOpen) -> None:
+    """The task moves as it would without the sidecar; somebody is told why it got no TTL."""
+    talk = Conversation().knows(COMPLETE)
+    assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == [reason]
+    assert talk.session.pending == 0
+
+
+@pytest.mark.parametrize("call", [complete, dequeue, run])
+def test_an_unknown_sha_on_a_terminal_state_is_asked_for(call: Callable[[bytes], tuple[bytes, ...]]) -> None:
+    """It is sent with a SHA that cannot exist; Redis's NOSCRIPT makes the client send the text."""
+    talk = Conversation()
+    command = call(b"0" * 40)
+    assert talk.downstream_sends(command) == encode((command[0], IMPOSSIBLE_SHA, *command[2:]))
+    talk.upstream_replies(NOSCRIPT)
+    assert talk.told() == []
+
+
+def test_an_unknown_sha_that_no_terminal_state_concerns_goes_as_it_came() -> None:
+    """Redis may know scripts for long that this sidecar has not seen, such as the one that enqueues."""
+    talk = Conversation()
+    enqueue = (b"EVALSHA", b"0" * 40, b"2", b"asynq:{q}:t:id", b"asynq:{q}:pending", b"msg", b"id", b"1")
+    assert talk.downstream_sends(enqueue) == encode(enqueue)
+    assert talk.session.commands == 1
+
+
+def test_an_unknown_sha_inside_a_transaction_is_left_alone() -> None:
+    """A NOSCRIPT there would come too late for the client; before and after it is asked for."""
+    talk = Conversation()
+    command = complete(b"0" * 40)
+    asking = (command[0], IMPOSSIBLE_SHA, *command[2:])
+    for end in (b"EXEC", b"DISCARD", b"RESET"):
+        assert talk.downstream_sends((b"MULTI",), command) == pipeline((b"MULTI",), command)
+        assert talk.session.busy
+        assert talk.downstream_sends((end,), command) == pipeline((end,), asking)
+        assert not talk.session.busy
+
+
+def test_a_known_script_inside_a_transaction_is_rewritten() -> None:
+    """Its task must not go without its TTL; what is told is that Redis queued it."""
+    talk = Conversation().knows(COMPLETE)
+    wrapped = completed(talk.wrapper_sha(COMPLETE))
+    out = talk.downstream_sends((b"MULTI",), complete(COMPLETE_SHA), (b"EXEC",))
+    assert out == pipeline((b"MULTI",), wrapped, (b"EXEC",))
+    talk.upstream_replies(OK, b"+QUEUED\r\n", b"*1\r\n+OK\r\n")
+    assert talk.told() == [("ttl", b"+QUEUED")]
+    assert talk.session.replies == 3
+
+
+def test_after_script_flush_a_wrapper_is_loaded_again() -> None:
+    """The flush goes as it came; the next EVAL of each script waits, later ones do not."""
+    talk = Conversation().knows(COMPLETE)
+    wrapper = talk.wrapper(COMPLETE)
+    assert talk.downstream_sends((b"SCRIPT", b"FLUSH")) == encode((b"SCRIPT", b"FLUSH"))
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(completed(talk.wrapper_sha(COMPLETE)))
+    talk.upstream_replies(OK, NOSCRIPT)
+    assert talk.downstream_sends(complete(COMPLETE, name=b"EVAL")) == b""
+    assert talk.activation_ends(Status.ACTIVE) == encode(completed(wrapper, name=b"EVAL"))
+    assert talk.downstream_sends(complete(COMPLETE, name=b"EVAL")) == encode(completed(wrapper, name=b"EVAL"))
+
+
+def test_after_script_flush_a_failing_activation_does_not_stop_anything() -> None:
+    """EVAL brings the wrapper's text with it, so it is rewritten all the same."""
+    talk = Conversation().knows(COMPLETE)
+    talk.downstream_sends((b"SCRIPT", b"FLUSH", b"ASYNC"))
+    talk.downstream_sends(complete(COMPLETE, name=b"EVAL"))
+    expected = encode(completed(talk.wrapper(COMPLETE), name=b"EVAL"))
+    assert talk.session.resume() == expected
+
+
+def test_in_shadow_mode_commands_go_as_they_came_and_are_told_of() -> None:
+    """No wrapper is activated; each decision is told with its reply, as one that was not enforced."""
+    talk = Conversation(mode=Mode.SHADOW)
+    commands = (complete(COMPLETE, name=b"EVAL"), complete(COMPLETE_SHA), run(RUN, name=b"EVAL"))
+    assert talk.downstream_sends(*commands) == pipeline(*commands)
+    assert talk.session.waiting_for is None
+    talk.upstream_replies(OK, b"-INTERNAL\r\n", b":1\r\n")
+    outcomes = talk.observer.outcomes
+    assert [outcome.reply for outcome in outcomes] == [b"+OK", b"-INTERNAL", b":1"]
+    assert not any(outcome.decision.enforced for outcome in outcomes)
+
+
+def test_in_off_mode_nothing_is_changed_told_or_waited_for() -> None:
+    """Not even after a script flush, for a script of unknown shape, or for a SHA never seen."""
+    talk = Conversation(mode=Mode.OFF).knows(DEQUEUE)
+    commands = (
+        complete(COMPLETE, name=b"EVAL"),
+        complete(COMPLETE_SHA),
+        complete(b"0" * 40),
+        (b"EVAL", UNKNOWN, b"1", b"asynq:{q}:t:1"),
+        (b"SCRIPT", b"FLUSH"),
+        dequeue(DEQUEUE, name=b"EVAL"),
+    )
+    assert talk.downstream_sends(*commands) == pipeline(*commands)
+    assert talk.session.waiting_for is None
+    assert talk.session.pending == 0
+    assert talk.complaints() == []
+
+
+@pytest.mark.parametrize("keys", [b"02", b"00", b"+2", b"-1", b" 2", b"2 ", b"", b"6", b"9" * 20])
+def test_what_redis_takes_for_no_number_of_keys_is_none(keys: bytes) -> None:
+    """The call goes as it came, and its script is not loaded for it: Redis refuses it without keeping the text."""
+    talk = Conversation()
+    command = (b"EVAL", COMPLETE, keys, *complete(COMPLETE)[3:])
+    assert talk.downstream_sends(command) == pipeline(command)
+    assert talk.session.waiting_for is None
+
+
+def test_a_script_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes as it came, and whenever its text is sent it is a fail-open, as long as a policy is in force."""
+    monkeypatch.setattr(asynq_ttl.rewriting.registry, "MAX_WRAPPED", 1)
+    for mode, told in ((Mode.ENFORCE, [FailOpen.SCRIPTS] * 2), (Mode.OFF, [])):
+        talk = Conversation(mode=mode).knows(DEQUEUE)
+        for _ in range(2):
+            command = complete(COMPLETE, name=b"EVAL")
+            assert talk.downstream_sends(command) == pipeline(command)
+        assert talk.downstream_sends(complete(COMPLETE_SHA)) == pipeline(complete(COMPLETE_SHA))
+        assert talk.complaints() == told
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+def calls(talk: Conversation) -> tuple[ScriptCalls, list[Decision]]:
+    """Return who decides for a client, and the decisions that wait for their replies."""
+    expected: list[Decision] = []
+    return ScriptCalls(talk.shared, expected.append), expected
+
+
+def test_an_answer_is_one_of_three() -> None:
+    """The command goes as it came, another goes instead, or the wrapper of a script is waited for."""
+    talk = Conversation().knows(COMPLETE)
+    decide, expected = calls(talk)
+    known, text = list(complete(COMPLETE_SHA)), list(run(RUN, name=b"EVAL"))
+    assert decide.evalsha([b"EVALSHA", sha_of(OTHER), b"1", b"k"], 1, None, b"") is FORWARD
+    assert decide.evalsha(known, 2, None, b"") == list(completed(talk.wrapper_sha(COMPLETE)))
+    assert [decision.task_id for decision in expected] == ["1"]
+    answer = decide.eval(text, 3, None)
+    assert answer is talk.registry.get(RUN_SHA)
+    assert len(expected) == 1
+
+
+def test_an_activation_is_tried_once_for_a_command() -> None:
+    """Whatever its end: a script that is handed back as tried is not waited for again."""
+    talk = Conversation()
+    decide, expected = calls(talk)
+    command = list(complete(COMPLETE, name=b"EVAL"))
+    script = decide.eval(command, 2, None)
+    assert isinstance(script, Script)
+    assert decide.eval(command, 2, script) is FORWARD
+    assert decide.script([b"SCRIPT", b"LOAD", COMPLETE], None) is script
+    assert decide.script([b"SCRIPT", b"LOAD", COMPLETE], script) is FORWARD
+    assert (talk.complaints(), expected) == ([FailOpen.ACTIVATION], [])
+
+
+@pytest.mark.parametrize("keys", [0, -1])
+def test_a_call_without_keys_goes_as_it_came(keys: int) -> None:
+    """It concerns no task, or Redis refuses it. A text that Redis takes is learnt all the same."""
+    talk = Conversation()
+    decide, _ = calls(talk)
+    assert decide.evalsha(list(complete(COMPLETE_SHA)), keys, None, b"") is FORWARD
+    assert decide.eval(list(complete(COMPLETE, name=b"EVAL")), keys, None) is FORWARD
+    assert (talk.registry.get(COMPLETE_SHA) is None) == (keys < 0)
+
+
+def test_only_what_is_all_of_a_chunk_is_remembered() -> None:
+    """A poll in a pipeline is decided about in the same place and gets the same answer."""
+    talk = Conversation().knows(DEQUEUE)
+    decide, _ = calls(talk)
+    poll = list(dequeue(DEQUEUE_SHA))
+    expected = list(dequeue(talk.wrapper_sha(DEQUEUE)))
+    assert decide.evalsha(poll, 4, None, b"") == expected
+    assert talk.shared.memory.polls == {}
+    assert decide.evalsha(poll, 4, None, encode(poll)) == expected
+    assert len(talk.shared.memory.polls) == 1

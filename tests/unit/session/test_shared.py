@@ -1,0 +1,50 @@
+"""What all sessions share."""
+
+from asynq_ttl.events import FailedOpen, FailOpen
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
+from asynq_ttl.rewriting.registry import sha_of
+from asynq_ttl.rewriting.rewriter import Rewriter
+from asynq_ttl.wire.commands import encode
+from support.conversation import (
+    COMPLETE,
+    DAY,
+    INDEX,
+    Conversation,
+    complete,
+)
+
+OK = b"+OK\r\n"
+NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
+PING = (b"PING",)
+COMPLETE_SHA = sha_of(COMPLETE)
+ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retention(Keep.TTL, DAY))
+
+
+def test_a_command_that_fails_open_is_told_with_its_keys() -> None:
+    """Whoever is told can say which queue and task are concerned."""
+    talk = Conversation().knows(COMPLETE)
+    talk.downstream_sends(complete(COMPLETE_SHA, task=b"\xff"))
+    assert [(failure.queue, failure.task_id) for failure in talk.observer.failures] == [("q", "1")]
+
+
+def test_a_command_that_fails_open_is_told_with_what_is_known_of_it() -> None:
+    """Its script, where that is known; when it was, by the session's clock."""
+    talk = Conversation().knows(COMPLETE)
+    talk.now_ns = 5
+    script = talk.registry.get(COMPLETE_SHA)
+    assert script is not None
+    talk.shared.fail_open(FailOpen.INTERNAL, "a fault")
+    talk.shared.fail_open(FailOpen.MESSAGE, "no message", script, [INDEX])
+    assert talk.observer.failures == [
+        FailedOpen(FailOpen.INTERNAL, "a fault", 5),
+        FailedOpen(FailOpen.MESSAGE, "no message", 5, "complete", COMPLETE_SHA.decode(), "q"),
+    ]
+
+
+def test_another_policy_is_in_force_at_once() -> None:
+    """From the next command on."""
+    talk = Conversation().knows(COMPLETE)
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) != encode(complete(COMPLETE_SHA))
+    talk.shared.use(Rewriter(Policy((ELSEWHERE,)), set()))
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(complete(COMPLETE_SHA))
