@@ -14,6 +14,14 @@ OUTSIDE = {
     ("net/tls.py", "context.*"): "an ssl.SSLContext is set up by its attributes",
     ("net/tls.py", "outer.sni_callback"): "an ssl.SSLContext is set up by its attributes",
     ("net/tls.py", "connection.context"): "how an SNI callback hands a connection another certificate",
+    (
+        "relay/connection.py",
+        "traffic.bytes_from_clients",
+    ): "a call for each chunk costs as much as all else here",
+    (
+        "relay/connection.py",
+        "traffic.bytes_from_redis",
+    ): "a call for each chunk costs as much as all else here",
 }
 """What may be set on another object, and why: module, target, reason."""
 

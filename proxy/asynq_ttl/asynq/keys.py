@@ -14,6 +14,8 @@ PREFIX = b"asynq:{"
 _END = b"}:"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASK = b"}:t:"
+TASK_PATTERN = PREFIX + b"*" + _TASK + b"*"
+"""What SCAN's MATCH takes for the task keys of every queue."""
 
 PENDING = b"}:pending"
 ACTIVE = b"}:active"

@@ -65,9 +65,16 @@ class Line:
     byte_seconds: int | None = 0
     byte_seconds_in_force: int | None = 0
 
+    def add(self, tasks: int, size_bytes: int, kept: int | None, kept_in_force: int | None) -> None:
+        """Count tasks that are kept for so many seconds, by the policy and by the one in force; None for ever."""
+        self.tasks += tasks
+        self.size_bytes += size_bytes
+        self.byte_seconds = _plus(self.byte_seconds, kept, size_bytes)
+        self.byte_seconds_in_force = _plus(self.byte_seconds_in_force, kept_in_force, size_bytes)
+
 
 @dataclass(slots=True)
-class Report:
+class PolicyReport:
     """What a policy does with the tasks that were seen, by rule and by when their memory is free again.
 
     Attributes:
@@ -96,7 +103,7 @@ class Report:
         }
 
 
-def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> Report:
+def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> PolicyReport:
     """Return what a policy does with the tasks of a census.
 
     Args:
@@ -109,21 +116,17 @@ def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> 
         for state in State:
             if rule.says(state) is not None:
                 lines[rule.name, state.value] = Line(rule.name, state.value, _kept(policy, rule.name, state))
-    report = Report([], Freed(), Freed(), 0, census["others"]["tasks"])
+    freed, freed_in_force, tasks = Freed(), Freed(), 0
     for kind in census["kinds"]:
         state = State(kind["state"])
         rule_name, kept = _verdict(policy, kind, state)
         _, kept_in_force = _verdict(in_force, kind, state)
         line = lines.setdefault((rule_name, state.value), Line(rule_name, state.value, "keep"))
-        line.tasks += kind["tasks"]
-        line.size_bytes += kind["size_bytes"]
-        line.byte_seconds = _plus(line.byte_seconds, kept, kind["size_bytes"])
-        line.byte_seconds_in_force = _plus(line.byte_seconds_in_force, kept_in_force, kind["size_bytes"])
-        report.freed.add(kept, kind["size_bytes"])
-        report.freed_in_force.add(kept_in_force, kind["size_bytes"])
-        report.tasks += kind["tasks"]
-    report.lines = list(lines.values())
-    return report
+        line.add(kind["tasks"], kind["size_bytes"], kept, kept_in_force)
+        freed.add(kept, kind["size_bytes"])
+        freed_in_force.add(kept_in_force, kind["size_bytes"])
+        tasks += kind["tasks"]
+    return PolicyReport(list(lines.values()), freed, freed_in_force, tasks, census["others"]["tasks"])
 
 
 def policy_in_force(policy: Policy, mode: str) -> Policy | None:
@@ -139,7 +142,7 @@ def horizons() -> Iterable[str]:
     yield "never"
 
 
-def tables(report: Report, policy: Policy, in_force: str, since: str) -> Iterable[Table | str]:
+def tables(report: PolicyReport, policy: Policy, in_force: str, since: str) -> Iterable[Table | str]:
     """Yield the report for people.
 
     Args:

@@ -41,7 +41,7 @@ class _Admin(Listen):
         return value if value == "off" else super().convert(value, param, ctx)
 
 
-class Sink(Parsed[SinkAddress]):
+class SinkOption(Parsed[SinkAddress]):
     """A sink: a file or a webhook."""
 
     name = "sink"
@@ -92,7 +92,7 @@ class _Upstream(Parsed[address.Upstream]):
     help="Seconds between sweeps, which remove what is due from index and keyspace together; less where the grace is "
     "short; 0 for none.",
 )
-@option("--sink", type=Sink(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
+@option("--sink", type=SinkOption(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
 @option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
 @option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
 @option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")

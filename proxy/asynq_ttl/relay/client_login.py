@@ -59,6 +59,14 @@ class Guard:
         self._credentials = credentials
         self._warned = 0.0
 
+    def let_wait(self) -> None:
+        """Count one more client that is unknown yet."""
+        self.waiting += 1
+
+    def forget(self) -> None:
+        """Count one unknown client less: it is let in, or it has gone."""
+        self.waiting -= 1
+
     def takes(self, user: bytes, password: bytes) -> bool:
         """Say whether a user name and a password are right."""
         if self._knows(user, password):
@@ -173,7 +181,7 @@ class Gate(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the client to say something, for a while."""
         self._transport = cast("asyncio.Transport", transport)  # a stream's transport, though uvloop's is no subclass
-        self._guard.waiting += 1
+        self._guard.let_wait()
         if self._guard.waiting > self._guard.max_waiting:
             self._transport.abort()
             return
@@ -205,7 +213,7 @@ class Gate(asyncio.Protocol):
     def _forget(self) -> None:
         """Count the client no longer among the unknown ones."""
         self._transport = None
-        self._guard.waiting -= 1
+        self._guard.forget()
         if self._patience is not None:
             self._patience.cancel()
 

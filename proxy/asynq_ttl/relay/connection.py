@@ -1,14 +1,13 @@
 """The two sides of one client's connection: bytes go over from one to the other.
 
 What goes to Redis instead of what came is decided in `Session`; here are sockets and back-pressure. Each direction
-stops reading while the other side's write buffer is full, so a slow or dead peer costs a bounded amount of memory and
-nothing else. A connection that has much to say gets one large chunk in each turn of the loop, so it keeps nobody
-waiting.
+stops reading while the other side's write buffer is full, so a slow or dead peer costs bounded memory and nothing else.
+A connection that has much to say gets one large chunk in each turn of the loop, so it keeps nobody waiting.
 
 Who closes what: a client that hangs up takes its connection to Redis with it, once all that it sent is on its way;
 when Redis hangs up, the client is hung up on, once it has all that Redis sent.
 
-A connection knows the others only as `Connections`, which the relay is.
+A connection knows the others only as `OpenConnections`, which the relay is.
 """
 
 import asyncio
@@ -45,7 +44,7 @@ class Pause(Flag):
 _NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
 
 
-class Connections(Protocol):
+class OpenConnections(Protocol):
     """All the connections, as one of them sees them."""
 
     @property
@@ -82,7 +81,7 @@ class Connections(Protocol):
 class Downstream(asyncio.Protocol):
     """A client's side of a connection; `others` are all the connections there are."""
 
-    def __init__(self, others: Connections) -> None:
+    def __init__(self, others: OpenConnections) -> None:
         self.session = Session(others.shared)
         self._others = others
         self._traffic = others.traffic

@@ -78,7 +78,7 @@ class Relay:
         """Where Redis is, as the operator said it."""
         return self.control.upstream
 
-    # --- what connections ask for (`Connections`) --------------------------------------------------------------
+    # --- what connections ask for (`OpenConnections`) --------------------------------------------------------------
 
     def admit(self, connection: Downstream) -> str:
         """Take a new client in; return the error that it is answered with instead where it may not stay."""

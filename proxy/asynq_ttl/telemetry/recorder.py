@@ -54,6 +54,20 @@ class Telemetry:
         task_ids: whether task IDs may be in spans and entries.
         open_redis: opens a client of the real Redis, to search for what bulk operations have moved; None for no search.
 
+    Attributes:
+        decisions: decisions by queue, state, rule, action and mode.
+        fail_opens: commands forwarded untouched although a rule might concern them, by reason.
+        unwrappable: scripts that Redis refused to compile.
+        activations: wrappers loaded into Redis, by result: ok, error.
+        reloads: policy reloads by result: ok, error.
+        sweeps_due: tasks the sweeper removed because their time was over, by queue.
+        sweeps_ghosts: index entries the sweeper dropped because they named no task, by queue.
+        sweep_rounds: rounds of the sweeper by result: ok, error.
+        sweep_seconds: how long the sweeper's rounds took altogether, waiting for Redis included.
+        swept_at: when the last round of the sweeper that went well ended, seconds since the epoch; 0 for never.
+        latencies: the latest measurements in microseconds: chunks of commands, of replies, and how late the event loop
+            was.
+
     Raises:
         TelemetryError: a variable names an exporter or protocol that does not exist.
     """
@@ -68,29 +82,18 @@ class Telemetry:
         open_redis: OpenRedis | None = None,
     ) -> None:
         self.decisions: Counter[DecisionKey] = Counter()
-        """Decisions by queue, state, rule, action and mode."""
         self.fail_opens: Counter[str] = Counter()
-        """Commands forwarded untouched although a rule might concern them, by reason."""
         self.unwrappable = 0
-        """Scripts that Redis refused to compile."""
         self.activations: Counter[str] = Counter()
-        """Wrappers loaded into Redis, by result: ok, error."""
         self.reloads: Counter[str] = Counter()
-        """Policy reloads by result: ok, error."""
         self.sweeps_due: Counter[str] = Counter()
-        """Tasks the sweeper removed because their time was over, by queue."""
         self.sweeps_ghosts: Counter[str] = Counter()
-        """Index entries the sweeper dropped because they named no task, by queue."""
         self.sweep_rounds: Counter[str] = Counter()
-        """Rounds of the sweeper by result: ok, error."""
         self.sweep_seconds = 0.0
-        """How long the sweeper's rounds took altogether, waiting for Redis included."""
         self.swept_at = 0.0
-        """When the last round of the sweeper that went well ended, seconds since the epoch; 0 for never."""
         self.latencies: dict[str, deque[float]] = {
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
-        """The latest measurements in microseconds: chunks of commands, of replies, and how late the event loop was."""
         self.cluster = ClusterSigns()
         self.task_counts = TaskCounts()
         self.recent = Recent(task_ids=task_ids)
@@ -103,6 +106,7 @@ class Telemetry:
         self._repetition = Repetition()
         self._upstream = str(upstream)
         self._declare()
+        self._declare_times()
 
     def decided(self, outcome: Outcome) -> None:
         """Count a decision, keep it, and make its span."""
@@ -259,6 +263,9 @@ class Telemetry:
         counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
         counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))
         counter("asynq_ttl.watchers.dropped", "Entries that watchers were too slow for.", lambda: self.recent.dropped)
+
+    def _declare_times(self) -> None:
+        """Declare how long things take."""
         histogram, bounds = self.metrics.histogram, tuple(map(float, LATENCY_BOUNDS))
         self._latency = histogram(
             "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "us", bounds, "direction"

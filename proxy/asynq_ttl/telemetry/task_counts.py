@@ -22,6 +22,11 @@ class Count:
     tasks: int = 0
     size_bytes: int = 0
 
+    def add(self, tasks: int, size_bytes: int = 0) -> None:
+        """Count more of them."""
+        self.tasks += tasks
+        self.size_bytes += size_bytes
+
 
 class TaskCounts:
     """Counts tasks by their kinds."""
@@ -35,12 +40,11 @@ class TaskCounts:
         """Count the tasks of a decision."""
         if decision.own_seconds is None:
             if decision.state == "archived":
-                self.others.tasks += moved
+                self.others.add(moved)
             return
         key = (decision.queue, decision.task_type, decision.state, decision.own_seconds)
         count = self.kinds.get(key)
         if count is None:
             full = len(self.kinds) >= MAX_KINDS or len(decision.queue) + len(decision.task_type) > MAX_TEXT
             count = self.others if full else self.kinds.setdefault(key, Count())
-        count.tasks += 1
-        count.size_bytes += decision.size_bytes
+        count.add(1, decision.size_bytes)

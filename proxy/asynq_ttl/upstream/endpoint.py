@@ -45,16 +45,24 @@ class Endpoint:
         upstream: what the operator said.
         logs_in: whether clients' connections are logged in with the sidecar's credentials.
         keepalive_seconds: after how much silence Redis is asked whether it is still there; 0 for never.
+        tls: the TLS context of another endpoint, to share it; None for one of its own, if the upstream speaks TLS.
 
     Raises:
         TlsError: a certificate, key or CA file cannot be used.
     """
 
-    def __init__(self, upstream: Upstream, *, logs_in: bool = False, keepalive_seconds: int = DEFAULT_SECONDS) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        logs_in: bool = False,
+        keepalive_seconds: int = DEFAULT_SECONDS,
+        tls: Context | None = None,
+    ) -> None:
         self.upstream = upstream
         self.address: Address | None = None if upstream.sentinels else upstream.address
         """Where it is; None while that is not known."""
-        self.tls: Context | None = upstream_context(upstream)
+        self.tls: Context | None = tls or upstream_context(upstream)
         self.unknown = f"no Sentinel has said yet where {upstream.master} is"
         """Why it is not known where Redis is, while it is not."""
         self._logs_in = logs_in and _has_credentials(upstream)
@@ -65,6 +73,10 @@ class Endpoint:
 
     def __str__(self) -> str:
         return str(self.upstream)
+
+    def refuse(self, why: str) -> None:
+        """Take note of why it is not known where Redis is, for clients that ask while it is not."""
+        self.unknown = why
 
     async def open(self, factory: Callable[[], P]) -> P:
         """Open a connection for a client and hand it to a protocol.

@@ -237,7 +237,7 @@ class Sentinels:
         if not fault:
             self._unusable = None
             return True
-        self._endpoint.unknown = f"the Sentinels say that {self._endpoint.upstream.master} is {address}, but {fault}"
+        self._endpoint.refuse(f"the Sentinels say that {self._endpoint.upstream.master} is {address}, but {fault}")
         if address != self._unusable:
             self._unusable = address
             _log.warning("the master %s that the Sentinels name cannot be used: %s", address, fault)
@@ -260,8 +260,8 @@ class Sentinels:
             user, password = upstream.sentinel_username, upstream.sentinel_password
             file = upstream.sentinel_password_file
             upstream = replace(upstream, username=user, password=password, password_file=file)
-        there = Endpoint(upstream)
-        there.tls = self._endpoint.tls  # one context, so that certificates that are replaced count here too
+        # One context, so that certificates that are replaced count here too.
+        there = Endpoint(upstream, tls=self._endpoint.tls)
         return there.redis(
             max_connections=2,
             timeout=_TIMEOUT_SECONDS,

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from asynq_ttl.cli.main import main
-from asynq_ttl.cli.report import UNMATCHED, Report, compare, horizons, policy_in_force, tables
+from asynq_ttl.cli.report import UNMATCHED, PolicyReport, compare, horizons, policy_in_force, tables
 from asynq_ttl.policy_file.load import parse_policy
 
 DAY = 86_400
@@ -43,7 +43,7 @@ CENSUS = {
 }
 
 
-def bytes_of(report: Report) -> tuple[dict[str, int], dict[str, int]]:
+def bytes_of(report: PolicyReport) -> tuple[dict[str, int], dict[str, int]]:
     """Return the bytes by when they are free, without zeros: under the policy, and in force."""
     told = report.as_json()
     asked, now = (

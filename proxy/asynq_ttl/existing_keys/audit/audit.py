@@ -105,10 +105,10 @@ class Audit:
         self._entry_ids = self._scheduler_entries()
         counter = TaskCounter(self.tally, self._policy, self.now)
         while True:
-            progress.cursor, keys = scan(self._database, progress.cursor, b"asynq:*")
+            cursor, keys = scan(self._database, progress.cursor, b"asynq:*")
+            progress.go_on(cursor)
             tasks = [key for key in keys if queue_of_task(key) is not None]
-            self.tally.keys += len(keys)
-            self.tally.other_keys += len(keys) - len(tasks)
+            self.tally.add_keys(len(keys), len(tasks))
             self._check_tasks(tasks, counter)
             for key in keys:
                 self._check_key(key)
@@ -146,10 +146,9 @@ class Audit:
 
     def _find_lost(self) -> None:
         """Read suspects again, and count as lost those that are still in no list and no sorted set."""
-        suspects, self._progress.suspects = self._progress.suspects, {}
-        for (queue, state), suspected in suspects.items():
+        for (queue, state), suspected in self._progress.take_suspects().items():
             for task_id in self._still_suspect(queue, state, suspected):
-                self.tally.group(queue, state).orphans += 1
+                self.tally.group(queue, state).add_orphan()
                 self.tally.add_problem("lost", f"{queue}: {text_of(task_id)} is {state}")
 
     def _still_suspect(self, queue: str, state: str, ids: list[bytes]) -> list[bytes]:

@@ -39,6 +39,15 @@ class Progress:
     tally: Tally = field(default_factory=Tally)
     suspects: Suspects = field(default_factory=dict)
 
+    def go_on(self, cursor: int) -> None:
+        """Take note of where the walk through the keyspace goes on."""
+        self.cursor = cursor
+
+    def take_suspects(self) -> Suspects:
+        """Return the suspects, and forget them."""
+        suspects, self.suspects = self.suspects, {}
+        return suspects
+
 
 class Checkpoint:
     """The file.

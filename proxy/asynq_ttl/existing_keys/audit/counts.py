@@ -81,6 +81,17 @@ class Group:
     own_lives: DayCounts = field(default_factory=DayCounts)
     policy_lives: DayCounts = field(default_factory=DayCounts)
 
+    def add_task(self, content: int, *, timed: bool, locked: bool) -> None:
+        """Count a task: the bytes of its content, whether its key has a TTL, whether it holds its uniqueness lock."""
+        self.tasks += 1
+        self.content += content
+        self.timed += timed
+        self.locks += locked
+
+    def add_orphan(self) -> None:
+        """Count a task that is in no list or index."""
+        self.orphans += 1
+
     def wants_sample(self) -> bool:
         """Say whether the key of the task that was counted last is to be measured."""
         return self.tasks <= _SAMPLED_FIRST or self.tasks % _SAMPLED_THEN == 0
@@ -143,6 +154,11 @@ class Tally:
         if key not in self.groups:
             self.groups[key] = Group()
         return self.groups[key]
+
+    def add_keys(self, keys: int, tasks: int) -> None:
+        """Count keys of Asynq, so many of which are tasks."""
+        self.keys += keys
+        self.other_keys += keys - tasks
 
     def add_problem(self, code: str, example: str, count: int = 1) -> None:
         """Count a problem, and keep the first few examples of it."""

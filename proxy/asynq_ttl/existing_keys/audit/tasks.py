@@ -33,10 +33,7 @@ class TaskCounter:
         """Count a task that exists."""
         group = self._tally.group(task.queue, task.state)
         content = content_bytes(task)
-        group.tasks += 1
-        group.content += content
-        group.timed += task.ttl_ms >= 0
-        group.locks += task.locked
+        group.add_task(content, timed=task.ttl_ms >= 0, locked=task.locked)
         example = f"{task.queue}: {text_of(task.id)}"
         if task.size == 0:
             self._tally.add_problem("half", example)
@@ -65,7 +62,7 @@ class TaskCounter:
         if task.locked and state is State.ARCHIVED:
             self._tally.add_problem("archived-lock", example)
         if task.score is None:
-            group.orphans += 1
+            group.add_orphan()
             self._tally.add_problem("orphan", f"{example} is {task.state}")
         standing = standing_of(task, state)
         since = standing.since

@@ -32,6 +32,14 @@ class Sample:
     locks: dict[Kind, int] = field(default_factory=dict)
     waits: dict[Kind, int] = field(default_factory=dict)
 
+    def add_task(self) -> None:
+        """Count a task that was read."""
+        self.tasks += 1
+
+    def cut_short(self) -> None:
+        """Take note that there are more tasks than were read."""
+        self.whole = False
+
 
 def take_sample(database: Database, most: int) -> Sample:
     """Read tasks, page by page, until there are so many; the last page is read whole."""
@@ -41,7 +49,7 @@ def take_sample(database: Database, most: int) -> Sample:
         for task in page:
             _add(database, sample, task, now)
         if sample.tasks >= most and cursor:
-            sample.whole = False
+            sample.cut_short()
             break
     return sample
 
@@ -49,7 +57,7 @@ def take_sample(database: Database, most: int) -> Sample:
 def _add(database: Database, sample: Sample, task: Task, now: int) -> None:
     if task.record is None:
         return
-    sample.tasks += 1
+    sample.add_task()
     kind = (task.queue, task.type)
     sample.kinds.add(kind)
     if task.locked and task.state != State.COMPLETED.value and len(sample.locks) < _MOST_LOCKS:
