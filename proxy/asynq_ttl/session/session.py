@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from asynq_ttl.asynq.keys import subject_of, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailedOpen, FailOpen, Observer, Outcome
+from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_WRAPPED, Script, ScriptRegistry, Status
-from asynq_ttl.rewriting.rewriter import NotUnderstood, Rewrite, Rewriter
+from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.wire.commands import (
     EVALSHA,
@@ -346,14 +347,10 @@ class Session:
         if name == b"EXISTS":
             self._asked.update(sha.lower() for sha in command[2 : 2 + MAX_ASKED - len(self._asked)])
             for sha in command[2:]:
-                known = self._shared.registry.get(sha)
-                if known is not None and known.status is Status.ACTIVE:
-                    # Whoever is told that Redis has the script may call it without its text. Whether Redis still has
-                    # the wrapper is not known, so that is loaded before the next call.
-                    known.status = Status.NEW
-                    self._shared.rewriter.polls.clear()
+                self._shared.registry.doubted(sha)
+            self._shared.rewriter.polls.clear()
         if name == b"FLUSH":
-            self._shared.registry.flush()
+            self._shared.registry.flushed()
         return None, None
 
     def _learn(self, text: bytes) -> Script:

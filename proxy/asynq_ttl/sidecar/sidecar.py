@@ -117,7 +117,7 @@ class Sidecar:
         )
         self.sweeper = Sweeper(
             self.endpoint,
-            lambda: self.shared.rewriter,
+            lambda: self.shared.rewriter.reach,
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,

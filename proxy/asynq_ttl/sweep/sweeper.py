@@ -36,8 +36,8 @@ from redis.exceptions import RedisError, ResponseError
 from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
+from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, State
-from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.upstream.endpoint import Endpoint
 
@@ -78,7 +78,7 @@ class Sweeper:
 
     Args:
         endpoint: the Redis.
-        rewriter: returns the one in force; its policy says which queues, and which retentions there are.
+        rewriter: returns the reach of the policy in force: which queues and which retentions there are.
         databases: the database numbers seen so far; may grow.
         observer: who is told.
         interval_seconds: the longest time between rounds.
@@ -88,7 +88,7 @@ class Sweeper:
     def __init__(
         self,
         endpoint: Endpoint,
-        rewriter: Callable[[], Rewriter],
+        rewriter: Callable[[], Reach],
         databases: set[int],
         observer: SweepObserver,
         *,
@@ -211,8 +211,11 @@ class Sweeper:
             self._databases.discard(database)
             await self._clients.pop(database).aclose()
             return []
-        rewriter = self._rewriter()
-        return sorted(queue for queue in map(text_of, members) if rewriter.heals(queue))
+        reach = self._rewriter()
+        queues = sorted(queue for queue in map(text_of, members) if reach.heals(queue))
+        for queue in queues:
+            reach.note_enforced(queue)
+        return queues
 
     async def _remove_due(self, database: int, queue: str, state: State) -> None:
         """Remove what is due now, window by window; what a round does not get done the next one does."""

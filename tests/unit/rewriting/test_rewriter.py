@@ -18,8 +18,10 @@ from asynq_ttl.policy.rules import (
     Verdict,
 )
 from asynq_ttl.rewriting import rewriter as rewrite_module
+from asynq_ttl.rewriting.by_hand import HEALING_RULES
+from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
-from asynq_ttl.rewriting.rewriter import HEALING_RULES, NotUnderstood, Rewrite, Rewriter
+from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import Command
 from support.small_scripts import (
     ARCHIVE,
@@ -535,7 +537,7 @@ def test_a_dequeue_into_some_other_list_is_none() -> None:
 )
 def test_there_is_something_to_sweep_where_ttls_were_given(mode: Mode, healed: set[str], sweeps: bool) -> None:
     """While enforcing, and after it as long as the mode is not off."""
-    assert Rewriter(policy_of(ALL, mode=mode), healed).sweeps is sweeps
+    assert Rewriter(policy_of(ALL, mode=mode), healed).reach.sweeps is sweeps
 
 
 def test_no_queue_concerns_nobody() -> None:
@@ -711,8 +713,8 @@ def test_the_producer_s_trace_context_is_looked_for_where_somebody_said() -> Non
 def test_what_a_sweeper_knows_of_depends_on_the_policy_and_on_what_it_has_left() -> None:
     """Sidecars with the same policy cover the same; a queue that an earlier policy has left makes a difference."""
     one, same, other = (Rewriter(policy_of(rule), set()) for rule in (ALL, ALL, ALL))
-    assert one.coverage == same.coverage
-    assert Rewriter(Policy((ALL,), digest="another"), set()).coverage != one.coverage
-    assert Rewriter(policy_of(ALL), {"q"}).coverage == other.coverage
+    assert one.reach.coverage == same.reach.coverage
+    assert Rewriter(Policy((ALL,), digest="another"), set()).reach.coverage != one.reach.coverage
+    assert Rewriter(policy_of(ALL), {"q"}).reach.coverage == other.reach.coverage
     elsewhere = policy_of(Rule("r", queues=types("other"), archived=FOREVER))
-    assert Rewriter(elsewhere, {"q"}).coverage != Rewriter(elsewhere, set()).coverage
+    assert Rewriter(elsewhere, {"q"}).reach.coverage != Rewriter(elsewhere, set()).reach.coverage
