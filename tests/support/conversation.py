@@ -137,7 +137,7 @@ class Conversation:
     def knows(self, *texts: bytes) -> "Conversation":
         """Let the sidecar have learnt scripts whose wrappers are active."""
         for text in texts:
-            self.registry.learn(text).status = Status.ACTIVE
+            self.registry.activated(self.registry.learn(text))
         return self
 
     def wrapper(self, text: bytes) -> bytes:
@@ -170,8 +170,10 @@ class Conversation:
         """End the activation the session waits for; return what upstream receives then."""
         script = self.session.waiting_for
         assert script is not None
-        script.status = status
-        script.flushed = False
+        if status is Status.ACTIVE:
+            self.registry.activated(script)
+        elif status is Status.BROKEN:
+            self.registry.refused(script)
         out = self.session.resume()
         self.session.give_back()
         return out

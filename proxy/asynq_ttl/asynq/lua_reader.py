@@ -41,7 +41,7 @@ _CONTINUES = frozenset((*".([{:+-*/%^<>", "==", "~=", "<=", ">=", "and", "or"))
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LuaCall:
     """One `redis.call(...)` of a text.
 
     Attributes:
@@ -154,7 +154,7 @@ def _targets(tokens: list[str], position: int) -> Iterator[str]:
         name_expected = not name_expected
 
 
-def _calls(tokens: list[str], bound: Counter[str], callers: set[str]) -> Iterator[Call]:
+def _calls(tokens: list[str], bound: Counter[str], callers: set[str]) -> Iterator[LuaCall]:
     """Yield the calls of a text in their order, with local names resolved.
 
     Args:
@@ -171,7 +171,7 @@ def _calls(tokens: list[str], bound: Counter[str], callers: set[str]) -> Iterato
         elif tokens[position : position + 3] in _CALLERS or _is_call(tokens, position, callers):
             args = _arguments(tokens, position + (1 if word in callers else 3), names)
             if args and args[0].startswith('"'):
-                yield Call(args[0][1:-1].upper(), tuple(args[1:]))
+                yield LuaCall(args[0][1:-1].upper(), tuple(args[1:]))
 
 
 def _callers(tokens: list[str], bound: Counter[str]) -> set[str]:

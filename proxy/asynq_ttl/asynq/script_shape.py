@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from asynq_ttl.asynq.lua_reader import Call, LuaText
+from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
 
 
 class Kind(Enum):
@@ -123,26 +123,26 @@ def classify(text: bytes) -> Shape:
     return found or OTHER
 
 
-def _fields(call: Call) -> dict[str, str]:
+def _fields(call: LuaCall) -> dict[str, str]:
     """Return the fields that an HSET or HMSET writes; none for other commands."""
     if call.command not in ("HSET", "HMSET"):
         return {}
     return dict(zip(call.args[1::2], call.args[2::2], strict=False))
 
 
-def _state(call: Call) -> str:
+def _state(call: LuaCall) -> str:
     """Return the constant that a call writes to a `state` field; empty where it writes none."""
     state = _fields(call).get('"state"', "")
     return state[1:-1] if state.startswith('"') else ""
 
 
-def _writes_some_state(call: Call) -> bool:
+def _writes_some_state(call: LuaCall) -> bool:
     """Say whether a call writes a state that the text does not spell out, which may be a terminal one."""
     state = _fields(call).get('"state"', "")
     return bool(state) and not state.startswith('"')
 
 
-def _terminal(calls: tuple[Call, ...], write: Call) -> Shape | None:
+def _terminal(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of a script that ends tasks; `write` is the call that says so."""
     adds = {call.args for call in calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV))}
     # A task that ends is put into one index only; a script that fills two is not understood.
@@ -154,7 +154,7 @@ def _terminal(calls: tuple[Call, ...], write: Call) -> Shape | None:
     return _complete(write, add) if _state(write) == "completed" else _archive(calls, write, add)
 
 
-def _complete(write: Call, add: tuple[str, ...]) -> Shape | None:
+def _complete(write: LuaCall, add: tuple[str, ...]) -> Shape | None:
     """Return the shape of a script that completes a task; `add` is how it fills the index."""
     index, time, member = add
     shape = Shape(
@@ -168,7 +168,7 @@ def _complete(write: Call, add: tuple[str, ...]) -> Shape | None:
     return shape if shape.task_key and shape.id_arg and shape.msg_arg else None
 
 
-def _archive(calls: tuple[Call, ...], write: Call, add: tuple[str, ...]) -> Shape | None:
+def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -> Shape | None:
     """Return the shape of a script that archives one task or all of a source."""
     index, time, member = add
     task, message = _key(write.args[0]), _arg(_fields(write).get('"msg"', ""))
@@ -203,14 +203,14 @@ def _archive(calls: tuple[Call, ...], write: Call, add: tuple[str, ...]) -> Shap
     )
 
 
-def _live(calls: tuple[Call, ...], write: Call) -> Shape | None:
+def _live(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of a script that makes tasks live again: active or pending."""
     if _state(write) == "active":
         return _dequeue(calls, write)
     return _run(calls, write) if _state(write) == "pending" else None
 
 
-def _dequeue(calls: tuple[Call, ...], write: Call) -> Shape | None:
+def _dequeue(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of a script by which a worker takes a task off its queue."""
     move = _find(calls, "RPOPLPUSH", _KEYS, _KEYS) or _find(calls, "LMOVE", _KEYS, _KEYS, '"RIGHT"', '"LEFT"')
     lease = _find(calls, "ZADD", _KEYS)
@@ -228,7 +228,7 @@ def _dequeue(calls: tuple[Call, ...], write: Call) -> Shape | None:
     )
 
 
-def _run(calls: tuple[Call, ...], write: Call) -> Shape | None:
+def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of an inspector's script that runs one task again, or all of an index."""
     if '"msg"' in _fields(write) or not (_find(calls, "LPUSH", _KEYS) or _find(calls, "RPUSH", _KEYS)):
         return None
@@ -241,7 +241,7 @@ def _run(calls: tuple[Call, ...], write: Call) -> Shape | None:
     return Shape(Kind.RUN_ALL, source_key=_key(source.args[0]), prefix_arg=prefix)
 
 
-def _janitor(calls: tuple[Call, ...]) -> Shape | None:
+def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:
     """Return the shape of a script that deletes the completed tasks whose time is over."""
     due = _find(calls, "ZRANGEBYSCORE", _KEYS, '"-inf"', _ARGV)
     if not due or any(call.command in _ADDS for call in calls):
@@ -263,7 +263,7 @@ def _janitor(calls: tuple[Call, ...]) -> Shape | None:
     )
 
 
-def _delete_all(calls: tuple[Call, ...]) -> Shape | None:
+def _delete_all(calls: tuple[LuaCall, ...]) -> Shape | None:
     """Return the shape of an inspector's script that empties an index."""
     source = _source(calls)
     if not source or source.command != "ZRANGE" or any(call.command in _ADDS for call in calls):
@@ -275,20 +275,20 @@ def _delete_all(calls: tuple[Call, ...]) -> Shape | None:
     return Shape(Kind.DELETE_ALL, source_key=_key(source.args[0]), prefix_arg=prefix)
 
 
-def _deleted_prefix(calls: tuple[Call, ...]) -> int:
+def _deleted_prefix(calls: tuple[LuaCall, ...]) -> int:
     """Return the ARGV number of the prefix of the task keys that a script deletes; 0 where it deletes none."""
     prefixes = (_prefix(call.args[0]) for call in calls if call.command in _DELETES and call.args)
     return next((prefix for prefix in prefixes if prefix), 0)
 
 
-def _reads_state(calls: tuple[Call, ...], task: str) -> bool:
+def _reads_state(calls: tuple[LuaCall, ...], task: str) -> bool:
     """Say whether a script looks at the state of a task before it moves it, as the inspector's scripts do."""
     return any(
         call.command in ("HGET", "HMGET") and call.args[:1] == (task,) and '"state"' in call.args for call in calls
     )
 
 
-def _source(calls: tuple[Call, ...], index: str = "") -> Call | None:
+def _source(calls: tuple[LuaCall, ...], index: str = "") -> LuaCall | None:
     """Return the call by which a bulk script reads all IDs of its source; None where it reads anything else.
 
     Args:
@@ -301,7 +301,7 @@ def _source(calls: tuple[Call, ...], index: str = "") -> Call | None:
     return _find(tuple(reads), "ZRANGE", _KEYS, "0", "-1") or _find(tuple(reads), "LRANGE", _KEYS, "0", "-1")
 
 
-def _trims(calls: tuple[Call, ...], index: str) -> tuple[int, int]:
+def _trims(calls: tuple[LuaCall, ...], index: str) -> tuple[int, int]:
     """Return the ARGV numbers of the score and of the count to which an index is trimmed."""
     cutoff = cap = 0
     for call in calls:
@@ -315,12 +315,12 @@ def _trims(calls: tuple[Call, ...], index: str) -> tuple[int, int]:
     return cutoff, cap
 
 
-def _find(calls: tuple[Call, ...], command: str, *patterns: str | re.Pattern[str]) -> Call | None:
+def _find(calls: tuple[LuaCall, ...], command: str, *patterns: str | re.Pattern[str]) -> LuaCall | None:
     """Return the first call of a command whose leading arguments match, or None."""
     return next((call for call in calls if call.command == command and _matches(call, patterns)), None)
 
 
-def _matches(call: Call, patterns: tuple[str | re.Pattern[str], ...]) -> bool:
+def _matches(call: LuaCall, patterns: tuple[str | re.Pattern[str], ...]) -> bool:
     """Say whether the leading arguments of a call match."""
     return len(call.args) >= len(patterns) and all(
         arg == pattern if isinstance(pattern, str) else pattern.fullmatch(arg) is not None

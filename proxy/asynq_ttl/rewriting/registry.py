@@ -1,21 +1,26 @@
-"""Scripts the sidecar has learnt, and the wrappers it makes of them.
+"""The scripts that the sidecar has learnt, and how far the wrapper of each has come. Pure.
 
-A wrapper is one Lua text: prologue, the original as a function that is called at once, epilogue. The original
-runs unchanged, with its own KEYS and ARGV and the line numbers it had; its reply is the wrapper's reply; if
-it raises, the wrapper raises and the epilogue never runs. What the wrapper adds uses `redis.pcall`, so an ACL
-that denies it cannot fail the task. Policy travels as the last argument, so a wrapper's SHA does not change
-when the policy does.
+A script is learnt from its text, when a client sends that. What becomes of its wrapper others find out and tell: the
+control connection, which loads it, and sessions, whose clients ask for scripts or flush them.
 
-The parts are in `lua/`. In them `KEYS[task_key]` and the like stand for the positions in the `Shape`.
+Invariants:
+
+* Nobody else changes a script. What can happen to one, and what it is afterwards:
+
+    status   activated   refused   doubted   flushed
+    NEW      ACTIVE      BROKEN    NEW       NEW
+    ACTIVE   ACTIVE      BROKEN    NEW       ACTIVE, to be loaded anew before the next EVAL
+    BROKEN   ACTIVE      BROKEN    BROKEN    BROKEN
+
+* Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 
 from asynq_ttl.asynq.script_shape import Kind, Shape, classify
-from asynq_ttl.lua.loader import load_on_one_line
+from asynq_ttl.rewriting.wrappers import wrap
 
 # Limits on what learning remembers. Real Asynq has about 50 scripts a version; whoever makes scripts up as
 # they go along must not grow the sidecar. Past the limits a script is forwarded untouched.
@@ -40,11 +45,20 @@ class Status(Enum):
 
 @dataclass(slots=True, eq=False)
 class Script:
-    """A learnt script.
+    """A learnt script. Only its registry changes it.
 
-    `wrapper` is empty where the script is not wrapped; `crowded_out` says that this is since there are too many.
-    `flushed` says that a client emptied Redis's script cache since the wrapper was loaded. A call needs `least_keys`
-    KEYS and `least_args` ARGV for every part of the shape to be there.
+    Attributes:
+        sha: its SHA.
+        shape: what it does, and with which KEYS and ARGV.
+        text: its text; empty where it is not wrapped.
+        wrapper: its wrapper's text; empty where it is not wrapped.
+        wrapper_sha: its wrapper's SHA; likewise.
+        status: how far the wrapper has come.
+        flushed: whether a client has emptied Redis's script cache since the wrapper was loaded.
+        crowded_out: whether it is not wrapped because too many others are.
+        least_keys: the KEYS that a call needs for every part of the shape to be there.
+        least_args: the ARGV that it needs.
+        kind: what it does, as in the shape.
     """
 
     sha: bytes
@@ -57,8 +71,6 @@ class Script:
     crowded_out: bool = False
     least_keys: int = field(init=False)
     least_args: int = field(init=False)
-    plain_keys: bytes = field(init=False)
-    plain_length: int = field(init=False)
     kind: Kind = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,19 +78,26 @@ class Script:
         parts = {name: getattr(self.shape, name) for name in Shape.__slots__}
         self.least_keys = max(number for name, number in parts.items() if name.endswith("_key"))
         self.least_args = max(number for name, number in parts.items() if name.endswith("_arg"))
-        self.plain_keys = b"%d" % self.least_keys
-        self.plain_length = 3 + self.least_keys + self.least_args
+
+    def become(self, status: Status, *, flushed: bool = False) -> bool:
+        """Take another status, as the registry has it; say whether anything is different from before."""
+        before = self.status, self.flushed
+        self.status, self.flushed = status, flushed
+        return before != (status, flushed)
 
 
 class ScriptRegistry:
-    """The scripts of one Redis by their SHA. Shared by all sessions."""
+    """The scripts of one Redis by their SHA. Shared by all sessions.
+
+    Attributes:
+        untouched: those without a wrapper: their calls go as they came.
+        changes: grows whenever the status of a script changes.
+    """
 
     def __init__(self) -> None:
-        self._wrapped: dict[bytes, Script] = {}
         self.untouched: dict[bytes, Script] = {}
-        """Those without a wrapper: their calls go as they came."""
         self.changes = 0
-        """How often the status of any script has changed: what was concluded from it may no longer hold."""
+        self._wrapped: dict[bytes, Script] = {}
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
@@ -103,81 +122,34 @@ class ScriptRegistry:
         script = Script(sha, shape, text, wrapper, sha_of(wrapper))
         return self._wrapped.setdefault(sha, script)
 
-    def flush(self) -> None:
-        """Take note that a client empties the script cache: before its next EVAL a script is loaded anew."""
-        for script in self._wrapped.values():
-            script.flushed = script.status is Status.ACTIVE
-        self.changes += 1
-
     def wrapped(self) -> tuple[Script, ...]:
         """Return the scripts that have a wrapper, in the order in which they were learnt."""
         return tuple(self._wrapped.values())
+
+    def activated(self, script: Script) -> None:
+        """Take note that Redis has compiled a script's wrapper and its original."""
+        self.changes += script.become(Status.ACTIVE)
+
+    def refused(self, script: Script) -> None:
+        """Take note that Redis has refused to compile a script's wrapper or its original."""
+        self.changes += script.become(Status.BROKEN)
+
+    def doubted(self, sha: bytes) -> None:
+        """Take note that a client asks whether Redis has a script.
+
+        If it is told so, it may call the script without its text. Whether Redis still has the wrapper is not known, so
+        that has to be loaded before the next call.
+        """
+        script = self.get(sha)
+        if script is not None and script.status is Status.ACTIVE:
+            self.changes += script.become(Status.NEW, flushed=script.flushed)
+
+    def flushed(self) -> None:
+        """Take note that a client empties the script cache: before its next EVAL a wrapper is loaded anew."""
+        for script in self._wrapped.values():
+            self.changes += script.become(script.status, flushed=script.status is Status.ACTIVE)
 
 
 def sha_of(text: bytes) -> bytes:
     """Return the name Redis gives a script: the SHA-1 of its text in lower-case hexadecimal digits."""
     return hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
-
-
-def wrap(text: bytes, shape: Shape) -> bytes:
-    """Return the wrapper of a script, or nothing where its kind has none.
-
-    A shebang (`#!lua ...`, Redis 7) stays the first line.
-    """
-    shebang = text[: text.find(b"\n") + 1] if text.startswith(b"#!") else b""
-    if shape.kind not in _PARTS or (text.startswith(b"#!") and not shebang):
-        return b""
-    prologues, epilogues = _PARTS[shape.kind]
-    before = b"".join(_part(name, shape) + b" " for name in prologues)
-    after = b"".join(_part(name, shape) + b" " for name in epilogues)
-    # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
-    original = b"local asynq_ttl_reply = (function() " + text[len(shebang) :] + b"\nend)() "
-    return shebang + before + original + after + b"return asynq_ttl_reply"
-
-
-_PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    Kind.COMPLETE: (
-        ("wrappers/clock.prologue", "wrappers/complete.prologue"),
-        ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
-    ),
-    Kind.ARCHIVE: (
-        ("wrappers/clock.prologue", "shared/states.prologue", "wrappers/archive.prologue", "wrappers/trim.prologue"),
-        ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
-    ),
-    Kind.ARCHIVE_ONE: (
-        (
-            "wrappers/clock.prologue",
-            "shared/states.prologue",
-            "wrappers/trim.prologue",
-            "wrappers/rules.prologue",
-            "wrappers/archive_one.prologue",
-        ),
-        ("wrappers/archive_one.epilogue",),
-    ),
-    Kind.ARCHIVE_ALL: (
-        (
-            "wrappers/clock.prologue",
-            "shared/states.prologue",
-            "wrappers/trim.prologue",
-            "wrappers/rules.prologue",
-            "wrappers/archive_all.prologue",
-        ),
-        ("wrappers/archive_all.epilogue",),
-    ),
-    Kind.RUN_ONE: ((), ("wrappers/run_one.epilogue",)),
-    Kind.RUN_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ("wrappers/run_all.epilogue",)),
-    Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
-    Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
-    Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
-    Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
-}
-
-
-_LUA = {name: load_on_one_line(name) for parts in _PARTS.values() for names in parts for name in names}
-_POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
-
-
-def _part(name: str, shape: Shape) -> bytes:
-    """Return a Lua part with the positions of a shape put in."""
-    text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
-    return text.replace("source_command", f"'{shape.source_command}'").encode()

@@ -15,8 +15,8 @@ from typing import Final
 from asynq_ttl.asynq.keys import terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_WRAPPED, Script, Status
-from asynq_ttl.rewriting.rewriter import NotUnderstood, Rewrite
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, encode
 
@@ -100,9 +100,9 @@ class ScriptCalls:
         if name == b"EXISTS":
             self._asked.update(sha.lower() for sha in command[2 : 2 + MAX_ASKED - len(self._asked)])
             for sha in command[2:]:
-                self._doubt(sha)
+                self._shared.registry.doubted(sha)
         elif name == b"FLUSH":
-            self._shared.registry.flush()
+            self._shared.registry.flushed()
         return FORWARD
 
     def may_be_rewritten(self, head: Command) -> bool:
@@ -141,18 +141,6 @@ class ScriptCalls:
         script = self._learn(text)
         wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
         return script if wanted and script is not activated else FORWARD
-
-    def _doubt(self, sha: bytes) -> None:
-        """Have the wrapper of a script that a client asks for loaded before its next call.
-
-        Whoever is told that Redis has the script may call it without its text. Whether Redis still has the wrapper is
-        not known.
-        """
-        registry = self._shared.registry
-        script = registry.get(sha)
-        if script is not None and script.status is Status.ACTIVE:
-            script.status = Status.NEW
-            registry.changes += 1
 
     def _learn(self, text: bytes) -> Script:
         script = self._shared.registry.learn(text)

@@ -80,7 +80,7 @@ class Sidecar:
         )
         self.sweeper = Sweeper(
             self.endpoint,
-            lambda: self.in_force.rewriter,
+            lambda: self.in_force.rewriter.reach,
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,

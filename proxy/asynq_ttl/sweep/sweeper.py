@@ -23,13 +23,14 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
 from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
+from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.handover import Handover
@@ -53,25 +54,6 @@ _ROUNDS_IN_LOCK = 3
 LEASE_SLACK_SECONDS = 30
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
-
-
-class Reach(Protocol):
-    """What the sweeper asks about the policy in force, and about what earlier policies have left."""
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in force."""
-
-    @property
-    def sweeps(self) -> bool:
-        """Whether there can be tasks with a TTL of ours, whose time comes."""
-
-    @property
-    def coverage(self) -> str:
-        """A short name for the queues and retentions that this sidecar knows of, without spaces."""
-
-    def heals(self, queue: str) -> bool:
-        """Say whether tasks of a queue may carry a TTL of ours."""
 
 
 class Sweeper:
@@ -192,7 +174,10 @@ class Sweeper:
             await self._connections.drop(database)
             return []
         reach = self._reach()
-        return sorted(queue for queue in map(text_of, members) if reach.heals(queue))
+        queues = sorted(queue for queue in map(text_of, members) if reach.heals(queue))
+        for queue in queues:
+            reach.note_enforced(queue)
+        return queues
 
     async def _remove_due(self, index: Index) -> None:
         """Remove what is due now in an index. What a round does not get done the next one does."""

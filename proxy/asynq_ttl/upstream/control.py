@@ -135,14 +135,11 @@ class ControlConnection:
         except (RedisError, OSError, TimeoutError) as error:
             problem = str(error) or type(error).__name__
             if isinstance(error, ResponseError) and "compil" in problem:
-                script.status = Status.BROKEN
-                self._registry.changes += 1
+                self._registry.refused(script)
             else:
                 self._not_before = time.monotonic() + _RETRY_SECONDS
         else:
-            script.status = Status.ACTIVE
-            script.flushed = False
-            self._registry.changes += 1
+            self._registry.activated(script)
         self._on_activated(
             Activated(
                 script.kind.value,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynq_ttl.asynq.script_shape import OTHER, Kind, Shape, classify
-from asynq_ttl.rewriting.registry import wrap
+from asynq_ttl.rewriting.wrappers import wrap
 from support.asynq_source import VERSIONS, scripts
 
 COMPLETE = Shape(Kind.COMPLETE, task_key=4, index_key=3, id_arg=1, time_arg=3, msg_arg=4)

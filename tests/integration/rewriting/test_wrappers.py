@@ -24,8 +24,9 @@ from asynq_ttl.policy.rules import (
     Rule,
     State,
 )
+from asynq_ttl.rewriting.call import Rewrite
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
-from asynq_ttl.rewriting.rewriter import Rewrite, Rewriter
+from asynq_ttl.rewriting.rewriter import Rewriter
 from support.asynq_source import scripts
 from support.servers import Server, start_redis
 from support.task_message import encode_task

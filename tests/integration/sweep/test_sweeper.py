@@ -8,8 +8,8 @@ from redis import Redis, ResponseError
 
 from asynq_ttl.events import Swept
 from asynq_ttl.net.address import parse_upstream
+from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
-from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.sweep.lock import LOCK_KEY
 from asynq_ttl.sweep.schedule import PAGE_SIZE
 from asynq_ttl.sweep.sweeper import Sweeper
@@ -237,9 +237,7 @@ async def test_the_way_through_a_large_index_takes_no_longer_than_the_grace(serv
     """Scores say nothing of retentions that are not in force any more: what is due by them is found in time even so."""
     count = PAGE_SIZE * 20
     week = Policy((Rule("week", archived=Retention(Keep.TTL, 604_800)),), grace_seconds=10)
-    sweeper = Sweeper(
-        Endpoint(parse_upstream(server.url)), lambda: Rewriter(week, set()), {0}, Deaf(), interval_seconds=5
-    )
+    sweeper = Sweeper(Endpoint(parse_upstream(server.url)), lambda: Reach(week, set()), {0}, Deaf(), interval_seconds=5)
     with server.client() as client:
         with client.pipeline(transaction=False) as pipeline:
             for number in range(count):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from asynq_ttl.asynq.script_shape import Shape
-from asynq_ttl.rewriting.registry import sha_of, wrap
-from asynq_ttl.rewriting.rewriter import Rewrite
+from asynq_ttl.rewriting.call import Rewrite
+from asynq_ttl.rewriting.registry import sha_of
+from asynq_ttl.rewriting.wrappers import wrap
 from asynq_ttl.session.script_calls import _rewritten
 from asynq_ttl.wire.commands import HOLD_BYTES, MAX_HELD_BYTES, Command, encode
 from support.conversation import INDEX, TASK, dequeue

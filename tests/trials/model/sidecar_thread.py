@@ -89,5 +89,5 @@ class SidecarThread:
 
     async def _sweep(self) -> None:
         assert self._sidecar is not None
-        if self._sidecar.shared.rewriter.sweeps:
+        if self._sidecar.shared.rewriter.reach.sweeps:
             await self._sidecar.sweeper.sweep()

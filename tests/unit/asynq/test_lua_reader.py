@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynq_ttl.asynq.lua_reader import Call, LuaText
+from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
 
 
 def calls_of(text: str) -> list[tuple[str, ...]]:
@@ -35,7 +35,7 @@ def test_calls_come_in_their_order_from_anywhere_in_the_text() -> None:
     """What is around a call does not matter, be it another call."""
     text = "for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('DEL', redis.call('GET', id)) end"
     assert [call.command for call in LuaText(text).calls] == ["LRANGE", "DEL", "GET"]
-    assert LuaText(text).calls[2] == Call("GET", ("id",))
+    assert LuaText(text).calls[2] == LuaCall("GET", ("id",))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 
 from asynq_ttl.asynq.script_shape import OTHER, UNKNOWN, Kind, Shape
 from asynq_ttl.rewriting import registry as scripts
-from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_TEXT_BYTES, ScriptRegistry, Status, sha_of, wrap
+from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_TEXT_BYTES, ScriptRegistry, Status, sha_of
+from asynq_ttl.rewriting.wrappers import wrap
 from support.small_scripts import ARCHIVE_ALL, COMPLETE, RUN_ONE, SHAPES
 
 by_kind = pytest.mark.parametrize("text", SHAPES, ids=lambda text: SHAPES[text].kind.value)
@@ -127,7 +128,7 @@ def test_a_flush_concerns_what_redis_had_loaded() -> None:
     registry = ScriptRegistry()
     active, new, broken = registry.learn(COMPLETE), registry.learn(ARCHIVE_ALL), registry.learn(RUN_ONE)
     active.status, broken.status = Status.ACTIVE, Status.BROKEN
-    registry.flush()
+    registry.flushed()
     assert (active.flushed, new.flushed, broken.flushed) == (True, False, False)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from asynq_ttl.events import Action, Decision, FailOpen
+from asynq_ttl.policy import reach
 from asynq_ttl.policy.glob import Glob, compile_glob
 from asynq_ttl.policy.rules import (
     FOREVER_SCORE,
@@ -17,9 +18,11 @@ from asynq_ttl.policy.rules import (
     State,
     Verdict,
 )
-from asynq_ttl.rewriting import rewriter as rewrite_module
+from asynq_ttl.rewriting import by_hand, ending, reviving
+from asynq_ttl.rewriting.by_hand import HEALING_RULES
+from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
-from asynq_ttl.rewriting.rewriter import HEALING_RULES, NotUnderstood, Rewrite, Rewriter
+from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import Command
 from support.small_scripts import (
     ARCHIVE,
@@ -393,7 +396,7 @@ def test_the_rules_of_a_queue_are_put_together_once(monkeypatch: pytest.MonkeyPa
     assert tails[0] is not None
     assert tails[1] is not None
     assert tails[0].tail is tails[1].tail
-    monkeypatch.setattr(rewrite_module, "_MEMORY_LIMIT", 1)
+    monkeypatch.setattr(by_hand, "_MEMORY_LIMIT", 1)
     text, keys, args = ARCHIVE_ALL_CALL
     elsewhere = (text, [key.replace(b"{q}", b"{r}") for key in keys], [*args[:3], b"asynq:{r}:t:"])
     assert rules_sent(rewritten(rewriter, elsewhere)) == rules_sent(tails[0])
@@ -403,14 +406,30 @@ def test_the_rules_of_a_queue_are_put_together_once(monkeypatch: pytest.MonkeyPa
     assert again.tail is not tails[0].tail
 
 
+def forget_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no memory for queues."""
+    for module in (by_hand, ending, reach, reviving):
+        monkeypatch.setattr(module, "_MEMORY_LIMIT", 0)
+
+
 @pytest.mark.parametrize("kind", ["complete", "archive"])
 def test_tasks_of_more_queues_than_are_remembered_are_settled_alike(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full memory of queues changes nothing but the time it takes."""
     expected = rewritten(policy_of(ALL), EVERY_CALL[kind])
-    monkeypatch.setattr(rewrite_module, "_MEMORY_LIMIT", 0)
+    forget_queues(monkeypatch)
     rewriter = Rewriter(policy_of(ALL), set())
     assert [rewritten(rewriter, EVERY_CALL[kind]) for _ in range(2)] == [expected] * 2
     assert expected is not None
+
+
+def test_a_question_heals_no_queue() -> None:
+    """Only what is decided while a policy enforces makes a queue one that is healed later."""
+    healed: set[str] = set()
+    rewriter = Rewriter(policy_of(ALL), healed)
+    assert rewriter.concerns("q")
+    assert healed == set()
+    assert rewritten(rewriter, RUN_ONE_CALL) is not None
+    assert healed == {"q"}
 
 
 # --- live again -------------------------------------------------------------------------------------------
@@ -444,7 +463,7 @@ def test_a_poll_is_wrapped_without_a_word(kind: str) -> None:
 def test_a_queue_that_had_ttls_is_healed_after_its_rules_are_gone(kind: str) -> None:
     """What an earlier policy gave a TTL still loses it when it lives again."""
     healed: set[str] = set()
-    assert Rewriter(policy_of(ALL), healed).concerns("q")
+    assert rewritten(Rewriter(policy_of(ALL), healed), EVERY_CALL[kind]) is not None
     for later in (policy_of(), policy_of(ALL, mode=Mode.SHADOW)):
         found = rewritten(Rewriter(later, healed), EVERY_CALL[kind])
         assert found is not None
@@ -455,7 +474,7 @@ def test_a_queue_that_had_ttls_is_healed_after_its_rules_are_gone(kind: str) -> 
 @pytest.mark.parametrize("kind", ["run_one", "run_all", "dequeue", "dequeue_timed", "delete_all", "janitor"])
 def test_more_queues_than_are_remembered_are_healed_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full memory of queues does not leave a TTL on a live task of a queue that a rule concerns."""
-    monkeypatch.setattr(rewrite_module, "_MEMORY_LIMIT", 0)
+    forget_queues(monkeypatch)
     healed: set[str] = set()
     rewriter = Rewriter(policy_of(ALL), healed)
     for _ in range(2):
@@ -535,7 +554,7 @@ def test_a_dequeue_into_some_other_list_is_none() -> None:
 )
 def test_there_is_something_to_sweep_where_ttls_were_given(mode: Mode, healed: set[str], sweeps: bool) -> None:
     """While enforcing, and after it as long as the mode is not off."""
-    assert Rewriter(policy_of(ALL, mode=mode), healed).sweeps is sweeps
+    assert Rewriter(policy_of(ALL, mode=mode), healed).reach.sweeps is sweeps
 
 
 def test_no_queue_concerns_nobody() -> None:
@@ -711,8 +730,8 @@ def test_the_producer_s_trace_context_is_looked_for_where_somebody_said() -> Non
 def test_what_a_sweeper_knows_of_depends_on_the_policy_and_on_what_it_has_left() -> None:
     """Sidecars with the same policy cover the same; a queue that an earlier policy has left makes a difference."""
     one, same, other = (Rewriter(policy_of(rule), set()) for rule in (ALL, ALL, ALL))
-    assert one.coverage == same.coverage
-    assert Rewriter(Policy((ALL,), digest="another"), set()).coverage != one.coverage
-    assert Rewriter(policy_of(ALL), {"q"}).coverage == other.coverage
+    assert one.reach.coverage == same.reach.coverage
+    assert Rewriter(Policy((ALL,), digest="another"), set()).reach.coverage != one.reach.coverage
+    assert Rewriter(policy_of(ALL), {"q"}).reach.coverage == other.reach.coverage
     elsewhere = policy_of(Rule("r", queues=types("other"), archived=FOREVER))
-    assert Rewriter(elsewhere, {"q"}).coverage != Rewriter(elsewhere, set()).coverage
+    assert Rewriter(elsewhere, {"q"}).reach.coverage != Rewriter(elsewhere, set()).reach.coverage

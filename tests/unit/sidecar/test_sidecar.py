@@ -74,7 +74,7 @@ def test_sessions_and_the_sweeper_decide_by_the_policy_in_force() -> None:
     assert made.shared.rewriter.policy is POLICY
     made.in_force.pause(paused=True)
     assert made.shared.rewriter.policy.mode is Mode.SHADOW
-    assert made.sweeper._reach() is made.shared.rewriter
+    assert made.sweeper._reach() is made.shared.rewriter.reach
 
 
 def test_who_is_asked_for_a_password(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 import asyncio
 import time
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -8,6 +7,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from asynq_ttl.events import Swept
+from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule, State
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.lock import LOCK_KEY
@@ -21,18 +21,26 @@ GRACE = 60
 INTERVAL = 5.0
 
 
-@dataclass
-class Reach:
+DAYLONG = Rule("day", completed=Retention(Keep.TTL, DAY), archived=Retention(Keep.TTL, DAY))
+
+
+class Reached(Reach):
     """What is in force: a policy that keeps tasks for a day, about every queue but those of others."""
 
-    policy: Policy = field(
-        default_factory=lambda: Policy(
-            (Rule("day", completed=Retention(Keep.TTL, DAY), archived=Retention(Keep.TTL, DAY)),), grace_seconds=GRACE
-        )
-    )
-    sweeps: bool = True
-    coverage: str = "coverage"
-    others: frozenset[str] = frozenset()
+    def __init__(self) -> None:
+        super().__init__(Policy((DAYLONG,), grace_seconds=GRACE), set())
+        self.others: frozenset[str] = frozenset()
+        self.active = True
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether there is anything to sweep."""
+        return self.active
+
+    @property
+    def coverage(self) -> str:
+        """A name."""
+        return "coverage"
 
     def heals(self, queue: str) -> bool:
         """Say whether a queue is one of ours."""
@@ -66,7 +74,7 @@ class Scene:
 
     def __init__(self, server: ScriptedServer, handover: Handover | None = None, interval: float = INTERVAL) -> None:
         self.server = server
-        self.reach = Reach()
+        self.reach = Reached()
         self.told = Told()
         self.databases = set(server.databases)
         self.sweeper = Sweeper(
@@ -353,7 +361,7 @@ async def test_where_nothing_can_be_due_the_lock_is_left_to_expire() -> None:
     running = asyncio.create_task(here.sweeper.run())
     await until(lambda: here.told.rounds)
     assert here.sweeper.leads
-    here.reach.sweeps = False
+    here.reach.active = False
     await until(lambda: not here.sweeper.leads)
     here.server.asked.clear()
     await asyncio.sleep(0.2)

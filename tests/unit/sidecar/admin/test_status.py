@@ -73,7 +73,7 @@ def test_wrappers_and_where_they_are() -> None:
     script.status = Status.ACTIVE
     (told,) = status.wrappers(asked)["wrappers"]
     assert (told["kind"], told["status"], told["loaded_in"]) == ("archive", "active", ["redis://127.0.0.1:6379/0"])
-    asked.registry.flush()
+    asked.registry.flushed()
     assert status.wrappers(asked)["wrappers"][0]["loaded_in"] == []
 
 

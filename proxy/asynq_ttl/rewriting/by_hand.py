@@ -1,0 +1,123 @@
+"""Tasks that the inspector archives. Pure.
+
+The command carries no message, so no task's type is known here. The wrapper gets the rules that can apply to the queue,
+as JSON, and picks one for each task inside Redis: see `lua/wrappers/rules.prologue`.
+"""
+
+import json
+
+from asynq_ttl.asynq.keys import ARCHIVED, queue_of, task_prefix, text_of
+from asynq_ttl.asynq.script_shape import Kind
+from asynq_ttl.events import Action, Decision
+from asynq_ttl.policy.reach import Reach
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, ArchiveLimits, Keep, Retention, State
+from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
+
+HEALING_RULES = (
+    b'{"rules":[],"grace":0,"share":10000,"cutoff":0,"cutoff_own":true,"cap":-1,"uncapped":false,"spare":false}'
+)
+"""No rules: the wrapper takes off the TTL that a task had as a completed one, and trims as Asynq does."""
+
+# Queues that are remembered. (Security limit: a client can name as many as it likes.)
+_MEMORY_LIMIT = 10_000
+
+
+class ByHand:
+    """Decides about tasks that are archived by hand, one by one or all of a state.
+
+    Args:
+        reach: the queues that the policy in force reaches.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        policy = reach.policy
+        self._policy = policy
+        self._reach = reach
+        self._enforcing = reach.enforcing and policy.rollout > 0
+        # Whether some tasks are enforced and some are not.
+        self._shares = self._enforcing and not policy.enforces_all
+        self._rules_json: dict[str, bytes] = {}
+
+    def archive(self, call: Call) -> Rewrite | None:
+        """Decide about an inspector's archiving of one task, or of all of a source."""
+        queue = queue_of(call.key(call.shape.index_key), ARCHIVED)
+        if queue is None or not self._reach.concerns(queue):
+            return None
+        self._reach.note_enforced(queue)
+        limits = self._policy.archive_limits(queue)
+        lone = call.script.kind is Kind.ARCHIVE_ONE
+        # Only a task that is archived by itself can come from `completed`, and bring a TTL with it.
+        heals = lone and self._reach.heals(queue)
+        if limits is None and not heals:
+            return None
+        died_at, _, _ = call.archive_times()
+        task_id = b""
+        enforced = self._enforcing
+        if lone:
+            task_id = call.task_id(task_prefix(queue))
+            enforced = enforced and self._policy.enforces(task_id)
+        else:
+            call.check_prefix(queue)
+        if limits is None:
+            return Rewrite(enforced=True, tail=HEALING_RULES)
+        decision = self._decision(call, queue, text_of(task_id), died_at, enforced=enforced)
+        if heals and not enforced:
+            # By the rules, a task outside the share gets no TTL either, but nothing that they keep is trimmed with it.
+            tail = self._rules_argument(queue, limits) if self._shares else HEALING_RULES
+            return Rewrite(enforced=True, tail=tail, decision=decision)
+        return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
+
+    def _decision(self, call: Call, queue: str, task_id: str, died_at: int, *, enforced: bool) -> Decision:
+        """Return what to tell; `task_id` is empty for all tasks of a source."""
+        rules = self._policy.queue_rules(queue, State.ARCHIVED)
+        sole = rules[0] if len(rules) == 1 and not rules[0].types else None
+        return Decision(
+            operation="archive",
+            script=f"asynq.{call.script.kind.value}",
+            queue=queue,
+            state="archived",
+            action=ACTIONS[sole.archived.keep] if sole and sole.archived else Action.TTL,
+            enforced=enforced,
+            task_id=task_id,
+            rule=sole.name if sole else "",
+            died_at=None if task_id else died_at,
+        )
+
+    def _rules_argument(self, queue: str, limits: ArchiveLimits) -> bytes:
+        """Return the rules that can apply to a queue's archive as JSON for the wrapper."""
+        known = self._rules_json.get(queue)
+        if known is not None:
+            return known
+        rules = self._policy.queue_rules(queue, State.ARCHIVED)
+        content: dict[str, object] = {
+            "rules": [
+                {
+                    "types": [glob.lua.decode("latin-1") for glob in rule.types],
+                    "seconds": _lua_seconds(rule.archived),
+                }
+                for rule in rules
+                if rule.archived is not None
+            ],
+            "grace": self._policy.grace_seconds,
+            "share": self._policy.rollout,
+            "cutoff": -1 if limits.cutoff_seconds is None else limits.cutoff_seconds,
+            "cutoff_own": limits.cutoff_own,
+            "cap": -1 if limits.cap is None else limits.cap,
+            "uncapped": limits.uncapped,
+            "spare": limits.spare_untimed,
+        }
+        if rules[-1].types and limits.outlasts(OWN_ARCHIVE_SECONDS):
+            content["unmatched"] = "own"
+        # Lua patterns are bytes; Latin-1 carries each of them through JSON as it is.
+        argument = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
+        if len(self._rules_json) >= _MEMORY_LIMIT:
+            self._rules_json.clear()
+        self._rules_json[queue] = argument
+        return argument
+
+
+def _lua_seconds(retention: Retention) -> int | str:
+    """Return how many seconds a task is kept, for the wrapper: -1 for ever, 0 not at all, `own` for Asynq's time."""
+    if retention.keep is Keep.OWN:
+        return "own"
+    return -1 if retention.keep is Keep.FOREVER else retention.seconds

@@ -1,0 +1,130 @@
+"""The call of a learnt script, and the answer to it. Pure; decides nothing.
+
+Invariant: what a `Call` hands out is there and has been checked, so that nothing a wrapper makes of it can raise inside
+Redis. What has not the form that the script's text asks for raises `NotUnderstood`.
+"""
+
+import re
+from typing import NamedTuple
+
+from asynq_ttl.asynq.keys import task_prefix
+from asynq_ttl.events import Action, Decision, FailOpen
+from asynq_ttl.policy.rules import Keep
+from asynq_ttl.rewriting.registry import Script
+from asynq_ttl.wire.commands import Command
+
+# What Python, Lua and Redis read alike. Lua carries fifteen digits exactly, and no clock has as many.
+_INTEGER = re.compile(rb"-?[0-9]{1,15}")
+
+ACTIONS = {
+    Keep.TTL: Action.TTL,
+    Keep.OWN: Action.KEEP,
+    Keep.FOREVER: Action.NONE,
+    Keep.DELETE: Action.DELETE,
+}
+"""What happens to a task's key, by how its rule keeps it."""
+
+
+class NotUnderstood(Exception):  # noqa: N818 - nobody's error: the command goes to Redis as it came
+    """A command that cannot be rewritten; `reason` says why."""
+
+    def __init__(self, reason: FailOpen, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Rewrite(NamedTuple):
+    """What to do with one command.
+
+    Attributes:
+        enforced: send the wrapper instead of the script.
+        tail: the wrapper's own argument, if it takes one.
+        argv: replacements by ARGV number.
+        decision: what to tell about it; None for polls.
+    """
+
+    enforced: bool
+    tail: bytes | None = None
+    argv: tuple[tuple[int, bytes], ...] = ()
+    decision: Decision | None = None
+
+
+POLL = Rewrite(enforced=True)
+"""The wrapper instead of the script, and nothing else: what is done often, and is told to nobody."""
+
+
+class Call:
+    """A command seen as a call of a script: KEYS and ARGV by their numbers in Lua.
+
+    Args:
+        script: the script that is called.
+        command: the whole command.
+        keys: its number of KEYS; they start at the command's fourth element.
+
+    Raises:
+        NotUnderstood: a KEYS or ARGV that plays a part in the script is not there.
+    """
+
+    __slots__ = ("_command", "_keys", "script", "shape")
+
+    def __init__(self, script: Script, command: Command, keys: int) -> None:
+        args = len(command) - 3 - keys
+        if keys < script.least_keys or args < script.least_args:
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"{keys} KEYS and {args} ARGV")
+        self.script = script
+        self.shape = script.shape
+        self._command = command
+        self._keys = keys
+
+    def key(self, number: int) -> bytes:
+        """Return KEYS[number]."""
+        return self._command[2 + number]
+
+    def arg(self, number: int) -> bytes:
+        """Return ARGV[number]."""
+        return self._command[2 + self._keys + number]
+
+    def number(self, number: int) -> int:
+        """Return ARGV[number] as an integer.
+
+        Raises:
+            NotUnderstood: it is not written in the one way that Python, Lua and Redis read alike.
+        """
+        text = self.arg(number)
+        if not (text.isdigit() and len(text) <= 15) and not _INTEGER.fullmatch(text):  # nearly always the former
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{number}] is no integer")
+        return int(text)
+
+    def task_id(self, prefix: bytes) -> bytes:
+        """Return the task ID.
+
+        Args:
+            prefix: what the keys of the queue's tasks start with.
+
+        Raises:
+            NotUnderstood: the task key is not the prefix and the ID, so it may be another task's.
+        """
+        task_id = self.arg(self.shape.id_arg)
+        if self.key(self.shape.task_key) != prefix + task_id:
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"KEYS[{self.shape.task_key}] is not the task's key")
+        return task_id
+
+    def check_prefix(self, queue: str) -> None:
+        """Check that the task keys of a bulk script are those of a queue.
+
+        Raises:
+            NotUnderstood: they are another queue's.
+        """
+        if self.arg(self.shape.prefix_arg) != task_prefix(queue):
+            raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{self.shape.prefix_arg}] is not the task key prefix")
+
+    def archive_times(self) -> tuple[int, int, int]:
+        """Return when the task died, and Asynq's own retention in seconds and number of entries kept.
+
+        Asynq's cap is off by one: it keeps one entry fewer than it says.
+
+        Raises:
+            NotUnderstood: one of them is no integer.
+        """
+        now, cutoff = self.number(self.shape.time_arg), self.number(self.shape.cutoff_arg)
+        return now, now - cutoff, max(self.number(self.shape.cap_arg) - 1, 0)

@@ -1,0 +1,81 @@
+"""The wrapper of a script: one Lua text of prologue, original and epilogue. Pure.
+
+The original stands in the wrapper as a function that is called at once. It runs unchanged, with its own KEYS and ARGV
+and the line numbers it had, and its reply is the wrapper's reply. The parts around it are in `lua/wrappers` and
+`lua/shared`; in them `KEYS[task_key]` and the like stand for the positions in the script's `Shape`.
+
+Invariants:
+
+* If the original raises, the wrapper raises, and the epilogue never runs.
+* What a wrapper adds uses `redis.pcall`, so an ACL that denies it cannot fail the task.
+* The policy travels as the last argument, so a wrapper's SHA does not change when the policy does.
+"""
+
+import re
+
+from asynq_ttl.asynq.script_shape import Kind, Shape
+from asynq_ttl.lua.loader import load_on_one_line
+
+
+def wrap(text: bytes, shape: Shape) -> bytes:
+    """Return the wrapper of a script, or nothing where its kind has none.
+
+    A shebang (`#!lua ...`, Redis 7) stays the first line.
+    """
+    shebang = text[: text.find(b"\n") + 1] if text.startswith(b"#!") else b""
+    if shape.kind not in _PARTS or (text.startswith(b"#!") and not shebang):
+        return b""
+    prologues, epilogues = _PARTS[shape.kind]
+    before = b"".join(_part(name, shape) + b" " for name in prologues)
+    after = b"".join(_part(name, shape) + b" " for name in epilogues)
+    # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
+    original = b"local asynq_ttl_reply = (function() " + text[len(shebang) :] + b"\nend)() "
+    return shebang + before + original + after + b"return asynq_ttl_reply"
+
+
+_PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    Kind.COMPLETE: (
+        ("wrappers/clock.prologue", "wrappers/complete.prologue"),
+        ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
+    ),
+    Kind.ARCHIVE: (
+        ("wrappers/clock.prologue", "shared/states.prologue", "wrappers/archive.prologue", "wrappers/trim.prologue"),
+        ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
+    ),
+    Kind.ARCHIVE_ONE: (
+        (
+            "wrappers/clock.prologue",
+            "shared/states.prologue",
+            "wrappers/trim.prologue",
+            "wrappers/rules.prologue",
+            "wrappers/archive_one.prologue",
+        ),
+        ("wrappers/archive_one.epilogue",),
+    ),
+    Kind.ARCHIVE_ALL: (
+        (
+            "wrappers/clock.prologue",
+            "shared/states.prologue",
+            "wrappers/trim.prologue",
+            "wrappers/rules.prologue",
+            "wrappers/archive_all.prologue",
+        ),
+        ("wrappers/archive_all.epilogue",),
+    ),
+    Kind.RUN_ONE: ((), ("wrappers/run_one.epilogue",)),
+    Kind.RUN_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ("wrappers/run_all.epilogue",)),
+    Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
+    Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
+    Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
+    Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
+}
+
+
+_LUA = {name: load_on_one_line(name) for parts in _PARTS.values() for names in parts for name in names}
+_POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
+
+
+def _part(name: str, shape: Shape) -> bytes:
+    """Return a Lua part with the positions of a shape put in."""
+    text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
+    return text.replace("source_command", f"'{shape.source_command}'").encode()
