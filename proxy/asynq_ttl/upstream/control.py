@@ -1,4 +1,4 @@
-"""The sidecar's own connection to Redis: is it there, and does it know the wrappers.
+"""The sidecar's own connection to Redis: it tells whether Redis is there, and loads the wrappers.
 
 Invariant: a script is `ACTIVE` only after Redis has compiled its wrapper *and* its original, so no text that Redis
 would refuse is ever made acceptable by being wrapped.
@@ -73,7 +73,7 @@ class ControlConnection:
                 await self._redis.ping()
                 if self.problem:
                     await self._load_again()
-                    await self._look_for_a_cluster()
+                    await self._detect_cluster()
                     _log.info("upstream %s is up", self.upstream)
                     self.problem = ""
                     self._not_before = 0.0
@@ -86,7 +86,8 @@ class ControlConnection:
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, _PING_INTERVAL_SECONDS)
 
-    async def _look_for_a_cluster(self) -> None:
+    async def _detect_cluster(self) -> None:
+        """Tell if the server is a node of a cluster; where the sidecar may not ask, nothing is told."""
         with suppress(NoPermissionError):
             info = await self._redis.info("cluster")
             if info.get("cluster_enabled"):

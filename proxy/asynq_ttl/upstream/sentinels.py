@@ -3,15 +3,15 @@
 Invariants:
 
 * Only a server that says of itself that it is a master becomes the upstream.
-* What is known has an epoch, and a Sentinel with a newer one is believed at once. What is not newer is believed only if
-  the majority of the Sentinels say it, none of them names the known server, and that is no master any more. So
-  neither a Sentinel that was cut off for a while nor one that was set up anew can lead back to an old master. At the
-  start the majority is waited for, or a moment if they do not all answer.
-* From when a Sentinel is about to promote a replica, nobody talks to the old master: what it took then would be lost.
-  Clients that connect meanwhile wait; the wrappers are loaded before they get through.
+* An answer with a newer epoch than that of the known master wins at once. One that is not newer wins only if the
+  majority of the Sentinels give it, none of them names the known master, and that is none any more. So no Sentinel
+  that was cut off for a while, or set up anew, can lead back to an old master.
+* At the start the newest answer of a majority wins. If too few Sentinels answer, those that do are enough in a moment.
+* Once a Sentinel has said that it is about to promote a replica, nobody talks to the old master: what that took then
+  would be lost. Clients that connect meanwhile wait; the wrappers are loaded before they get through.
 
-Each Sentinel is listened to and asked once a second, so that no message can be missed for long. Source: the Redis
-documentation, "Sentinel client spec" and "Sentinel Pub/Sub messages".
+Each Sentinel publishes what it does, and is asked once a second besides, so that a lost message costs no more than
+that. Source: the Redis documentation, "Sentinel client spec" and "Sentinel Pub/Sub messages".
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _log = logging.getLogger("asynq_ttl.sentinel")
 _POLL_SECONDS = 1.0
 _FIRST_POLL_SECONDS = 0.1
 _TIMEOUT_SECONDS = 2.0
-# How long the majority is waited for at the start, from the first answer on.
+# How long a majority is waited for at the start, from the first answer on.
 _PATIENCE_SECONDS = 1.0
 # A Sentinel promotes the replica at its next tick, 52 to 100 ms after it has said that it is about to. So long commands
 # under way may take to be answered; what they wrote still has time to reach the replica.
@@ -62,8 +62,8 @@ class Follower(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """What a Sentinel says: where the master is, and in which epoch it became that."""
+class _Answer:
+    """What a Sentinel says: where the master is, and the epoch in which it became the master."""
 
     address: Address
     epoch: int
@@ -87,8 +87,8 @@ class Sentinels:
         self._epoch = -1
         self._lock = asyncio.Lock()
         self._named = endpoint.upstream.sentinels
-        self._words: dict[Address, _Word] = {}
-        self._first_word = 0.0
+        self._answers: dict[Address, _Answer] = {}
+        self._first_answer_at = 0.0
         self._down: set[Address] = set()
         self._unusable: Address | None = None
         self._left_ns = 0
@@ -97,7 +97,7 @@ class Sentinels:
     @property
     def away(self) -> int:
         """How many Sentinels do not help to find the master."""
-        return len(self._named) - len(self._words)
+        return len(self._named) - len(self._answers)
 
     async def follow(self, address: Address) -> None:
         """Follow what one of the Sentinels says until cancelled.
@@ -111,7 +111,7 @@ class Sentinels:
                 try:
                     await self._listen(sentinel, address)
                 except (RedisError, OSError) as error:
-                    self._words.pop(address, None)
+                    self._answers.pop(address, None)
                     if address not in self._down:
                         self._down.add(address)
                         _log.warning("Sentinel %s does not help: %s", address, str(error) or type(error).__name__)
@@ -124,20 +124,20 @@ class Sentinels:
             await messages.subscribe(*_CHANNELS)
             await messages.psubscribe(f"{_GIVEN_UP}*")
             while True:
-                self._words[address] = await self._ask(sentinel)
-                self._first_word = self._first_word or time.monotonic()
+                self._answers[address] = await self._ask(sentinel)
+                self._first_answer_at = self._first_answer_at or time.monotonic()
                 if address in self._down:
                     self._down.discard(address)
                     _log.info("Sentinel %s is back", address)
-                await self._consider(self._words[address])
+                await self._consider(self._answers[address])
                 await self._hear(messages)
 
-    async def _ask(self, sentinel: "Redis") -> _Word:
+    async def _ask(self, sentinel: "Redis") -> _Answer:
         """Ask a Sentinel for the epoch first: if the master changes in between, the answer is too old, not too new."""
         name = self._endpoint.upstream.master
         known: Any = await sentinel.execute_command("SENTINEL MASTER", name)
         found: Any = await sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", name)
-        return _Word(Address(str(found[0]), int(found[1])), int(known["config-epoch"]))
+        return _Answer(Address(str(found[0]), int(found[1])), int(known["config-epoch"]))
 
     async def _hear(self, messages: "PubSub") -> None:
         """Wait for what a Sentinel says by itself, or until it is time to ask again."""
@@ -160,14 +160,14 @@ class Sentinels:
                 await self._let_go(_LEAVE_SECONDS)
 
     async def _let_go(self, seconds: float) -> None:
-        """Keep clients from the master until `_settle`, or until that takes too long."""
+        """Keep clients from the master until `_let_through`, or until that takes too long."""
         self._left_ns = time.time_ns()
         self._endpoint.hold()
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._stay)
         await self._follower.leave(seconds)
 
-    def _settle(self) -> None:
-        """Let clients through."""
+    def _let_through(self) -> None:
+        """Let clients connect again: it is known where the master is."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -176,60 +176,60 @@ class Sentinels:
     def _stay(self) -> None:
         """Stay at the master: nothing has come of the change."""
         _log.info("upstream %s: no other server has become the master", self._endpoint)
-        self._settle()
+        self._let_through()
 
     async def _give_up(self) -> None:
         async with self._lock:
             if self._endpoint.held:
                 self._stay()
 
-    async def _consider(self, word: _Word) -> None:
-        """Move the endpoint if what a Sentinel has said is newer or better than what is known."""
+    async def _consider(self, answer: _Answer) -> None:
+        """Move the endpoint to the master that a Sentinel has named, if that answer wins."""
         async with self._lock:
             known = self._endpoint.address
             if known is None:
                 best = self._first_choice()
                 if best is not None and await self._is_usable(best.address):
                     await self._move(best)
-            elif word.address == known:
-                self._epoch = max(self._epoch, word.epoch)
-            elif (word.epoch > self._epoch or await self._is_better(word, known)) and await self._is_usable(
-                word.address
+            elif answer.address == known:
+                self._epoch = max(self._epoch, answer.epoch)
+            elif (answer.epoch > self._epoch or await self._wins(answer, known)) and await self._is_usable(
+                answer.address
             ):
-                await self._move(word)
+                await self._move(answer)
 
-    def _first_choice(self) -> _Word | None:
-        """Return the newest word, once there are enough of them."""
-        waited = time.monotonic() - self._first_word
-        if len(self._words) < self._majority and waited < _PATIENCE_SECONDS:
+    def _first_choice(self) -> _Answer | None:
+        """Return the newest answer; None while more of them are waited for."""
+        waited = time.monotonic() - self._first_answer_at
+        if len(self._answers) < self._majority and waited < _PATIENCE_SECONDS:
             return None
-        return max(self._words.values(), key=lambda word: word.epoch)
+        return max(self._answers.values(), key=lambda answer: answer.epoch)
 
-    async def _is_better(self, word: _Word, known: Address) -> bool:
-        """Say whether to believe what is not newer: the Sentinels were set up anew."""
-        said = [other.address for other in self._words.values()]
-        agreed = said.count(word.address) >= self._majority and known not in said
+    async def _wins(self, answer: _Answer, known: Address) -> bool:
+        """Say whether an answer that is not newer wins: a majority gives it, and the known master is none any more."""
+        named = [other.address for other in self._answers.values()]
+        agreed = named.count(answer.address) >= self._majority and known not in named
         return agreed and bool(await self._fault_of(known))
 
     @property
     def _majority(self) -> int:
         return len(self._named) // 2 + 1
 
-    async def _move(self, word: _Word) -> None:
-        before, self._epoch = self._endpoint.address, word.epoch
+    async def _move(self, answer: _Answer) -> None:
+        before, self._epoch = self._endpoint.address, answer.epoch
         if not self._endpoint.held:
             await self._let_go(0)
-        await self._endpoint.moved(word.address)
+        await self._endpoint.moved(answer.address)
         try:
-            await self._follower.arrive(before, word.address, self._left_ns)
+            await self._follower.arrive(before, answer.address, self._left_ns)
         finally:
-            self._settle()
+            self._let_through()
         self.found.set()
         if before is None:
-            _log.info("upstream %s is at %s", self._endpoint, word.address)
+            _log.info("upstream %s is at %s", self._endpoint, answer.address)
         else:
             self.switches += 1
-            _log.warning("upstream %s has moved from %s to %s", self._endpoint, before, word.address)
+            _log.warning("upstream %s has moved from %s to %s", self._endpoint, before, answer.address)
 
     async def _is_usable(self, address: Address) -> bool:
         """Say whether a server is a master that takes the sidecar's credentials; if it is not, tell why once."""

@@ -1,66 +1,271 @@
+"""Loading wrappers and watching over Redis, against a Redis that answers as a test says."""
+
 import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.exceptions import ConnectionError as LostConnection
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import parse_upstream
-from asynq_ttl.rewriting.registry import ScriptRegistry, Status
+from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status
+from asynq_ttl.upstream import control as control_module
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
-from support.servers import free_port
-from support.small_scripts import COMPLETE
+from support.small_scripts import ARCHIVE, COMPLETE
+
+REFUSED = ResponseError("Error compiling script (new function): user_script:1: '=' expected")
+
+
+class FakeRedis:
+    """A Redis that remembers what was loaded; what goes wrong is set."""
+
+    def __init__(self) -> None:
+        self.loaded: list[bytes] = []
+        self.pings = 0
+        self.fault: Exception | None = None
+        """Raised by whatever is asked."""
+        self.refusals: dict[bytes, list[Exception]] = {}
+        """Raised when a text is loaded, one after the other."""
+        self.hold = asyncio.Event()
+        """Nothing is loaded while it is not set."""
+        self.hold.set()
+        self.clustered: bool | Exception = False
+        self.closed = False
+
+    async def ping(self) -> None:
+        """Answer, or not."""
+        self.pings += 1
+        if self.fault is not None:
+            raise self.fault
+
+    async def execute_command(self, name: str, text: bytes) -> None:
+        """Load a script."""
+        assert name == "SCRIPT LOAD"
+        await self.hold.wait()
+        if self.fault is not None:
+            raise self.fault
+        if refusals := self.refusals.get(text):
+            raise refusals.pop(0)
+        self.loaded.append(text)
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """Say whether it is a node of a cluster."""
+        assert section == "cluster"
+        if isinstance(self.clustered, Exception):
+            raise self.clustered
+        return {"cluster_enabled": int(self.clustered)}
+
+    async def aclose(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True
+
+
+class FakeEndpoint(Endpoint):
+    """An endpoint whose every client is one fake."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_upstream("redis://127.0.0.1:6379/0"))
+        self.server = FakeRedis()
+
+    def redis(self, database: int | None = None, **options: Any) -> Redis:
+        """Return the fake."""
+        return cast("Redis", self.server)
+
+
+class Watched:
+    """A control connection, the Redis behind it, and what it tells."""
+
+    def __init__(self) -> None:
+        self.told: list[Activated] = []
+        self.clusters = 0
+        self.registry = ScriptRegistry()
+        endpoint = FakeEndpoint()
+        self.redis = endpoint.server
+        self.control = ControlConnection(endpoint, self.registry, self.told.append, self._cluster)
+
+    def _cluster(self) -> None:
+        self.clusters += 1
+
+    async def activated(self, text: bytes) -> Script:
+        """Return a script whose wrapper was loaded just now, or was not."""
+        script = self.registry.learn(text)
+        await self.control.activate(script)
+        return script
+
+    async def running_until(self, condition: Callable[[], bool]) -> None:
+        """Let it watch over Redis until something holds."""
+        task = asyncio.create_task(self.control.run())
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @pytest.fixture
-def told() -> list[Activated]:
-    """What was told of activations."""
-    return []
+async def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """One that is quick."""
+    monkeypatch.setattr(control_module, "_PING_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr(control_module, "_FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(control_module, "_RETRY_SECONDS", 0.1)
+    return Watched()
 
 
-@pytest.fixture
-def registry() -> ScriptRegistry:
-    """The scripts learnt."""
-    return ScriptRegistry()
+# --- loading a wrapper --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def control(registry: ScriptRegistry, told: list[Activated]) -> ControlConnection:
-    """A control connection to where nobody listens."""
-    return ControlConnection(Endpoint(parse_upstream(f"redis://127.0.0.1:{free_port()}/0")), registry, told.append)
+async def test_a_script_is_active_once_redis_has_compiled_both_texts(watched: Watched) -> None:
+    """The original first; then whoever is told knows which script it is, and when it was loaded."""
+    script = await watched.activated(COMPLETE)
+    assert watched.redis.loaded == [COMPLETE, script.wrapper]
+    assert script.status is Status.ACTIVE
+    (told,) = watched.told
+    assert (told.kind, told.sha, told.wrapper_sha) == ("complete", script.sha.decode(), script.wrapper_sha.decode())
+    assert (told.error, told.refused) == ("", False)
+    assert 0 < told.start_ns <= told.end_ns
 
 
-async def test_a_script_stays_new_where_redis_is_not_there(
-    control: ControlConnection, registry: ScriptRegistry, told: list[Activated]
+async def test_what_redis_would_refuse_is_not_made_acceptable(watched: Watched) -> None:
+    """If the original does not compile, its wrapper is not even tried, and never will be."""
+    watched.redis.refusals[COMPLETE] = [REFUSED]
+    script = await watched.activated(COMPLETE)
+    assert script.status is Status.BROKEN
+    assert watched.redis.loaded == []
+    assert watched.told[0].refused
+    assert "compiling" in watched.told[0].error
+
+
+async def test_a_wrapper_that_does_not_compile_is_refused(watched: Watched) -> None:
+    """Then the script goes to Redis as it is, for good."""
+    script = watched.registry.learn(COMPLETE)
+    watched.redis.refusals[script.wrapper] = [REFUSED]
+    await watched.control.activate(script)
+    assert script.status is Status.BROKEN
+    assert watched.told[0].refused
+
+
+async def test_many_ask_and_it_is_loaded_once(watched: Watched) -> None:
+    """All of them wait for the same answer."""
+    script = watched.registry.learn(COMPLETE)
+    watched.redis.hold.clear()
+    waiting = [asyncio.create_task(watched.control.activate(script)) for _ in range(5)]
+    await asyncio.sleep(0)
+    watched.redis.hold.set()
+    await asyncio.gather(*waiting)
+    assert watched.redis.loaded == [COMPLETE, script.wrapper]
+    assert len(watched.told) == 1
+
+
+async def test_a_client_that_goes_away_takes_nobody_with_it(watched: Watched) -> None:
+    """Others still wait for the script that it asked for first."""
+    script = watched.registry.learn(COMPLETE)
+    watched.redis.hold.clear()
+    first = asyncio.create_task(watched.control.activate(script))
+    other = asyncio.create_task(watched.control.activate(script))
+    await asyncio.sleep(0)
+    first.cancel()
+    watched.redis.hold.set()
+    await other
+    assert script.status is Status.ACTIVE
+
+
+async def test_a_connection_that_was_lost_is_tried_again(watched: Watched) -> None:
+    """It may have led to a Redis that has been restarted since; a login that is refused stays refused."""
+    watched.redis.refusals[COMPLETE] = [LostConnection("lost")]
+    assert (await watched.activated(COMPLETE)).status is Status.ACTIVE
+    watched.redis.refusals[ARCHIVE] = [AuthenticationError("WRONGPASS"), LostConnection("not reached")]
+    assert (await watched.activated(ARCHIVE)).status is Status.NEW
+    assert len(watched.redis.refusals[ARCHIVE]) == 1
+    assert [told.error for told in watched.told] == ["", "WRONGPASS"]
+
+
+async def test_after_a_failure_nobody_waits_for_another_one(watched: Watched) -> None:
+    """For a moment: then it is tried again. A failure is no refusal."""
+    watched.redis.fault = LostConnection("away")
+    script = await watched.activated(COMPLETE)
+    assert (script.status, watched.told[0].error, watched.told[0].refused) == (Status.NEW, "away", False)
+    watched.redis.fault = None
+    await watched.control.activate(script)
+    assert len(watched.told) == 1
+    await asyncio.sleep(0.15)
+    await watched.control.activate(script)
+    assert script.status is Status.ACTIVE
+
+
+async def test_a_redis_that_does_not_answer_is_given_up(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client does not wait for ever."""
+    monkeypatch.setattr(control_module, "ACTIVATION_TIMEOUT_SECONDS", 0.05)
+    watched.redis.hold.clear()
+    script = await watched.activated(COMPLETE)
+    assert (script.status, watched.told[0].error) == (Status.NEW, "TimeoutError")
+
+
+# --- watching over Redis ------------------------------------------------------------------------------------
+
+
+async def test_a_problem_is_there_until_redis_answers_and_when_it_no_longer_does(
+    watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is told why, and it may be tried again: Redis has refused nothing."""
-    script = registry.learn(COMPLETE)
-    await control.activate(script)
-    await control.close()
-    assert script.status is Status.NEW
-    assert [(one.kind, one.sha, one.refused) for one in told] == [("complete", script.sha.decode(), False)]
-    assert told[0].error
-    assert told[0].start_ns <= told[0].end_ns
+    """It is logged once for each time that Redis goes down, and once when it is up."""
+    caplog.set_level(logging.INFO, "asynq_ttl.upstream")
+    assert watched.control.problem == "not connected yet"
+    watched.redis.fault = LostConnection("refused")
+    await watched.running_until(lambda: watched.redis.pings > 2)
+    assert watched.control.problem == "refused"
+    watched.redis.fault = None
+    await watched.running_until(lambda: not watched.control.problem)
+    assert caplog.messages == [
+        "upstream redis://127.0.0.1:6379/0 is down: refused",
+        "upstream redis://127.0.0.1:6379/0 is up",
+    ]
 
 
-async def test_many_who_wait_for_one_script_load_it_once(
-    control: ControlConnection, registry: ScriptRegistry, told: list[Activated]
-) -> None:
-    """However many clients need it; and for a moment after a failure nobody waits for another one."""
-    script = registry.learn(COMPLETE)
-    await asyncio.gather(*(control.activate(script) for _ in range(5)))
-    await control.activate(script)
-    await control.close()
-    assert len(told) == 1
+async def test_wrappers_are_loaded_again_before_redis_counts_as_up(watched: Watched) -> None:
+    """A Redis that was restarted has none; those that were never loaded are left to whoever asks."""
+    script = await watched.activated(COMPLETE)
+    watched.registry.learn(ARCHIVE)
+    del watched.redis.loaded[:]
+    watched.redis.refusals[script.wrapper] = [LostConnection("going down")]
+    await watched.running_until(lambda: not watched.control.problem)
+    assert watched.redis.loaded == [script.wrapper]
+    assert watched.redis.pings >= 2
 
 
-async def test_a_server_that_is_away_is_a_problem(control: ControlConnection) -> None:
-    """Until it has been reached; and another master that cannot be reached is one too."""
-    assert control.problem == "not connected yet"
-    running = asyncio.create_task(control.run())
-    async with asyncio.timeout(5):
-        while control.problem == "not connected yet":  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.01)
-    running.cancel()
-    await asyncio.wait([running])
-    await control.close()
-    assert "onnect" in control.problem
+@pytest.mark.parametrize(("clustered", "told"), [(True, 1), (False, 0), (NoPermissionError("NOPERM"), 0)])
+async def test_a_node_of_a_cluster_is_told_of(watched: Watched, clustered: bool | Exception, told: int) -> None:
+    """Once each time that Redis comes up; a Redis that may not be asked counts as up all the same."""
+    watched.redis.clustered = clustered
+    await watched.running_until(lambda: not watched.control.problem and watched.redis.pings > 2)
+    assert watched.clusters == told
+
+
+async def test_another_master_has_the_wrappers_before_clients_come(watched: Watched) -> None:
+    """What was loaded into the old one is loaded into the new one."""
+    script = await watched.activated(COMPLETE)
+    del watched.redis.loaded[:]
+    await watched.control.arrive()
+    assert watched.redis.loaded == [script.wrapper]
+    assert watched.control.problem == ""
+
+
+async def test_a_master_that_cannot_be_reached_is_a_problem(watched: Watched) -> None:
+    """Arriving does not raise, and `run` goes on trying."""
+    await watched.activated(COMPLETE)
+    watched.redis.fault = LostConnection("not yet")
+    await watched.control.arrive()
+    assert watched.control.problem == "not yet"
+    watched.redis.fault = None
+    await watched.running_until(lambda: not watched.control.problem)
+
+
+async def test_closing_closes_the_connection(watched: Watched) -> None:
+    """Nothing is left open at the end of the sidecar."""
+    await watched.control.close()
+    assert watched.redis.closed
