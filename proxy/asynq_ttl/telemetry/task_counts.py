@@ -15,36 +15,47 @@ Kind = tuple[str, str, str, int]
 """Queue, task type, state, and for how many seconds Asynq itself would keep the task."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Count:
     """A number of tasks, and how many bytes their messages have."""
 
     tasks: int = 0
     size_bytes: int = 0
 
-    def add(self, tasks: int, size_bytes: int = 0) -> None:
-        """Count more of them."""
-        self.tasks += tasks
-        self.size_bytes += size_bytes
-
 
 class TaskCounts:
     """Counts tasks by their kinds."""
 
     def __init__(self) -> None:
-        self.kinds: dict[Kind, Count] = {}
-        self.others = Count()
+        # Pairs of tasks and bytes: each task that ends is counted, and a call for it takes several times as long.
+        self._kinds: dict[Kind, list[int]] = {}
+        self._others = [0, 0]
+
+    @property
+    def kinds(self) -> dict[Kind, Count]:
+        """The tasks of each kind."""
+        return {kind: Count(*pair) for kind, pair in self._kinds.items()}
+
+    @property
+    def others(self) -> Count:
         """Tasks that are not told apart: bulk operations, whose types are not known, and kinds past the limit."""
+        return Count(*self._others)
 
     def add(self, decision: Decision, moved: int) -> None:
-        """Count the tasks of a decision."""
+        """Count the tasks of a decision.
+
+        Args:
+            decision: what was decided.
+            moved: how many tasks a bulk operation has moved.
+        """
         if decision.own_seconds is None:
             if decision.state == "archived":
-                self.others.add(moved)
+                self._others[0] += moved
             return
         key = (decision.queue, decision.task_type, decision.state, decision.own_seconds)
-        count = self.kinds.get(key)
+        count = self._kinds.get(key)
         if count is None:
-            full = len(self.kinds) >= MAX_KINDS or len(decision.queue) + len(decision.task_type) > MAX_TEXT
-            count = self.others if full else self.kinds.setdefault(key, Count())
-        count.add(1, decision.size_bytes)
+            full = len(self._kinds) >= MAX_KINDS or len(decision.queue) + len(decision.task_type) > MAX_TEXT
+            count = self._others if full else self._kinds.setdefault(key, [0, 0])
+        count[0] += 1
+        count[1] += decision.size_bytes
