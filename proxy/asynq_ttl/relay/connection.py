@@ -187,7 +187,7 @@ class Downstream(asyncio.Protocol):
         out = session.receive_downstream(data)
         if out:
             upstream.write(out)
-        if session.taken_bytes and self._pauses is _NO_PAUSE:
+        if session.holding.taken_bytes and self._pauses is _NO_PAUSE:
             session.give_back()
         if session.waiting_for is not None:
             self._activate()

@@ -39,7 +39,6 @@ class Session:
     __slots__ = (
         "_calls",
         "_framer",
-        "_holding",
         "_out",
         "_pending",
         "_polls",
@@ -50,6 +49,7 @@ class Session:
         "_untouched",
         "commands",
         "database",
+        "holding",
         "receive_upstream",
         "waiting_for",
     )
@@ -65,8 +65,9 @@ class Session:
         self._pending = Pending(shared.observer, shared.clock)
         self.receive_upstream: Callable[[bytes], None] = self._pending.receive
         """Take note of bytes of Redis, which go to the client as they are."""
-        self._holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open)
-        self._framer = CommandFramer(shared.whole, self._holding.must_hold)
+        self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open)
+        """What is held of large commands. The relay gives the room back, once Redis has the command (`give_back`)."""
+        self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         # What is asked for every chunk.
         self._recall = shared.memory.recall
         self._polls = shared.memory.polls
@@ -80,11 +81,6 @@ class Session:
     def replies(self) -> int:
         """Replies that Redis has sent."""
         return self._pending.replies
-
-    @property
-    def taken_bytes(self) -> int:
-        """The room that a large command has. It is the relay that gives it back: when Redis has the command."""
-        return self._holding.taken_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -139,12 +135,12 @@ class Session:
     def give_back(self) -> None:
         """Give back the room of a large command that has gone on."""
         if self.waiting_for is None:
-            self._holding.give_back(self._framer.held_bytes)
+            self.holding.give_back(self._framer.held_bytes)
 
     def close(self) -> None:
         """Tell about decisions whose replies will never come, and hold nothing any more."""
         self._pending.stop()
-        self._holding.give_back(0)
+        self.holding.give_back(0)
 
     # --- commands that are of interest ---------------------------------------------------------------------
 

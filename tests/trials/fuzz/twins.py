@@ -286,7 +286,7 @@ class Twins:
         assert session.held_bytes <= asynq_ttl.wire.commands.MAX_HELD_BYTES + len(chunk)
         session.give_back()
         small = asynq_ttl.wire.commands.HOLD_BYTES
-        assert session.held_bytes <= max(session.taken_bytes, small)
+        assert session.held_bytes <= max(session.holding.taken_bytes, small)
         self._tell(talk, reply_size)
 
     def _pass(self, data: bytes) -> None:

@@ -125,7 +125,7 @@ def test_a_client_that_goes_away_gives_back_what_it_had() -> None:
     """However much of its command has come."""
     talk = Conversation().knows(COMPLETE)
     talk.downstream_sends_bytes(CALL[: 3 * HOLD_BYTES], 10_000)
-    assert talk.session.taken_bytes == talk.shared.room.taken_bytes > 0
+    assert talk.session.holding.taken_bytes == talk.shared.room.taken_bytes > 0
     talk.session.close()
     assert talk.shared.room.taken_bytes == 0
 
