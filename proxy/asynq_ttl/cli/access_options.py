@@ -1,4 +1,7 @@
-"""Who may connect to the sidecar, and with whose credentials clients reach Redis: settings and options."""
+"""The options of `serve` that say who may connect to the sidecar, and with whose credentials clients reach Redis.
+
+Invariant: options that contradict each other, or would let in nobody, are refused before anything starts.
+"""
 
 import functools
 from collections.abc import Callable
@@ -8,6 +11,7 @@ from typing import Any
 
 import click
 
+from asynq_ttl.cli.options import option
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.net.tls import ListenerTls
 from asynq_ttl.sidecar.settings import Access, ClientAuth
@@ -29,14 +33,14 @@ _OPTIONS = (
 
 
 def access_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of access.
+    """Add the options of access. The command gets them as one argument, `access`, and the password file in `upstream`.
 
-    The command gets them as one argument, `access`; its `upstream` gets the password file.
+    The command has an option `upstream`.
     """
 
     @functools.wraps(command)
     def folded(**values: Any) -> None:  # noqa: ANN401 - click's own
-        names = [option[0].removeprefix("--").replace("-", "_") for option in _OPTIONS]
+        names = [name.removeprefix("--").replace("-", "_") for name, *_ in _OPTIONS]
         cert, key, client_ca, auth, passwords, upstream_password = (values.pop(name) for name in names)
         access = _access(cert, key, client_ca, ClientAuth(auth), passwords)
         upstream: Upstream = values["upstream"]
@@ -44,16 +48,12 @@ def access_options(command: Callable[..., None]) -> Callable[..., None]:
             if upstream.password:
                 raise click.UsageError("--upstream has a password, and --upstream-password-file is given: which one?")
             upstream = replace(upstream, password_file=str(upstream_password))
-        if access.logs_in and not (upstream.password or upstream.password_file):
-            _refuse_nothing(access)
+        if access.auth is ClientAuth.NONE and not (upstream.password or upstream.password_file):
+            raise click.UsageError("--client-auth none needs the sidecar's credentials: in --upstream, or by a file")
         command(access=access, **{**values, "upstream": upstream})
 
     for name, kind, default, text in reversed(_OPTIONS):
-        variable = "ASYNQ_TTL_" + name.removeprefix("--").replace("-", "_").upper()
-        option = click.option(
-            name, type=kind, default=default, envvar=variable, show_envvar=True, show_default=True, help=text
-        )
-        folded = option(folded)
+        folded = option(name, type=kind, default=default, help=text)(folded)
     return folded
 
 
@@ -65,8 +65,3 @@ def _access(
     if (auth is ClientAuth.PASSWORD) != (passwords is not None):
         raise click.UsageError("--client-auth password and --client-password-file FILE go together")
     return Access(None if cert is None else ListenerTls(cert, key, client_ca), auth, passwords)
-
-
-def _refuse_nothing(access: Access) -> None:
-    if access.auth is ClientAuth.NONE:
-        raise click.UsageError("--client-auth none needs the sidecar's credentials: in --upstream, or by a file")

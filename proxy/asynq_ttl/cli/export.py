@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from asynq_ttl.asynq.task import ended_at
+from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.asynq.task_json import task_line
 from asynq_ttl.cli.options import fail
 from asynq_ttl.cli.tool_options import (
@@ -25,6 +25,7 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
@@ -68,19 +69,22 @@ def export(
         file = stack.enter_context(_opened(output))
         now = database.now()
         written = unread = 0
-        with progress_bar() as progress:
-            bar = progress.add_task("export", total=database.client.dbsize())
-            for _, page in task_pages(database, "whole"):
-                progress.advance(bar, len(page))
-                for task in page:
-                    if not wanted.matches_queue(task.queue) or not wanted.matches(task):
-                        continue
-                    if task.record is None:
-                        unread += 1
-                    elif older_than is None or 0 < ended_at(task) <= now - older_than:
-                        written += 1
-                        file.write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
+        for task in _tasks(database, wanted):
+            if task.record is None:
+                unread += 1
+            elif older_than is None or 0 < ended_at(task) <= now - older_than:
+                written += 1
+                file.write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
     note(f"{written:,} tasks written" + (f"; {unread:,} whose message cannot be read were left out" if unread else ""))
+
+
+def _tasks(database: Database, wanted: TaskFilter) -> Iterator[Task]:
+    """Yield every task that is wanted, whole, with a progress bar."""
+    with progress_bar() as progress:
+        bar = progress.add_task("export", total=database.client.dbsize())
+        for _, page in task_pages(database, "whole"):
+            progress.advance(bar, len(page))
+            yield from (task for task in page if wanted.matches_queue(task.queue) and wanted.matches(task))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from asynq_ttl.times import parse_duration
 
 STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
 TERMINAL = ("archived", "completed")
-# So many types are remembered, to tell which there are where one was asked for that is not.
+# Of so many types the names are remembered, to say which there are where the one that was asked for is not.
 _MOST_TYPES = 1000
 _FROM_FILE = "asynq_ttl.upstream_password_file"
 
@@ -118,7 +118,14 @@ def load(policy: Path | None) -> Policy:
 def connected(
     upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool
 ) -> Iterator[tuple[Database, list[str]]]:
-    """Open a database and yield it with its queues; whatever it says ends the command with one line."""
+    """Open a database and yield it with the names of its queues. Any of its errors ends the command with one line.
+
+    Args:
+        upstream: where it is.
+        rate: the most keys looked at in a second; 0 for no limit.
+        wanted: what the command is asked about; a glob that matches no queue ends it too.
+        changing: whether the rights to change tasks are needed.
+    """
     try:
         with explained(upstream), closing(Database(upstream, rate)) as database:
             queues = database.open(changing=changing)
@@ -135,9 +142,9 @@ def _check_queues(globs: tuple[Glob, ...], queues: list[str]) -> None:
 
 
 def check_types(database: Database, globs: tuple[Glob, ...]) -> None:
-    """End with a failure, before anything is done, if a type is asked for that no task has.
+    """End the command, before anything is done, if a glob matches the type of no task.
 
-    It looks at tasks only until each glob has matched one.
+    Tasks are looked at only until each glob has matched one.
     """
     missing, seen = set(globs), set[str]()
     for _, page in task_pages(database) if missing else ():
@@ -177,7 +184,7 @@ def progress_bar() -> Progress:
 
 
 class _Paced(Progress):
-    """A progress bar that also shows how many are done in a second."""
+    """A progress bar that also shows how many keys are looked at in a second."""
 
     def get_renderables(self) -> Iterator[Any]:
         for task in self.tasks:
