@@ -42,10 +42,9 @@ def states(server: Server, queue: str = "default") -> dict[str, str]:
     """Return the state of each task of a queue by its ID."""
     prefix = f"asynq:{{{queue}}}:t:"
     with server.client() as client:
-        return {
-            key.decode().removeprefix(prefix): client.hget(key, "state").decode()
-            for key in client.scan_iter(f"{prefix}*")
-        }
+        found = {key: client.hget(key, "state") for key in client.scan_iter(f"{prefix}*")}
+        # A key that has gone between the two has no state.
+        return {key.decode().removeprefix(prefix): state.decode() for key, state in found.items() if client.exists(key)}
 
 
 def within(ttl: int, retention: int, grace: int = 30) -> bool:
