@@ -22,7 +22,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.session import Session
-from support.conversation import COMPLETE, DEQUEUE, OTHER, TASK, Conversation, complete, dequeue, pipeline
+from support.conversation import TASK, Conversation, complete, dequeue, pipeline
+from support.small_scripts import COMPLETE, DEQUEUE, OTHER
 
 _COMMANDS = 4000
 # Until the interpreter has adapted to what it runs, and what can be remembered is.

@@ -17,9 +17,9 @@ from typing import Any
 from contestants import POLICY, start_server
 from redis import Redis
 
+from support.asynq_calls import PREFIX, QUEUE, TASK, AsynqCalls, calls_of
 from support.servers import SidecarFactory
 from support.task_message import encode_task
-from trials.model.asynq_calls import PREFIX, QUEUE, TASK, AsynqCalls
 
 SIZES = {"pending": 20_000, "active": 10, "scheduled": 1_000, "archived": 10_000, "completed": 10_000}
 """Tasks in each place before an operation. Asynq's own cap for `archived` is 10,000."""
@@ -102,7 +102,7 @@ class Operation:
     name: str
     script: str
     prepare: Callable[[Queue], Sequence[Any]]
-    call: Callable[[AsynqCalls, Queue, Any], Any]
+    call: Callable[[AsynqCalls[Any], Queue, Any], Any]
 
 
 def _active(queue: Queue) -> Sequence[str]:
@@ -246,7 +246,7 @@ def _block(operation: Operation, queue: Queue, way: "Redis") -> float:
     about = operation.prepare(queue)
     pipeline = way.pipeline(transaction=False)
     for each in about:
-        operation.call(AsynqCalls(pipeline), queue, each)
+        operation.call(calls_of(pipeline), queue, each)
     queue.client.config_resetstat()
     pipeline.execute()
     stats: Any = queue.client.info("commandstats")
@@ -256,7 +256,7 @@ def _block(operation: Operation, queue: Queue, way: "Redis") -> float:
 
 def _shas(operation: Operation, queue: Queue, way: "Redis") -> set[bytes]:
     """Do one block, and return the SHAs that Redis was asked for at its end."""
-    calls = AsynqCalls(way)
+    calls = calls_of(way)
     for each in operation.prepare(queue):
         operation.call(calls, queue, each)
     about = operation.prepare(queue)

@@ -12,7 +12,8 @@ from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
 from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
 from asynq_ttl.wire.replies import ReplyCounter
-from support.conversation import COMPLETE, DEQUEUE, INDEX, OTHER, RUN, UNKNOWN, Conversation, complete, dequeue, run
+from support.conversation import INDEX, Conversation, complete, dequeue, run
+from support.small_scripts import COMPLETE, DEQUEUE, OTHER, RUN_ONE, UNKNOWN
 
 # Small stand-ins for the limits, so that small examples reach them.
 HOLD_BYTES, MAX_HELD_BYTES = 64, 256
@@ -220,13 +221,13 @@ def test_damaged_replies_end_the_counting_at_worst(
 _calls = st.builds(
     lambda call, text, name: call(text if name == b"EVAL" else sha_of(text), name=name),
     st.sampled_from([complete, dequeue, run]),
-    st.sampled_from([COMPLETE, DEQUEUE, RUN, OTHER, UNKNOWN]),
+    st.sampled_from([COMPLETE, DEQUEUE, RUN_ONE, OTHER, UNKNOWN]),
     st.sampled_from([b"EVAL", b"EVALSHA"]),
 )
 asynq_commands = _calls | st.sampled_from(
     [
         *((b"MULTI",), (b"EXEC",), (b"DISCARD",), (b"SELECT", b"3"), (b"RESET",), (b"PING",), ()),
-        *((b"SCRIPT", b"LOAD", text) for text in (COMPLETE, DEQUEUE, RUN)),
+        *((b"SCRIPT", b"LOAD", text) for text in (COMPLETE, DEQUEUE, RUN_ONE)),
         *((b"SCRIPT", b"FLUSH"), (b"SUBSCRIBE", b"a"), (b"CLIENT", b"REPLY", b"OFF"), (b"GET", INDEX)),
         *((b"EVALSHA", b"0" * 40, b"1", INDEX), (b"EVAL", COMPLETE), (b"EVALSHA", sha_of(COMPLETE), b"9", INDEX)),
     ]
@@ -303,7 +304,7 @@ def test_a_session_survives_whatever_redis_says(
     data: bytes, sizes: list[int], said: bytes, changes: list[tuple[int, int, bytes]]
 ) -> None:
     """Replies too many, too few or damaged settle each decision at most once and raise nothing."""
-    talk = Conversation().knows(COMPLETE, DEQUEUE, RUN)
+    talk = Conversation().knows(COMPLETE, DEQUEUE, RUN_ONE)
     talk.session.receive_upstream(said[: len(said) // 2])
     converse(talk, data, sizes)
     for chunk in cut(mutate(said[len(said) // 2 :], changes), sizes):

@@ -1,6 +1,6 @@
 """Conversations for tests: a client (downstream) and Redis (upstream) talk through a session; an observer listens.
 
-The scripts are this project's own. They have the shape of Asynq's, as far as the sidecar looks at it, and no more.
+The scripts they call are those of `small_scripts`.
 """
 
 from collections.abc import Callable
@@ -17,28 +17,6 @@ from support.task_message import encode_task
 
 DAY = 86_400
 
-COMPLETE = b"""
-if redis.call("ZADD", KEYS[1], ARGV[2], ARGV[1]) == 0 then return redis.error_reply("INTERNAL") end
-redis.call("HSET", KEYS[2], "msg", ARGV[3], "state", "completed")
-return redis.status_reply("OK")
-"""
-DEQUEUE = b"""
-local id = redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
-if not id then return nil end
-redis.call("HSET", ARGV[2] .. id, "state", "active")
-redis.call("ZADD", KEYS[4], ARGV[1], id)
-return redis.call("HGET", ARGV[2] .. id, "msg")
-"""
-RUN = b"""
-if redis.call("HGET", KEYS[1], "state") == "active" then return -1 end
-redis.call("LPUSH", KEYS[2], ARGV[1])
-redis.call("HSET", KEYS[1], "state", "pending")
-return 1
-"""
-# It writes a terminal state into no index.
-UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
-OTHER = b'return redis.call("GET", KEYS[1])'
-
 MESSAGE = encode_task("mail", "1")
 INDEX, TASK = b"asynq:{q}:completed", b"asynq:{q}:t:1"
 PENDING, PAUSED, ACTIVE, LEASE = (b"asynq:{q}:" + name for name in (b"pending", b"paused", b"active", b"lease"))
@@ -48,10 +26,28 @@ WEEK = Rule("week", completed=Retention(Keep.TTL, 7 * DAY), archived=Retention(K
 
 
 def complete(
-    script: bytes, *, name: bytes = b"EVALSHA", at: int = 2_000_000, task: bytes | None = None
+    script: bytes,
+    *,
+    name: bytes = b"EVALSHA",
+    at: int = 2_000_000,
+    task: bytes | None = None,
+    task_id: str = "1",
+    queue: str = "q",
 ) -> tuple[bytes, ...]:
-    """Return the command by which a client completes a task; `script` is its SHA, or its text for EVAL."""
-    return (name, script, b"2", INDEX, TASK, b"1", b"%d" % at, MESSAGE if task is None else task)
+    """Return the command by which a client completes a task.
+
+    Args:
+        script: the script's SHA, or its text for EVAL.
+        name: the command.
+        at: the score in the index of completed tasks.
+        task: its message; one that fits if it is None.
+        task_id: its ID.
+        queue: its queue.
+    """
+    prefix = f"asynq:{{{queue}}}:"
+    keys = f"{prefix}completed".encode(), f"{prefix}t:{task_id}".encode()
+    message = encode_task("mail", task_id, queue) if task is None else task
+    return (name, script, b"2", *keys, task_id.encode(), b"%d" % at, message)
 
 
 def completed(script: bytes, *, name: bytes = b"EVALSHA", seconds: int = 7 * DAY) -> tuple[bytes, ...]:

@@ -1,11 +1,14 @@
-"""Small Lua scripts of each kind, with what they are. They are this project's own; Asynq's are never copied."""
+"""Small Lua scripts of each kind, with what they are.
+
+They are this project's own; Asynq's are never copied. They have the shape of Asynq's, as far as the sidecar looks at
+it, and no more.
+"""
 
 from asynq_ttl.asynq.script_shape import Kind, Shape
 
 COMPLETE = b"""
-if redis.call("LREM", KEYS[1], 0, ARGV[1]) == 0 then return redis.error_reply("NOT FOUND") end
-redis.call("ZADD", KEYS[2], ARGV[2], ARGV[1])
-redis.call("HSET", KEYS[3], "msg", ARGV[3], "state", "completed")
+if redis.call("ZADD", KEYS[1], ARGV[2], ARGV[1]) == 0 then return redis.error_reply("INTERNAL") end
+redis.call("HSET", KEYS[2], "msg", ARGV[3], "state", "completed")
 return redis.status_reply("OK")
 """
 ARCHIVE = b"""
@@ -36,8 +39,7 @@ redis.call("ZREMRANGEBYRANK", KEYS[2], 0, -ARGV[3])
 return redis.call("DEL", KEYS[1])
 """
 RUN_ONE = b"""
-local state = redis.call("HGET", KEYS[1], "state")
-if redis.call("ZREM", ARGV[2] .. state, ARGV[1]) == 0 then return 0 end
+if redis.call("HGET", KEYS[1], "state") == "active" then return -1 end
 redis.call("LPUSH", KEYS[2], ARGV[1])
 redis.call("HSET", KEYS[1], "state", "pending")
 return 1
@@ -52,20 +54,18 @@ redis.call("DEL", KEYS[1])
 return #names
 """
 DEQUEUE = b"""
-local name = redis.call("RPOPLPUSH", KEYS[1], KEYS[2])
-if not name then return nil end
-local task = ARGV[2] .. name
-redis.call("HSET", task, "state", "active")
-redis.call("ZADD", KEYS[3], ARGV[1], name)
-return redis.call("HGET", task, "msg")
+local id = redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
+if not id then return nil end
+redis.call("HSET", ARGV[2] .. id, "state", "active")
+redis.call("ZADD", KEYS[4], ARGV[1], id)
+return redis.call("HGET", ARGV[2] .. id, "msg")
 """
 DEQUEUE_TIMED = b"""
-local name = redis.call("RPOPLPUSH", KEYS[1], KEYS[2])
-if not name then return nil end
-local task = ARGV[2] .. name
-redis.call("HSET", task, "state", "active")
-local found = redis.call("HMGET", task, "msg", "timeout")
-redis.call("ZADD", KEYS[3], ARGV[1] + found[2], name)
+local id = redis.call("RPOPLPUSH", KEYS[1], KEYS[3])
+if not id then return nil end
+redis.call("HSET", ARGV[2] .. id, "state", "active")
+local found = redis.call("HMGET", ARGV[2] .. id, "msg", "timeout")
+redis.call("ZADD", KEYS[4], ARGV[1] + found[2], id)
 return found[1]
 """
 DELETE_ALL = b"""
@@ -82,9 +82,12 @@ for _, name in ipairs(names) do
 end
 return #names
 """
+# It writes a terminal state into no index.
+UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
+OTHER = b'return redis.call("GET", KEYS[1])'
 
 SHAPES: dict[bytes, Shape] = {
-    COMPLETE: Shape(Kind.COMPLETE, task_key=3, index_key=2, id_arg=1, time_arg=2, msg_arg=3),
+    COMPLETE: Shape(Kind.COMPLETE, task_key=2, index_key=1, id_arg=1, time_arg=2, msg_arg=3),
     ARCHIVE: Shape(Kind.ARCHIVE, task_key=1, index_key=3, id_arg=1, msg_arg=2, time_arg=3, cutoff_arg=4, cap_arg=5),
     ARCHIVE_ONE: Shape(Kind.ARCHIVE_ONE, task_key=1, index_key=2, id_arg=1, time_arg=2, cutoff_arg=3, cap_arg=4),
     ARCHIVE_ALL: Shape(
@@ -99,8 +102,8 @@ SHAPES: dict[bytes, Shape] = {
     ),
     RUN_ONE: Shape(Kind.RUN_ONE, task_key=1),
     RUN_ALL: Shape(Kind.RUN_ALL, source_key=1, prefix_arg=1),
-    DEQUEUE: Shape(Kind.DEQUEUE, source_key=1, active_key=2, lease_key=3, prefix_arg=2),
-    DEQUEUE_TIMED: Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=2, lease_key=3, prefix_arg=2),
+    DEQUEUE: Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_arg=2),
+    DEQUEUE_TIMED: Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2),
     DELETE_ALL: Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1),
     JANITOR: Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3),
 }

@@ -17,19 +17,19 @@ from asynq_ttl.session.session import MAX_DATABASES
 from asynq_ttl.telemetry.recorder import MAX_DECISION_SERIES
 from asynq_ttl.wire.commands import HOLD_BYTES, MAX_HELD_BYTES, encode
 from support.commands import run
-from support.conversation import COMPLETE, UNKNOWN
+from support.conversation import complete
 from support.pressure import MIB, memory_bytes
 from support.servers import Server, Sidecar, SidecarFactory, start_redis, wait_until
-from support.task_message import encode_task
+from support.small_scripts import COMPLETE, UNKNOWN
 
 POLICY = "version: 1\ngrace: 60s\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]"
 OK = b"+OK\r\n"
+AT = 1_700_000_000
 
 
-def complete(task: str, script: bytes = COMPLETE, *, queue: str = "q", name: bytes = b"EVAL") -> list[bytes]:
-    """Return the command that completes a task by a script: its text, or its SHA."""
-    keys = [f"asynq:{{{queue}}}:completed".encode(), f"asynq:{{{queue}}}:t:{task}".encode()]
-    return [name, script, b"2", *keys, task.encode(), b"1700000000", encode_task("mail", task, queue)]
+def completing(task_id: str, text: bytes = COMPLETE) -> tuple[bytes, ...]:
+    """Return the command that completes a task by the text of a script."""
+    return complete(text, name=b"EVAL", at=AT, task_id=task_id)
 
 
 def variant(number: int) -> bytes:
@@ -83,7 +83,7 @@ def test_a_large_command_goes_on_in_pieces(redis_server: Server, sidecar: Sideca
         wait_until(lambda: waiting_bytes(redis_server) > 2 * HOLD_BYTES, "it is held")
         client.sendall(b"x" * (HOLD_BYTES - 2) + b"\r\n")
         assert read(client, 5) == OK
-        call = encode([*complete("large"), b"x" * 4 * HOLD_BYTES])
+        call = encode([*completing("large"), b"x" * 4 * HOLD_BYTES])
         client.sendall(call[:-HOLD_BYTES])
         time.sleep(0.3)
         assert waiting_bytes(redis_server) < HOLD_BYTES
@@ -97,7 +97,7 @@ def test_a_call_that_is_too_large_goes_on_as_it_came(redis_server: Server, sidec
     """Past 64 MiB no more is held of it; it is counted, and the task is completed without a TTL."""
     sidecar.expected_warnings.append(r"failed open \(size\)")
     with connect(sidecar) as client:
-        client.sendall(encode([*complete("huge"), b"x" * (MAX_HELD_BYTES + MIB)]))
+        client.sendall(encode([*completing("huge"), b"x" * (MAX_HELD_BYTES + MIB)]))
         assert read(client, 5) == OK
     assert count(sidecar, "asynq_ttl_fail_open_total", 'reason="size"') == 1
     with redis_server.client() as direct:
@@ -115,7 +115,7 @@ def test_a_script_is_waited_for_two_seconds(start_sidecar: SidecarFactory) -> No
             assert read(client, 7) == b"+PONG\r\n"
             server.process.send_signal(signal.SIGSTOP)
             started = time.monotonic()
-            client.sendall(encode(complete("a")))
+            client.sendall(encode(completing("a")))
             wait_until(lambda: count(sidecar, "asynq_ttl_fail_open_total", 'reason="activation"'), "it waits for ever")
             assert time.monotonic() - started > 1
             server.process.send_signal(signal.SIGCONT)
@@ -133,8 +133,8 @@ def test_scripts_past_the_limit_are_not_wrapped(redis_server: Server, sidecar: S
                     pipe.script_load(variant(number).decode())
                 pipe.execute()
         assert count(sidecar, "asynq_ttl_fail_open_total") == 0
-        client.execute_command(*complete("last", variant(MAX_WRAPPED - 1)))
-        client.execute_command(*complete("over", variant(MAX_WRAPPED)))
+        client.execute_command(*completing("last", variant(MAX_WRAPPED - 1)))
+        client.execute_command(*completing("over", variant(MAX_WRAPPED)))
         assert count(sidecar, "asynq_ttl_fail_open_total", 'reason="scripts"') == 1
     with redis_server.client() as direct:
         assert direct.ttl("asynq:{q}:t:last") > 0
@@ -145,7 +145,7 @@ def test_scripts_past_the_limit_are_not_wrapped(redis_server: Server, sidecar: S
 def test_a_long_text_is_not_wrapped(redis_server: Server, sidecar: Sidecar) -> None:
     """One of more than 64 KiB is run as it came."""
     with sidecar.client() as client:
-        client.execute_command(*complete("long", COMPLETE + b"--" + b"x" * MAX_TEXT_BYTES))
+        client.execute_command(*completing("long", COMPLETE + b"--" + b"x" * MAX_TEXT_BYTES))
     with redis_server.client() as direct:
         assert direct.ttl("asynq:{q}:t:long") == -1
 
@@ -157,7 +157,7 @@ def test_decisions_wait_for_so_many_replies(redis_server: Server, sidecar: Sidec
     with connect(sidecar) as client, redis_server.client() as direct:
         client.sendall(encode([b"SCRIPT", b"LOAD", COMPLETE]) + encode([b"BLPOP", b"gate", b"0"]))
         read(client, 47)
-        calls = [encode(complete(str(number), sha, name=b"EVALSHA")) for number in range(MAX_PENDING + more)]
+        calls = [encode(complete(sha, at=AT, task_id=str(number))) for number in range(MAX_PENDING + more)]
         client.sendall(b"".join(calls))
         wait_until(lambda: count(sidecar, "asynq_ttl_decisions_total") == more, "they are not told")
         direct.rpush("gate", "x")
@@ -173,7 +173,7 @@ def test_so_many_shas_are_remembered(sidecar: Sidecar) -> None:
         assert client.script_exists(*shas) == [False] * len(shas)
         for sha, forwarded in ((shas[0], 1), (shas[MAX_ASKED - 1], 2), (shas[MAX_ASKED], 2)):
             with pytest.raises(redis_py.exceptions.NoScriptError):
-                client.execute_command(*complete("a", sha, name=b"EVALSHA"))
+                client.execute_command(*complete(sha, at=AT, task_id="a"))
             assert count(sidecar, "asynq_ttl_fail_open_total", 'reason="unseen"') == forwarded
 
 
@@ -183,7 +183,7 @@ def test_so_many_databases_are_swept(start_sidecar: SidecarFactory) -> None:
         sidecar = start_sidecar(server.url, POLICY, sweep_interval="0.2")
         with connect(sidecar) as client:
             for number in range(MAX_DATABASES + 5):
-                commands = [b"SELECT", b"%d" % number], [b"SADD", b"asynq:queues", b"q"], complete("a")
+                commands = [b"SELECT", b"%d" % number], [b"SADD", b"asynq:queues", b"q"], completing("a")
                 client.sendall(b"".join(map(encode, commands)))
                 read(client, 2 * len(OK) + len(b":1\r\n"))
         early, late = server.client(1), server.client(MAX_DATABASES + 2)
@@ -204,7 +204,7 @@ def test_a_reply_of_one_long_line_ends_the_counting(redis_server: Server, sideca
         before = memory_bytes(sidecar, "VmRSS")
         client.sendall(encode([b"EVAL", b"return redis.status_reply(string.rep('x', %d))" % size, b"0"]))
         assert len(read(client, size + 3)) == size + 3
-        client.sendall(encode(complete("a")))
+        client.sendall(encode(completing("a")))
         assert read(client, 5) == OK
     assert memory_bytes(sidecar, "VmHWM") - before < 10 * MIB
     assert count(sidecar, "asynq_ttl_decisions_total") == 1
@@ -233,7 +233,7 @@ def test_so_many_series_are_counted(sidecar: Sidecar) -> None:
         client.script_load(COMPLETE.decode())
         with client.pipeline(transaction=False) as pipe:
             for number in range(MAX_DECISION_SERIES + more):
-                pipe.execute_command(*complete("a", sha_of(COMPLETE), queue=f"q{number}", name=b"EVALSHA"))
+                pipe.execute_command(*complete(sha_of(COMPLETE), at=AT, task_id="a", queue=f"q{number}"))
             pipe.execute()
     assert count(sidecar, "asynq_ttl_decisions_total") == MAX_DECISION_SERIES + more
     assert count(sidecar, "asynq_ttl_decisions_total", '"other"') == more
@@ -245,7 +245,7 @@ def test_a_warning_is_not_repeated(sidecar: Sidecar) -> None:
     with sidecar.client() as client:
         for number in range(50):
             client.eval(UNKNOWN.decode() + f" -- {number}", 1, "asynq:{q}:t:1")
-            client.execute_command(*complete(str(number))[:-1], b"\xff")
+            client.execute_command(*completing(str(number))[:-1], b"\xff")
     assert count(sidecar, "asynq_ttl_fail_open_total") == 100
     # A busy machine may take longer than that.
     assert 2 <= sidecar.log().count("failed open") <= 10

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import NoScriptError, ResponseError
 
-from support.asynq_source import scripts
+from support import asynq_calls
 from support.servers import Server
 from support.task_message import encode_task
 from trials.model.sidecar_thread import SidecarThread
@@ -25,7 +25,6 @@ rules:
 """
 QUEUE = "asynq:{q}:"
 NOW = int(time.time())
-DAY = 86_400
 
 Reply = Any
 Story = Callable[["Redis"], list[Reply]]
@@ -52,29 +51,17 @@ def populate(client: "Redis") -> None:
 
 # --- Asynq's scripts, as Asynq calls them ------------------------------------------------------------------
 
-SCRIPTS = scripts("v0.26.0")
-COMPLETE, ARCHIVE, DEQUEUE, RUN = (
-    SCRIPTS[name].decode() for name in ("markAsCompleteCmd", "archiveCmd", "dequeueCmd", "runTaskCmd")
-)
-
-
-def keys(*names: str) -> list[str]:
-    """Return keys of the queue."""
-    return [QUEUE + name for name in names]
-
-
-CALLS: dict[str, tuple[list[str], list[Any]]] = {
-    COMPLETE: (
-        keys("active", "lease", "completed", "t:done", "processed:d", "processed"),
-        ["done", NOW + DAY, NOW + 600, message("done"), 2**62],
-    ),
-    ARCHIVE: (
-        keys("t:dead", "active", "lease", "archived", "processed:d", "failed:d", "processed", "failed", "t:"),
-        ["dead", message("dead"), NOW, NOW - 90 * DAY, 10_000, NOW + DAY, 2**62],
-    ),
-    DEQUEUE: (keys("pending", "paused", "active", "lease"), [NOW + 30, f"{QUEUE}t:"]),
-    RUN: (keys("t:again", "pending", "groups"), ["again", QUEUE, f"{QUEUE}g:"]),
+# KEYS and ARGV, by the script's text.
+CALLS: dict[str, tuple[list[Any], list[Any]]] = {
+    call.text.decode(): (list(call.keys), list(call.args))
+    for call in (
+        asynq_calls.CALLS.complete("done", message("done"), 600, None, NOW),
+        asynq_calls.CALLS.archive("dead", message("dead"), NOW),
+        asynq_calls.CALLS.dequeue(NOW),
+        asynq_calls.CALLS.run_one("again"),
+    )
 }
+COMPLETE, ARCHIVE, DEQUEUE, RUN = CALLS
 
 
 def sha1(text: str) -> str:

@@ -10,14 +10,14 @@ import redis.asyncio as redis_py
 from asynq_ttl.policy.rules import ArchiveLimits, Policy, State, Verdict
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sidecar.sidecar import Sidecar
+from support.asynq_calls import CALLS
 from support.asynq_source import scripts
 from support.in_process import make_sidecar
 from support.servers import Server
+from support.task_message import encode_task
 
 POLICY = parse_policy("version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]", "test")
-KEYS = [f"asynq:{{q}}:{part}" for part in ("active", "lease", "completed", "t:id", "processed:d", "processed")]
-ARGS: list[str | bytes] = ["id", "1700000000", "1700000100", b"\x0a\x01x\x60\x64", "9223372036854775807"]
-"""markAsCompleteCmd's arguments; the message has the type `x` and a retention of 100 s."""
+MESSAGE = encode_task("x", retention_seconds=100)
 
 
 @asynccontextmanager
@@ -31,10 +31,10 @@ async def sidecar_client(server: Server, policy: Policy) -> AsyncIterator[tuple[
         yield sidecar, client
 
 
-async def complete(client: "redis_py.Redis", text: bytes, message: bytes = b"\x0a\x01x\x60\x64") -> bytes:
+async def complete(client: "redis_py.Redis", text: bytes, message: bytes = MESSAGE) -> bytes:
     """Complete the task as Asynq does, by sending the script's text."""
-    args = [*ARGS[:3], message, ARGS[4]]
-    reply: bytes = await client.execute_command("EVAL", text, len(KEYS), *KEYS, *args)
+    words = CALLS.complete("id", message, 100, None, 1_700_000_000).words
+    reply: bytes = await client.execute_command("EVAL", text, *words)
     assert await client.hget("asynq:{q}:t:id", "state") == b"completed"
     return reply
 
@@ -86,8 +86,9 @@ async def test_a_policy_that_raises_about_queues(server: Server) -> None:
             raise RuntimeError("a bug in the policy")
 
     async with sidecar_client(server, Raising(POLICY.rules)) as (sidecar, client):
+        words = CALLS.complete("id", MESSAGE, 100, None, 1_700_000_000).words
         with pytest.raises(redis_py.ResponseError, match="No matching script"):
-            await client.execute_command("EVALSHA", "0" * 40, len(KEYS), *KEYS, *ARGS)
+            await client.execute_command("EVALSHA", "0" * 40, *words)
         assert await complete(client, scripts("v0.26.0")["markAsCompleteCmd"]) == b"OK"
         assert sidecar.telemetry.fail_opens["policy"] >= 1
 

@@ -17,6 +17,7 @@ import pytest
 from redis import Redis, ResponseError
 
 from support.asynq import Harness, Json
+from support.asynq_calls import AsynqCalls
 from support.asynq_source import scripts
 from support.servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey, wait_until
 from support.task_message import encode_task
@@ -437,12 +438,9 @@ def archive_by_script(client: "Redis", name: str, cap: int) -> str:
     client.hset(f"{QUEUE}t:{name}", mapping={"msg": "m", "state": "active"})
     client.lpush(f"{QUEUE}active", name)
     client.zadd(f"{QUEUE}lease", {name: 1})
-    now = int(time.time())
-    counters = ("processed:d", "failed:d", "processed", "failed")
-    keys = [f"{QUEUE}t:{name}", *(QUEUE + key for key in ("active", "lease", "archived", *counters)), f"{QUEUE}t:"]
-    args: list[str | int] = [name, "m", now, now - 90 * DAY, cap, now + DAY, 2**62]
+    call = AsynqCalls(lambda call: call, "default").archive(name, b"m", int(time.time()), cap)
     try:
-        reply: Any = client.eval(scripts("v0.26.0")["archiveCmd"].decode(), len(keys), *keys, *args)
+        reply: Any = client.execute_command("EVAL", call.text, *call.words)
         return str(reply.decode())
     except ResponseError as error:
         return str(error)

@@ -27,28 +27,21 @@ from asynq_ttl.policy.rules import (
 from asynq_ttl.rewriting.call import Rewrite
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
+from support.asynq_calls import OWN_CAP, OWN_SECONDS, AsynqCalls, Call
 from support.asynq_source import scripts
 from support.servers import Server, start_redis
 from support.task_message import encode_task
 
 DAY = 86_400
 NOW = 1_700_000_000
-OWN_SECONDS = 90 * DAY
 GRACE = 60
 QUEUE = "asynq:{q}:"
 PREFIX = f"{QUEUE}t:"
-MAX_INT64 = str(2**63 - 1)
+# The day's counters have to stay for a comparison: the clock of these calls is years behind.
+BUILD = AsynqCalls(lambda call: call, counters_until=int(time.time()) + 90 * DAY)
 
 
 # --- the parts of a test ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a script, as Asynq makes it."""
-
-    keys: tuple[str, ...]
-    args: tuple[str | bytes, ...]
 
 
 def message(task_id: str, task_type: str = "job:x", retention_seconds: int = 0) -> bytes:
@@ -88,79 +81,34 @@ def ghost(client: redis.Redis, task_id: str, index: str, score: int = NOW) -> No
     client.zadd(QUEUE + index, {task_id: score})
 
 
-def day_keys(*names: str) -> tuple[str, ...]:
-    """Return the keys of the day's counters."""
-    return tuple(f"{QUEUE}{name}:2023-11-14" for name in names)
-
-
-def complete(*, unique: bool = False) -> Call:
+def complete(task_id: str = "a1", now: int = NOW, *, unique: bool = False) -> Call:
     """Complete an active task."""
-    keys = [f"{QUEUE}active", f"{QUEUE}lease", f"{QUEUE}completed", f"{PREFIX}a1"]
-    keys += [*day_keys("processed"), f"{QUEUE}processed", *([f"{QUEUE}unique:u1"] if unique else [])]
-    stats = str(int(time.time()) + 90 * DAY)
-    return Call(tuple(keys), ("a1", stats, str(NOW + 600), message("a1", retention_seconds=600), MAX_INT64))
+    told = message(task_id, retention_seconds=600)
+    return BUILD.complete(task_id, told, 600, "u1" if unique else None, now)
 
 
-def archive(task_id: str = "a1", task_type: str = "job:x", now: int = NOW, cap: int = 10_000) -> Call:
+def archive(task_id: str = "a1", task_type: str = "job:x", now: int = NOW, cap: int = OWN_CAP) -> Call:
     """Archive an active task, as a worker does."""
-    keys = (PREFIX + task_id, f"{QUEUE}active", f"{QUEUE}lease", f"{QUEUE}archived")
-    counters = (*day_keys("processed", "failed"), f"{QUEUE}processed", f"{QUEUE}failed")
-    stats = str(int(time.time()) + 90 * DAY)
-    limits = (str(now), str(now - OWN_SECONDS), str(cap))
-    return Call((*keys, *counters, PREFIX), (task_id, message(task_id, task_type), *limits, stats, MAX_INT64))
-
-
-def archive_one(task_id: str = "p1") -> Call:
-    """Archive a task by hand."""
-    limits = (str(NOW), str(NOW - OWN_SECONDS), "10000")
-    return Call((PREFIX + task_id, f"{QUEUE}archived", f"{QUEUE}groups"), (task_id, *limits, QUEUE, f"{QUEUE}g:"))
-
-
-def archive_all(source: str, now: int = NOW, cap: int = 10_000) -> Call:
-    """Archive all tasks of a source by hand."""
-    keys = (QUEUE + source, f"{QUEUE}archived", *([f"{QUEUE}groups"] if source == "g:g1" else []))
-    return Call(keys, (str(now), str(now - OWN_SECONDS), str(cap), PREFIX, "g1" if source == "g:g1" else "q"))
-
-
-def run_one(task_id: str = "x1") -> Call:
-    """Run a task again by hand."""
-    return Call((PREFIX + task_id, f"{QUEUE}pending", f"{QUEUE}groups"), (task_id, QUEUE, f"{QUEUE}g:"))
-
-
-def run_all(source: str = "archived") -> Call:
-    """Run all tasks of a source again by hand."""
-    keys = (QUEUE + source, f"{QUEUE}pending", *([f"{QUEUE}groups"] if source == "g:g1" else []))
-    return Call(keys, (PREFIX, *(["g1"] if source == "g:g1" else [])))
-
-
-def dequeue() -> Call:
-    """Take the next pending task."""
-    keys = tuple(QUEUE + name for name in ("pending", "paused", "active", "lease"))
-    return Call(keys, (str(NOW + 30), PREFIX))
-
-
-def janitor(now: int = NOW, batch: int = 100) -> Call:
-    """Delete the completed tasks that are due."""
-    return Call((f"{QUEUE}completed",), (str(now), PREFIX, str(batch)))
+    return BUILD.archive(task_id, message(task_id, task_type), now, cap)
 
 
 CALLS: dict[str, Call] = {
-    "markAsCompleteCmd": complete(),
-    "markAsCompleteUniqueCmd": complete(unique=True),
-    "archiveCmd": archive(),
-    "archiveTaskCmd": archive_one(),
-    "archiveAllCmd": archive_all("scheduled"),
-    "archiveAllPendingCmd": archive_all("pending"),
-    "runTaskCmd": run_one(),
-    "runAllCmd": run_all(),
-    "dequeueCmd": dequeue(),
-    "deleteExpiredCompletedTasksCmd": janitor(),
-    "deleteAllCmd": Call((f"{QUEUE}archived",), (PREFIX,)),
+    call.script: call
+    for call in (
+        complete(),
+        complete(unique=True),
+        archive(),
+        BUILD.archive_one("p1", NOW),
+        BUILD.archive_all("scheduled", NOW),
+        BUILD.archive_all("pending", NOW),
+        BUILD.run_one("x1"),
+        BUILD.run_all("archived"),
+        BUILD.dequeue(NOW),
+        BUILD.janitor(NOW),
+        BUILD.delete_all("archived"),
+    )
 }
-GROUP_CALLS: dict[str, Call] = {
-    "archiveAllAggregatingCmd": archive_all("g:g1"),
-    "runAllAggregatingCmd": run_all("g:g1"),
-}
+GROUP_CALLS: dict[str, Call] = {call.script: call for call in (BUILD.archive_group("g1", NOW), BUILD.run_group("g1"))}
 # Key order and texts changed at each of these; groups came with v0.23.
 CASES = [
     *((version, name) for version in ("v0.19.0", "v0.22.1", "v0.24.1", "v0.26.0") for name in CALLS),
@@ -246,7 +194,7 @@ def ask(client: redis.Redis, text: bytes, call: Call) -> object:
     """Call a script; an error is an answer too. The script's own SHA does not count in it."""
     sha = client.script_load(text)
     try:
-        return client.evalsha(sha, len(call.keys), *call.keys, *call.args)
+        return client.execute_command("EVALSHA", sha, *call.words)
     except redis.ResponseError as error:
         return f"error {error}".replace(sha, "<sha>")
 
@@ -265,10 +213,8 @@ def send(
     client: redis.Redis, script: Script, call: Call, policy: Policy, healed: Collection[str] = ()
 ) -> tuple[object, Rewrite | None]:
     """Call a script as the sidecar would have it called by a policy; `healed` are queues with an earlier one."""
-    plain = [part if isinstance(part, bytes) else part.encode() for part in (*call.keys, *call.args)]
-    rewrite = Rewriter(policy, set(healed)).rewrite(
-        script, [b"EVALSHA", script.sha, b"%d" % len(call.keys), *plain], len(call.keys)
-    )
+    command = [b"EVALSHA", script.sha, *call.encoded]
+    rewrite = Rewriter(policy, set(healed)).rewrite(script, command, len(call.keys))
     if rewrite is None or not rewrite.enforced:
         return ask(client, script.text, call), rewrite
     args = list(call.args)
@@ -446,7 +392,7 @@ def test_a_task_that_is_not_there_is_not_found_and_gets_nothing(client: redis.Re
     args = ("nobody", *call.args[1:]) if call.args[0] in ("a1", "p1") else call.args
     client.delete(f"{QUEUE}scheduled", f"{QUEUE}pending")
     before = look(client, None)
-    ours = wrapped(client, version, name, call=Call(keys, args))
+    ours = wrapped(client, version, name, call=replace(call, keys=keys, args=args))
     assert ours.reply in ("error NOT FOUND", 0)
     assert (ours.values, ours.ttls) == (before.values, before.ttls)
 
@@ -534,13 +480,10 @@ def test_a_ghost_of_the_same_id_keeps_no_task_from_completing(client: redis.Redi
 
 def test_completing_a_task_that_may_not_be_looked_at_drops_nothing(client: redis.Redis, server: Server) -> None:
     """A completed task that is reported once more keeps its entry, also where an ACL forbids to read its state."""
-    call = complete()
-    keys = tuple(key.replace("t:a1", "t:c2") for key in call.keys)
     worker_without(client, ["hget"])
     try:
         with redis.Redis(port=server.port, username="worker", password="secret") as worker:
-            again = Call(keys, ("c2", *call.args[1:]))
-            reply, _ = send(worker, learnt("v0.26.0", "markAsCompleteCmd"), again, DEFAULT_POLICY)
+            reply, _ = send(worker, learnt("v0.26.0", "markAsCompleteCmd"), complete("c2"), DEFAULT_POLICY)
     finally:
         client.acl_deluser("worker")
     assert reply == "error NOT FOUND"
@@ -566,7 +509,7 @@ def test_the_janitor_looks_at_a_bounded_number_of_entries(client: redis.Redis) -
     for number in range(60):
         ghost(client, f"live{number}", "completed", NOW - 1000 + number)
         client.hset(f"{PREFIX}live{number}", mapping={"msg": b"", "state": "retry"})
-    call = janitor(batch=4)
+    call = BUILD.janitor(NOW, batch=4)
     script = learnt("v0.26.0", "deleteExpiredCompletedTasksCmd")
     replies = [send(client, script, call, DEFAULT_POLICY)[0] for _ in range(3)]
     assert replies == [0, 1, 0]
@@ -608,7 +551,11 @@ def test_a_completed_task_that_is_archived_by_hand_brings_no_ttl(client: redis.R
     """Where no rule says how long it is kept as archived, it is kept as Asynq keeps it."""
     client.expire(f"{PREFIX}c2", 5_000)
     ours = wrapped(
-        client, "v0.26.0", "archiveTaskCmd", policy_of(Rule("r", completed=for_seconds(60))), archive_one("c2")
+        client,
+        "v0.26.0",
+        "archiveTaskCmd",
+        policy_of(Rule("r", completed=for_seconds(60))),
+        BUILD.archive_one("c2", NOW),
     )
     assert (ours.reply, ours.ttl_of("c2"), ours.tasks("archived")) == (1, None, ["x2", "x1", "c2"])
 
@@ -667,7 +614,7 @@ def test_trimming_removes_only_the_entry_of_an_id_that_lives_again(client: redis
     """An entry past the cutoff whose ID lives again goes without its hash (H6)."""
     ghost(client, "p1", "archived", NOW - 1000 * DAY)
     for name in ("archiveCmd", "archiveTaskCmd", "archiveAllCmd"):
-        call = archive_one("p2") if name == "archiveTaskCmd" else call_of(name)
+        call = BUILD.archive_one("p2", NOW) if name == "archiveTaskCmd" else call_of(name)
         ours = wrapped(client, "v0.26.0", name, call=call)
         assert "p1" not in ours.tasks("archived")
         assert "p1" in ours.hashes()
@@ -703,7 +650,7 @@ def test_a_cap_holds_for_bulk_archiving_too(empty: redis.Redis, name: str, sourc
     for number in range(60):
         add(empty, f"task{number}", source)
     policy = policy_of(Rule("all", archived=for_seconds(DAY), archived_max=cap))
-    ours = wrapped(empty, "v0.26.0", name, policy, archive_all(source))
+    ours = wrapped(empty, "v0.26.0", name, policy, BUILD.archive_all(source, NOW))
     assert ours.reply == 60
     assert len(ours.tasks("archived")) == cap
     assert ours.hashes() == set(ours.tasks("archived")) == ours.with_ttl()
@@ -715,7 +662,7 @@ def prepare_archiving(client: redis.Redis, name: str, task_type: str = "job:x") 
     add(client, "a1", state, task_type)
     if name == "archiveCmd":
         return archive(task_type=task_type)
-    return archive_one("a1") if name == "archiveTaskCmd" else archive_all("scheduled")
+    return BUILD.archive_one("a1", NOW) if name == "archiveTaskCmd" else BUILD.archive_all("scheduled", NOW)
 
 
 one_way_of_archiving = pytest.mark.parametrize("name", ["archiveCmd", "archiveTaskCmd", "archiveAllCmd"])
@@ -730,7 +677,7 @@ def test_asynq_s_own_cap_is_what_asynq_keeps(empty: redis.Redis, name: str) -> N
         for number in range(20):
             add(empty, f"old{number}", "archived", score=NOW - 100 + number)
         call = prepare_archiving(empty, name)
-        return replace(call, args=tuple("10" if part == "10000" else part for part in call.args))
+        return replace(call, args=tuple(10 if part == OWN_CAP else part for part in call.args))
 
     plain = original(empty, "v0.26.0", name, prepare())
     ours = wrapped(empty, "v0.26.0", name, call=prepare())
@@ -899,10 +846,8 @@ def test_a_worker_whose_clock_is_wrong_trims_no_fresh_task(
     right = int(time.time())
     for task_id, now in (("a1", right), ("b1", right + hours * 3600), ("a2", right), ("b2", right + hours * 3600)):
         add(empty, task_id, state)
-        call = archive(task_id, now=now) if name == "archiveCmd" else archive_one(task_id)
-        args = tuple(part if part != str(NOW) else str(now) for part in call.args)
-        args = tuple(part if part != str(NOW - OWN_SECONDS) else str(now - OWN_SECONDS) for part in args)
-        send(empty, learnt("v0.26.0", name), replace(call, args=args), policy)
+        call = archive(task_id, now=now) if name == "archiveCmd" else BUILD.archive_one(task_id, now)
+        send(empty, learnt("v0.26.0", name), call, policy)
     ours = look(empty, None)
     assert set(ours.tasks("archived")) == {"a1", "a2", "b1", "b2"} == ours.with_ttl()
 
@@ -913,11 +858,8 @@ def test_a_task_completed_by_a_clock_that_is_behind_is_not_due_at_once(empty: re
     now = int(time.time())
     for task_id, told in (("a1", now - 7200), ("a2", now + 7200)):
         add(empty, task_id, "active")
-        call = complete()
-        keys = tuple(key.replace("t:a1", f"t:{task_id}") for key in call.keys)
-        args = (task_id, call.args[1], str(told + 600), message(task_id, retention_seconds=600), MAX_INT64)
-        assert send(empty, learnt("v0.26.0", "markAsCompleteCmd"), Call(keys, args), policy)[0] == b"OK"
-    send(empty, learnt("v0.26.0", "deleteExpiredCompletedTasksCmd"), janitor(now + 60), policy)
+        assert send(empty, learnt("v0.26.0", "markAsCompleteCmd"), complete(task_id, told), policy)[0] == b"OK"
+    send(empty, learnt("v0.26.0", "deleteExpiredCompletedTasksCmd"), BUILD.janitor(now + 60), policy)
     ours = look(empty, None)
     assert ours.tasks("completed") == ["a1", "a2"]
     due: Any = empty.zscore(f"{QUEUE}completed", "a1")
@@ -955,7 +897,7 @@ def test_a_state_that_is_not_known_says_nothing(client: redis.Redis) -> None:
     client.zadd(f"{QUEUE}archived", {"x2": NOW - 100 * DAY})
     send(client, learnt("v0.26.0", "archiveCmd"), archive(), DEFAULT_POLICY)
     assert look(client, None).tasks("archived") == ["x2", "x1", "a1"]
-    reply, _ = send(client, learnt("v0.26.0", "runAllCmd"), run_all(), DEFAULT_POLICY)
+    reply, _ = send(client, learnt("v0.26.0", "runAllCmd"), BUILD.run_all("archived"), DEFAULT_POLICY)
     assert reply == 3
     assert "x2" in look(client, None).tasks("pending")
 
@@ -971,7 +913,7 @@ def test_a_dequeue_of_several_takes_the_ttl_off_each(empty: redis.Redis) -> None
     for number in range(5):
         add(empty, f"p{number}", "pending")
         empty.expire(f"{PREFIX}p{number}", 1000)
-    reply, _ = send(empty, script, dequeue(), DEFAULT_POLICY)
+    reply, _ = send(empty, script, BUILD.dequeue(NOW), DEFAULT_POLICY)
     assert reply == [message(f"p{number}") for number in range(3)]
     assert look(empty, None).with_ttl() == {"p3", "p4"}
 

@@ -11,7 +11,7 @@ import pytest
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.wire.commands import encode
-from support.asynq_source import scripts
+from support.asynq_calls import CALLS
 from support.in_process import make_sidecar
 from support.servers import Server
 
@@ -132,34 +132,15 @@ def command(*args: str | bytes) -> bytes:
 
 def asynq_life() -> bytes:
     """Return the commands of two tasks' lives, by Asynq's own scripts, in the queue `q`."""
-    texts = scripts("v0.26.0")
-    task, now = "asynq:{q}:t:", "1700000000"
-    stream = b""
-    for number in (1, 2):
-        name = f"id{number}"
-        stream += command("EVAL", texts["enqueueCmd"], "2", task + name, "asynq:{q}:pending", "msg", name, now)
-    dequeue = ["4", *(f"asynq:{{q}}:{part}" for part in ("pending", "paused", "active", "lease")), now, task]
-    stream += command("EVAL", texts["dequeueCmd"], *dequeue) + command("EVAL", texts["dequeueCmd"], *dequeue)
-    keys = ["active", "lease", "completed", "t:id1", "processed:d", "processed"]
-    complete = ["6", *(f"asynq:{{q}}:{part}" for part in keys), "id1", now, now, "msg", "9"]
-    stream += command("EVAL", texts["markAsCompleteCmd"], *complete)
-    keys = ["t:id2", "active", "lease", "archived", "processed:d", "failed:d", "processed", "failed", "t:"]
-    archive = ["9", *(f"asynq:{{q}}:{part}" for part in keys), "id2", "msg", now, "1600000000", "10000", now, "9"]
-    stream += command("EVAL", texts["archiveCmd"], *archive)
+    now, run = 1_700_000_000, CALLS.run_one("id2")
+    calls = [
+        *(CALLS.enqueue(name, b"msg", None, now) for name in ("id1", "id2")),
+        *(CALLS.dequeue(now), CALLS.dequeue(now)),
+        *(CALLS.complete("id1", b"msg", 0, None, now), CALLS.archive("id2", b"msg", now)),
+    ]
+    stream = b"".join(command("EVAL", call.text, *call.encoded) for call in calls)
     stream += command("EVALSHA", "0" * 40, "2", "asynq:{q}:t:x", "asynq:{q}:archived")
-    stream += command("SCRIPT", "LOAD", texts["runTaskCmd"])
-    stream += command(
-        "EVAL",
-        texts["runTaskCmd"],
-        "3",
-        task + "id2",
-        "asynq:{q}:pending",
-        "asynq:{q}:groups",
-        "id2",
-        "asynq:{q}:",
-        "x",
-    )
-    return stream
+    return stream + command("SCRIPT", "LOAD", run.text) + command("EVAL", run.text, *run.encoded)
 
 
 CONVERSATIONS: dict[str, bytes] = {

@@ -10,7 +10,7 @@ import pytest
 import redis as redis_py
 
 from support.asynq import Harness
-from support.asynq_source import scripts
+from support.asynq_calls import AsynqCalls
 from support.servers import Server, SidecarFactory, free_port, start_redis, start_valkey, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
@@ -63,11 +63,10 @@ def test_each_sign_of_a_cluster_is_told(
             for at_first in (True, False)
         )
         assert client.execute_command("GET", f"asynq:{{{here}}}:x") is None
-        text = scripts("v0.26.0")["archiveAllCmd"].decode()
-        keys = (f"asynq:{{{there}}}:scheduled", f"asynq:{{{there}}}:archived")
+        call = AsynqCalls(lambda call: call, there).archive_all("scheduled", 1_700_000_000)
         assert "sent a client" not in sidecar.log()
         with pytest.raises(redis_py.ResponseError):
-            client.eval(text, 2, *keys, "1700000000", "1690000000", "10000", f"asynq:{{{there}}}:t:")
+            client.execute_command("EVAL", call.text, *call.words)
         wait_until(lambda: "sent a client to another node" in sidecar.log(), "the redirection is not noticed")
     answers = harness.enqueue(sidecar.address, {"type": "mail", "queue": there})
     assert "MOVED" in answers[0]["error"]

@@ -15,9 +15,10 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from support.asynq import Harness
-from support.asynq_source import scripts
+from support.asynq_calls import CALLS
 from support.otlp import Receiver, attributes, grpc_receiver, http_receiver
 from support.servers import Server, SidecarFactory, wait_until
+from support.task_message import encode_task
 
 POLICY = """
 version: 1
@@ -27,8 +28,13 @@ rules:
   - {name: default, archived: {ttl: 1h}, completed: {ttl: keep}}
 """
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-COMPLETE_KEYS = [f"asynq:{{q}}:{part}" for part in ("active", "lease", "completed", "t:x", "processed:d", "processed")]
 PARENT = f"00-{TRACE}-{SPAN}-01"
+
+
+def complete(client: "redis_py.Redis", message: bytes) -> None:
+    """Complete a task that is not there, by Asynq's own script."""
+    call = CALLS.complete("x", message, 1, None, 1)
+    client.execute_command("EVAL", call.text, *call.words)
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -153,7 +159,7 @@ def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFa
         with server.client() as client:
             wait_until(lambda: client.zcard("asynq:{default}:archived") == 0, "the dead task is not swept")
         with sidecar.client() as client, pytest.raises(redis_py.ResponseError, match="NOT FOUND"):
-            client.eval(scripts("v0.26.0")["markAsCompleteCmd"], 6, *COMPLETE_KEYS, "x", "1", "2", b"\xff\xff", "9")
+            complete(client, b"\xff\xff")
         sidecar.reload(policy.replace("version: 1", "version: 1\nmode: shadow"))
         harness.enqueue(sidecar.address, fails | {"id": "shadowed", "queue": "other", "headers": headers["shadowed"]})
         harness.work(sidecar.address, "-queues", "other=1")
@@ -256,7 +262,7 @@ def test_an_error_reply_is_the_spans_status(server: Server, start_sidecar: Sidec
     with http_receiver() as receiver:
         sidecar = start_sidecar(server.url, POLICY, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
         with sidecar.client() as client, pytest.raises(Exception, match="NOT FOUND"):
-            client.eval(scripts("v0.26.0")["markAsCompleteCmd"], 6, *COMPLETE_KEYS, "x", "1", "2", b"\x0a\x01x", "9")
+            complete(client, encode_task("x", ""))
         sidecar.stop()
     (span,) = receiver.named("complete q")
     assert span.status.code == Status.STATUS_CODE_ERROR

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.wire.commands import encode
-from support.conversation import COMPLETE, DEQUEUE, GROUPS, INDEX, OTHER, PENDING, RUN, TASK, dequeue, run
+from support.conversation import GROUPS, INDEX, PENDING, TASK, complete, dequeue, run
+from support.small_scripts import COMPLETE, DEQUEUE, OTHER, RUN_ONE
 from support.task_message import encode_task
 
 HEADER_BYTES = 3
@@ -25,7 +26,7 @@ TIDY_COMPLETE = (
 TIDY_RUN = (
     b'if KEYS[1] ~= string.sub(KEYS[2], 1, -8) .. "t:" .. ARGV[1] then return redis.error_reply("ODD") end\n'
     b'if redis.call("HGET", KEYS[1], "state") ~= "completed" then return 0 end\n'
-    b'redis.call("ZREM", string.sub(KEYS[2], 1, -8) .. "completed", ARGV[1])' + RUN
+    b'redis.call("ZREM", string.sub(KEYS[2], 1, -8) .. "completed", ARGV[1])' + RUN_ONE
 )
 TIDY_DEQUEUE = b'if ARGV[2] ~= string.sub(KEYS[1], 1, -8) .. "t:" then return redis.error_reply("ODD") end' + DEQUEUE
 RAISING = b'return redis.call("INCR", KEYS[1], "too", "many")'
@@ -34,21 +35,22 @@ SCRIPTS = (TIDY_COMPLETE, TIDY_RUN, TIDY_DEQUEUE, OTHER, RAISING, BROKEN)
 _MESSAGE = encode_task("mail", "1", retention_seconds=3600)
 
 
+def _complete(name: bytes, script: bytes) -> _Command:
+    return complete(script, name=name, at=1_700_003_600, task=_MESSAGE)
+
+
 def _calls(name: bytes, call: Callable[[bytes], bytes]) -> list[_Command]:
     """Return calls of every script; `call` says what stands for its text."""
-    done = (b"2", INDEX, TASK, b"1", b"1700003600", _MESSAGE)
+    done = _complete(name, call(TIDY_COMPLETE))
     return [
-        (name, call(TIDY_COMPLETE), *done),
-        (name, call(TIDY_COMPLETE), *done, b"", b"more"),
+        done,
+        (*done, b"", b"more"),
         run(call(TIDY_RUN), name=name),
         dequeue(call(TIDY_DEQUEUE), name=name),
         (name, call(OTHER), b"1", b"k"),
         (name, call(RAISING), b"1", b"k"),
-        (name, call(BROKEN), *done),
-        *(
-            (name, call(TIDY_COMPLETE), keys, *done[1:])
-            for keys in (b"02", b"+2", b"-1", b"6", b"x", b"", b"0", b"9" * 20)
-        ),
+        _complete(name, call(BROKEN)),
+        *((*done[:2], keys, *done[3:]) for keys in (b"02", b"+2", b"-1", b"6", b"x", b"", b"0", b"9" * 20)),
         (name, call(TIDY_COMPLETE)),
         (name,),
     ]
@@ -215,9 +217,9 @@ def _large(source: random.Random) -> bytes:
         (b"SET", filler, b"v"),
         (filler,),
         (b"SCRIPT", b"LOAD", text),
-        (b"EVAL", text, b"2", INDEX, TASK, b"1", b"1700003600", _MESSAGE),
+        _complete(b"EVAL", text),
         (b"EVAL", b"--" + filler, b"0"),
-        (b"EVALSHA", sha_of(TIDY_COMPLETE), b"2", INDEX, TASK, b"1", b"1700003600", _MESSAGE, filler),
+        (*_complete(b"EVALSHA", sha_of(TIDY_COMPLETE)), filler),
         (b"EVALSHA", sha_of(OTHER), b"1", b"k", filler),
         (b"SUBSCRIBE", b"c", filler),
         (b"ECHO", *[b"x"] * (len(filler) // 8)),

@@ -18,7 +18,8 @@ from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
 from asynq_ttl.wire import _resp
 from asynq_ttl.wire.commands import HOLD_BYTES, Command, CommandFramer, WholeCommands, _encode, _huge
 from asynq_ttl.wire.replies import ReplyCounter, _count_replies
-from support.conversation import COMPLETE, DEQUEUE, RUN, Conversation
+from support.conversation import Conversation
+from support.small_scripts import COMPLETE, DEQUEUE, RUN_ONE
 
 # hiredis makes room for what a header announces: not for twenty bytes of input.
 _HUGE = re.compile(rb"[*~>%|]\+?\d{5}")
@@ -212,7 +213,7 @@ def message(data: bytes) -> None:
 def session(data: bytes) -> None:
     """A session without a matching rule changes nothing; one with rules neither raises nor holds without end."""
     elsewhere = Conversation(Rule("elsewhere", queues=(compile_glob("elsewhere"),), archived=Retention(Keep.TTL, 60)))
-    ruled = Conversation().knows(COMPLETE, DEQUEUE, RUN)
+    ruled = Conversation().knows(COMPLETE, DEQUEUE, RUN_ONE)
     out = b""
     for chunk in chunks(data):
         out += elsewhere.session.receive_downstream(chunk)

@@ -7,7 +7,7 @@ Redis, and that is what the sidecar has to make it reply. Methods are named afte
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trials.model.asynq_calls import LEASE_SECONDS, OWN_SECONDS, Failure
+from support.asynq_calls import LEASE_SECONDS, OWN_SECONDS, Failure
 from trials.model.policy_cases import DELETE, FOREVER, GRACE, PolicyCase
 
 OK = b"OK"

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from trials.model.asynq_calls import PREFIX
+from support.asynq_calls import PREFIX
 from trials.model.asynq_model import LIVE, TERMINAL, AsynqModel
 
 _SCRIPT = Path(__file__).with_name("snapshot.lua").read_text()

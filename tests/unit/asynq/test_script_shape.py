@@ -42,8 +42,11 @@ def test_pcall_and_hmset_do_the_same(text: bytes) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'redis.call("RPOPLPUSH", KEYS[1], KEYS[2])', b'redis.call("LMOVE", KEYS[1], KEYS[2], "RIGHT", "LEFT")'),
-        (b"local task = ARGV[2] .. name", b"local A = ARGV local prefix = A[2] local task = prefix .. name"),
+        (b'redis.call("RPOPLPUSH", KEYS[1], KEYS[3])', b'redis.call("LMOVE", KEYS[1], KEYS[3], "RIGHT", "LEFT")'),
+        (
+            b'redis.call("HSET", ARGV[2] .. id,',
+            b'local A = ARGV local prefix = A[2] local task = prefix .. id redis.call("HSET", task,',
+        ),
     ],
 )
 def test_a_dequeue_may_move_and_name_things_its_own_way(old: bytes, new: bytes) -> None:
@@ -79,13 +82,13 @@ def test_a_list_as_source_is_told_from_a_set() -> None:
     ("text", "old", "new"),
     [
         (COMPLETE, b'"msg", ARGV[3], ', b""),
-        (COMPLETE, b"KEYS[3]", b"ARGV[9] .. ARGV[1]"),
-        (COMPLETE, b'redis.call("ZADD", KEYS[2], ARGV[2], ARGV[1])', b""),
-        (COMPLETE, b'"ZADD", KEYS[2], ARGV[2], ARGV[1]', b'"ZADD", KEYS[2], ARGV[2]'),
-        (COMPLETE, b'"ZADD", KEYS[2], ARGV[2], ARGV[1]', b'"ZADD", KEYS[2], ARGV[2], name'),
-        (COMPLETE, b'"ZADD", KEYS[2], ', b'"ZADD", KEYS[2], "NX", '),
-        (COMPLETE, b"KEYS[2]", b"KEYS[0]"),
-        (COMPLETE, b"KEYS[2]", b"KEYS[123]"),
+        (COMPLETE, b"KEYS[2]", b"ARGV[9] .. ARGV[1]"),
+        (COMPLETE, b'redis.call("ZADD", KEYS[1], ARGV[2], ARGV[1])', b"0"),
+        (COMPLETE, b'"ZADD", KEYS[1], ARGV[2], ARGV[1]', b'"ZADD", KEYS[1], ARGV[2]'),
+        (COMPLETE, b'"ZADD", KEYS[1], ARGV[2], ARGV[1]', b'"ZADD", KEYS[1], ARGV[2], name'),
+        (COMPLETE, b'"ZADD", KEYS[1], ', b'"ZADD", KEYS[1], "NX", '),
+        (COMPLETE, b"KEYS[1]", b"KEYS[0]"),
+        (COMPLETE, b"KEYS[1]", b"KEYS[123]"),
         (ARCHIVE, b'redis.call("ZADD"', b'redis.call("ZADD", KEYS[9], ARGV[3], ARGV[1]) redis.call("ZADD"'),
         (ARCHIVE, b'"-inf", ARGV[4]', b'"-inf", "(" .. ARGV[4]'),
         (ARCHIVE, b"-ARGV[5]", b"-ARGV[5] - 1"),
@@ -107,8 +110,8 @@ def test_an_end_that_is_not_understood_is_unknown(text: bytes, old: bytes, new: 
     ("text", "old", "new"),
     [
         (DEQUEUE, b"RPOPLPUSH", b"LPOPRPUSH"),
-        (DEQUEUE, b'redis.call("ZADD", KEYS[3], ARGV[1], name)', b""),
-        (DEQUEUE, b"ARGV[2] .. name", b"name"),
+        (DEQUEUE, b'redis.call("ZADD", KEYS[4], ARGV[1], id)', b""),
+        (DEQUEUE, b"ARGV[2] .. id", b"id"),
         (DEQUEUE, b'"active"', b'"scheduled"'),
         (RUN_ONE, b'"state", "pending"', b'"msg", ARGV[3], "state", "pending"'),
         (RUN_ONE, b"LPUSH", b"SADD"),
@@ -233,8 +236,8 @@ def test_changed_arguments_are_not_understood(text: bytes, before: bytes) -> Non
 )
 def test_a_name_that_may_stand_for_something_else_is_no_alias(before: bytes) -> None:
     """Only a name that is given one simple value is read as that value."""
-    text = changed(COMPLETE, b'redis.call("ZADD", KEYS[2]', b'redis.call("ZADD", index')
-    assert classify(b"local index = KEYS[2]\n" + text) == SHAPES[COMPLETE]
+    text = changed(COMPLETE, b'redis.call("ZADD", KEYS[1]', b'redis.call("ZADD", index')
+    assert classify(b"local index = KEYS[1]\n" + text) == SHAPES[COMPLETE]
     assert classify(before + b"\n" + text) is UNKNOWN
 
 
@@ -280,7 +283,7 @@ def test_no_text_takes_long_to_read(piece: bytes) -> None:
 def test_names_built_from_names_do_not_grow() -> None:
     """A name that stands for twice the name before, many times over, is given up."""
     lines = [b"local n0 = KEYS[1]", *(b"local n%d = n%d .. n%d" % (n, n - 1, n - 1) for n in range(1, 200))]
-    text = changed(COMPLETE, b"KEYS[2]", b"n199")
+    text = changed(COMPLETE, b"KEYS[1]", b"n199")
     assert classify(b"\n".join(lines) + text) is UNKNOWN
 
 

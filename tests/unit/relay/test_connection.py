@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
-from support.conversation import COMPLETE
 from support.relayed import Wire, connected
+from support.small_scripts import COMPLETE
 
 CALL = encode([b"EVAL", COMPLETE, b"0", b"x" * 2 * HOLD_BYTES])
 

@@ -4,7 +4,8 @@ from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.call import POLL, Call, Rewrite
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.reviving import Reviving
-from support.conversation import ACTIVE, DEQUEUE, GROUPS, LEASE, PAUSED, PENDING, RUN, TASK
+from support.conversation import ACTIVE, GROUPS, LEASE, PAUSED, PENDING, TASK
+from support.small_scripts import DEQUEUE, RUN_ONE
 
 ALL = Rule("all", archived=Retention(Keep.TTL, 60))
 
@@ -22,7 +23,7 @@ def call(text: bytes, *keys: bytes, argv: tuple[bytes, ...] = ()) -> Call:
 
 def run(task: bytes = TASK) -> Rewrite | None:
     """Decide about a run of a task."""
-    return reviving().run_one(call(RUN, task, PENDING, GROUPS, argv=(b"1",)))
+    return reviving().run_one(call(RUN_ONE, task, PENDING, GROUPS, argv=(b"1",)))
 
 
 def poll(decides: Reviving, pending: bytes = PENDING, active: bytes = ACTIVE) -> Rewrite | None:

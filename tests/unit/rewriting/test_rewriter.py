@@ -70,7 +70,7 @@ def complete(retention: int = 600, message: bytes | None = None) -> ScriptCall:
     """Return a call that completes the task `id`, due after a retention."""
     q = b"asynq:{q}:"
     message = encode_task("job:x", "id", "q", retention) if message is None else message
-    return COMPLETE, [q + b"active", q + b"completed", q + b"t:id"], [b"id", b"%d" % (NOW + retention), message]
+    return COMPLETE, [q + b"completed", q + b"t:id"], [b"id", b"%d" % (NOW + retention), message]
 
 
 def archive(task_type: str = "job:x", task_id: str = "id", cap: int = 10_000) -> ScriptCall:
@@ -92,7 +92,7 @@ RUN_ONE_CALL = (RUN_ONE, [b"asynq:{q}:t:id", b"asynq:{q}:pending"], [b"id", b"as
 RUN_ALL_CALL = (RUN_ALL, [b"asynq:{q}:archived", b"asynq:{q}:pending"], [b"asynq:{q}:t:"])
 DEQUEUE_CALL = (
     DEQUEUE,
-    [b"asynq:{q}:pending", b"asynq:{q}:active", b"asynq:{q}:lease"],
+    [b"asynq:{q}:pending", b"asynq:{q}:paused", b"asynq:{q}:active", b"asynq:{q}:lease"],
     [b"%d" % NOW, b"asynq:{q}:t:"],
 )
 DELETE_ALL_CALL = (DELETE_ALL, [b"asynq:{q}:archived"], [b"asynq:{q}:t:"])
@@ -540,7 +540,7 @@ def test_keys_that_are_not_asynq_s_are_nobody_s(kind: str) -> None:
 def test_a_dequeue_into_some_other_list_is_none() -> None:
     """Only a move from pending to active is one."""
     text, keys, args = DEQUEUE_CALL
-    assert rewritten(policy_of(ALL), (text, [keys[0], b"asynq:{q}:mine", keys[2]], args)) is None
+    assert rewritten(policy_of(ALL), (text, [*keys[:2], b"asynq:{q}:mine", keys[3]], args)) is None
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session import fast_path
 from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
 from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
-from support.conversation import COMPLETE, DAY, DEQUEUE, OTHER, Conversation, complete, dequeue
+from support.conversation import DAY, Conversation, complete, dequeue
 from support.resp_pieces import CHUNKS, COMMANDS, WORDS
+from support.small_scripts import COMPLETE, DEQUEUE, OTHER
 from support.uncompiled import uncompiled
 
 PLAIN = uncompiled(fast_path, "asynq_ttl.session._fast_path")

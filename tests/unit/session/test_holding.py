@@ -12,19 +12,8 @@ from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.session.holding import Holding, Room
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
-from support.conversation import (
-    ACTIVE,
-    COMPLETE,
-    INDEX,
-    LEASE,
-    OTHER,
-    PAUSED,
-    PENDING,
-    Conversation,
-    complete,
-    completed,
-    pipeline,
-)
+from support.conversation import ACTIVE, INDEX, LEASE, PAUSED, PENDING, Conversation, complete, completed, pipeline
+from support.small_scripts import COMPLETE, OTHER
 
 COMPLETE_SHA = sha_of(COMPLETE)
 PING = (b"PING",)

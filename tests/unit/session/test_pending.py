@@ -7,15 +7,8 @@ from asynq_ttl.events import Action, Decision
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.pending import Pending
 from asynq_ttl.wire.commands import encode
-from support.conversation import (
-    COMPLETE,
-    DAY,
-    Conversation,
-    Recorder,
-    complete,
-    completed,
-    pipeline,
-)
+from support.conversation import DAY, Conversation, Recorder, complete, completed, pipeline
+from support.small_scripts import COMPLETE
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"

@@ -12,27 +12,13 @@ from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, Script, Status, sha_of
 from asynq_ttl.session.script_calls import FORWARD, ScriptCalls
 from asynq_ttl.wire.commands import encode
-from support.conversation import (
-    COMPLETE,
-    DAY,
-    DEQUEUE,
-    INDEX,
-    MESSAGE,
-    OTHER,
-    RUN,
-    UNKNOWN,
-    Conversation,
-    complete,
-    completed,
-    dequeue,
-    pipeline,
-    run,
-)
+from support.conversation import DAY, INDEX, MESSAGE, Conversation, complete, completed, dequeue, pipeline, run
+from support.small_scripts import COMPLETE, DEQUEUE, OTHER, RUN_ONE, UNKNOWN
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
 PING = (b"PING",)
-COMPLETE_SHA, DEQUEUE_SHA, RUN_SHA = sha_of(COMPLETE), sha_of(DEQUEUE), sha_of(RUN)
+COMPLETE_SHA, DEQUEUE_SHA, RUN_SHA = sha_of(COMPLETE), sha_of(DEQUEUE), sha_of(RUN_ONE)
 ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retention(Keep.TTL, DAY))
 
 
@@ -313,7 +299,7 @@ def test_after_script_flush_a_failing_activation_does_not_stop_anything() -> Non
 def test_in_shadow_mode_commands_go_as_they_came_and_are_told_of() -> None:
     """No wrapper is activated; each decision is told with its reply, as one that was not enforced."""
     talk = Conversation(mode=Mode.SHADOW)
-    commands = (complete(COMPLETE, name=b"EVAL"), complete(COMPLETE_SHA), run(RUN, name=b"EVAL"))
+    commands = (complete(COMPLETE, name=b"EVAL"), complete(COMPLETE_SHA), run(RUN_ONE, name=b"EVAL"))
     assert talk.downstream_sends(*commands) == pipeline(*commands)
     assert talk.session.waiting_for is None
     talk.upstream_replies(OK, b"-INTERNAL\r\n", b":1\r\n")
@@ -373,7 +359,7 @@ def test_an_answer_is_one_of_three() -> None:
     """The command goes as it came, another goes instead, or the wrapper of a script is waited for."""
     talk = Conversation().knows(COMPLETE)
     decide, expected = calls(talk)
-    known, text = list(complete(COMPLETE_SHA)), list(run(RUN, name=b"EVAL"))
+    known, text = list(complete(COMPLETE_SHA)), list(run(RUN_ONE, name=b"EVAL"))
     assert decide.evalsha([b"EVALSHA", sha_of(OTHER), b"1", b"k"], 1, None, b"") is FORWARD
     assert decide.evalsha(known, 2, None, b"") == list(completed(talk.wrapper_sha(COMPLETE)))
     assert [decision.task_id for decision in expected] == ["1"]

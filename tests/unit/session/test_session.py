@@ -4,15 +4,8 @@ import asynq_ttl.session.session
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
-from support.conversation import (
-    COMPLETE,
-    DEQUEUE,
-    Conversation,
-    complete,
-    completed,
-    dequeue,
-    pipeline,
-)
+from support.conversation import Conversation, complete, completed, dequeue, pipeline
+from support.small_scripts import COMPLETE, DEQUEUE
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"

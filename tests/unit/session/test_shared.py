@@ -6,13 +6,8 @@ from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import encode
-from support.conversation import (
-    COMPLETE,
-    DAY,
-    INDEX,
-    Conversation,
-    complete,
-)
+from support.conversation import DAY, INDEX, Conversation, complete
+from support.small_scripts import COMPLETE
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
