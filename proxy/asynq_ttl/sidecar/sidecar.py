@@ -118,15 +118,15 @@ class Sidecar:
         """Tell of a wrapper that was loaded or was not."""
         self.telemetry.activated(activated)
 
-    async def leave(self, seconds: float) -> None:
+    async def leave_master(self, seconds: float) -> None:
         """Hang up on all clients (`sentinels.Follower`): what the master still takes would be lost with it."""
         await self.relay.hang_up(seconds)
 
-    async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
+    async def follow_to(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at another master (`sentinels.Follower`)."""
         self.telemetry.spans.name_server(now)
         if before is not None:
-            await self.control.arrive()
+            await self.control.reload()
             self.telemetry.switched(str(before), str(now), start_ns)
 
     def reload_all(self) -> None:
