@@ -26,15 +26,18 @@ class Reach:
         policy: the policy in force.
         healed: the queues for which this process has enforced some policy. All of a process's `Reach` share it, and
             each adds to it.
+        hands_over: whether a sink gets due tasks before they go.
 
     Attributes:
         policy: the policy in force.
         off: whether it says to do nothing at all.
         enforcing: whether its decisions are carried out, at least for the share of a rollout.
+        hands_over: whether only the sweeper may remove what is due, because a sink gets it first.
     """
 
-    def __init__(self, policy: Policy, healed: set[str]) -> None:
+    def __init__(self, policy: Policy, healed: set[str], *, hands_over: bool = False) -> None:
         self.policy = policy
+        self.hands_over = hands_over
         self.off = policy.mode is Mode.OFF
         self.enforcing = policy.mode is Mode.ENFORCE
         self._healed = healed

@@ -127,7 +127,8 @@ class Ending:
         grace = self._policy.grace_seconds
         healing = None
         if queue.lingers:
-            tail = b"%d %d %d 0 %d" % (ONLY_HEAL, now - own_seconds, own_cap, grace)
+            cutoff = b"-" if self._reach.hands_over else b"%d" % (now - own_seconds)
+            tail = b"%d %b %d 0 %d" % (ONLY_HEAL, cutoff, own_cap, grace)
             healing = Rewrite(enforced=True, tail=tail, argv=argv)
         if limits is None:
             return healing
@@ -172,7 +173,7 @@ class Ending:
             own_cap: how many of them it keeps.
         """
         cutoff = b"-"
-        if limits.cutoff_seconds is not None:
+        if limits.cutoff_seconds is not None and not self._reach.hands_over:
             age = max(limits.cutoff_seconds, own_seconds) if limits.cutoff_own else limits.cutoff_seconds
             cutoff = b"%d" % (now - age)
         if limits.cap is None:
@@ -204,6 +205,8 @@ class Ending:
             healing: what is done for a task that is only shadowed; None for nothing.
         """
         kept_seconds = verdict.retention.resolve(own_seconds)
+        if kept_seconds == 0 and self._reach.hands_over:
+            kept_seconds = 1  # the sweeper hands it over before it goes
         ttl_seconds = kept_seconds + self._policy.grace_seconds if kept_seconds else None
         milliseconds = ttl_seconds * 1000 if ttl_seconds is not None else 0 if kept_seconds is None else -1
         if milliseconds > _MAX_MILLISECONDS:
