@@ -735,3 +735,21 @@ def test_what_a_sweeper_knows_of_depends_on_the_policy_and_on_what_it_has_left()
     assert Rewriter(policy_of(ALL), {"q"}).reach.coverage == other.reach.coverage
     elsewhere = policy_of(Rule("r", queues=types("other"), archived=FOREVER))
     assert Rewriter(elsewhere, {"q"}).reach.coverage != Rewriter(elsewhere, set()).reach.coverage
+
+
+def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
+    """The sweeper does both, after it has handed the task over."""
+    at_once = policy_of(Rule("at once", archived=Retention(Keep.TTL, 0)))
+    rewriter = Rewriter(at_once, set(), hands_over=True)
+    found, by_inspector = rewritten(rewriter, archive()), rewritten(rewriter, ARCHIVE_ALL_CALL)
+    assert found is not None
+    assert by_inspector is not None
+    assert found.tail.split()[:2] == [b"%d" % (1000 + at_once.grace_seconds * 1000), b"-"]
+    assert b'"seconds":1' in by_inspector.tail
+    assert b'"cutoff":-1' in by_inspector.tail
+    healing = Rewriter(policy_of(), {"q"}, hands_over=True)
+    healed, by_hand_healed = rewritten(healing, archive()), rewritten(healing, ARCHIVE_ONE_CALL)
+    assert healed is not None
+    assert by_hand_healed is not None
+    assert healed.tail.split()[1] == b"-"
+    assert b'"cutoff":-1' in by_hand_healed.tail
