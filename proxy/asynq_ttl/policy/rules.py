@@ -260,10 +260,17 @@ class Policy:
 
     def shadowed(self) -> "Policy":
         """Return the same policy in shadow mode; one that is off stays off."""
+        return self._but(Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW, self.grace_seconds)
+
+    def with_grace(self, least_seconds: int) -> "Policy":
+        """Return the same policy with a grace of at least some seconds."""
+        return self if self.grace_seconds >= least_seconds else self._but(self.mode, least_seconds)
+
+    def _but(self, mode: Mode, grace_seconds: int) -> "Policy":
         return Policy(
             self.rules,
-            mode=Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW,
-            grace_seconds=self.grace_seconds,
+            mode=mode,
+            grace_seconds=grace_seconds,
             rollout=self.rollout,
             source=self.source,
             digest=self.digest,

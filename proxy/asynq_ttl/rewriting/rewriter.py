@@ -45,8 +45,8 @@ class Rewriter:
     def __init__(
         self, policy: Policy, healed: set[str], trace_path: tuple[str, ...] = (), *, hands_over: bool = False
     ) -> None:
-        self.policy = policy
         self.reach = Reach(policy, healed, hands_over=hands_over)
+        self.policy = self.reach.policy
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {

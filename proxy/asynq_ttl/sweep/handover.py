@@ -3,8 +3,11 @@
 Invariants:
 
 * A task is removed only after the sink has taken it, and only if it is still due and still what the sink was given.
-* Where the sink fails, the tasks stay: their keys get another hour, in which they are not due. After it they are handed
-  over again.
+* Where the sink fails, the tasks stay. For a minute they are not due; then they are handed over again.
+* No key expires before its task has been handed over, as long as some sidecar sweeps. With a sink the grace is an hour
+  at least (`Reach`), so a task is due an hour before its key expires. Whatever the sweeper looks at, due or not, gets
+  the grace again where less than half of it is left (`sweep.lua`), before the sink is asked. And whatever the sink does,
+  a round asks it for a few seconds only, so the patrol passes every task many times within half a grace.
 """
 
 import logging
@@ -22,10 +25,15 @@ from asynq_ttl.sweep.sink import Sink, SinkError
 
 _log = logging.getLogger("asynq_ttl.handover")
 
-# How much longer a key lives whose task the sink has not taken.
-_HOLD_MS = 3_600_000
+# For how long a task is not due that the sink has not taken, or that is too large for any.
+_HOLD_MS = 60_000
+_HOLD_TOO_LARGE_MS = 3_600_000
 # For how long a sink that has failed is not asked again.
 _PAUSE_SECONDS = 10.0
+# For how long a sink is given new pages in one round. The rest of what is due waits for the next round.
+_ROUND_SECONDS = 10.0
+# How long a round can take with a sink that does not answer.
+LONGEST_ROUND_SECONDS = 40.0
 # The most tasks, and about the most bytes, that are handed over at once.
 _PAGE_TASKS = 100
 _PAGE_BYTES = 1 << 19
@@ -50,9 +58,14 @@ class Handover:
     def __init__(self, sink: Sink, name: str) -> None:
         self._sink = sink
         self._not_before = 0.0
+        self._until = 0.0
         self._name = name
         self._read = load("shared/task.prologue", "shared/read_tasks")
         self._remove = load("shared/task.prologue", "sweep/remove_due")
+
+    def begin_round(self) -> None:
+        """Give the sink its time anew."""
+        self._until = time.monotonic() + _ROUND_SECONDS
 
     async def hand_over(self, client: "Redis", queue: str, state: str, ids: list[bytes], grace_ms: int) -> list[bytes]:
         """Hand over some tasks that were due a moment ago, and remove them; return the IDs of those that are gone.
@@ -68,7 +81,11 @@ class Handover:
             RedisError: Redis refused something or cannot be reached; no task is gone that the sink has not taken.
         """
         gone: list[bytes] = []
-        while ids:
+        while ids and time.monotonic() < self._until:
+            if self._paused:
+                told = [part for task_id in ids for part in (task_id, b"")]
+                await self._settle(client, queue, state, (grace_ms, _HOLD_MS), told)
+                break
             rows = await self._rows(client, queue, state, ids[:_PAGE_TASKS])
             gone += await self._hand_over_page(client, queue, state, list(zip(ids, rows, strict=False)), grace_ms)
             ids = ids[len(rows) :]
@@ -92,26 +109,40 @@ class Handover:
         """Hand over a page of tasks, given as IDs and rows; return the IDs of those that are gone."""
         page = _page_of(queue, state, rows)
         hold_ms = 0 if await self._take(page.lines) else _HOLD_MS
-        remove: Any = client.register_script(self._remove)
-        keys, about = [index_key(queue, state)], [queue_prefix(queue), state, grace_ms]
-        gone: list[bytes] = list(await remove(keys=keys, args=[*about, hold_ms, *page.told]))
+        gone = await self._settle(client, queue, state, (grace_ms, hold_ms), page.told)
         if page.too_large:
             count = len(page.too_large) // 2
             _log.warning("queue %s: %s due tasks are too large for a sink and kept for an hour", queue, count)
-            await remove(keys=keys, args=[*about, _HOLD_MS, *page.too_large])
+            await self._settle(client, queue, state, (grace_ms, _HOLD_TOO_LARGE_MS), page.too_large)
         return gone
 
+    async def _settle(
+        self, client: "Redis", queue: str, state: str, times: tuple[int, int], told: list[bytes]
+    ) -> list[bytes]:
+        """Remove tasks, or hold them; return the IDs of those that are gone.
+
+        Args:
+            client, queue, state: where they are.
+            times: milliseconds of grace, and for how long they are not due; 0 to remove them.
+            told: ID and digest of each.
+        """
+        remove: Any = client.register_script(self._remove)
+        answer: Any = await remove(keys=[index_key(queue, state)], args=[queue_prefix(queue), state, *times, *told])
+        return list(answer)
+
+    @property
+    def _paused(self) -> bool:
+        return time.monotonic() < self._not_before
+
     async def _take(self, lines: list[Json]) -> bool:
-        """Ask the sink to take lines; for a moment after a failure it is not asked again."""
+        """Ask the sink to take lines; say whether it has."""
         if not lines:
             return True
-        if time.monotonic() < self._not_before:
-            return False
         try:
             await self._sink.take(lines)
         except SinkError as error:
             self._not_before = time.monotonic() + _PAUSE_SECONDS
-            _log.warning("the sink %s failed, due tasks are kept for another hour: %s", self._name, error)
+            _log.warning("the sink %s failed, due tasks are kept and sent again in a minute: %s", self._name, error)
             return False
         return True
 

@@ -10,6 +10,7 @@ Invariants:
 
 * A task is removed only if it is in the index's own state and its TTL is at most `grace`. The grace it was given may
   have been another one, so its index score must not say that its retention is not over. A task without a TTL stays.
+* Where due tasks are handed over, none that the patrol passes goes by its own TTL; see `handover`.
 * Where the state of a task is another one than its index says, only the entry goes. A state that is not one of Asynq's
   says nothing, so there the entry stays.
 * Live tasks keep no TTL that a run past the sidecar has left on them. It comes off while they are active (longest
@@ -33,7 +34,7 @@ from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.sweep.handover import LONGEST_ROUND_SECONDS, Handover
 from asynq_ttl.sweep.lock import Lock
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
@@ -48,7 +49,7 @@ from asynq_ttl.upstream.endpoint import Endpoint
 
 _log = logging.getLogger("asynq_ttl.sweeper")
 
-# A lock outlasts two rounds that fail, and a Redis that does not answer for as long as is waited for it.
+# A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
@@ -85,7 +86,8 @@ class Sweeper:
         self._databases = databases
         self._observer = observer
         self._schedule = Schedule(interval_seconds)
-        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, TIMEOUT_SECONDS))
+        longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_ROUND_SECONDS
+        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
         self._index_script = load("shared/states.prologue", "sweep/sweep")
         self._ghost_script = load("sweep/sweep_ghosts")
         self._active_script = load("sweep/sweep_active")
@@ -132,6 +134,8 @@ class Sweeper:
             RedisError: Redis refused something or cannot be reached.
         """
         self._schedule.due.begin_round()
+        if self._handover is not None:
+            self._handover.begin_round()
         queues = [
             Queue(database, name) for database in sorted(self._databases) for name in await self._queues(database)
         ]
@@ -225,12 +229,11 @@ class Sweeper:
         database, queue, state = index
         client, policy = self._connections.to(database), self._policy
         key, grace_ms = index_key(queue, state.value), policy.grace_seconds * 1000
-        handed_over_first = "" if self._handover is None else "1"
         retentions = archive_retentions(policy, queue) if state is State.ARCHIVED else ()
-        margins = self._schedule.margins(policy)
+        margins = self._schedule.margins(policy, hands_over=self._handover is not None)
         about = task_prefix(queue), state.value, grace_ms
         answer: Any = await client.register_script(self._index_script)(
-            keys=[key], args=[*about, *where, handed_over_first, *margins, *retentions]
+            keys=[key], args=[*about, *where, *margins, *retentions]
         )
         examined, _, ghosts, due, missing, size = answer
         self._schedule.note_size(index, size)

@@ -197,3 +197,13 @@ def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
     assert found.mode.value == expected
     for name in ("rules", "grace_seconds", "rollout", "source", "digest", "text"):
         assert getattr(found, name) == getattr(policy, name)
+
+
+@pytest.mark.parametrize(("grace", "expected"), [(5, 60), (60, 60), (90, 90)])
+def test_a_policy_can_have_a_longer_grace(grace: int, expected: int) -> None:
+    """All else stays; a grace that is long enough already stays too."""
+    policy = Policy((rule("r"),), mode=Mode.SHADOW, grace_seconds=grace, rollout=7, source="s", digest="d", text="t")
+    found = policy.with_grace(60)
+    assert found.grace_seconds == expected
+    for name in ("rules", "mode", "rollout", "source", "digest", "text"):
+        assert getattr(found, name) == getattr(policy, name)

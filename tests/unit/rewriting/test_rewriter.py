@@ -744,7 +744,7 @@ def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
     found, by_inspector = rewritten(rewriter, archive()), rewritten(rewriter, ARCHIVE_ALL_CALL)
     assert found is not None
     assert by_inspector is not None
-    assert found.tail.split()[:2] == [b"%d" % (1000 + at_once.grace_seconds * 1000), b"-"]
+    assert found.tail.split()[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
     assert b'"seconds":1' in by_inspector.tail
     assert b'"cutoff":-1' in by_inspector.tail
     healing = Rewriter(policy_of(), {"q"}, hands_over=True)

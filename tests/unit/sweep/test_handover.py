@@ -11,6 +11,7 @@ from support.scripted_redis import ScriptedRedis
 from support.task_message import encode_task
 
 GRACE_MS = 60_000
+MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 
 
@@ -70,7 +71,8 @@ class Tasks:
         return [] if hold_ms else told[::2]
 
     async def hand_over(self, handover: Handover) -> list[bytes]:
-        """Hand all of them over; return those that are gone."""
+        """Hand all of them over in a round of their own; return those that are gone."""
+        handover.begin_round()
         return await handover.hand_over(self.client, "mail", "archived", list(self.rows), GRACE_MS)
 
 
@@ -88,7 +90,7 @@ async def test_what_the_sink_has_taken_is_removed() -> None:
     assert tasks.removals == [(0, [b"one", b"1", b"two", b"2"])]
 
 
-async def test_what_the_sink_has_not_taken_stays_for_an_hour(
+async def test_what_the_sink_has_not_taken_is_not_due_for_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The failure is told by the name of the sink."""
@@ -97,19 +99,19 @@ async def test_what_the_sink_has_not_taken_stays_for_an_hour(
     tasks = Tasks({b"one": row(encode_task("a", "one"))})
     with caplog.at_level(logging.WARNING, "asynq_ttl.handover"):
         assert await tasks.hand_over(Handover(shelf, "shelf")) == []
-    assert tasks.removals == [(HOUR_MS, [b"one", b"same"])]
-    assert caplog.messages == ["the sink shelf failed, due tasks are kept for another hour: the disk is full"]
+    assert tasks.removals == [(MINUTE_MS, [b"one", b"same"])]
+    assert caplog.messages == ["the sink shelf failed, due tasks are kept and sent again in a minute: the disk is full"]
 
 
 async def test_a_sink_that_has_failed_is_left_alone_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages that follow are held at once; after the moment it is asked again."""
+    """What follows is held at once, without being read; after the moment it is asked again."""
     shelf = Shelf()
     shelf.fails = True
     handover = Handover(shelf, "shelf")
     tasks = Tasks({b"%d" % number: row(encode_task("a")) for number in range(250)})
     await tasks.hand_over(handover)
     assert shelf.asked == 1
-    assert [hold_ms for hold_ms, _ in tasks.removals] == [HOUR_MS] * 3
+    assert [hold_ms for hold_ms, _ in tasks.removals] == [MINUTE_MS] * 2
     monkeypatch.setattr(asynq_ttl.sweep.handover, "_PAUSE_SECONDS", 0)
     other = Handover(shelf, "shelf")
     await tasks.hand_over(other)
@@ -156,6 +158,15 @@ async def test_a_task_that_is_too_large_to_be_read_stays(caplog: pytest.LogCaptu
         assert await tasks.hand_over(Handover(shelf, "shelf")) == [b"one"]
     assert tasks.removals == [(0, [b"one", b"same"]), (HOUR_MS, [b"huge", b"size"])]
     assert caplog.messages == ["queue mail: 1 due tasks are too large for a sink and kept for an hour"]
+
+
+async def test_a_slow_sink_is_given_a_few_seconds_of_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is neither held nor removed; the next round goes on with it."""
+    monkeypatch.setattr(asynq_ttl.sweep.handover, "_ROUND_SECONDS", 0)
+    shelf = Shelf()
+    tasks = Tasks({b"one": row(encode_task("a", "one"))})
+    assert await tasks.hand_over(Handover(shelf, "shelf")) == []
+    assert (shelf.asked, tasks.removals) == (0, [])
 
 
 async def test_the_sink_is_closed() -> None:

@@ -263,7 +263,12 @@ class Taker:
 
     def __init__(self, *takes: bytes) -> None:
         self.takes = takes
+        self.rounds = 0
         self.closed = False
+
+    def begin_round(self) -> None:
+        """Take note of a round."""
+        self.rounds += 1
 
     async def hand_over(self, _client: Any, queue: str, state: str, ids: list[bytes], grace_ms: int) -> list[bytes]:
         """Take some of the tasks."""
@@ -281,7 +286,8 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     server = ScriptedServer({0: {b"mail"}}, sweep=answers(page(b"one", b"two", examined=PAGE_SIZE), page()))
     here = Scene(server, cast("Handover", taker))
     await here.sweeper.sweep()
-    assert {asked.args[8] for asked in here.asked("sweep")} == {"1"}
+    assert {tuple(asked.args[8:11]) for asked in here.asked("sweep")} == {(30_000, 6_250, 30_000)}
+    assert taker.rounds == 1
     assert [told.due for told in here.told.pages] == [("two",)]
     assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE - 1
     await here.sweeper.close()
