@@ -34,14 +34,14 @@ class Reach:
         hands_over: whether a sink gets due tasks before they go.
 
     Attributes:
-        policy: the policy in force, with the grace that handing over needs.
+        policy: the policy in force, as `Policy.handing_over` has it where there is a sink.
         off: whether it says to do nothing at all.
         enforcing: whether its decisions are carried out, at least for the share of a rollout.
         hands_over: whether only the sweeper may remove what is due, because a sink gets it first.
     """
 
     def __init__(self, policy: Policy, healed: set[str], *, hands_over: bool = False) -> None:
-        self.policy = policy.with_grace(HANDOVER_GRACE_SECONDS) if hands_over else policy
+        self.policy = policy.handing_over(HANDOVER_GRACE_SECONDS) if hands_over else policy
         self.hands_over = hands_over
         self.off = policy.mode is Mode.OFF
         self.enforcing = policy.mode is Mode.ENFORCE

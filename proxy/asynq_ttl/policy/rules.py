@@ -14,7 +14,7 @@ Invariants:
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from asynq_ttl.policy.glob import Glob
@@ -260,17 +260,28 @@ class Policy:
 
     def shadowed(self) -> "Policy":
         """Return the same policy in shadow mode; one that is off stays off."""
-        return self._but(Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW, self.grace_seconds)
+        return self._but(mode=Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW)
 
-    def with_grace(self, least_seconds: int) -> "Policy":
-        """Return the same policy with a grace of at least some seconds."""
-        return self if self.grace_seconds >= least_seconds else self._but(self.mode, least_seconds)
+    def handing_over(self, least_grace_seconds: int) -> "Policy":
+        """Return what this policy comes to where each task is handed over before it goes.
 
-    def _but(self, mode: Mode, grace_seconds: int) -> "Policy":
+        The grace leaves time for it, and what is not kept at all is kept for a second.
+        """
+        return self._but(
+            rules=tuple(
+                replace(rule, completed=_at_least_a_second(rule.completed), archived=_at_least_a_second(rule.archived))
+                for rule in self.rules
+            ),
+            grace_seconds=max(self.grace_seconds, least_grace_seconds),
+        )
+
+    def _but(
+        self, *, rules: tuple[Rule, ...] | None = None, mode: Mode | None = None, grace_seconds: int | None = None
+    ) -> "Policy":
         return Policy(
-            self.rules,
-            mode=mode,
-            grace_seconds=grace_seconds,
+            self.rules if rules is None else rules,
+            mode=mode or self.mode,
+            grace_seconds=self.grace_seconds if grace_seconds is None else grace_seconds,
             rollout=self.rollout,
             source=self.source,
             digest=self.digest,
@@ -298,6 +309,10 @@ DEFAULT_POLICY = Policy(
     source="built-in default",
     text="version: 1\nrules:\n  - name: built-in\n    completed: {ttl: keep}\n    archived: {ttl: keep}\n",
 )
+
+
+def _at_least_a_second(retention: Retention | None) -> Retention | None:
+    return Retention(Keep.TTL, 1) if retention is not None and retention.keep is Keep.DELETE else retention
 
 
 def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:

@@ -96,7 +96,7 @@ class ByHand:
             "rules": [
                 {
                     "types": [glob.lua.decode("latin-1") for glob in rule.types],
-                    "seconds": _lua_seconds(rule.archived, hands_over=self._reach.hands_over),
+                    "seconds": _lua_seconds(rule.archived),
                 }
                 for rule in rules
                 if rule.archived is not None
@@ -119,11 +119,8 @@ class ByHand:
         return argument
 
 
-def _lua_seconds(retention: Retention, *, hands_over: bool) -> int | str:
-    """Return how many seconds a task is kept, for the wrapper: -1 for ever, 0 not at all, `own` for Asynq's time.
-
-    With a sink a task is kept for a second at least: the sweeper hands it over before it goes.
-    """
+def _lua_seconds(retention: Retention) -> int | str:
+    """Return how many seconds a task is kept, for the wrapper: -1 for ever, 0 not at all, `own` for Asynq's time."""
     if retention.keep is Keep.OWN:
         return "own"
-    return -1 if retention.keep is Keep.FOREVER else max(retention.seconds, 1 if hands_over else 0)
+    return -1 if retention.keep is Keep.FOREVER else retention.seconds

@@ -205,8 +205,6 @@ class Ending:
             healing: what is done for a task that is only shadowed; None for nothing.
         """
         kept_seconds = verdict.retention.resolve(own_seconds)
-        if kept_seconds == 0 and self._reach.hands_over:
-            kept_seconds = 1  # the sweeper hands it over before it goes
         ttl_seconds = kept_seconds + self._policy.grace_seconds if kept_seconds else None
         milliseconds = ttl_seconds * 1000 if ttl_seconds is not None else 0 if kept_seconds is None else -1
         if milliseconds > _MAX_MILLISECONDS:

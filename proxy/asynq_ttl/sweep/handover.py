@@ -3,11 +3,12 @@
 Invariants:
 
 * A task is removed only after the sink has taken it, and only if it is still due and still what the sink was given.
-* Where the sink fails, the tasks stay. For a minute they are not due; then they are handed over again.
+* Where the sink fails, the tasks stay. For 15 seconds they are not due; then they are handed over again.
 * No key expires before its task has been handed over, as long as some sidecar sweeps. With a sink the grace is an hour
   at least (`Reach`), so a task is due an hour before its key expires. Whatever the sweeper looks at, due or not, gets
-  the grace again where less than half of it is left (`sweep.lua`), before the sink is asked. And whatever the sink does,
-  a round asks it for a few seconds only, so the patrol passes every task many times within half a grace.
+  the grace again where less than half of it is left (`sweep.lua`).
+* The sink is asked at the end of a round, when all that is done, and for a few seconds only. So the patrol passes every
+  task many times within half a grace, whatever the sink does.
 """
 
 import logging
@@ -21,19 +22,19 @@ from asynq_ttl.asynq.keys import index_key, queue_prefix, text_of
 from asynq_ttl.asynq.task import Task, task_of_row
 from asynq_ttl.asynq.task_json import Json, task_line
 from asynq_ttl.lua.loader import load
-from asynq_ttl.sweep.sink import Sink, SinkError
+from asynq_ttl.sweep.sink import SINK_TIMEOUT_SECONDS, Sink, SinkError
 
 _log = logging.getLogger("asynq_ttl.handover")
 
 # For how long a task is not due that the sink has not taken, or that is too large for any.
-_HOLD_MS = 60_000
+_HOLD_MS = 15_000
 _HOLD_TOO_LARGE_MS = 3_600_000
 # For how long a sink that has failed is not asked again.
 _PAUSE_SECONDS = 10.0
 # For how long a sink is given new pages in one round. The rest of what is due waits for the next round.
-_ROUND_SECONDS = 10.0
-# How long a round can take with a sink that does not answer.
-LONGEST_ROUND_SECONDS = 40.0
+_ROUND_SECONDS = 5.0
+# The longest time that handing over can take in one round, with a sink that does not answer.
+LONGEST_HANDOVER_SECONDS = _ROUND_SECONDS + SINK_TIMEOUT_SECONDS + 1
 # The most tasks, and about the most bytes, that are handed over at once.
 _PAGE_TASKS = 100
 _PAGE_BYTES = 1 << 19
@@ -142,7 +143,7 @@ class Handover:
             await self._sink.take(lines)
         except SinkError as error:
             self._not_before = time.monotonic() + _PAUSE_SECONDS
-            _log.warning("the sink %s failed, due tasks are kept and sent again in a minute: %s", self._name, error)
+            _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self._name, error)
             return False
         return True
 

@@ -233,8 +233,8 @@ class Schedule:
     def windows(self, policy: Policy, index: Index, now: int) -> Iterator[Window]:
         """Yield the ranges of scores in which tasks can have become due.
 
-        Each begins a grace early, and ends a grace late, but at most a minute: that far the clocks of workers and of Redis
-        may disagree. The patrol finds what disagrees by more.
+        Each begins a grace early, and ends a grace late, but at most a minute: that far the clocks of workers and of
+        Redis may disagree. The patrol finds what disagrees by more.
 
         Args:
             policy: the policy in force.

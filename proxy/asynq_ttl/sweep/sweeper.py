@@ -34,7 +34,7 @@ from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
-from asynq_ttl.sweep.handover import LONGEST_ROUND_SECONDS, Handover
+from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Handover
 from asynq_ttl.sweep.lock import Lock
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
@@ -85,8 +85,10 @@ class Sweeper:
         self._reach = reach
         self._databases = databases
         self._observer = observer
+        # What the round found due and has to hand over.
+        self._found: list[tuple[Index, list[bytes]]] = []
         self._schedule = Schedule(interval_seconds)
-        longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_ROUND_SECONDS
+        longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
         self._index_script = load("shared/states.prologue", "sweep/sweep")
         self._ghost_script = load("sweep/sweep_ghosts")
@@ -134,8 +136,7 @@ class Sweeper:
             RedisError: Redis refused something or cannot be reached.
         """
         self._schedule.due.begin_round()
-        if self._handover is not None:
-            self._handover.begin_round()
+        self._found.clear()
         queues = [
             Queue(database, name) for database in sorted(self._databases) for name in await self._queues(database)
         ]
@@ -149,6 +150,8 @@ class Sweeper:
             await self._repair_active(queue)
         for place, first in self._schedule.waiting_pages(self._policy, queues):
             self._schedule.waiting.looked(place, await self._repair_waiting(place, first))
+        if self._handover is not None:
+            await self._hand_over(self._handover)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -219,7 +222,7 @@ class Sweeper:
             self._observer.repaired(queue, persisted, dropped)
 
     async def _sweep_page(self, index: Index, *where: str | int) -> Swept:
-        """Remove what is due on a page of an index, drop the page's ghosts, and tell of both.
+        """Remove what is due on a page of an index, or note it for the handover; drop the page's ghosts; tell of it.
 
         Args:
             index: the index.
@@ -238,7 +241,8 @@ class Sweeper:
         examined, _, ghosts, due, missing, size = answer
         self._schedule.note_size(index, size)
         if self._handover is not None:
-            due = await self._handover.hand_over(client, queue, state.value, due, grace_ms)
+            self._found.append((index, due))
+            due = []
         if missing:
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             second: Any = client.register_script(self._ghost_script)
@@ -248,6 +252,21 @@ class Sweeper:
         if ids or ghosts:
             self._observer.swept(page)
         return page
+
+    async def _hand_over(self, handover: Handover) -> None:
+        """Hand over what the round found due, and tell of what is gone. What is not done the next round finds again."""
+        handover.begin_round()
+        grace_ms = self._policy.grace_seconds * 1000
+        for (database, queue, state), due in self._found:
+            if not due:
+                continue
+            if not await self._may_sweep():
+                break
+            started = time.time_ns()
+            gone = await handover.hand_over(self._connections.to(database), queue, state.value, due, grace_ms)
+            if gone:
+                ids = tuple(text_of(task_id) for task_id in gone)
+                self._observer.swept(Swept(database, queue, state, 0, ids, 0, started, time.time_ns()))
 
 
 def _looked(page: Swept) -> Looked:

@@ -200,10 +200,13 @@ def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(("grace", "expected"), [(5, 60), (60, 60), (90, 90)])
-def test_a_policy_can_have_a_longer_grace(grace: int, expected: int) -> None:
-    """All else stays; a grace that is long enough already stays too."""
-    policy = Policy((rule("r"),), mode=Mode.SHADOW, grace_seconds=grace, rollout=7, source="s", digest="d", text="t")
-    found = policy.with_grace(60)
+def test_a_policy_leaves_time_for_handing_over(grace: int, expected: int) -> None:
+    """Its grace is long enough, and no task goes at once; all else stays."""
+    rules = rule("r", archived=Retention(Keep.DELETE)), rule("s", completed=Retention(Keep.DELETE)), rule("t")
+    policy = Policy(rules, mode=Mode.SHADOW, grace_seconds=grace, rollout=7, source="s", digest="d", text="t")
+    found = policy.handing_over(60)
+    second = Retention(Keep.TTL, 1)
+    assert found.rules == (rule("r", archived=second), rule("s", completed=second), rule("t"))
     assert found.grace_seconds == expected
-    for name in ("rules", "mode", "rollout", "source", "digest", "text"):
+    for name in ("mode", "rollout", "source", "digest", "text"):
         assert getattr(found, name) == getattr(policy, name)

@@ -737,19 +737,21 @@ def test_what_a_sweeper_knows_of_depends_on_the_policy_and_on_what_it_has_left()
     assert Rewriter(elsewhere, {"q"}).reach.coverage != Rewriter(elsewhere, set()).reach.coverage
 
 
+def tail_of(rewriter: Rewriter, call: ScriptCall) -> bytes:
+    """Return the argument that a call's wrapper gets."""
+    found = rewritten(rewriter, call)
+    assert found is not None
+    assert found.tail is not None
+    return found.tail
+
+
 def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
     """The sweeper does both, after it has handed the task over."""
-    at_once = policy_of(Rule("at once", archived=Retention(Keep.TTL, 0)))
-    rewriter = Rewriter(at_once, set(), hands_over=True)
-    found, by_inspector = rewritten(rewriter, archive()), rewritten(rewriter, ARCHIVE_ALL_CALL)
-    assert found is not None
-    assert by_inspector is not None
-    assert found.tail.split()[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
-    assert b'"seconds":1' in by_inspector.tail
-    assert b'"cutoff":-1' in by_inspector.tail
+    rewriter = Rewriter(policy_of(Rule("at once", archived=Retention(Keep.DELETE))), set(), hands_over=True)
+    assert tail_of(rewriter, archive()).split()[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
+    by_inspector = tail_of(rewriter, ARCHIVE_ALL_CALL)
+    assert b'"seconds":1' in by_inspector
+    assert b'"cutoff":-1' in by_inspector
     healing = Rewriter(policy_of(), {"q"}, hands_over=True)
-    healed, by_hand_healed = rewritten(healing, archive()), rewritten(healing, ARCHIVE_ONE_CALL)
-    assert healed is not None
-    assert by_hand_healed is not None
-    assert healed.tail.split()[1] == b"-"
-    assert b'"cutoff":-1' in by_hand_healed.tail
+    assert tail_of(healing, archive()).split()[1] == b"-"
+    assert b'"cutoff":-1' in tail_of(healing, ARCHIVE_ONE_CALL)

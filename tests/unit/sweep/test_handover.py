@@ -11,7 +11,7 @@ from support.scripted_redis import ScriptedRedis
 from support.task_message import encode_task
 
 GRACE_MS = 60_000
-MINUTE_MS = 60_000
+HOLD_MS = 15_000
 HOUR_MS = 3_600_000
 
 
@@ -28,7 +28,7 @@ class Shelf:
         """Take some lines."""
         self.asked += 1
         if self.fails:
-            raise SinkError("the disk is full")
+            raise SinkError("disk full")
         self.lines += lines
 
     async def close(self) -> None:
@@ -90,7 +90,7 @@ async def test_what_the_sink_has_taken_is_removed() -> None:
     assert tasks.removals == [(0, [b"one", b"1", b"two", b"2"])]
 
 
-async def test_what_the_sink_has_not_taken_is_not_due_for_a_minute(
+async def test_what_the_sink_has_not_taken_is_not_due_for_a_moment(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The failure is told by the name of the sink."""
@@ -99,8 +99,8 @@ async def test_what_the_sink_has_not_taken_is_not_due_for_a_minute(
     tasks = Tasks({b"one": row(encode_task("a", "one"))})
     with caplog.at_level(logging.WARNING, "asynq_ttl.handover"):
         assert await tasks.hand_over(Handover(shelf, "shelf")) == []
-    assert tasks.removals == [(MINUTE_MS, [b"one", b"same"])]
-    assert caplog.messages == ["the sink shelf failed, due tasks are kept and sent again in a minute: the disk is full"]
+    assert tasks.removals == [(HOLD_MS, [b"one", b"same"])]
+    assert caplog.messages == ["the sink shelf failed, due tasks are kept and sent again in 15 seconds: disk full"]
 
 
 async def test_a_sink_that_has_failed_is_left_alone_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ async def test_a_sink_that_has_failed_is_left_alone_for_a_moment(monkeypatch: py
     tasks = Tasks({b"%d" % number: row(encode_task("a")) for number in range(250)})
     await tasks.hand_over(handover)
     assert shelf.asked == 1
-    assert [hold_ms for hold_ms, _ in tasks.removals] == [MINUTE_MS] * 2
+    assert [hold_ms for hold_ms, _ in tasks.removals] == [HOLD_MS] * 2
     monkeypatch.setattr(asynq_ttl.sweep.handover, "_PAUSE_SECONDS", 0)
     other = Handover(shelf, "shelf")
     await tasks.hand_over(other)

@@ -289,7 +289,8 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     assert {tuple(asked.args[8:11]) for asked in here.asked("sweep")} == {(30_000, 6_250, 30_000)}
     assert taker.rounds == 1
     assert [told.due for told in here.told.pages] == [("two",)]
-    assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE - 1
+    assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE
+    assert here.server.names()[-1] != "sweep"
     await here.sweeper.close()
     assert taker.closed
 
