@@ -103,7 +103,7 @@ class ByHand:
             ],
             "grace": self._policy.grace_seconds,
             "share": self._policy.rollout,
-            "cutoff": -1 if limits.cutoff_seconds is None or self._reach.hands_over else limits.cutoff_seconds,
+            "cutoff": -1 if limits.cutoff_seconds is None else limits.cutoff_seconds,
             "cutoff_own": limits.cutoff_own,
             "cap": -1 if limits.cap is None else limits.cap,
             "uncapped": limits.uncapped,

@@ -173,7 +173,7 @@ class Ending:
             own_cap: how many of them it keeps.
         """
         cutoff = b"-"
-        if limits.cutoff_seconds is not None and not self._reach.hands_over:
+        if limits.cutoff_seconds is not None:
             age = max(limits.cutoff_seconds, own_seconds) if limits.cutoff_own else limits.cutoff_seconds
             cutoff = b"%d" % (now - age)
         if limits.cap is None:

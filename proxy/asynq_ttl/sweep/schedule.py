@@ -213,6 +213,10 @@ class Schedule:
         """Take note of how many members an index has."""
         self._sizes[index] = members
 
+    def size(self, index: Index) -> int:
+        """Return how many members an index had when it was last looked at."""
+        return self._sizes.get(index, 0)
+
     def margins(self, policy: Policy, *, hands_over: bool = False) -> Margins:
         """Return how soon a key has to expire for its task to be due whatever its score says.
 

@@ -34,7 +34,7 @@ from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
-from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Handover
+from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.lock import Lock
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
@@ -86,7 +86,7 @@ class Sweeper:
         self._databases = databases
         self._observer = observer
         # What the round found due and has to hand over.
-        self._found: list[tuple[Index, list[bytes]]] = []
+        self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
@@ -151,6 +151,7 @@ class Sweeper:
         for place, first in self._schedule.waiting_pages(self._policy, queues):
             self._schedule.waiting.looked(place, await self._repair_waiting(place, first))
         if self._handover is not None:
+            await self._note_over_cap(self._handover, indexes)
             await self._hand_over(self._handover)
 
     async def close(self) -> None:
@@ -241,7 +242,7 @@ class Sweeper:
         examined, _, ghosts, due, missing, size = answer
         self._schedule.note_size(index, size)
         if self._handover is not None:
-            self._found.append((index, due))
+            self._found.append((index, Batch(queue, state.value, due, grace_ms)))
             due = []
         if missing:
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
@@ -253,17 +254,27 @@ class Sweeper:
             self._observer.swept(page)
         return page
 
+    async def _note_over_cap(self, handover: Handover, indexes: list[Index]) -> None:
+        """Note the oldest tasks of archives that are larger than the policy in force lets them be."""
+        if not self._reach().enforcing:
+            return
+        for index in indexes:
+            found = self._policy.handover_cap(index.queue) if index.state is State.ARCHIVED else None
+            if found is not None and self._schedule.size(index) > found.most:
+                client = self._connections.to(index.database)
+                ids = await handover.over_cap(client, index.queue, found)
+                self._found.append((index, Batch(index.queue, index.state.value, ids, 0, found.most)))
+
     async def _hand_over(self, handover: Handover) -> None:
         """Hand over what the round found due, and tell of what is gone. What is not done the next round finds again."""
         handover.begin_round()
-        grace_ms = self._policy.grace_seconds * 1000
-        for (database, queue, state), due in self._found:
-            if not due:
+        for (database, queue, state), batch in self._found:
+            if not batch.ids:
                 continue
             if not await self._may_sweep():
                 break
             started = time.time_ns()
-            gone = await handover.hand_over(self._connections.to(database), queue, state.value, due, grace_ms)
+            gone = await handover.hand_over(self._connections.to(database), batch)
             if gone:
                 ids = tuple(text_of(task_id) for task_id in gone)
                 self._observer.swept(Swept(database, queue, state, 0, ids, 0, started, time.time_ns()))

@@ -106,3 +106,25 @@ def test_what_is_archived_by_hand_arrives(
         )
         wait_until(lambda: not tasks(client), "not all are removed", 25)
         assert sink.ids == {str(task["id"]) for task in DONE}
+
+
+def test_what_is_over_a_cap_arrives(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """While the sink is down the archive grows; then it gets the oldest, and the newest stay, in no hurry to expire."""
+    policy = POLICY.replace("archived: {ttl: 3s}", "archived: {ttl: 1h, max: 10}")
+    with Webhook() as sink, server.client() as client:
+        sink.status = 500
+        sidecar = start_sidecar(server.url, policy, sweep_interval="1", sink=sink.address)
+        sidecar.expected_warnings.append(SINK_FAILS)
+        harness.enqueue(sidecar.address, *DEAD[:50])
+        harness.work(sidecar.address)
+        harness.enqueue(sidecar.address, *DONE[:10])
+        time.sleep(1.1)  # scores are whole seconds
+        harness.inspect(sidecar.address, {"op": "archive_all", "queue": "default", "state": "pending"})
+        newest = {str(task["id"]) for task in DONE[:10]}
+        time.sleep(2)
+        assert len(members(client, "archived")) == 60
+        sink.status = 200
+        wait_until(lambda: members(client, "archived") == newest, "the oldest do not go", 25)
+        assert sink.ids == {str(task["id"]) for task in DEAD[:50]}
+        assert tasks(client) == newest
+        assert all(3_600 < ttl(client, name) <= 7_200 for name in newest)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 import asynq_ttl.sweep.handover
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.sink import Json, SinkError
 from support.scripted_redis import ScriptedRedis
 from support.task_message import encode_task
@@ -48,11 +49,13 @@ class Tasks:
     Args:
         rows: the tasks.
         page: how many of them fit into one answer.
+        most: how many the archive keeps, where they are handed over for that.
     """
 
-    def __init__(self, rows: dict[bytes, Any], page: int = 1_000) -> None:
+    def __init__(self, rows: dict[bytes, Any], page: int = 1_000, most: int | None = None) -> None:
         self.rows = rows
         self.page = page
+        self.most = most
         self.removals: list[tuple[int, list[bytes]]] = []
         self.client: Any = ScriptedRedis(set(), [], read_tasks=self.read, remove_due=self.remove)
 
@@ -64,16 +67,16 @@ class Tasks:
 
     def remove(self, keys: list[bytes], args: list[Any]) -> list[bytes]:
         """Answer as `remove_due` does."""
-        prefix, state, grace_ms, hold_ms, *told = args
+        prefix, state, grace_ms, hold_ms, most, *told = args
         assert (keys, prefix) == ([b"asynq:{mail}:archived"], b"asynq:{mail}:")
-        assert (state, grace_ms) == ("archived", GRACE_MS)
+        assert (state, grace_ms, most) == ("archived", GRACE_MS, "" if self.most is None else self.most)
         self.removals.append((hold_ms, told))
         return [] if hold_ms else told[::2]
 
     async def hand_over(self, handover: Handover) -> list[bytes]:
         """Hand all of them over in a round of their own; return those that are gone."""
         handover.begin_round()
-        return await handover.hand_over(self.client, "mail", "archived", list(self.rows), GRACE_MS)
+        return await handover.hand_over(self.client, Batch("mail", "archived", list(self.rows), GRACE_MS, self.most))
 
 
 async def test_what_the_sink_has_taken_is_removed() -> None:
@@ -167,6 +170,31 @@ async def test_a_slow_sink_is_given_a_few_seconds_of_a_round(monkeypatch: pytest
     tasks = Tasks({b"one": row(encode_task("a", "one"))})
     assert await tasks.hand_over(Handover(shelf, "shelf")) == []
     assert (shelf.asked, tasks.removals) == (0, [])
+
+
+async def test_what_is_over_a_cap_is_not_held() -> None:
+    """Its key has the time that its rule gives it; the next round finds the oldest again."""
+    shelf = Shelf()
+    rows = {b"huge": row(None, size=5_000_000), b"one": row(encode_task("a"))}
+    assert await Tasks(rows, most=7).hand_over(Handover(shelf, "shelf")) == [b"one"]
+    shelf.fails = True
+    tasks, handover = Tasks(rows, most=7), Handover(shelf, "shelf")
+    for _ in range(2):
+        assert await tasks.hand_over(handover) == []
+    assert (shelf.asked, tasks.removals) == (2, [])
+
+
+@pytest.mark.parametrize("spared", [True, False])
+async def test_the_oldest_of_an_archive_are_asked_for(spared: bool) -> None:
+    """As many as it has too many."""
+
+    def oldest(keys: list[bytes], args: list[Any]) -> list[bytes]:
+        assert keys == [b"asynq:{mail}:archived"]
+        assert args == [b"asynq:{mail}:t:", 7, "1" if spared else ""]
+        return [b"old"]
+
+    client: Any = ScriptedRedis(set(), [], over_cap=oldest)
+    assert await Handover(Shelf(), "shelf").over_cap(client, "mail", HandoverCap(7, spared)) == [b"old"]
 
 
 async def test_the_sink_is_closed() -> None:
