@@ -127,7 +127,8 @@ class Ending:
         grace = self._policy.grace_seconds
         healing = None
         if queue.lingers:
-            tail = b"%d %d %d 0 %d" % (ONLY_HEAL, now - own_seconds, own_cap, grace)
+            cutoff = b"-" if self._reach.hands_over else b"%d" % (now - own_seconds)
+            tail = b"%d %b %d 0 %d" % (ONLY_HEAL, cutoff, own_cap, grace)
             healing = Rewrite(enforced=True, tail=tail, argv=argv)
         if limits is None:
             return healing

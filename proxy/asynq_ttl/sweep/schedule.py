@@ -86,13 +86,16 @@ class Looked(NamedTuple):
 
 
 class Margins(NamedTuple):
-    """How soon a key has to expire for its task to be due although its score does not say that its time is over.
+    """How soon a key has to expire for something to be done about it, whatever the score of its task says.
 
     Attributes:
-        any_ms: milliseconds that are left to the key of any task.
+        keep_ms: a key with fewer milliseconds left gets the whole grace again, since its task is handed over before it
+            goes; empty where tasks are not handed over.
+        any_ms: with so many milliseconds left, or fewer, any task is due.
         unknown_ms: the same for a task of whose retention nothing is known.
     """
 
+    keep_ms: int | str
     any_ms: int
     unknown_ms: int
 
@@ -210,17 +213,32 @@ class Schedule:
         """Take note of how many members an index has."""
         self._sizes[index] = members
 
-    def margins(self, policy: Policy) -> Margins:
-        """Return how soon a key has to expire for its task to be due whatever its score says."""
+    def size(self, index: Index) -> int:
+        """Return how many members an index had when it was last looked at."""
+        return self._sizes.get(index, 0)
+
+    def margins(self, policy: Policy, *, hands_over: bool = False) -> Margins:
+        """Return how soon a key has to expire for its task to be due whatever its score says.
+
+        Where tasks are handed over, a sink can make rounds slow, so half the grace is left to find a key that expires.
+
+        Args:
+            policy: the policy in force.
+            hands_over: whether tasks are handed over before they go.
+        """
         # Within this time there is one more round, even after the longest pause.
         last_round_ms = int(self.interval_seconds(policy) * 1250)
         unknown = max(UNKNOWN_SECONDS, 2 * sum(self._sizes.values()) // MOST_PATROL_PER_SECOND)
-        return Margins(last_round_ms, min(policy.grace_seconds * 1000, unknown * 1000))
+        if hands_over:
+            half_ms = policy.grace_seconds * 500
+            return Margins(half_ms, last_round_ms, half_ms)
+        return Margins("", last_round_ms, min(policy.grace_seconds * 1000, unknown * 1000))
 
     def windows(self, policy: Policy, index: Index, now: int) -> Iterator[Window]:
         """Yield the ranges of scores in which tasks can have become due.
 
-        Each is as wide as the grace, to both sides: that far the clocks of workers and of Redis may disagree.
+        Each begins a grace early, and ends a grace late, but at most a minute: that far the clocks of workers and of
+        Redis may disagree. The patrol finds what disagrees by more.
 
         Args:
             policy: the policy in force.
@@ -228,12 +246,13 @@ class Schedule:
             now: the time in Unix seconds, by the clock of Redis.
         """
         slack = policy.grace_seconds
+        ahead = min(slack, UNKNOWN_SECONDS)
         if index.state is State.COMPLETED:
-            yield Window("-inf", str(now + slack))
+            yield Window("-inf", str(now + ahead))
             return
         for seconds in archive_retentions(policy, index.queue):
             lowest = now - seconds - slack - int(self._longest_interval)
-            yield Window(str(lowest), str(now - seconds + slack))
+            yield Window(str(lowest), str(now - seconds + ahead))
 
     def due_pages(self, policy: Policy, index: Index, now: int) -> Iterator[tuple[Window, int]]:
         """Yield the pages in which due tasks of an index can be; tell `due.looked` of each.

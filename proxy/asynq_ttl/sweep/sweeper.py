@@ -10,6 +10,7 @@ Invariants:
 
 * A task is removed only if it is in the index's own state and its TTL is at most `grace`. The grace it was given may
   have been another one, so its index score must not say that its retention is not over. A task without a TTL stays.
+* Where due tasks are handed over, none that the patrol passes goes by its own TTL; see `handover`.
 * Where the state of a task is another one than its index says, only the entry goes. A state that is not one of Asynq's
   says nothing, so there the entry stays.
 * Live tasks keep no TTL that a run past the sidecar has left on them. It comes off while they are active (longest
@@ -33,7 +34,7 @@ from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.lock import Lock
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
@@ -48,7 +49,7 @@ from asynq_ttl.upstream.endpoint import Endpoint
 
 _log = logging.getLogger("asynq_ttl.sweeper")
 
-# A lock outlasts two rounds that fail, and a Redis that does not answer for as long as is waited for it.
+# A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
@@ -84,8 +85,11 @@ class Sweeper:
         self._reach = reach
         self._databases = databases
         self._observer = observer
+        # What the round found due and has to hand over.
+        self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, TIMEOUT_SECONDS))
+        longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
+        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
         self._index_script = load("shared/states.prologue", "sweep/sweep")
         self._ghost_script = load("sweep/sweep_ghosts")
         self._active_script = load("sweep/sweep_active")
@@ -132,6 +136,7 @@ class Sweeper:
             RedisError: Redis refused something or cannot be reached.
         """
         self._schedule.due.begin_round()
+        self._found.clear()
         queues = [
             Queue(database, name) for database in sorted(self._databases) for name in await self._queues(database)
         ]
@@ -145,6 +150,9 @@ class Sweeper:
             await self._repair_active(queue)
         for place, first in self._schedule.waiting_pages(self._policy, queues):
             self._schedule.waiting.looked(place, await self._repair_waiting(place, first))
+        if self._handover is not None:
+            await self._note_over_cap(self._handover, indexes)
+            await self._hand_over(self._handover)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -215,7 +223,7 @@ class Sweeper:
             self._observer.repaired(queue, persisted, dropped)
 
     async def _sweep_page(self, index: Index, *where: str | int) -> Swept:
-        """Remove what is due on a page of an index, drop the page's ghosts, and tell of both.
+        """Remove what is due on a page of an index, or note it for the handover; drop the page's ghosts; tell of it.
 
         Args:
             index: the index.
@@ -225,17 +233,17 @@ class Sweeper:
         database, queue, state = index
         client, policy = self._connections.to(database), self._policy
         key, grace_ms = index_key(queue, state.value), policy.grace_seconds * 1000
-        handed_over_first = "" if self._handover is None else "1"
         retentions = archive_retentions(policy, queue) if state is State.ARCHIVED else ()
-        margins = self._schedule.margins(policy)
+        margins = self._schedule.margins(policy, hands_over=self._handover is not None)
         about = task_prefix(queue), state.value, grace_ms
         answer: Any = await client.register_script(self._index_script)(
-            keys=[key], args=[*about, *where, handed_over_first, *margins, *retentions]
+            keys=[key], args=[*about, *where, *margins, *retentions]
         )
         examined, _, ghosts, due, missing, size = answer
         self._schedule.note_size(index, size)
         if self._handover is not None:
-            due = await self._handover.hand_over(client, queue, state.value, due, grace_ms)
+            self._found.append((index, Batch(queue, state.value, due, grace_ms)))
+            due = []
         if missing:
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             second: Any = client.register_script(self._ghost_script)
@@ -245,6 +253,31 @@ class Sweeper:
         if ids or ghosts:
             self._observer.swept(page)
         return page
+
+    async def _note_over_cap(self, handover: Handover, indexes: list[Index]) -> None:
+        """Note the oldest tasks of archives that are larger than the policy in force lets them be."""
+        if not self._reach().enforcing:
+            return
+        for index in indexes:
+            found = self._policy.handover_cap(index.queue) if index.state is State.ARCHIVED else None
+            if found is not None and self._schedule.size(index) > found.most:
+                client = self._connections.to(index.database)
+                ids = await handover.over_cap(client, index.queue, found)
+                self._found.append((index, Batch(index.queue, index.state.value, ids, 0, found.most)))
+
+    async def _hand_over(self, handover: Handover) -> None:
+        """Hand over what the round found due, and tell of what is gone. What is not done the next round finds again."""
+        handover.begin_round()
+        for (database, queue, state), batch in self._found:
+            if not batch.ids:
+                continue
+            if not await self._may_sweep():
+                break
+            started = time.time_ns()
+            gone = await handover.hand_over(self._connections.to(database), batch)
+            if gone:
+                ids = tuple(text_of(task_id) for task_id in gone)
+                self._observer.swept(Swept(database, queue, state, 0, ids, 0, started, time.time_ns()))
 
 
 def _looked(page: Swept) -> Looked:

@@ -246,6 +246,20 @@ def test_a_task_is_due_before_the_next_round_would_be_too_late() -> None:
     assert schedule.margins(policy).any_ms > 5_000 * LONGEST_PAUSE
 
 
+def test_where_tasks_are_handed_over_half_the_grace_is_left_to_it() -> None:
+    """A key that has less gets the grace again, and a task of which nothing is known is due."""
+    margins = Schedule(5).margins(policy_of(ttl(DAY), grace=3_600), hands_over=True)
+    assert margins.keep_ms == margins.unknown_ms == 1_800_000
+    assert Schedule(5).margins(policy_of(ttl(DAY))).keep_ms == ""
+
+
+def test_a_long_grace_does_not_make_the_sweeper_look_at_all_that_is_due_within_it() -> None:
+    """A window ends a minute late at most."""
+    schedule, policy = Schedule(5), policy_of(ttl(DAY), grace=3_600)
+    assert list(schedule.windows(policy, COMPLETED, NOW)) == [Window("-inf", str(NOW + 60))]
+    assert list(schedule.windows(policy, ARCHIVED, NOW)) == [Window(str(NOW - DAY - 3_605), str(NOW - DAY + 60))]
+
+
 @pytest.mark.parametrize(
     ("grace", "members", "milliseconds"),
     [(30, 0, 30_000), (3_600, 0, 60_000), (3_600, 500_000, 100_000), (90, 500_000, 90_000)],

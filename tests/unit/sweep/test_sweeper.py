@@ -8,8 +8,8 @@ from redis.exceptions import ResponseError
 
 from asynq_ttl.events import Swept
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule, State
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, HandoverCap, Keep, Policy, Retention, Rule, State
+from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.lock import LOCK_KEY
 from asynq_ttl.sweep.schedule import DUE_PAGES, PAGE_SIZE
 from asynq_ttl.sweep.sweeper import LEASE_SLACK_SECONDS, Sweeper
@@ -263,12 +263,23 @@ class Taker:
 
     def __init__(self, *takes: bytes) -> None:
         self.takes = takes
+        self.batches: list[Batch] = []
+        self.rounds = 0
         self.closed = False
 
-    async def hand_over(self, _client: Any, queue: str, state: str, ids: list[bytes], grace_ms: int) -> list[bytes]:
+    def begin_round(self) -> None:
+        """Take note of a round."""
+        self.rounds += 1
+
+    async def hand_over(self, _client: Any, batch: Batch) -> list[bytes]:
         """Take some of the tasks."""
-        assert (queue, state, grace_ms) == ("mail", "completed" if ids else state, 60_000)
-        return [task_id for task_id in ids if task_id in self.takes]
+        self.batches.append(batch)
+        return [task_id for task_id in batch.ids if task_id in self.takes]
+
+    async def over_cap(self, _client: Any, queue: str, cap: HandoverCap) -> list[bytes]:
+        """Return the oldest task."""
+        assert (queue, cap) == ("mail", HandoverCap(OWN_ARCHIVE_CAP, spare_untimed=False))
+        return [b"oldest"]
 
     async def close(self) -> None:
         """Take note of the end."""
@@ -281,11 +292,36 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     server = ScriptedServer({0: {b"mail"}}, sweep=answers(page(b"one", b"two", examined=PAGE_SIZE), page()))
     here = Scene(server, cast("Handover", taker))
     await here.sweeper.sweep()
-    assert {asked.args[8] for asked in here.asked("sweep")} == {"1"}
+    assert {tuple(asked.args[8:11]) for asked in here.asked("sweep")} == {(30_000, 6_250, 30_000)}
+    assert taker.rounds == 1
+    assert taker.batches == [Batch("mail", "completed", [b"one", b"two"], 60_000)]
     assert [told.due for told in here.told.pages] == [("two",)]
-    assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE - 1
+    assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE
+    assert here.server.names()[-1] != "sweep"
     await here.sweeper.close()
     assert taker.closed
+
+
+async def test_an_archive_that_is_too_large_has_its_oldest_tasks_handed_over() -> None:
+    """Where the policy is enforced."""
+    taker = Taker(b"oldest")
+    full = [0, 0, 0, [], [], OWN_ARCHIVE_CAP + 1]
+    here = Scene(ScriptedServer({0: {b"mail"}}, sweep=lambda _keys, _args: full), cast("Handover", taker))
+    await here.sweeper.sweep()
+    assert taker.batches == [Batch("mail", "archived", [b"oldest"], 0, OWN_ARCHIVE_CAP)]
+    assert [told.due for told in here.told.pages] == [("oldest",)]
+    here.reach.enforcing = False
+    await here.sweeper.sweep()
+    assert len(taker.batches) == 1
+
+
+async def test_who_loses_the_lock_hands_nothing_over() -> None:
+    """Another sidecar does."""
+    taker = Taker(b"one")
+    here = Scene(ScriptedServer({0: {b"mail"}}, sweep=answers(page(b"one"))), cast("Handover", taker))
+    here.reach.active = False
+    await here.sweeper.sweep()
+    assert not taker.batches
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
