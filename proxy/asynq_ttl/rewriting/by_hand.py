@@ -18,7 +18,7 @@ HEALING_RULES = (
 )
 """No rules: the wrapper takes off the TTL that a task had as a completed one, and trims as Asynq does."""
 
-_HEALING_RULES_WITH_SINK = HEALING_RULES.replace(b'"cutoff":0', b'"cutoff":-1')
+_HEALING_RULES_UNTRIMMED = HEALING_RULES.replace(b'"cutoff":0', b'"cutoff":-1')
 
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000
@@ -35,7 +35,6 @@ class ByHand:
         policy = reach.policy
         self._policy = policy
         self._reach = reach
-        self._healing = _HEALING_RULES_WITH_SINK if reach.hands_over else HEALING_RULES
         self._enforcing = reach.enforcing and policy.rollout > 0
         # Whether some tasks are enforced and some are not.
         self._shares = self._enforcing and not policy.enforces_all
@@ -54,6 +53,8 @@ class ByHand:
         if limits is None and not heals:
             return None
         died_at, _, _ = call.archive_times()
+        untrimmed = self._reach.hands_over or not call.shape.cutoff_arg
+        healing = _HEALING_RULES_UNTRIMMED if untrimmed else HEALING_RULES
         task_id = b""
         enforced = self._enforcing
         if lone:
@@ -62,11 +63,11 @@ class ByHand:
         else:
             call.check_prefix(queue)
         if limits is None:
-            return Rewrite(enforced=True, tail=self._healing)
+            return Rewrite(enforced=True, tail=healing)
         decision = self._decision(call, queue, text_of(task_id), died_at, enforced=enforced)
         if heals and not enforced:
             # By the rules, a task outside the share gets no TTL either, but nothing that they keep is trimmed with it.
-            tail = self._rules_argument(queue, limits) if self._shares else self._healing
+            tail = self._rules_argument(queue, limits) if self._shares else healing
             return Rewrite(enforced=True, tail=tail, decision=decision)
         return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
 

@@ -20,12 +20,17 @@ from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.rewriter import Rewriter
 from support.policy_calls import (
     ALL,
+    ARCHIVE_ALL_CALL,
+    ARCHIVE_ONE_CALL,
+    DELETE,
     DEQUEUE_CALL,
     EVERY_CALL,
     FOREVER,
     JANITOR_CALL,
     REGISTRY,
     RUN_ONE_CALL,
+    ScriptCall,
+    archive,
     decided,
     each_kind,
     policy_of,
@@ -290,7 +295,7 @@ def tail_of(rewriter: Rewriter, call: ScriptCall) -> bytes:
 
 def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
     """The sweeper does both, after it has handed the task over."""
-    rewriter = Rewriter(policy_of(Rule("at once", archived=Retention(Keep.DELETE))), set(), hands_over=True)
+    rewriter = Rewriter(policy_of(Rule("at once", archived=DELETE)), set(), hands_over=True)
     assert tail_of(rewriter, archive()).split()[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
     by_inspector = tail_of(rewriter, ARCHIVE_ALL_CALL)
     assert b'"seconds":1' in by_inspector
