@@ -160,37 +160,6 @@ def test_a_webhook_that_fails_keeps_the_tasks(server: Server, start_sidecar: Sid
         assert not client.exists(QUEUE + "unique:due-0")
 
 
-@pytest.mark.parametrize("ttl_of_rule", ["2s", "delete"])
-def test_nothing_goes_past_a_sink(
-    ttl_of_rule: str, server: Server, harness: Harness, start_sidecar: SidecarFactory
-) -> None:
-    """Asynq's janitor and the archive's trim leave what is due to the sweeper, and the sink gets it."""
-    policy = POLICY.replace("2s", ttl_of_rule)
-    work = [{"id": f"dead-{number}", "type": "x", "payload": '{"do": "skip"}'} for number in range(20)]
-    work += [{"id": f"done-{number}", "type": "x", "payload": "{}", "retention": "1h"} for number in range(20)]
-    late = {"id": "late", "type": "x", "payload": '{"do": "skip"}'}
-    names = {task["id"] for task in [*work, late]}
-    with webhook([500]) as (address, taken), server.client() as client:
-        sidecar = start_sidecar(server.url, policy, sweep_interval="0.2", sink=address)
-        sidecar.expected_warnings += ["the sink .* failed"]
-        harness.enqueue(sidecar.address, *work)
-        worker = harness.serve(sidecar.address)
-        wait_until(lambda: len(members(client, "archived") | members(client, "completed")) == 40, "not all end", 20)
-        time.sleep(10)  # the janitor runs every 8 seconds
-        harness.enqueue(sidecar.address, late)
-        wait_until(lambda: "late" in members(client, "archived"), "the last one does not die", 20)
-        assert tasks(client) == names
-        assert not taken
-        worker.stop()
-        sidecar.stop()
-    with server.client() as client, webhook([200]) as (address, taken):
-        for name in names:
-            client.expire(f"{QUEUE}t:{name}", 25)
-        start_sidecar(server.url, policy, sweep_interval="0.2", sink=address)
-        wait_until(lambda: not tasks(client), "nothing is swept", 20)
-        assert {line["id"] for line in taken} == names
-
-
 @pytest.mark.parametrize("sink", ["tasks.jsonl", "file:", "ftp://x/y", "file:/x?max_mb=0", "file:/x?keep=3", "http://"])
 def test_a_sink_that_is_none_is_refused(sink: str) -> None:
     """On the command line, with what is expected."""

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from support.asynq import Harness
-from support.existing_keys import members, now, put, tasks, ttl
+from support.existing_keys import QUEUE, members, now, put, tasks, ttl
 from support.servers import Server, SidecarFactory, wait_until
 from support.webhook import Webhook
 
@@ -79,15 +79,19 @@ def test_keys_that_are_about_to_expire_are_kept_for_a_sink(server: Server, start
     with Webhook() as sink, server.client() as client:
         sink.status, sink.seconds = 500, 11
         for number in range(700):
-            put(client, f"due-{number}", "archived", now(client) - 5, ttl=6)
-        put(client, "not due", "completed", now(client) + 5, ttl=13)
+            put(client, f"due-{number}", "archived", now(client) - 5, ttl=9_000)
+        put(client, "not due", "completed", now(client) + 20, ttl=9_000)
         sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink.address)
         sidecar.expected_warnings.append(SINK_FAILS)
+        with client.pipeline() as pipeline:
+            for name in tasks(client):
+                pipeline.expire(f"{QUEUE}t:{name}", 8)
+            pipeline.execute()
         wait_until(lambda: ttl(client, "due-0") > 3_000 and ttl(client, "not due") > 3_000, "they do not get more time")
-        time.sleep(7)
+        time.sleep(9)
         assert len(tasks(client)) == 701
         sink.status, sink.seconds = 200, 0
-        wait_until(lambda: not tasks(client), "not all are removed", 40)
+        wait_until(lambda: not tasks(client), "not all are removed", 60)
         assert len(sink.ids) == 701
 
 
