@@ -31,8 +31,11 @@ _log = logging.getLogger("asynq_ttl")
 # Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
 MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
-# Upper bounds, in microseconds, of the buckets of the sidecar's own latency.
-LATENCY_BOUNDS = (5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)
+# Upper bounds, in seconds, of the buckets of the sidecar's own latency: from 5 microseconds up.
+LATENCY_BOUNDS = (
+    *(5e-6, 10e-6, 15e-6, 20e-6, 30e-6, 40e-6, 60e-6, 80e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6),
+    *(0.001, 0.0025, 0.005, 0.01, 0.05, 0.25),
+)
 
 _ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
@@ -151,7 +154,7 @@ class Telemetry:
         kind, sha, error = activated.kind, activated.sha, activated.error
         result = "error" if error else "ok"
         self.activations[result] += 1
-        self._activation((activated.end_ns - activated.start_ns) / 1000, result)
+        self._activation((activated.end_ns - activated.start_ns) / 1e9, result)
         trace_id = self.spans.activated(activated)
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
         self.recent.add(Happened("activation", activated.end_ns, result, detail), trace_id)
@@ -206,12 +209,12 @@ class Telemetry:
     def measured(self, nanoseconds: int, direction: str) -> None:
         """Take note of how long the sidecar held a chunk of bytes: `command` or `reply`."""
         self.latencies[direction].append(nanoseconds / 1000)
-        self._latency(nanoseconds / 1000, direction)
+        self._latency(nanoseconds / 1e9, direction)
 
     def loop_late(self, seconds: float) -> None:
         """Take note of how late the event loop came to something that was due."""
         self.latencies["loop"].append(seconds * 1e6)
-        self._loop(seconds * 1e6, "")
+        self._loop(seconds, "")
 
     async def finish_spans(self) -> None:
         """Wait for the spans that tasks are still searched for; they are made within a second."""
@@ -266,13 +269,13 @@ class Telemetry:
 
     def _declare_times(self) -> None:
         """Declare how long things take."""
-        histogram, bounds = self.metrics.histogram, tuple(map(float, LATENCY_BOUNDS))
+        histogram, bounds = self.metrics.histogram, LATENCY_BOUNDS
         self._latency = histogram(
-            "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "us", bounds, "direction"
+            "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "s", bounds, "direction"
         )
-        self._loop = histogram("asynq_ttl.loop.lag", "How late the event loop came to what was due.", "us", bounds)
+        self._loop = histogram("asynq_ttl.loop.lag", "How late the event loop came to what was due.", "s", bounds)
         self._activation = histogram(
-            "asynq_ttl.scripts.activation", "How long loading a wrapper took.", "us", bounds, "result"
+            "asynq_ttl.scripts.activation", "How long loading a wrapper took.", "s", bounds, "result"
         )
 
     def _warn(self, kind: str, trace_id: str, message: str) -> None:
