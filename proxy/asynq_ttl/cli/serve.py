@@ -17,7 +17,7 @@ import uvloop
 from click.core import ParameterSource
 
 from asynq_ttl.cli.access_options import access_options
-from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
@@ -38,7 +38,9 @@ class _Admin(Listen):
     """An address, or `off`: the text, so that it can be told from an option that is missing."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
-        return value if value == "off" else super().convert(value, param, ctx)
+        return (
+            "off" if isinstance(value, str) and value.strip().lower() == "off" else super().convert(value, param, ctx)
+        )
 
 
 class SinkOption(Parsed[SinkAddress]):
@@ -103,8 +105,8 @@ class _Upstream(Parsed[address.Upstream]):
 )
 @access_options
 @option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
-@option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
-@option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
+@option("--log-level", type=Choice(LEVELS), default="info", help="What is logged.")
+@option("--log-format", type=Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
 def serve(
     context: click.Context,
