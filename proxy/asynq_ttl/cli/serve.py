@@ -7,6 +7,7 @@ it is asked for. Each megabyte is one beside every worker.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -28,6 +29,7 @@ from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
+from asynq_ttl.telemetry.environment import drop_unusable
 from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
 from asynq_ttl.telemetry.recorder import Telemetry
@@ -125,6 +127,8 @@ def serve(
 ) -> None:
     """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
     start_logging(log_level, log_format)
+    for line in drop_unusable(os.environ):
+        logging.getLogger("asynq_ttl").warning("%s", line)
     # Two sidecars on one host: the second one has no admin server, unless somebody asked for it.
     required = context.get_parameter_source("admin") is not ParameterSource.DEFAULT
     pulled = not isinstance(admin, str)
