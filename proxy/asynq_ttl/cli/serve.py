@@ -7,7 +7,6 @@ it is asked for. Each megabyte is one beside every worker.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -29,8 +28,6 @@ from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
-from asynq_ttl.telemetry.environment import drop_unusable
-from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -127,8 +124,6 @@ def serve(
 ) -> None:
     """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
     start_logging(log_level, log_format)
-    for line in drop_unusable(os.environ):
-        logging.getLogger("asynq_ttl").warning("%s", line)
     # Two sidecars on one host: the second one has no admin server, unless somebody asked for it.
     required = context.get_parameter_source("admin") is not ParameterSource.DEFAULT
     pulled = not isinstance(admin, str)
@@ -170,7 +165,7 @@ def _run(
     try:
         endpoint = endpoint_of(settings)
         uvloop.run(run.serve(settings, telemetry(endpoint), endpoint, beside))
-    except (PolicyError, TelemetryError, TlsError) as error:
+    except (PolicyError, TlsError) as error:
         fail(str(error), WRONG)
     except StartError as error:
         fail(str(error), FAILED)

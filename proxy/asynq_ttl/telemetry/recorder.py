@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from asynq_ttl.events import Action, Activated, FailedOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
+from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_outlets
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
@@ -70,9 +71,6 @@ class Telemetry:
         swept_at: when the last round of the sweeper that went well ended, seconds since the epoch; 0 for never.
         latencies: the latest measurements in microseconds: chunks of commands, of replies, and how late the event loop
             was.
-
-    Raises:
-        TelemetryError: a variable names an exporter or protocol that does not exist.
     """
 
     def __init__(
@@ -100,12 +98,23 @@ class Telemetry:
         self.cluster = ClusterSigns()
         self.task_counts = TaskCounts()
         self.recent = Recent(task_ids=task_ids)
-        resource = resource_of(environment)
         self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
         find_moved = self._moved_ids.find if self._moved_ids is not None else None
-        outlets = span_outlets(environment, resource)
-        self.spans = Spans(outlets, resource, upstream, task_ids=task_ids, find_moved=find_moved)
-        self.metrics = Metrics(metric_readers(environment), resource, pulled=pulled)
+        tell_unusable(environment)
+        with usable(environment) as allowed:
+            resource = made("resource attributes", allowed, resource_of)
+            self.spans = made(
+                "traces",
+                allowed,
+                lambda variables: Spans(
+                    *(span_outlets(variables, resource), resource, upstream), task_ids=task_ids, find_moved=find_moved
+                ),
+            )
+            self.metrics = made(
+                "pushed metrics",
+                allowed,
+                lambda variables: Metrics(metric_readers(variables), resource, pulled=pulled),
+            )
         self._repetition = Repetition()
         self._upstream = str(upstream)
         self._declare()
