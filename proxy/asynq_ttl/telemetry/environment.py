@@ -89,8 +89,8 @@ def _is_url(text: str) -> bool:
 
 
 def _is_target(text: str) -> bool:
-    """Say whether gRPC may be given this: a URL, or a target such as HOST:PORT."""
-    return _is_url(text) if "://" in text else re.fullmatch(r"[\w.\-:/\[\]@]+", text, re.ASCII) is not None
+    """Say whether gRPC may be given this: a URL, or a target such as HOST:PORT or unix:PATH."""
+    return _is_url(text) or re.fullmatch(r"[\w.\-\[\]:]+:\d{1,5}|(?:unix|dns|ipv4|ipv6):\S+", text) is not None
 
 
 def _are_pairs(text: str) -> bool:

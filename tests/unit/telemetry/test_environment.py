@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ VARIABLES = sorted(
     | {*OF_EXPORTERS, "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES"}
 )
 NONSENSE = "n\x01nsense, of course"
-OTHERS = ("", "  ", "0", "-1", "-0.5", "1e400", "nan", "9" * 30, "s3cret\udcff", "a=b=c,,", "://s3cret@", "/dev/zero")
+OTHERS = ("  ", "0", "-1", "9" * 30, "s3cret\udcff", "a=b=c,,", "://s3cret@", "/dev/zero")
 
 
 @pytest.fixture(scope="module", params=["http/protobuf", "grpc"])
@@ -40,14 +41,20 @@ def base(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 def variables_for(receiver: Receiver, protocol: str) -> dict[str, str]:
     """Return what sends traces and metrics to a receiver."""
-    named = {f"OTEL_{signal}_EXPORTER": "otlp" for signal in ("TRACES", "METRICS")}
-    return named | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    for signal in ("TRACES", "METRICS"):
+        variables |= {
+            f"OTEL_{signal}_EXPORTER": "otlp",
+            f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT": f"{receiver.endpoint}/v1/{signal.lower()}",
+            f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL": protocol,
+        }
+    return variables
 
 
 def warnings_of(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> list[str]:
-    """Build everything as these say, make a span, and return what was logged until then."""
+    """Build everything as these say, make a span, and return what was logged meanwhile, except of exporting."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
@@ -55,7 +62,9 @@ def warnings_of(
     caplog.clear()
     telemetry = Telemetry(UPSTREAM)
     telemetry.decided(outcome())
-    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    here = threading.get_ident()
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING and record.thread == here]
+    warnings = [record.getMessage() for record in told]
     telemetry.shutdown()
     assert {name: os.environ[name] for name in variables} == variables
     return warnings
@@ -142,4 +151,4 @@ def test_what_raises_nevertheless_is_made_without_any_variable(caplog: pytest.Lo
     with usable({"OTEL_NEW": "s3cret"}) as allowed:
         assert os.environ["OTEL_NEW"] == "s3cret"
         assert made("traces", allowed, make) == Resource({})
-    assert caplog.messages == ["traces: the SDK raises ValueError; none of these is used: OTEL_NEW"]
+    assert caplog.messages == ["traces: none of the variables is used, since the SDK raises ValueError for OTEL_NEW"]
