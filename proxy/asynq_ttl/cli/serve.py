@@ -16,6 +16,7 @@ import click
 import uvloop
 from click.core import ParameterSource
 
+import asynq_ttl.telemetry  # noqa: F401 - before redis-py, which imports OpenTelemetry whatever its variables say
 from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.options import FAILED, WRONG, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address
