@@ -14,6 +14,7 @@ from asynq_ttl.telemetry.logs import Repetition
 _log = logging.getLogger("asynq_ttl.background")
 
 AGAIN_SECONDS = 1.0
+# A task that has swallowed its cancellation is cancelled again after so long.
 _CANCEL_SECONDS = 0.2
 
 

@@ -38,7 +38,6 @@ from asynq_ttl.wire.commands import WholeCommands
 
 _log = logging.getLogger("asynq_ttl.server")
 
-# A task that has swallowed its cancellation is cancelled again after so long.
 # How long a connection that the kernel has accepted may take to reach the relay.
 _ACCEPTED_SECONDS = 0.05
 # How long it may take to find the master before clients are let in all the same.
