@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 
-from asynq_ttl.events import Action, Activated, FailedOpen, Happened, Outcome, Swept
+from asynq_ttl.events import Action, Activated, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
@@ -41,6 +41,8 @@ LATENCY_BOUNDS = (
 _ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
 _FLUSH_SECONDS = 3.0
+# Prefixes of keys that are warned of, each once.
+_MAX_PREFIXES = 20
 # A minute of them, at twenty a second.
 _LATEST_MEASUREMENTS = 1_200
 
@@ -116,6 +118,7 @@ class Telemetry:
                 lambda variables: Metrics(metric_readers(variables), resource, pulled=pulled),
             )
         self._repetition = Repetition()
+        self._prefixes: set[str] = set()  # of keys, that were warned of
         self._upstream = str(upstream)
         self._declare()
         self._declare_times()
@@ -156,7 +159,16 @@ class Telemetry:
         self.recent.add(failure, trace_id)
         what = f"{failure.kind} script {failure.sha[:8]}" if failure.kind else "a command"
         where = f" of queue {failure.queue}" if failure.queue else ""
-        self._warn(reason, trace_id, f"failed open ({reason}): {what}{where} was forwarded untouched: {failure.detail}")
+        if failure.reason is FailOpen.PREFIX:
+            if failure.detail in self._prefixes or len(self._prefixes) >= _MAX_PREFIXES:
+                return
+            self._prefixes.add(failure.detail)
+            reason = failure.detail
+        self._warn(
+            reason,
+            trace_id,
+            f"failed open ({failure.reason.value}): {what}{where} was forwarded untouched: {failure.detail}",
+        )
 
     def activated(self, activated: Activated) -> None:
         """Take note of the end of loading a wrapper."""

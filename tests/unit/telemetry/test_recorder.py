@@ -49,6 +49,16 @@ def test_no_name_can_grow_the_metrics() -> None:
     assert noted.sweeps_due["other"] == noted.sweeps_ghosts["other"] == 100
 
 
+def test_a_foreign_prefix_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each of so many; all are counted."""
+    noted = noting()
+    for number in (*range(30), *range(30)):
+        noted.failed_open(failed_open(FailOpen.PREFIX, f"its keys begin with p{number}:{{", ARCHIVE_SCRIPT))
+    assert noted.fail_opens == {"prefix": 60}
+    assert len(caplog.messages) == len(set(caplog.messages)) == 20
+    assert caplog.messages[0].startswith("failed open (prefix): ")
+
+
 def test_a_fail_open_names_queue_and_task(caplog: pytest.LogCaptureFixture) -> None:
     """It is counted each time, kept each time, and logged at times, with the queue."""
     noted = noting()
