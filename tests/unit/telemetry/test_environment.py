@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import opentelemetry.environment_variables as of_the_api
@@ -142,7 +142,7 @@ def test_what_can_be_used_stays(tmp_path: Path) -> None:
 def test_what_raises_nevertheless_is_made_without_any_variable(caplog: pytest.LogCaptureFixture) -> None:
     """A later SDK may refuse what is not known here."""
 
-    def make(variables: dict[str, str]) -> Resource:
+    def make(variables: Mapping[str, str]) -> Resource:
         if variables:
             raise ValueError(variables["OTEL_NEW"])
         assert "OTEL_NEW" not in os.environ
