@@ -16,7 +16,7 @@ import click
 import uvloop
 from click.core import ParameterSource
 
-import asynq_ttl.telemetry  # noqa: F401 - before redis-py, which imports OpenTelemetry whatever its variables say
+import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.options import FAILED, WRONG, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address

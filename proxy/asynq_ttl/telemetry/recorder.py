@@ -13,13 +13,15 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
-from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_outlets
+from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
 from asynq_ttl.telemetry.moved_ids import MovedIds, OpenRedis
@@ -102,21 +104,11 @@ class Telemetry:
         self.recent = Recent(task_ids=task_ids)
         self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
         find_moved = self._moved_ids.find if self._moved_ids is not None else None
-        tell_unusable(environment)
-        with usable(environment) as allowed:
-            resource = made("resource attributes", allowed, resource_of)
-            self.spans = made(
-                "traces",
-                allowed,
-                lambda variables: Spans(
-                    *(span_outlets(variables, resource), resource, upstream), task_ids=task_ids, find_moved=find_moved
-                ),
-            )
-            self.metrics = made(
-                "pushed metrics",
-                allowed,
-                lambda variables: Metrics(metric_readers(variables), resource, pulled=pulled),
-            )
+        self.spans, self.metrics = _outputs(
+            environment,
+            lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids, find_moved=find_moved),
+            pulled=pulled,
+        )
         self._repetition = Repetition()
         self._prefixes: set[str] = set()  # of keys, that were warned of
         self._upstream = str(upstream)
@@ -304,3 +296,20 @@ class Telemetry:
         more = self._repetition.allows(kind)
         if more is not None:
             _log.warning("%s", message + more, extra={"trace_id": trace_id})
+
+
+def _outputs(
+    environment: Mapping[str, str], spans: Callable[[Resource, Sequence[Outlet]], Spans], *, pulled: bool
+) -> tuple[Spans, Metrics]:
+    """Return what makes spans and what has the metrics, whatever the variables say."""
+    tell_unusable(environment)
+    with usable(environment) as allowed:
+        resource = made("resource attributes", allowed, resource_of)
+        return (
+            made("traces", allowed, lambda variables: spans(resource, span_outlets(variables, resource))),
+            made(
+                "pushed metrics",
+                allowed,
+                lambda variables: Metrics(metric_readers(variables), resource, pulled=pulled),
+            ),
+        )
