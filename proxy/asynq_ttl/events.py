@@ -69,6 +69,8 @@ class FailOpen(Enum):
     """The task message does not decode."""
     ARGUMENTS = "arguments"
     """The script's KEYS or ARGV are not what its text says."""
+    PREFIX = "prefix"
+    """The script's keys begin otherwise than Asynq's: a fork with a prefix of its own."""
     POLICY = "policy"
     """The policy raised."""
     UNSEEN = "unseen"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 PREFIX = b"asynq:{"
+_MAX_PREFIX = 64
 _END = b"}:"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASK = b"}:t:"
@@ -110,6 +111,14 @@ def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
         if not queue and key.startswith(PREFIX) and end > 0:
             queue = text_of(key[len(PREFIX) : end])
     return queue, ""
+
+
+def foreign_prefix(key: bytes) -> str:
+    """Return what a key begins with, up to its hash tag or first colon; empty where that is what Asynq's begin with."""
+    if key.startswith(PREFIX):
+        return ""
+    tagged = key.find(b"{") + 1
+    return printable(text_of(key[: tagged or key.find(b":") + 1 or len(key)][:_MAX_PREFIX]))
 
 
 def queue_of_key(key: bytes) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.changing import Changes, Run, apply_option, changes, run_options, told_filter
-from asynq_ttl.cli.options import WRONG, fail
+from asynq_ttl.cli.options import WRONG, Choice, fail
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     check_types,
@@ -39,14 +39,14 @@ from asynq_ttl.policy.rules import Mode, Policy
 @type_option
 @click.option(
     "--orphans",
-    type=click.Choice([choice.value for choice in Orphans]),
+    type=Choice([choice.value for choice in Orphans]),
     default=Orphans.LEAVE.value,
     show_default=True,
     help="What is done to terminal tasks that are in no index. `leave` does not look for them.",
 )
 @click.option(
     "--ghosts",
-    type=click.Choice([choice.value for choice in Ghosts]),
+    type=Choice([choice.value for choice in Ghosts]),
     default=Ghosts.LEAVE.value,
     show_default=True,
     help="What is done to index entries whose task is gone, in another state, or without a message.",

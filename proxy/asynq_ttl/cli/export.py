@@ -11,7 +11,7 @@ import click
 
 from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.asynq.task_json import task_line
-from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.options import Choice, fail
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     Duration,
@@ -39,7 +39,7 @@ from asynq_ttl.policy.glob import Glob
 @click.option("--older-than", type=Duration(), help="Only tasks that died or completed so long ago, such as 7d.")
 @click.option(
     "--payload",
-    type=click.Choice(["base64", "text"]),
+    type=Choice(["base64", "text"]),
     default="base64",
     show_default=True,
     help="How payloads and results are written; what is not UTF-8 is always base64.",

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asynq_ttl.cli.options import WRONG, Command, Parsed, fail, option
+from asynq_ttl.cli.options import WRONG, Choice, Command, Parsed, fail, option
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.existing_keys.run_journal import JournalError
@@ -99,9 +99,7 @@ rate_option = option(
 
 def state_option(names: tuple[str, ...]) -> Callable[[Command], Command]:
     """Return the option that picks among some states."""
-    return click.option(
-        "--state", "states", type=click.Choice(names), multiple=True, help="Only this state; repeatable."
-    )
+    return click.option("--state", "states", type=Choice(names), multiple=True, help="Only this state; repeatable.")
 
 
 def load(policy: Path | None) -> Policy:

@@ -66,6 +66,7 @@ class PolicyInForce:
         self._telemetry = telemetry
         self._use = use
         self._healed: set[str] = set()
+        self._content: bytes | None = None  # of the file, as it was last looked at
         self.rewriter = self._make_rewriter()
 
     @property
@@ -112,11 +113,12 @@ class PolicyInForce:
 
     async def watch(self, file: Path) -> None:
         """Reload the policy whenever the content of its file changes, however it is replaced. Runs until cancelled."""
-        content = _content(file)
+        if self._content is None:
+            self._content = _content(file)
         async for _ in changes([file]):
             latest = _content(file)
-            if latest is not None and latest != content:
-                content = latest
+            if latest is not None and latest != self._content:
+                self._content = latest
                 self.reload()
 
     def _replace_rewriter(self) -> None:

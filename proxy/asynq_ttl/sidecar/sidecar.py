@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
@@ -22,7 +23,8 @@ from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
-from asynq_ttl.sidecar.figures import register_policy, register_traffic, register_upstream
+from asynq_ttl.sidecar.background import Background
+from asynq_ttl.sidecar.figures import register_background, register_policy, register_traffic, register_upstream
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
@@ -36,8 +38,6 @@ from asynq_ttl.wire.commands import WholeCommands
 
 _log = logging.getLogger("asynq_ttl.server")
 
-# A task that has swallowed its cancellation is cancelled again after so long.
-_CANCEL_SECONDS = 0.2
 # How long a connection that the kernel has accepted may take to reach the relay.
 _ACCEPTED_SECONDS = 0.05
 # How long it may take to find the master before clients are let in all the same.
@@ -91,6 +91,9 @@ class Sidecar:
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
+        self.background = Background()
+        """What goes on beside serving clients."""
+        register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, self.control, self.sentinels)
         register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
@@ -149,10 +152,9 @@ class Sidecar:
         Raises:
             OSError: the listening address cannot be used. What was begun by then has ended.
         """
-        background: list[asyncio.Task[None]] = []
         listener = self._listener()
         try:
-            await self._begin(background)
+            await self._begin()
             await listener.start()
             self.listening = listener.address
             yield self.listening
@@ -163,7 +165,7 @@ class Sidecar:
             listener.close()
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
-            await _end(background)
+            await self.background.end()
             await self._close()
 
     def _listener(self) -> Listener:
@@ -175,21 +177,21 @@ class Sidecar:
             keepalive_seconds=self.settings.keepalive_seconds,
         )
 
-    async def _begin(self, background: list[asyncio.Task[None]]) -> None:
-        """Begin what runs beside the data path, and add each task to `background` as it begins."""
-        loop = asyncio.get_running_loop()
-        background.append(loop.create_task(beat(self.relay.traffic, self.telemetry)))
+    async def _begin(self) -> None:
+        """Begin what runs beside the data path."""
+        start = self.background.start
+        start("the latency probe", partial(beat, self.relay.traffic, self.telemetry))
         if self.sentinels is not None:
-            named = self.settings.upstream.sentinels
-            background += [loop.create_task(self.sentinels.follow(address)) for address in named]
+            for address in self.settings.upstream.sentinels:
+                start(f"following Sentinel {address}", partial(self.sentinels.follow, address))
             await self._find_master(self.sentinels)
-        background.append(loop.create_task(self.control.run()))
+        start("the control connection", self.control.run)
         if self.settings.policy_file is not None:
-            background.append(loop.create_task(self.in_force.watch(self.settings.policy_file)))
+            start("the policy watch", partial(self.in_force.watch, self.settings.policy_file))
         if contexts := self._contexts():
-            background.append(loop.create_task(watch_certificates(contexts)))
+            start("the certificate watch", partial(watch_certificates, contexts))
         if self.settings.sweep_seconds > 0:
-            background.append(loop.create_task(self.sweeper.run()))
+            start("the sweeper", self.sweeper.run)
 
     async def _find_master(self, sentinels: Sentinels) -> None:
         """Wait a moment for the master, unless the sidecar is told to end meanwhile."""
@@ -238,12 +240,3 @@ def _shared(
         room=Room(settings.max_held_mib * 1024 * 1024),
         login=guard.again if guard is not None else None,
     )
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, pending = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
-        tasks = list(pending)
