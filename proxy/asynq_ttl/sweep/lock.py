@@ -14,6 +14,7 @@ import secrets
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from asynq_ttl.lua.loader import load
 
@@ -45,7 +46,9 @@ class Lock:
         return bool(self._key)
 
     async def take(self, client: "Redis", coverage: str) -> bool:
-        """Take the lock, or keep it for another lifetime; return whether this sidecar has it.
+        """Take the lock, or keep it for another lifetime; return whether this sidecar may sweep.
+
+        A Redis that is full is swept without a lock.
 
         Args:
             client: a connection to the database that the locks are in.
@@ -56,7 +59,16 @@ class Lock:
         """
         taken = ""
         for key in (LOCK_KEY, f"{LOCK_KEY}:{coverage}"):
-            answer: Any = await client.eval(self._take_script, 1, key, self._token, str(self._milliseconds), coverage)
+            try:
+                answer: Any = await client.eval(
+                    self._take_script, 1, key, self._token, str(self._milliseconds), coverage
+                )
+            except ResponseError as error:
+                if "used memory > 'maxmemory'" not in str(error):
+                    raise
+                # Redis is full, so no lock can be written; removing what is due makes room.
+                self._key = ""
+                return True
             if answer == _TAKEN:
                 taken = key
             if answer != _HELD_FOR_ANOTHER_COVERAGE:

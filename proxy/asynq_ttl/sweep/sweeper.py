@@ -33,6 +33,7 @@ from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
+from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.lock import Lock
 from asynq_ttl.sweep.schedule import (
@@ -83,6 +84,7 @@ class Sweeper:
         self._handover = handover
         self._reach = reach
         self._databases = databases
+        self._failures = Failures()
         self._observer = observer
         self._schedule = Schedule(interval_seconds)
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, TIMEOUT_SECONDS))
@@ -120,6 +122,7 @@ class Sweeper:
                 if not await self._may_sweep():
                     continue
                 await self.sweep()
+                problem = self._failures.end_round()
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
                 _log.warning("sweeping failed, the next round tries again: %s", problem)
@@ -129,22 +132,30 @@ class Sweeper:
         """Do one round.
 
         Raises:
-            RedisError: Redis refused something or cannot be reached.
+            RedisError: Redis cannot be reached or takes no writes. A refusal at one place is only noted.
         """
         self._schedule.due.begin_round()
-        queues = [
-            Queue(database, name) for database in sorted(self._databases) for name in await self._queues(database)
-        ]
+        queues: list[Queue] = []
+        for database in sorted(self._databases):
+            with self._failures.kept_to(f"database {database}"):
+                queues += [Queue(database, name) for name in await self._queues(database)]
         indexes = [Index(*queue, state) for queue in queues for state in State]
         for index in indexes:
-            await self._remove_due(index)
+            with self._failures.kept_to(_place(*index)):
+                await self._remove_due(index)
         for index, first in self._schedule.patrol_pages(self._policy, indexes):
-            page = await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", "")
-            self._schedule.patrol.looked(index, _looked(page))
+            looked = Looked(0, kept=0)  # also after a refusal: the patrol goes on elsewhere
+            with self._failures.kept_to(_place(*index)):
+                looked = _looked(await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", ""))
+            self._schedule.patrol.looked(index, looked)
         for queue in queues:
-            await self._repair_active(queue)
+            with self._failures.kept_to(_place(*queue, "active")):
+                await self._repair_active(queue)
         for place, first in self._schedule.waiting_pages(self._policy, queues):
-            self._schedule.waiting.looked(place, await self._repair_waiting(place, first))
+            looked = Looked(0, kept=0)
+            with self._failures.kept_to(_place(*place)):
+                looked = await self._repair_waiting(place, first)
+            self._schedule.waiting.looked(place, looked)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -249,3 +260,9 @@ class Sweeper:
 
 def _looked(page: Swept) -> Looked:
     return Looked(page.examined, kept=page.examined - len(page.due) - page.ghosts)
+
+
+def _place(database: int, queue: str, index: State | str) -> str:
+    """Return what an index or list is called in the log."""
+    name = index.value if isinstance(index, State) else index
+    return f"{name} of queue {queue} in database {database}"

@@ -288,3 +288,38 @@ def test_sweeping_survives_a_restart_of_redis(server: Server, start_sidecar: Sid
         client.client_kill_filter(_type="normal", skipme=True)
         put(client, "due", "archived", "archived", ttl=20)
         wait_until(lambda: not members(client, "archived"), "it does not sweep any more")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_key_of_the_wrong_type_or_a_full_redis_does_not_stop_the_rest(
+    server: Server, start_sidecar: SidecarFactory, full: bool
+) -> None:
+    """Every other queue is swept and repaired in the same round, and every other task of the same index."""
+    places = ("completed", "archived", "active", "lease", "deadlines", "pending", "retry")
+    with server.client() as client:
+        for place in places:
+            queue = f"a-{place}"
+            client.sadd("asynq:queues", queue)
+            client.set(f"asynq:{{{queue}}}:{place}", "x")
+        for ttl, name in ((1, "due"), (20, "odd"), (20, "later")):
+            put(client, name, "archived", "archived", ttl=ttl, score=time.time() - 60)
+        client.delete("asynq:{default}:t:odd")
+        client.rpush("asynq:{default}:t:odd", "x")
+        client.expire("asynq:{default}:t:odd", 20)
+        put(client, "live", "active", None, ttl=600)
+        client.hset("asynq:{default}:t:live", "state", "active")
+        client.rpush("asynq:{default}:active", "odd", "live")
+        put(client, "again", "pending", None, ttl=600)
+        client.rpush("asynq:{default}:pending", "odd", "again")
+        client.persist("asynq:{default}:t:due")
+        client.expire("asynq:{default}:t:due", 25)
+        try:
+            if full:
+                client.config_set("maxmemory-policy", "noeviction")
+                client.config_set("maxmemory", 1)
+            start_sidecar(server.url, POLICY, **QUICK)
+            wait_until(lambda: members(client, "archived") == {"odd"}, "the healthy tasks are not swept", 8)
+            wait_until(lambda: client.ttl("asynq:{default}:t:live") == -1, "active tasks are not repaired", 8)
+            wait_until(lambda: client.ttl("asynq:{default}:t:again") == -1, "waiting tasks are not repaired", 20)
+        finally:
+            client.config_set("maxmemory", 0)

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from asynq_ttl.sweep.lock import LOCK_KEY, Lock
 from support.scripted_redis import Asked, ScriptedRedis
@@ -98,3 +99,10 @@ async def test_a_lock_that_is_not_held_is_not_given_back() -> None:
     assert not lock.held
     await lock.release(client)
     assert [asked.script for asked in client.asked] == ["take_lock"]
+
+
+async def test_a_full_redis_is_swept_without_a_lock() -> None:
+    """It refuses to write the lock; to remove what is due makes room."""
+    client, lock = redis(ResponseError("command not allowed when used memory > 'maxmemory'.")), Lock(15)
+    assert await lock.take(client, "coverage")
+    assert not lock.held

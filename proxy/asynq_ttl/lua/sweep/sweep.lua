@@ -52,8 +52,10 @@ for at = 1, #found, 2 do
   -- Nothing live carries a TTL, so a key with time left is a terminal task, nearly always in this very state: only the
   -- patrol reads its hash to see.
   elseif left <= grace or ARGV[4] == 'rank' then
-    local task = redis.call('HMGET', key, 'state', 'unique_key')
-    if task[1] ~= ARGV[2] then
+    local task = redis.pcall('HMGET', key, 'state', 'unique_key')
+    if task.err then
+      -- A key of another type is not a task of Asynq's: it stays.
+    elseif task[1] ~= ARGV[2] then
       -- A ghost: the hash belongs to a later life of the ID. Only the entry goes, and not for a state that is not one of Asynq's.
       if asynq_ttl_elsewhere(task[1], ARGV[2]) then
         gone[#gone + 1] = id
@@ -64,7 +66,7 @@ for at = 1, #found, 2 do
         if ARGV[9] ~= '1' then
           gone[#gone + 1] = id
           redis.call('DEL', key)
-          if task[2] and redis.call('GET', task[2]) == id then
+          if task[2] and redis.pcall('GET', task[2]) == id then
             redis.call('DEL', task[2])
           end
         end
