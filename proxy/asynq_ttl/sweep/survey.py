@@ -14,6 +14,7 @@ Invariants:
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -143,10 +144,10 @@ class Survey:
         ]
 
     def odd(self) -> list[tuple[Queue, str]]:
-        """Return the places with something odd, in any order, so that none is always the last."""
+        """Return the places with something odd, one database after the other, in any order: none is always the last."""
         places = [(queue, place) for queue, place, found in self._all() if found.odd]
-        random.shuffle(places)
-        return places
+        ranks: dict[int, float] = defaultdict(random.random)
+        return sorted(places, key=lambda place: (ranks[place[0].database], random.random()))  # noqa: S311 - no secret
 
     def large(self, *states: str) -> Iterator[tuple[Queue, str, int]]:
         """Yield those of some places that the survey does not look through, with how many members they have."""
