@@ -31,8 +31,8 @@ class ScriptedRedis:
     Args:
         queues: what is in `asynq:queues`, or what asking for it raises.
         asked: where what is asked is written to; shared by the databases of one server.
-        scripts: what each script answers, by its name; without one, a lock is free, and there may be something to do at every
-            place, of which nothing comes.
+        scripts: what each script answers, by its name; without one, a lock is free, and there may be something to do
+            at every place, of which nothing comes.
     """
 
     def __init__(self, queues: set[bytes] | Exception, asked: list[Asked], **scripts: Answer) -> None:

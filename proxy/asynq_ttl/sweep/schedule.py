@@ -2,14 +2,15 @@
 
 A round has three parts, each of them bounded:
 
-* Pages in which due tasks can be, of the indexes of which a survey says so (see `survey`). That follows from the index scores: a completed task is due at its score, an
-  archived one at its score plus the retention of its rule. So each retention of a queue has a narrow window of scores.
-* The patrol: a slow round trip through the large terminal indexes. It finds what the windows miss: tasks by other policies,
-  by clocks that disagree, and ghosts. It is quick enough to pass every entry twice within the grace, or within a
-  minute where the grace is longer, up to a limit.
+* Pages in which due tasks can be, of the indexes of which the survey says so. That follows from the index scores: a
+  completed task is due at its score, an archived one at its score plus the retention of its rule. So each retention of
+  a queue has a narrow window of scores.
+* The patrol: a slow round trip through the large terminal indexes. It finds what the windows miss: tasks by other
+  policies, by clocks that disagree, and ghosts. It is quick enough to pass every entry twice within the grace, or
+  within a minute where the grace is longer, up to a limit.
 * A slow round trip through the tasks that wait, where many do in `pending` or `retry`.
 
-The survey itself looks through whatever is small.
+The survey (see `survey`) itself looks through whatever is small.
 
 Invariant: none of the work of a round depends on the size of the keyspace.
 """

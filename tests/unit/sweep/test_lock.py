@@ -110,7 +110,12 @@ async def test_a_full_redis_is_swept_without_a_lock() -> None:
 
 @pytest.mark.parametrize(
     ("answers", "free"),
-    [([FREE], True), ([HELD], False), ([HELD_FOR_ANOTHER_COVERAGE, FREE], True), ([HELD_FOR_ANOTHER_COVERAGE] * 2, False)],
+    [
+        ([FREE], True),
+        ([HELD], False),
+        ([HELD_FOR_ANOTHER_COVERAGE, FREE], True),
+        ([HELD_FOR_ANOTHER_COVERAGE] * 2, False),
+    ],
 )
 async def test_to_ask_whether_the_lock_is_free_takes_nothing(answers: list[int], free: bool) -> None:
     """The script is told to write nothing."""

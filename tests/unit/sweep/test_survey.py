@@ -123,7 +123,7 @@ class Member(NamedTuple):
 def test_every_task_is_looked_at_within_its_grace(
     grace: int, share: float, large: bool, tasks: list[tuple[float, float]], seed: int
 ) -> None:
-    """Whenever it comes, however long it is kept, and however long the pauses are: all of them in parts of the grace."""
+    """Whenever it comes, however long it is kept, and however long the pauses are (in parts of the grace)."""
     members = [Member(at * grace, (at + retention) * grace) for at, retention in tasks]
     interval, random_ = min(share * grace, grace / ROUNDS_IN_GRACE), random.Random(seed)
     within, survey, now = pass_seconds(interval, grace), Survey(), 0.0
