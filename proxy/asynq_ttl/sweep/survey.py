@@ -167,4 +167,4 @@ class Survey:
 
 def _early() -> float:
     """Return a part of a time, drawn anew, so that queues that were surveyed together do not stay together."""
-    return random.uniform(0.5, 1)  # noqa: S311 - no secret
+    return random.uniform(0.8, 1)  # noqa: S311 - no secret

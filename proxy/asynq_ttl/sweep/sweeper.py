@@ -37,7 +37,15 @@ from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.lock import Lock
-from asynq_ttl.sweep.schedule import PAGE_SIZE, WAITING_STATES, Index, Looked, Schedule, WaitingTasks
+from asynq_ttl.sweep.schedule import (
+    PAGE_SIZE,
+    ROUNDS_IN_GRACE,
+    WAITING_STATES,
+    Index,
+    Looked,
+    Schedule,
+    WaitingTasks,
+)
 from asynq_ttl.sweep.survey import Queue
 from asynq_ttl.sweep.surveyor import Surveyor
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -196,8 +204,8 @@ class Sweeper:
             known.again(queue)
 
     async def _look_at_odd(self) -> None:
-        """Look where a survey has seen something odd, for no longer than the time between two rounds."""
-        known, until = self._surveyor.known, time.monotonic() + self.interval_seconds
+        """Look where a survey has seen something odd, for so long that the grace has room for some rounds."""
+        known, until = self._surveyor.known, time.monotonic() + self._policy.grace_seconds / ROUNDS_IN_GRACE
         for queue, place in known.odd():
             with self._failures.kept_to(_place(*queue, place)):
                 if place in _TERMINAL:

@@ -36,14 +36,17 @@ local function first_due(key, state)
   end
   return first
 end
--- Returns up to one more of a place's members than are looked through, and how many it has; nothing for a key of another type.
+-- Returns the members of a place, if they are looked through, and how many it has; nothing for a key of another type.
 local function members(key, state)
   if state == 'active' or state == 'pending' then
     local ids = redis.pcall('LRANGE', key, -most - 1, -1)
     return not ids.err and ids, #ids
   end
   local size = redis.pcall('ZCARD', key)
-  return type(size) == 'number' and redis.call('ZRANGE', key, 0, most), size
+  if type(size) ~= 'number' then
+    return nil
+  end
+  return size > 0 and size <= most and redis.call('ZRANGE', key, 0, -1) or {}, size
 end
 local function survey(key, state)
   local ids, size = members(key, state)
