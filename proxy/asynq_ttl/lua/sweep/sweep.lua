@@ -8,7 +8,7 @@
 -- task of whose retention nothing is known.
 -- ARGV[12..]: the retentions that archived tasks of the queue can have, in seconds, shortest first.
 -- Returns how many members were examined, were due, and were dropped as ghosts; the IDs of the due ones; the IDs without a
--- hash; how many members the index has. (`states.prologue.lua` comes first.)
+-- hash. (`states.prologue.lua` comes first.)
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
 end
@@ -53,8 +53,10 @@ for at = 1, #found, 2 do
   -- Nothing live carries a TTL, so a key with time left is a terminal task, nearly always in this very state: only the
   -- patrol reads its hash to see.
   elseif left <= grace or ARGV[4] == 'rank' then
-    local task = redis.call('HMGET', key, 'state', 'unique_key')
-    if task[1] ~= ARGV[2] then
+    local task = redis.pcall('HMGET', key, 'state', 'unique_key')
+    if task.err then
+      -- A key of another type is not a task of Asynq's: it stays.
+    elseif task[1] ~= ARGV[2] then
       -- A ghost: the hash belongs to a later life of the ID. Only the entry goes, and not for a state that is not one of Asynq's.
       if asynq_ttl_elsewhere(task[1], ARGV[2]) then
         gone[#gone + 1] = id
@@ -65,7 +67,7 @@ for at = 1, #found, 2 do
         if not keep then
           gone[#gone + 1] = id
           redis.call('DEL', key)
-          if task[2] and redis.call('GET', task[2]) == id then
+          if task[2] and redis.pcall('GET', task[2]) == id then
             redis.call('DEL', task[2])
           end
         end
@@ -83,5 +85,4 @@ end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
 end
-local size = redis.pcall('ZCARD', KEYS[1])
-return {#found / 2, #due, #gone - (keep and 0 or #due), due, missing, type(size) == 'number' and size or 0}
+return {#found / 2, #due, #gone - (keep and 0 or #due), due, missing}

@@ -10,7 +10,7 @@ local persisted = 0
 for _, id in ipairs(ids) do
   local key = ARGV[1] .. id
   -- Somebody who does not go through a sidecar ran the task again, so it still has the TTL of its earlier life.
-  if redis.call('PTTL', key) >= 0 and redis.call('HGET', key, 'state') == ARGV[2] then
+  if redis.call('PTTL', key) >= 0 and redis.pcall('HGET', key, 'state') == ARGV[2] then
     persisted = persisted + redis.call('PERSIST', key)
   end
 end
