@@ -53,6 +53,8 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 _ROUNDS_IN_LOCK = 3
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
+# What Redis says of a database that there is not: a cluster has only one.
+_NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
 
@@ -84,7 +86,8 @@ class Sweeper:
         self._handover = handover
         self._reach = reach
         self._databases = databases
-        self._failures = Failures()
+        self.failures = Failures()
+        """What Redis has refused, and where."""
         self._observer = observer
         self._schedule = Schedule(interval_seconds)
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, TIMEOUT_SECONDS))
@@ -122,11 +125,10 @@ class Sweeper:
                 if not await self._may_sweep():
                     continue
                 await self.sweep()
-                problem = self._failures.end_round()
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
                 _log.warning("sweeping failed, the next round tries again: %s", problem)
-            self._observer.sweep_ended(time.monotonic() - started, problem)
+            self._observer.sweep_ended(time.monotonic() - started, problem, self.failures.end_round())
 
     async def sweep(self) -> None:
         """Do one round.
@@ -137,23 +139,23 @@ class Sweeper:
         self._schedule.due.begin_round()
         queues: list[Queue] = []
         for database in sorted(self._databases):
-            with self._failures.kept_to(f"database {database}"):
+            with self.failures.kept_to(database):
                 queues += [Queue(database, name) for name in await self._queues(database)]
         indexes = [Index(*queue, state) for queue in queues for state in State]
         for index in indexes:
-            with self._failures.kept_to(_place(*index)):
+            with self.failures.kept_to(*index):
                 await self._remove_due(index)
         for index, first in self._schedule.patrol_pages(self._policy, indexes):
             looked = Looked(0, kept=0)  # also after a refusal: the patrol goes on elsewhere
-            with self._failures.kept_to(_place(*index)):
+            with self.failures.kept_to(*index):
                 looked = _looked(await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", ""))
             self._schedule.patrol.looked(index, looked)
         for queue in queues:
-            with self._failures.kept_to(_place(*queue, "active")):
+            with self.failures.kept_to(*queue, "active"):
                 await self._repair_active(queue)
         for place, first in self._schedule.waiting_pages(self._policy, queues):
             looked = Looked(0, kept=0)
-            with self._failures.kept_to(_place(*place)):
+            with self.failures.kept_to(*place):
                 looked = await self._repair_waiting(place, first)
             self._schedule.waiting.looked(place, looked)
 
@@ -178,7 +180,7 @@ class Sweeper:
         try:
             members: Any = await self._connections.to(database).smembers("asynq:queues")
         except ResponseError as error:
-            if "out of range" not in str(error):
+            if not any(said in str(error) for said in _NO_SUCH_DATABASE):
                 raise
             # A client asked for a database that there is not.
             self._databases.discard(database)
@@ -260,9 +262,3 @@ class Sweeper:
 
 def _looked(page: Swept) -> Looked:
     return Looked(page.examined, kept=page.examined - len(page.due) - page.ghosts)
-
-
-def _place(database: int, queue: str, index: State | str) -> str:
-    """Return what an index or list is called in the log."""
-    name = index.value if isinstance(index, State) else index
-    return f"{name} of queue {queue} in database {database}"

@@ -54,6 +54,7 @@ class Told:
         self.pages: list[Swept] = []
         self.repairs: list[tuple[str, int, int]] = []
         self.rounds: list[str] = []
+        self.refusals: list[int] = []
 
     def swept(self, page: Swept) -> None:
         """Take note of a page."""
@@ -63,9 +64,10 @@ class Told:
         """Take note of a repair."""
         self.repairs.append((queue, persisted, dropped))
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Take note of a round."""
         assert seconds >= 0
+        self.refusals.append(refusals)
         self.rounds.append(error)
 
 
