@@ -38,6 +38,7 @@ class Session:
 
     __slots__ = (
         "_calls",
+        "_chosen",
         "_framer",
         "_out",
         "_pending",
@@ -45,6 +46,7 @@ class Session:
         "_raw",
         "_recall",
         "_rest",
+        "_selects",
         "_shared",
         "_untouched",
         "commands",
@@ -58,11 +60,15 @@ class Session:
         self.commands = 0
         """Commands sent to Redis that will be replied to."""
         self.database = database
+        """The number of the database that the next command goes to."""
+        # The database that Redis has chosen by what it has answered, and those that it has been asked for since.
+        self._chosen = database
+        self._selects: list[int] = []
         self.waiting_for: Script | None = None
         """The script whose wrapper has to be activated before anything more is fed."""
         self._shared = shared
         self._calls = ScriptCalls(shared, self._expect)
-        self._pending = Pending(shared.observer, shared.clock)
+        self._pending = Pending(shared.observer, shared.clock, self._selected)
         self.receive_upstream: Callable[[bytes], None] = self._pending.receive
         """Take note of bytes of Redis, which go to the client as they are."""
         self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open)
@@ -99,7 +105,7 @@ class Session:
 
     @property
     def pending(self) -> int:
-        """Decisions that wait for their reply."""
+        """Decisions, and changes of the database, that wait for their reply."""
         return len(self._pending)
 
     def receive_downstream(self, data: bytes) -> bytes:
@@ -247,10 +253,23 @@ class Session:
 
     def _select(self, command: Command, *_: object) -> Answer:
         if len(command) == 2 and command[1].isdigit():
-            self.database = int(command[1][:10])
-            if len(self._shared.databases) < MAX_DATABASES:
-                self._shared.databases.add(self.database)
+            self._switch(int(command[1][:10]))
         return FORWARD
+
+    def _switch(self, database: int) -> None:
+        """Count on another database from the next command on: that may come before the reply."""
+        self.database = database
+        self._selects.append(database)
+        self._pending.expect(None, self.commands, database)
+
+    def _selected(self, database: int, reply: bytes) -> None:
+        """Remember a database for the sweeper, unless Redis has refused it: then the one before it is still in use."""
+        self._selects.pop(0)
+        if not reply.startswith((b"-", b"!")):
+            self._chosen = database
+            if len(self._shared.databases) < MAX_DATABASES:
+                self._shared.databases.add(database)
+        self.database = self._selects[-1] if self._selects else self._chosen
 
     def _login(self, command: Command, *_: object) -> Answer:
         changed = self._shared.login(command) if self._shared.login is not None else None
@@ -258,7 +277,7 @@ class Session:
 
     def _reset(self, *_: object) -> Answer:
         self._calls.end_transaction()
-        self.database = 0
+        self._switch(0)
         return FORWARD
 
     def _uncountable(self, *_: object) -> Answer:
