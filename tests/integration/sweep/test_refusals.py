@@ -34,7 +34,9 @@ PLACES = (
 def put(client: Redis, queue: str, name: str, *, state: str, ttl: int, unique_key: str = "") -> None:
     """Put a task into a queue as it would stand there: due if its state is terminal."""
     key = f"asynq:{{{queue}}}:t:{name}"
-    client.hset(key, mapping={"msg": "\n\x01x", "state": state} | ({"unique_key": unique_key} if unique_key else {}))
+    client.hset(key, mapping={"msg": "\n\x01x", "state": state})
+    if unique_key:
+        client.hset(key, "unique_key", unique_key)
     client.expire(key, ttl)
     if state in ("active", "pending"):
         client.rpush(f"asynq:{{{queue}}}:{state}", name)
@@ -97,7 +99,8 @@ def test_whatever_stands_in_a_place_of_one_queue_another_one_is_swept(
         sidecar.expected_warnings.append("cannot be swept, the rest is: ")
         with sidecar.client(1) as through:
             through.ping()
-        queues = {queue: places for queue, (places, _) in bad.items()} | {"mail": ()}
+        queues: dict[str, tuple[str, ...]] = {"mail": ()}
+        queues |= {queue: places for queue, (places, _) in bad.items()}
         wait_until(lambda: not client.zcard("asynq:{mail}:archived"), "the sound queue is not swept")
         wait_until(lambda: left(client, queues) == [], "a place is not swept", 30)
         wait_until(
