@@ -9,13 +9,17 @@ There are two ways to restart without a refused connection:
 
 import asyncio
 import ctypes
+import errno
+import fcntl
 import logging
+import os
 import socket
 import ssl
 import stat
 import struct
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from asynq_ttl.net.tls import HANDSHAKE_SECONDS
 _log = logging.getLogger("asynq_ttl.listener")
 
 _BACKLOG = 1024
+_LOCK_TRIES = 20
 # Linux: which of the sockets that share a port gets a connection is said by a classic BPF program.
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _BPF_RET_K = 0x06
@@ -61,6 +66,7 @@ class Listener:
         if tls is not None:
             self._options |= {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         self._servers: list[asyncio.Server] = []
+        self._unix: UnixSocket | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -78,8 +84,8 @@ class Listener:
             self.address = _address_of(inherited[0])
             return
         if listen.path:
-            await asyncio.to_thread(remove_stale_socket, Path(listen.path))
-            self._servers.append(await loop.create_unix_server(self._accept, listen.path, **options))
+            self._unix = await asyncio.to_thread(UnixSocket, Path(listen.path))
+            self._servers.append(await loop.create_unix_server(self._accept, sock=self._unix.socket, **options))
             return
         server = await loop.create_server(
             self._accept, listen.host or None, listen.port, reuse_port=self._reuse_port or None, **options
@@ -95,6 +101,8 @@ class Listener:
         """Listen no more. An inherited socket stays open in the supervisor, whose queue clients wait in."""
         for server in self._servers:
             server.close()
+        if self._unix is not None:
+            self._unix.remove()
 
 
 def shared_socket(address: Address) -> socket.socket:
@@ -110,16 +118,81 @@ def shared_socket(address: Address) -> socket.socket:
     return made
 
 
-def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
+class UnixSocket:
+    """A listening unix socket at a path. A socket at which nobody listens is replaced; anything else is not ours.
+
+    Of two processes that start at the same path, one gets it: its folder is locked from the look at the path until
+    somebody listens there.
+
+    Args:
+        path: where.
+        private: whether it is for its owner alone, from its first moment.
+
+    Raises:
+        OSError: the path cannot be used, or somebody else listens there.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
+        self._path = path
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            with _locked(path.parent):
+                _remove_stale(path)
+                self._bind(private=private)
+        except BaseException:
+            self.socket.close()
+            raise
+        self._inode = path.stat().st_ino
+
+    def _bind(self, *, private: bool) -> None:
+        mask = os.umask(0o177) if private else None
+        try:
+            self.socket.bind(str(self._path))
+        finally:
+            if mask is not None:
+                os.umask(mask)
+        self.socket.listen(_BACKLOG)
+
+    def remove(self) -> None:
+        """Remove the path, if it is still that of this socket."""
+        with suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; after a second, or where folders have no locks, go on without."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for _ in range(_LOCK_TRIES):
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(1 / _LOCK_TRIES)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that was left behind by a process that was killed.
+
+    Raises:
+        OSError: somebody listens there.
+    """
     with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+        if stat.S_ISSOCK(path.stat().st_mode):
+            if _answers(path):
+                raise OSError(errno.EADDRINUSE, "another process listens there")
             path.unlink()
 
 
 def _answers(path: Path) -> bool:
+    """Say whether somebody may listen at a socket; one that may not be asked, or is busy, is somebody's."""
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
+        probe.settimeout(0)  # where the queue of the other is full, connecting would wait
+        return probe.connect_ex(str(path)) != errno.ECONNREFUSED
 
 
 def _address_of(inherited: socket.socket) -> Address:

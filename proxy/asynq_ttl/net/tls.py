@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import awatch
-
 from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.watched_files import changes
 
 _log = logging.getLogger("asynq_ttl.tls")
 
@@ -113,9 +112,8 @@ def upstream_context(upstream: Upstream) -> Context | None:
 
 async def watch_certificates(contexts: list[Context]) -> None:
     """Make contexts anew whenever one of their files changes, however it is replaced. Runs until cancelled."""
-    folders = {path.parent for context in contexts for path in context.files}
     contents = [context.contents() for context in contexts]
-    async for _ in awatch(*folders, step=200, recursive=False):
+    async for _ in changes([path for context in contexts for path in context.files]):
         for number, context in enumerate(contexts):
             latest = context.contents()
             if latest != contents[number] and context.reload():

@@ -70,6 +70,8 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
 }
 
+WRAPPED_KINDS = frozenset(_PARTS)
+"""The kinds of scripts that have a wrapper."""
 
 _LUA = {name: load_on_one_line(name) for parts in _PARTS.values() for names in parts for name in names}
 _POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")

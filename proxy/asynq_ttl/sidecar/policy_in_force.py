@@ -15,8 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import Change, awatch
-
+from asynq_ttl.net.watched_files import changes
 from asynq_ttl.policy.rules import Mode, Policy
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy
@@ -113,12 +112,7 @@ class PolicyInForce:
     async def watch(self, file: Path) -> None:
         """Reload the policy whenever the content of its file changes, however it is replaced. Runs until cancelled."""
         content = _content(file)
-
-        # Kubernetes replaces a mounted file by renaming a directory beside it, whose name starts with two dots.
-        def is_of_file(_change: Change, changed: str) -> bool:
-            return Path(changed).name == file.name or Path(changed).name.startswith("..")
-
-        async for _ in awatch(file.parent, watch_filter=is_of_file, step=100, recursive=False):
+        async for _ in changes([file]):
             latest = _content(file)
             if latest is not None and latest != content:
                 content = latest

@@ -42,6 +42,8 @@ _CANCEL_SECONDS = 0.2
 _ACCEPTED_SECONDS = 0.05
 # How long it may take to find the master before clients are let in all the same.
 _FIND_SECONDS = 2.0
+# How long a connection of the sidecar's own may take to close. Redis may hang.
+_CLOSE_SECONDS = 0.5
 
 
 class StartError(Exception):
@@ -118,15 +120,15 @@ class Sidecar:
         """Tell of a wrapper that was loaded or was not."""
         self.telemetry.activated(activated)
 
-    async def leave(self, seconds: float) -> None:
+    async def leave_master(self, seconds: float) -> None:
         """Hang up on all clients (`sentinels.Follower`): what the master still takes would be lost with it."""
         await self.relay.hang_up(seconds)
 
-    async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
+    async def follow_to(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at another master (`sentinels.Follower`)."""
         self.telemetry.spans.name_server(now)
         if before is not None:
-            await self.control.arrive()
+            await self.control.reload()
             self.telemetry.switched(str(before), str(now), start_ns)
 
     def reload_all(self) -> None:
@@ -142,14 +144,45 @@ class Sidecar:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
-        """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
+        """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one).
+
+        Raises:
+            OSError: the listening address cannot be used. What was begun by then has ended.
+        """
+        background: list[asyncio.Task[None]] = []
+        listener = self._listener()
+        try:
+            await self._begin(background)
+            await listener.start()
+            self.listening = listener.address
+            yield self.listening
+            listener.close()
+            # What was accepted before has yet to reach the relay; it is served, not refused.
+            await asyncio.sleep(_ACCEPTED_SECONDS)
+        finally:
+            listener.close()
+            await self.relay.drain(self.settings.drain_seconds)
+            self.listening = None
+            await _end(background)
+            await self._close()
+
+    def _listener(self) -> Listener:
+        return Listener(
+            self.settings.listen,
+            self._accept,
+            self.tls[0] if self.tls is not None else None,
+            reuse_port=self.settings.reuse_port,
+            keepalive_seconds=self.settings.keepalive_seconds,
+        )
+
+    async def _begin(self, background: list[asyncio.Task[None]]) -> None:
+        """Begin what runs beside the data path, and add each task to `background` as it begins."""
         loop = asyncio.get_running_loop()
-        background = [loop.create_task(beat(self.relay.traffic, self.telemetry))]
+        background.append(loop.create_task(beat(self.relay.traffic, self.telemetry)))
         if self.sentinels is not None:
             named = self.settings.upstream.sentinels
             background += [loop.create_task(self.sentinels.follow(address)) for address in named]
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
+            await self._find_master(self.sentinels)
         background.append(loop.create_task(self.control.run()))
         if self.settings.policy_file is not None:
             background.append(loop.create_task(self.in_force.watch(self.settings.policy_file)))
@@ -157,28 +190,20 @@ class Sidecar:
             background.append(loop.create_task(watch_certificates(contexts)))
         if self.settings.sweep_seconds > 0:
             background.append(loop.create_task(self.sweeper.run()))
-        listener = Listener(
-            self.settings.listen,
-            self._accept,
-            self.tls[0] if self.tls is not None else None,
-            reuse_port=self.settings.reuse_port,
-            keepalive_seconds=self.settings.keepalive_seconds,
-        )
-        await listener.start()
-        self.listening = listener.address
-        try:
-            yield self.listening
-        finally:
-            listener.close()
-            # What was accepted before has yet to reach the relay; it is served, not refused.
-            await asyncio.sleep(_ACCEPTED_SECONDS)
-            await self.relay.drain(self.settings.drain_seconds)
-            self.listening = None
-            await _end(background)
-            await self.telemetry.finish_spans()
-            await self.sweeper.close()
-            await self.control.close()
-            await asyncio.to_thread(self.telemetry.shutdown)
+
+    async def _find_master(self, sentinels: Sentinels) -> None:
+        """Wait a moment for the master, unless the sidecar is told to end meanwhile."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (sentinels.found, self.stop)]
+        await asyncio.wait(waits, timeout=_FIND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _close(self) -> None:
+        """Close what is left, each within a bound: neither Redis nor a collector that hangs may hold up the end."""
+        for close in (self.telemetry.finish_spans, self.sweeper.close, self.control.close):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(close(), _CLOSE_SECONDS)
+        await asyncio.to_thread(self.telemetry.shutdown)
 
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)

@@ -106,7 +106,7 @@ class ControlConnection:
             load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
         await asyncio.shield(load)
 
-    async def arrive(self) -> None:
+    async def reload(self) -> None:
         """Load the wrappers into another server, the upstream from now on. If that fails, `run` goes on trying."""
         self.problem = "it has moved"
         try:

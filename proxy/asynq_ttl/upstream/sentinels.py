@@ -48,10 +48,10 @@ _CHANNELS = ("+switch-master", "+promoted-slave", _ABOUT_TO_PROMOTE)
 class Follower(Protocol):
     """What has to follow the master."""
 
-    async def leave(self, seconds: float) -> None:
+    async def leave_master(self, seconds: float) -> None:
         """Let go of the master, and give what is under way a little time to be answered."""
 
-    async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
+    async def follow_to(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Get ready at a new master; clients wait for it. Must not raise.
 
         Args:
@@ -164,7 +164,7 @@ class Sentinels:
         self._left_ns = time.time_ns()
         self._endpoint.hold()
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._stay)
-        await self._follower.leave(seconds)
+        await self._follower.leave_master(seconds)
 
     def _let_through(self) -> None:
         """Let clients connect again: it is known where the master is."""
@@ -221,7 +221,7 @@ class Sentinels:
             await self._let_go(0)
         await self._endpoint.moved(answer.address)
         try:
-            await self._follower.arrive(before, answer.address, self._left_ns)
+            await self._follower.follow_to(before, answer.address, self._left_ns)
         finally:
             self._let_through()
         self.found.set()

@@ -36,7 +36,7 @@ FINDING = settings(BUDGET, max_examples=1_000, derandomize=True, phases=[Phase.g
 
 COMPLAINTS = r"TTL|no message|the reply is|tasks and their states|tasks in|entries and scores|locks|ghosts|listed"
 # A dequeue takes off only TTLs that the other wrappers have let through. Before v0.22 it has a kind of its own.
-NEEDED = [kind for kind in Kind if kind in wrappers._PARTS and kind not in (Kind.DEQUEUE, Kind.DEQUEUE_TIMED)]
+NEEDED = [kind for kind in Kind if kind in wrappers.WRAPPED_KINDS and kind not in (Kind.DEQUEUE, Kind.DEQUEUE_TIMED)]
 
 
 @pytest.fixture

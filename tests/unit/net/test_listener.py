@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+import stat
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from asynq_ttl.net import listener as listening
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import Listener, remove_stale_socket, shared_socket
+from asynq_ttl.net.listener import Listener, UnixSocket, shared_socket
 
 
 class Greeting(asyncio.Protocol):
@@ -69,20 +71,81 @@ async def test_a_path_that_was_left_behind_is_taken_over(tmp_path: Path) -> None
         assert await greeting(address) == b"me"
 
 
-async def test_what_answers_or_is_no_socket_is_not_removed(tmp_path: Path) -> None:
-    """It is somebody else's."""
-    path, file = tmp_path / "socket", tmp_path / "file"
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(path))
-        other.listen()
-        remove_stale_socket(path)
+async def test_somebody_else_s_path_stays_theirs(tmp_path: Path) -> None:
+    """The second at a path is refused, also while the queue of the first is full, and the first goes on."""
+    address = Address(path=str(tmp_path / "socket"))
+    async with listens(address):
+        with pytest.raises(OSError, match="another process listens there"):
+            async with listens(address):
+                pytest.fail("it listens twice")
+        assert await greeting(address) == b"me"
+    busy = tmp_path / "busy"
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
+        other.bind(str(busy))
+        other.listen(0)
+        waiting.connect(str(busy))
+        with pytest.raises(OSError, match="another process listens there"):
+            UnixSocket(busy)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "datagram"])
+def test_what_is_no_socket_of_streams_is_not_removed(kind: str, tmp_path: Path) -> None:
+    """It is somebody else's, and the error says that the path is in use."""
+    path = tmp_path / "there"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram:
+        if kind == "file":
+            path.write_text("mine")
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            datagram.bind(str(path))
+        with pytest.raises(OSError, match=r"in use|listens there"):
+            UnixSocket(path)
         assert path.exists()
-    remove_stale_socket(path)
+
+
+def test_only_its_own_path_is_removed(tmp_path: Path) -> None:
+    """Not the one of a successor, and none that is gone already."""
+    path = tmp_path / "socket"
+    first = UnixSocket(path)
+    path.unlink()
+    second = UnixSocket(path)
+    first.remove()
+    assert path.exists()
+    second.remove()
     assert not path.exists()
-    file.write_text("mine")
-    remove_stale_socket(file)
-    assert file.exists()
-    remove_stale_socket(tmp_path / "absent")
+    second.remove()
+    first.socket.close()
+    second.socket.close()
+
+
+def test_a_private_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Others may not connect."""
+    path = tmp_path / "socket"
+    made = UnixSocket(path, private=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    made.socket.close()
+
+
+def test_of_many_that_start_together_one_gets_the_path(tmp_path: Path) -> None:
+    """Whether a socket was left behind or not."""
+    path = tmp_path / "socket"
+    for left in (False, True) * 5:
+        path.unlink(missing_ok=True)
+        if left:
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(str(path))
+
+        def start(_number: int) -> UnixSocket | None:
+            try:
+                return UnixSocket(path)
+            except OSError:
+                return None
+
+        with ThreadPoolExecutor(8) as pool:
+            made = [each for each in pool.map(start, range(8)) if each is not None]
+        assert len(made) == 1
+        made[0].socket.close()
 
 
 @pytest.mark.parametrize("of_path", [False, True])

@@ -264,7 +264,7 @@ def test_asking_changes_nothing() -> None:
     rewriter = Rewriter(Policy(()), set())
     assert not memory.holds(rewriter)
     memory.remember(encode(POLL), POLL, 2, encode(POLL), rewriter)
-    registry.changes += 1
+    registry.activated(registry.learn(DEQUEUE))
     assert not memory.holds(rewriter)
     assert memory.polls == {BEGINNING: BEGINNING}
     memory.remember(encode(other := [*POLL[:3], b"k3", *POLL[4:]]), other, 2, encode(other), rewriter)

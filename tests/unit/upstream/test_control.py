@@ -250,7 +250,7 @@ async def test_another_master_has_the_wrappers_before_clients_come(watched: Watc
     """What was loaded into the old one is loaded into the new one."""
     script = await watched.activated(COMPLETE)
     del watched.redis.loaded[:]
-    await watched.control.arrive()
+    await watched.control.reload()
     assert watched.redis.loaded == [script.wrapper]
     assert watched.control.problem == ""
 
@@ -259,7 +259,7 @@ async def test_a_master_that_cannot_be_reached_is_a_problem(watched: Watched) ->
     """Arriving does not raise, and `run` goes on trying."""
     await watched.activated(COMPLETE)
     watched.redis.fault = LostConnection("not yet")
-    await watched.control.arrive()
+    await watched.control.reload()
     assert watched.control.problem == "not yet"
     watched.redis.fault = None
     await watched.running_until(lambda: not watched.control.problem)

@@ -105,6 +105,25 @@ async def test_without_a_master_nobody_is_connected() -> None:
     assert endpoint.arguments() == {"host": "127.0.0.1", "port": 7}
 
 
+async def test_who_connects_while_the_master_moves_is_refused() -> None:
+    """The connection that was being opened leads to the old master: it ends, and nobody is given it."""
+    async with answering(b"") as (upstream, said):
+        endpoint = Endpoint(upstream(""))
+        opened: list[Received] = []
+
+        def moved_meanwhile() -> Received:
+            endpoint.hold()
+            opened.append(Received())
+            return opened[0]
+
+        with pytest.raises(OSError, match="has moved"):
+            await endpoint.open(moved_meanwhile)
+        assert isinstance(opened[0].transport, asyncio.Transport)
+        assert opened[0].transport.is_closing()
+        await asyncio.sleep(0.02)
+        assert said == [b""]
+
+
 def test_credentials_are_in_no_representation() -> None:
     """Neither an upstream nor an endpoint shows a password."""
     upstream = parse_upstream("redis+sentinel://me:hush@h:1,h:2/m?sentinel_password=hush2")

@@ -71,13 +71,13 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[str, ...]] = []
 
-    async def leave(self, seconds: float) -> None:
+    async def leave_master(self, seconds: float) -> None:
         """Take note."""
-        self.told.append(("leave", "quietly" if seconds else "at once"))
+        self.told.append(("leave_master", "quietly" if seconds else "at once"))
 
-    async def arrive(self, before: Address | None, now: Address, start_ns: int) -> None:
+    async def follow_to(self, before: Address | None, now: Address, start_ns: int) -> None:
         """Take note."""
-        self.told.append(("arrive", str(before), str(now)))
+        self.told.append(("follow_to", str(before), str(now)))
 
 
 @asynccontextmanager
@@ -133,7 +133,7 @@ async def test_at_the_start_the_newest_word_counts() -> None:
             await asyncio.wait_for(sentinels.found.wait(), 5)
             assert endpoint.address == new.address
             await asyncio.sleep(0.3)
-            assert recorder.told == [("leave", "at once"), ("arrive", "None", str(new.address))]
+            assert recorder.told == [("leave_master", "at once"), ("follow_to", "None", str(new.address))]
             assert (sentinels.switches, sentinels.away, endpoint.held) == (0, 0, False)
 
 
@@ -166,7 +166,7 @@ async def test_a_newer_epoch_is_believed_at_once_and_an_older_one_not() -> None:
             for speaker in named:
                 speaker.says, speaker.epoch = old.address, 0
             await until(lambda: endpoint.address == old.address)
-            assert recorder.told[-1] == ("arrive", str(new.address), str(old.address))
+            assert recorder.told[-1] == ("follow_to", str(new.address), str(old.address))
 
 
 async def test_a_server_that_is_no_master_is_not_gone_to(caplog: pytest.LogCaptureFixture) -> None:
@@ -203,8 +203,8 @@ async def test_the_master_is_left_before_it_is_demoted(caplog: pytest.LogCapture
             one.says, one.epoch = new.address, 1
             await until(lambda: not endpoint.held)
             assert endpoint.address == new.address
-            quietly = ("leave", "quietly")
-            assert recorder.told == [quietly, quietly, ("arrive", str(old.address), str(new.address))]
+            quietly = ("leave_master", "quietly")
+            assert recorder.told == [quietly, quietly, ("follow_to", str(old.address), str(new.address))]
 
 
 async def test_clients_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

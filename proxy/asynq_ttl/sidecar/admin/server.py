@@ -15,9 +15,7 @@ import base64
 import hashlib
 import json
 import logging
-import os
 import re
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from pathlib import Path
 from aiohttp import web
 
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import remove_stale_socket, shared_socket
+from asynq_ttl.net.listener import UnixSocket, shared_socket
 from asynq_ttl.sidecar.admin import access, status
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
@@ -78,9 +76,10 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         admin.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
     )
     await runner.setup()
+    own: list[UnixSocket] = []
     try:
         try:
-            address = await _listen(runner, settings.address, shared=sidecar.settings.reuse_port)
+            address = await _listen(runner, settings.address, own, shared=sidecar.settings.reuse_port)
         except OSError as error:
             reason = f"cannot listen at {settings.address}: {error.strerror or error}"
             if settings.required:
@@ -93,32 +92,21 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
     finally:
         admin.closing.set()
         await runner.cleanup()
+        for each in own:
+            each.remove()
 
 
-async def _listen(runner: web.AppRunner, address: Address, *, shared: bool) -> Address:
+async def _listen(runner: web.AppRunner, address: Address, own: list[UnixSocket], *, shared: bool) -> Address:
+    """Listen; return the address with its real port. A unix socket goes into `own`: it is to be removed at the end."""
     if address.path:
-        await asyncio.to_thread(remove_stale_socket, Path(address.path))
-        await web.SockSite(runner, _private_socket(address.path)).start()
+        own.append(await asyncio.to_thread(UnixSocket, Path(address.path), private=True))
+        await web.SockSite(runner, own[0].socket).start()
         return address
     if shared:
         await web.SockSite(runner, await asyncio.to_thread(shared_socket, address)).start()
     else:
         await web.TCPSite(runner, address.host or None, address.port).start()
     return Address(address.host, runner.addresses[0][1])
-
-
-def _private_socket(path: str) -> socket.socket:
-    """Return a unix socket that from its first moment is for its owner alone."""
-    made = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        made.bind(path)
-    except OSError:
-        made.close()
-        raise
-    finally:
-        os.umask(mask)
-    return made
 
 
 class Admin:

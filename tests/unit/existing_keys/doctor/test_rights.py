@@ -32,7 +32,7 @@ def test_the_documentation_has_the_same_commands() -> None:
     assert set(re.findall(r"`([A-Z]+)`", listed)) == set(rights.WRAPPERS)
 
 
-def test_the_documentation_has_every_ailment() -> None:
+def test_the_documentation_has_every_problem() -> None:
     """With its severity."""
     text = (DOCS / "existing-keys.md").read_text().partition("## audit")[2].partition("\n## ")[0]
     assert dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", text, re.MULTILINE)) == {
