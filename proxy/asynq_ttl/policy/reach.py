@@ -46,6 +46,11 @@ class Reach:
         return not self.off and (self.enforcing or bool(self._healed))
 
     @property
+    def enforced(self) -> frozenset[str]:
+        """The queues for which this process has enforced some policy: it may have given a TTL to tasks of these."""
+        return frozenset(self._healed)
+
+    @property
     def coverage(self) -> str:
         """A short name for what a sweeper with this reach covers: sidecars with the same name may take turns."""
         lingering = sorted(queue for queue in self._healed if not self.policy.concerns(queue))

@@ -61,7 +61,7 @@ class Failures:
         Args:
             database: the number of the database.
             queue: the queue's name; empty if it is about the database as a whole.
-            what: the index or list of the queue.
+            what: the index or list of the queue; empty if it is about the queue as a whole.
 
         Raises:
             ResponseError: Redis would refuse this at every other place too.
@@ -74,7 +74,8 @@ class Failures:
             self._in_round += 1
             self.refusals[str(database)] += 1
             name = what.value if isinstance(what, State) else what
-            where = f"{name} of queue {printable(queue)} in " if queue else ""
+            whose = f"{name} of queue" if name else "queue"
+            where = f"{whose} {printable(queue)} in " if queue else ""
             self._note(f"{where}database {database}", str(error))
 
     def end_round(self) -> int:

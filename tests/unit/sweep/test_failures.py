@@ -38,11 +38,13 @@ def test_places_are_told_with_what_redis_said_last() -> None:
     refuse(failures, 7, error="NOPERM")
     refuse(failures, 7, "a", "active")
     refuse(failures, 7, error="another")
+    refuse(failures, 7, "a", error="another")
     assert [(place, error) for place, error, _ in failures.places()] == [
         ("database 7", "another"),
         ("active of queue a in database 7", "WRONGTYPE"),
+        ("queue a in database 7", "another"),
     ]
-    assert failures.refusals == {"7": 3}
+    assert failures.refusals == {"7": 4}
 
 
 def test_so_many_places_are_named(caplog: pytest.LogCaptureFixture) -> None:

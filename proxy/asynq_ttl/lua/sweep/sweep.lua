@@ -7,7 +7,7 @@
 -- task of whose retention nothing is known.
 -- ARGV[12..]: the retentions that archived tasks of the queue can have, in seconds, shortest first.
 -- Returns how many members were examined, were due, and were dropped as ghosts; the IDs of the due ones; the IDs without a
--- hash; how many members the index has. (`states.prologue.lua` comes first.)
+-- hash. (`states.prologue.lua` comes first.)
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
 end
@@ -81,5 +81,4 @@ end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
 end
-local size = redis.pcall('ZCARD', KEYS[1])
-return {#found / 2, #due, #gone - (ARGV[9] == '1' and 0 or #due), due, missing, type(size) == 'number' and size or 0}
+return {#found / 2, #due, #gone - (ARGV[9] == '1' and 0 or #due), due, missing}
