@@ -95,8 +95,8 @@ class Surveyor:
                 return
             names, within = set(map(text_of, members)), self._pass_seconds
         reach = self._reach()
-        names = reach.enforced - names if self._unlisted_only else reach.enforced | names
-        self.known.listed(database, filter(reach.heals, names), at, within)
+        swept = reach.enforced - names if self._unlisted_only else reach.enforced | names
+        self.known.listed(database, filter(reach.heals, swept), at, within)
 
     async def _survey_or_each(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:
         """Survey some queues of a database together, or where Redis refuses that, each by itself."""
