@@ -4,7 +4,7 @@ It knows no more of Redis than the tools ask for. That the scripts reply so: `te
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
@@ -72,6 +72,8 @@ class ScriptedDatabase(Database):
         self.tasks = {task_prefix(task.queue) + task.id: task for task in tasks}
         self.indexes: dict[bytes, list[tuple[int, bytes]]] = {}
         self.lists = lists or {}
+        self.types: dict[bytes, bytes | Exception] = {}
+        """The types of keys, or what Redis says instead; any other key is not there."""
         self.more_keys: list[bytes] = []
         """Keys that are not tasks."""
         self.changes: list[tuple[Any, ...]] = []
@@ -125,9 +127,9 @@ class ScriptedDatabase(Database):
         """Return the bytes that a key takes."""
         return 1000
 
-    def pipeline(self, *, transaction: bool) -> "_Measuring":
-        """Return a pipeline that measures keys."""
-        return _Measuring()
+    def pipeline(self, *, transaction: bool) -> "_Pipeline":
+        """Return a pipeline that asks about keys."""
+        return _Pipeline(self.types)
 
     def pttl(self, key: bytes) -> int:
         """Return that a uniqueness lock has an hour to live."""
@@ -180,14 +182,24 @@ class ScriptedDatabase(Database):
         return [self.results.pop(0) if self.results else 1 for _ in changes]
 
 
-class _Measuring:
-    """A pipeline whose commands all measure a key."""
+class _Pipeline:
+    """A pipeline whose commands ask for the size or the type of a key."""
 
-    def __init__(self) -> None:
-        self._asked = 0
+    def __init__(self, types: dict[bytes, bytes | Exception]) -> None:
+        self._types = types
+        self._answers: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answers.clear()
 
     def memory_usage(self, key: bytes, *, samples: int) -> None:
-        self._asked += 1
+        self._answers.append(500)
 
-    def execute(self) -> list[int]:
-        return [500] * self._asked
+    def type(self, key: bytes) -> None:
+        self._answers.append(self._types.get(key, b"none"))
+
+    def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        return list(self._answers)

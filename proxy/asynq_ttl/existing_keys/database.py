@@ -21,6 +21,7 @@ from redis.exceptions import (
     NoPermissionError,
     NoScriptError,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's
 )
 from redis.sentinel import Sentinel
@@ -124,8 +125,18 @@ class Database:
         return queues
 
     def queues(self) -> list[str]:
-        """Return the names of the queues that Asynq lists, sorted."""
-        members: Any = self.client.smembers("asynq:queues")
+        """Return the names of the queues that Asynq lists, sorted.
+
+        Raises:
+            DatabaseError: there is something else where it lists them.
+        """
+        try:
+            members: Any = self.client.smembers("asynq:queues")
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            what = "asynq:queues is no set, so nobody can tell which queues there are: find out what wrote it"
+            raise DatabaseError(f"{self.upstream}: {what}") from error
         return sorted(text_of(member) for member in members)
 
     def denied(self, queue: str, commands: tuple[str, ...]) -> list[str]:

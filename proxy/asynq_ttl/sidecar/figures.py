@@ -71,6 +71,12 @@ def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptR
         "1 if the policy file was refused when it was last read.",
         lambda: int(bool(in_force.last_reload.faults)),
     )
+    metrics.counter(
+        "asynq_ttl.sweep.failures",
+        "What Redis refused the sweeper at one place, while the rest was swept.",
+        lambda: sweeper.failures.refusals,
+        ("database",),
+    )
     gauge(
         "asynq_ttl.sweep.behind",
         "1 if the last round of the sweeper left due tasks to the next one.",

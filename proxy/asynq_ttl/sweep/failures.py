@@ -3,49 +3,91 @@
 Invariants:
 
 * A refusal at one place (a database, an index, a list) ends the work at that place, and at no other.
-* A place is named in the log when it begins to fail, and not again as long as it fails in every round.
+* Every refusal is counted. A place is named in the log when it begins to fail, and not again before it has been without
+  a refusal for `FORGOTTEN_SECONDS`: not every round comes to every place.
+* What is kept is bounded: at most `MOST_NAMED` places have a name, in the log too.
 * A Redis that cannot be reached, or takes no writes, is not the fault of a place: that ends the round.
 """
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from redis.exceptions import ReadOnlyError, ResponseError
 
+from asynq_ttl.asynq.keys import printable
+from asynq_ttl.policy.rules import State
+
 _log = logging.getLogger("asynq_ttl.sweeper")
 
-# So many failing places are named; more are only counted.
-_NAMED = 100
+FORGOTTEN_SECONDS = 600
+MOST_NAMED = 20
+# How refusals begin that every other place would meet too.
+_EVERYWHERE = ("BUSY ", "CLUSTERDOWN ", "MASTERDOWN ", "MISCONF ", "NOREPLICAS ")
+
+
+class Failing(NamedTuple):
+    """A place that Redis refuses: what it said last, and when (seconds since the epoch)."""
+
+    place: str
+    error: str
+    at: float
 
 
 class Failures:
-    """The places at which rounds fail."""
+    """The places at which rounds fail.
+
+    Attributes:
+        refusals: how often Redis has refused something at one place, by the number of the database.
+    """
 
     def __init__(self) -> None:
-        self._before: set[str] = set()
-        self._now: dict[str, str] = {}
-        self._count = 0
+        self.refusals: Counter[str] = Counter()
+        self._failing: dict[str, Failing] = {}
+        self._in_round = 0
+
+    def places(self) -> list[Failing]:
+        """Return those that fail and have a name, in the order in which they began to."""
+        oldest = time.time() - FORGOTTEN_SECONDS
+        return [failing for failing in self._failing.values() if failing.at > oldest]
 
     @contextmanager
-    def kept_to(self, place: str) -> Iterator[None]:
-        """Note what Redis refuses inside, instead of raising it."""
+    def kept_to(self, database: int, queue: str = "", what: State | str = "") -> Iterator[None]:
+        """Note what Redis refuses inside, instead of raising it.
+
+        Args:
+            database: the number of the database.
+            queue: the queue's name; empty if it is about the database as a whole.
+            what: the index or list of the queue; empty if it is about the queue as a whole.
+
+        Raises:
+            ResponseError: Redis would refuse this at every other place too.
+        """
         try:
             yield
-        except ReadOnlyError:
-            raise
         except ResponseError as error:
-            self._count += 1
-            if len(self._now) < _NAMED and place not in self._now:
-                self._now[place] = str(error)
-                if place not in self._before:
-                    _log.warning("%s cannot be swept, the rest is: %s", place, error)
+            if isinstance(error, ReadOnlyError) or str(error).startswith(_EVERYWHERE):
+                raise
+            self._in_round += 1
+            self.refusals[str(database)] += 1
+            name = what.value if isinstance(what, State) else what
+            whose = f"{name} of queue" if name else "queue"
+            where = f"{whose} {printable(queue)} in " if queue else ""
+            self._note(f"{where}database {database}", str(error))
 
-    def end_round(self) -> str:
-        """Return what failed in the round, in a few words; empty if nothing did."""
-        now, count = self._now, self._count
-        self._before, self._now, self._count = set(now), {}, 0
-        if not count:
-            return ""
-        place, error = next(iter(now.items()))
-        return f"{count} refusals, the first at {place}: {error}"
+    def end_round(self) -> int:
+        """Return how often Redis has refused something in the round; forget the places that are well again."""
+        self._failing = {failing.place: failing for failing in self.places()}
+        count, self._in_round = self._in_round, 0
+        return count
+
+    def _note(self, place: str, error: str) -> None:
+        known = place in self._failing
+        if not known and len(self._failing) == MOST_NAMED:
+            return
+        self._failing[place] = Failing(place, error, time.time())
+        if not known:
+            _log.warning("%s cannot be swept, the rest is: %s", place, error)

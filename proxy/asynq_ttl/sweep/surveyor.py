@@ -23,6 +23,9 @@ from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.schedule import Schedule
 from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue, Survey, pass_seconds
 
+# What Redis says of a database that there is not: a cluster has only one.
+_NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
+
 
 class Surveyor:
     """Keeps a `Survey` up to date.
@@ -79,12 +82,12 @@ class Surveyor:
     async def _list(self, database: int, at: float) -> None:
         """Read which queues of a database are swept. Where that is refused, those are that were before."""
         names, within = self.known.names(database), 0.0
-        with self._failures.kept_to(f"database {database}"):
+        with self._failures.kept_to(database):
             try:
                 client = await self._connections.to(database)
                 members: Any = await client.smembers("asynq:queues")
             except ResponseError as error:
-                if "out of range" not in str(error):
+                if not any(said in str(error) for said in _NO_SUCH_DATABASE):
                     raise
                 # A client asked for a database that there is not.
                 self._databases.discard(database)
@@ -105,7 +108,7 @@ class Surveyor:
             else:
                 return
         for queue in queues:
-            with self._failures.kept_to(f"queue {queue.name} in database {database}"):
+            with self._failures.kept_to(*queue):
                 await self._survey(database, retentions, [queue])
 
     async def _survey(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:

@@ -88,12 +88,13 @@ class Sweeper:
         self._connections = Connections(endpoint)
         self._handover = handover
         self._reach = reach
-        self._failures = Failures()
+        self.failures = Failures()
+        """What Redis has refused, and where."""
         self._observer = observer
         # What the round found due and has to hand over.
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self._failures)
+        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures)
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
@@ -131,11 +132,10 @@ class Sweeper:
                 if not await self._may_sweep():
                     continue
                 await self._work()
-                problem = self._failures.end_round()
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
                 _log.warning("sweeping failed, the next round tries again: %s", problem)
-            self._observer.sweep_ended(time.monotonic() - started, problem)
+            self._observer.sweep_ended(time.monotonic() - started, problem, self.failures.end_round())
 
     async def sweep(self) -> None:
         """Do one round, whoever has the lock.
@@ -156,13 +156,13 @@ class Sweeper:
         await self._look_at_odd()
         for index, first in self._schedule.patrol_pages(self._policy):
             looked = Looked(0, kept=0)  # also after a refusal: the patrol goes on elsewhere
-            with self._failures.kept_to(_place(*index)):
+            with self.failures.kept_to(*index):
                 looked = _looked(await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", ""))
             self._schedule.patrol.looked(index, looked)
         waiting = [WaitingTasks(*queue, place) for queue, place, _ in known.larger(*WAITING_STATES)]
         for place, first in self._schedule.waiting_pages(self._policy, waiting):
             looked = Looked(0, kept=0)
-            with self._failures.kept_to(_place(*place)):
+            with self.failures.kept_to(*place):
                 looked = await self._repair_waiting(place, first)
             self._schedule.waiting.looked(place, looked)
         if self._handover is not None:
@@ -205,7 +205,7 @@ class Sweeper:
         known = self._surveyor.known
         for queue, state in known.due(int(now), self._policy.grace_seconds):
             index = Index(*queue, State(state))
-            with self._failures.kept_to(_place(*index)):
+            with self.failures.kept_to(*index):
                 for window, offset in self._schedule.due_pages(self._policy, index, int(now)):
                     page = await self._sweep_page(index, "score", *window, offset, PAGE_SIZE)
                     self._schedule.due.looked(_looked(page))
@@ -215,7 +215,7 @@ class Sweeper:
         """Look where a survey has seen something odd, for so long that the grace has room for some rounds."""
         known, until = self._surveyor.known, time.monotonic() + self._policy.grace_seconds / ROUNDS_IN_GRACE
         for queue, place in known.odd():
-            with self._failures.kept_to(_place(*queue, place)):
+            with self.failures.kept_to(*queue, place):
                 if place in _TERMINAL:
                     await self._sweep_page(Index(*queue, State(place)), "rank", 0, PAGE_SIZE - 1, "", "")
                 elif place in WAITING_STATES:
@@ -314,9 +314,3 @@ class Sweeper:
 
 def _looked(page: Swept) -> Looked:
     return Looked(page.examined, kept=page.examined - len(page.due) - page.ghosts)
-
-
-def _place(database: int, queue: str, index: State | str) -> str:
-    """Return what an index or list is called in the log."""
-    name = index.value if isinstance(index, State) else index
-    return f"{name} of queue {queue} in database {database}"

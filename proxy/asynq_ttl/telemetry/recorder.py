@@ -70,9 +70,9 @@ class Telemetry:
         reloads: policy reloads by result: ok, error.
         sweeps_due: tasks the sweeper removed because their time was over, by queue.
         sweeps_ghosts: index entries the sweeper dropped because they named no task, by queue.
-        sweep_rounds: rounds of the sweeper by result: ok, error.
+        sweep_rounds: rounds of the sweeper by result: ok, partial (something was refused at one place), error.
         sweep_seconds: how long the sweeper's rounds took altogether, waiting for Redis included.
-        swept_at: when the last round of the sweeper that went well ended, seconds since the epoch; 0 for never.
+        swept_at: when the last round of the sweeper that came to its end did so, seconds since the epoch; 0 for never.
         latencies: the latest measurements in microseconds: chunks of commands, of replies, and how late the event loop
             was.
     """
@@ -212,9 +212,9 @@ class Telemetry:
         queue = queue if queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_ghosts[queue] += dropped
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Count a round of the sweeper."""
-        self.sweep_rounds["error" if error else "ok"] += 1
+        self.sweep_rounds["error" if error else "partial" if refusals else "ok"] += 1
         self.sweep_seconds += seconds
         if not error:
             self.swept_at = time.time()
@@ -274,7 +274,7 @@ class Telemetry:
             lambda: self.sweep_seconds,
         )
         self.metrics.gauge(
-            "asynq_ttl.sweep.last", "When the last round that went well ended.", lambda: self.swept_at, unit="s"
+            "asynq_ttl.sweep.last", "When the last round that came to its end did so.", lambda: self.swept_at, unit="s"
         )
         counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
         counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))

@@ -141,3 +141,36 @@ def flood(client: "Redis") -> None:
     """Load many scripts."""
     for number in range(600):
         client.script_load(f"return {number}")
+
+
+def test_keys_of_the_wrong_type(server: Server) -> None:
+    """They are named with both types, and everything else is looked at."""
+    with server.client() as client:
+        put(client, "a", "archived", now(client), lock=True, unique_key=b"asynq:{default}:unique:a")
+        put(client, "b", "completed", None)
+        client.delete("asynq:{default}:unique:a")
+        for key in ("asynq:{default}:completed", "asynq:{aaa}:completed", "asynq:{default}:t:odd"):
+            client.rpush(key, "x")
+        client.sadd("asynq:{default}:unique:a", "x")
+        client.sadd("asynq:queues", "aaa")
+        found, status = findings(server)
+        assert status == 3
+        assert found["key-types"]["count"] == 2
+        assert found["key-types"]["examples"][0] == "asynq:{aaa}:completed is a list, not a zset"
+        assert {"clock", "unmatched-types", "policy"} & set(found)
+        client.delete("asynq:queues")
+        client.set("asynq:queues", "x")
+        result = tool("doctor", "--upstream", url(server))
+    assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
+    assert "asynq:queues is no set" in result.output
+
+
+def test_a_user_who_may_not_ask_for_types(server: Server) -> None:
+    """Then they are not checked, and that is said."""
+    with server.client() as client:
+        put(client, "a", "archived", now(client))
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "~*", "+@all", "-type")
+        result = tool("doctor", "--json", "--upstream", f"redis://narrow:pw@127.0.0.1:{server.port}/0")
+        client.execute_command("ACL", "DELUSER", "narrow")
+    found = {finding["code"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert found["key-types"]["what"] == "not checked: the user may not run TYPE"

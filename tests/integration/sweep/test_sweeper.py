@@ -38,7 +38,7 @@ class Deaf:
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
         """Pass over a repair."""
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Pass over a round."""
 
 

@@ -30,6 +30,7 @@ def test_nothing_goes_wrong_while_sidecars_and_valkey_are_killed(tmp_path: Path)
     report = campaign.run(plan)
     assert report["verdict"] == "ok", json.dumps(report, indent=2)
     assert sum(report["kills"].values()) >= 3
+    assert report["sabotages"] >= 10
     ends = report["tasks"]
     assert ends["accepted"] > 1000
     assert min(ends["done"], ends["swept when due"], ends["deleted by policy"], ends["kept archived"]) > 0

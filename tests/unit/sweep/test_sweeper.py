@@ -54,6 +54,7 @@ class Told:
         self.pages: list[Swept] = []
         self.repairs: list[tuple[str, int, int]] = []
         self.rounds: list[str] = []
+        self.refusals: list[int] = []
 
     def swept(self, page: Swept) -> None:
         """Take note of a page."""
@@ -63,9 +64,10 @@ class Told:
         """Take note of a repair."""
         self.repairs.append((queue, persisted, dropped))
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Take note of a round."""
         assert seconds >= 0
+        self.refusals.append(refusals)
         self.rounds.append(error)
 
 
@@ -307,9 +309,10 @@ async def test_where_there_is_nothing_to_sweep_no_lock_is_held() -> None:
     await end(running)
 
 
-async def test_a_database_that_redis_does_not_have_is_forgotten() -> None:
+@pytest.mark.parametrize("said", ["DB index is out of range", "SELECT is not allowed in cluster mode"])
+async def test_a_database_that_redis_does_not_have_is_forgotten(said: str) -> None:
     """A client asked for it. The others are swept, and the next round does not ask again."""
-    here = Scene(ScriptedServer({0: {b"mail"}, 999: ResponseError("DB index is out of range")}))
+    here = Scene(ScriptedServer({0: {b"mail"}, 999: ResponseError(said)}))
     nowhere = here.server.databases[999]
     await here.sweeper.sweep()
     assert here.databases == {0}

@@ -106,8 +106,9 @@ def test_sweeps() -> None:
     assert noted.swept_at == 0
     noted.sweep_ended(0.25, "")
     noted.swept(swept("a", "b", ghosts=1))
-    assert noted.sweep_rounds == {"ok": 1, "error": 1}
-    assert (noted.sweep_seconds, noted.swept_at > 0) == (0.75, True)
+    noted.sweep_ended(0.25, "", 3)
+    assert noted.sweep_rounds == {"ok": 1, "partial": 1, "error": 1}
+    assert (noted.sweep_seconds, noted.swept_at > 0) == (1, True)
     assert (noted.sweeps_due["mail"], noted.sweeps_ghosts["mail"]) == (2, 1)
 
 

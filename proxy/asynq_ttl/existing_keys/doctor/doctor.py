@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from asynq_ttl.existing_keys.database import Database, sentinel_clients
-from asynq_ttl.existing_keys.doctor import clients, policy_fit, rights, sentinels, server_info
+from asynq_ttl.existing_keys.doctor import clients, key_types, policy_fit, rights, sentinels, server_info
 from asynq_ttl.existing_keys.doctor.sample import take_sample
 from asynq_ttl.existing_keys.findings import Finding
 from asynq_ttl.policy.rules import Policy
@@ -35,6 +35,7 @@ def examine(database: Database, policy: Policy, queues: list[str], sample: int) 
         *_check_sentinels(database),
         *server_info.check_connections(info),
         *rights.check(database, queues[0]),
+        *key_types.check(database, queues),
         *_check_clock(database, policy),
         *clients.check(database, int(info["connected_clients"])),
     ]

@@ -3,6 +3,14 @@
 local queue = ARGV[1]
 -- Messages longer than this (4 MiB) are not read: that would hold Redis up.
 local longest = 4194304
+-- Returns what a command replies; false where its key is of another type than Asynq's.
+local function ask(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then
+    return reply
+  end
+  return not string.find(reply.err, 'WRONGTYPE') and redis.call(...)
+end
 -- Returns a digest of a task's message. A message over 128 KiB has its length instead: hashing it takes too long.
 local function digest(key)
   local size = redis.call('HSTRLEN', key, 'msg')
@@ -45,12 +53,12 @@ local function without_payload(msg)
 end
 -- Returns the score of a task in its group, or in the set of tasks that is being aggregated.
 local function group_score(id, group)
-  local score = redis.call('ZSCORE', queue .. 'g:' .. group, id)
+  local score = ask('ZSCORE', queue .. 'g:' .. group, id)
   if score then
     return score
   end
-  for _, set in ipairs(redis.call('ZRANGE', queue .. 'aggregation_sets', 0, 99)) do
-    score = redis.call('ZSCORE', set, id)
+  for _, set in ipairs(ask('ZRANGE', queue .. 'aggregation_sets', 0, 99) or {}) do
+    score = ask('ZSCORE', set, id)
     if score then
       return score
     end
@@ -60,11 +68,11 @@ end
 -- Returns the score of a task: in the index of its state, in its group, or in the leases; false where it has none.
 local function score_of(id, state, group)
   if state == 'active' then
-    return redis.call('ZSCORE', queue .. 'lease', id) or redis.call('ZSCORE', queue .. 'deadlines', id)
+    return ask('ZSCORE', queue .. 'lease', id) or ask('ZSCORE', queue .. 'deadlines', id)
   elseif state == 'aggregating' then
     return group_score(id, group or '')
   elseif state == 'archived' or state == 'completed' or state == 'scheduled' or state == 'retry' then
-    return redis.call('ZSCORE', queue .. state, id)
+    return ask('ZSCORE', queue .. state, id)
   end
   return false
 end
@@ -95,7 +103,7 @@ local function read_task(id, want)
   elseif msg and want ~= 'whole' then
     msg = without_payload(msg)
   end
-  local locked = task[2] and redis.call('GET', task[2]) == id and 1 or 0
+  local locked = task[2] and ask('GET', task[2]) == id and 1 or 0
   local message_digest = want ~= 'head' and digest(key) or ''
   return {task[1] or '', msg, size, ttl_ms, score_of(id, task[1], task[3]), locked, result, message_digest,
     task[4] or ''}, bytes
