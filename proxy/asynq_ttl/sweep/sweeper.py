@@ -292,7 +292,7 @@ class Sweeper:
             cap = self._policy.handover_cap(queue.name)
             if cap is not None and members > cap.most:
                 index = Index(*queue, State(place))
-                with self._failures.kept_to(_place(*index)):
+                with self.failures.kept_to(*index):
                     ids = await handover.over_cap(await self._connections.to(queue.database), queue.name, cap)
                     self._found.append((index, Batch(queue.name, place, ids, 0, cap.most)))
 
@@ -305,7 +305,7 @@ class Sweeper:
             if not await self._lock.keep(await self._connections.home(), self._reach().coverage):
                 break
             started = time.time_ns()
-            with self._failures.kept_to(_place(*index)):
+            with self.failures.kept_to(*index):
                 gone = await handover.hand_over(await self._connections.to(index.database), batch)
                 if gone:
                     ids = tuple(text_of(task_id) for task_id in gone)
