@@ -114,7 +114,7 @@ def _report(
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
     """Return about how many keys and entries an audit looks at."""
-    total: Any = database.client.dbsize()
+    total: Any = database.size() or 0
     for queue in filter(wanted.matches_queue, queues):
         for state in ("archived", "completed", "scheduled", "retry"):
             total += database.client.zcard(index_key(queue, state))
