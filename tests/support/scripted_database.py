@@ -121,13 +121,9 @@ class ScriptedDatabase(Database):
         """Return that no scheduler is running."""
         return []
 
-    def memory_usage(self, key: bytes, *, samples: int) -> int:
-        """Return the bytes that a key takes."""
-        return 1000
-
-    def pipeline(self, *, transaction: bool) -> "_Measuring":
-        """Return a pipeline that measures keys."""
-        return _Measuring()
+    def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
+        """Return the bytes that each key takes: a task half a kilobyte, an index twice as much."""
+        return [500 if samples == 0 else 1000 for _ in keys]
 
     def pttl(self, key: bytes) -> int:
         """Return that a uniqueness lock has an hour to live."""
@@ -178,16 +174,3 @@ class ScriptedDatabase(Database):
         changes = [arguments[at : at + 9] for at in range(0, len(arguments), 9)]
         self.changes += changes
         return [self.results.pop(0) if self.results else 1 for _ in changes]
-
-
-class _Measuring:
-    """A pipeline whose commands all measure a key."""
-
-    def __init__(self) -> None:
-        self._asked = 0
-
-    def memory_usage(self, key: bytes, *, samples: int) -> None:
-        self._asked += 1
-
-    def execute(self) -> list[int]:
-        return [500] * self._asked

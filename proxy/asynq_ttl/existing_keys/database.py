@@ -176,6 +176,19 @@ class Database:
         except ResponseError:
             return None
 
+    def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
+        """Return how many bytes each key takes; None for one that is not there, or where the user may not ask.
+
+        Args:
+            keys: the keys.
+            samples: how many elements of each are looked at; 0 for all.
+        """
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key, samples=samples)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return [answer if isinstance(answer, int) else None for answer in answers]
+
     def close(self) -> None:
         """Close the connection."""
         self.client.close()

@@ -38,7 +38,7 @@ class _Beginning(AbstractConnection):
         refuse_old(info)
 
     def _ask(self, *words: str) -> Any:  # noqa: ANN401 - replies have any shape
-        self.send_command(*words, check_health=False)
+        self.send_command(*words, check_health=False)  # type: ignore[no-untyped-call]
         return self.read_response()
 
 

@@ -90,7 +90,7 @@ def test_the_documentation_says_what_is_done_without() -> None:
 
 def rules_after(page: str, begin: str) -> set[str]:
     """Return the rules of the ACL in the first code after some words."""
-    text = (DOCS / page).read_text()
+    text = (DOCS / page).read_text().replace("\n`", " `")
     assert text.count(begin) == 1, begin
     found = re.match(r"`([^`]+)`", text.partition(begin)[2])
     assert found is not None

@@ -40,8 +40,8 @@ def test_all_at_once_is_one_sentence() -> None:
     """With what grants it."""
     found = Refused(("GET", "SCRIPT|LOAD"), ("INFO",), keys=True, database=True)
     assert str(found) == (
-        "the user in the URL may not run GET, SCRIPT LOAD, and the server does not know INFO, and the user in the URL has "
-        "no right to the keys, and the user in the URL has no right to the database"
+        "the user in the URL may not run GET, SCRIPT LOAD, and the server does not know INFO, "
+        "and the user in the URL has no right to the keys, and the user in the URL has no right to the database"
     )
     assert found.advice("asynq:*").startswith("give it +get +script|load ~asynq:* and the database; ")
     assert Refused(keys=True).advice("asynq:*") == "give it ~asynq:*"

@@ -35,6 +35,6 @@ def test_others_pass(info: object) -> None:
         ("this user has no permissions to run the 'get' command", False),
     ],
 )
-def test_what_a_server_says_of_a_command_it_does_not_know(said: str, unknown: bool) -> None:  # noqa: FBT001 - a table
+def test_what_a_server_says_of_a_command_it_does_not_know(said: str, unknown: bool) -> None:
     """Redis 4 to 7, and Valkey."""
     assert is_unknown(ResponseError(said)) is unknown
