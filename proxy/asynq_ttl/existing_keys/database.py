@@ -227,6 +227,8 @@ def _options(upstream: Upstream) -> dict[str, Any]:
         "retry": None,
         # HELLO is not needed then: somebody may have renamed it.
         "protocol": 2,
+        # It would be told by CLIENT SETINFO, which users need not have.
+        "driver_info": None,
     }
     if upstream.sentinels and upstream.tls:
         options |= {

@@ -143,6 +143,8 @@ class Endpoint:
             retry=None,
             # HELLO is not needed then: somebody may have renamed it.
             protocol=2,
+            # It would be told by CLIENT SETINFO, which users need not have.
+            driver_info=None,
             **{"client_name": "asynq-ttl", **options},
         )
         client = Redis.from_pool(pool)

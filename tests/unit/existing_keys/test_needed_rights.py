@@ -1,13 +1,12 @@
 """Every command of ours is in the list, can be tried, and is documented."""
 
-import re
-
 import pytest
 
 from asynq_ttl.existing_keys import needed_rights
 from asynq_ttl.existing_keys.needed_rights import Need, attempt, commands_of
 from asynq_ttl.lua.loader import names
-from support.paths import DOCS, LUA
+from support.documented_rights import rules_after, spared
+from support.paths import LUA
 
 ALL = {
     name: value for name, value in vars(needed_rights).items() if isinstance(value, Need) and not name.startswith("_")
@@ -77,21 +76,9 @@ DOCUMENTED = [
 @pytest.mark.parametrize(("page", "begin", "needs"), DOCUMENTED, ids=[begin for _, begin, _ in DOCUMENTED])
 def test_the_documentation_lists_the_same(page: str, begin: str, needs: tuple[str, ...]) -> None:
     """All commands of the list, and no other."""
-    documented = rules_after(page, begin)
-    assert documented == {f"+{command.lower()}" for need in needs for command in ALL[need].commands}
+    assert set(rules_after(page, begin)) == {f"+{command.lower()}" for need in needs for command in ALL[need].commands}
 
 
 def test_the_documentation_says_what_is_done_without() -> None:
     """One row of a table for each."""
-    text = (DOCS / "failure-modes.md").read_text()
-    rows = dict(re.findall(r"^\| `\+([a-z|\\]+)` \| (.+?) \|$", text, re.MULTILINE))
-    assert {name.replace("\\", "").upper(): lost for name, lost in rows.items()} == needed_rights.SPARED
-
-
-def rules_after(page: str, begin: str) -> set[str]:
-    """Return the rules of the ACL in the first code after some words."""
-    text = (DOCS / page).read_text().replace("\n`", " `")
-    assert text.count(begin) == 1, begin
-    found = re.match(r"`([^`]+)`", text.partition(begin)[2])
-    assert found is not None
-    return set(found[1].split())
+    assert {rule.removeprefix("+").upper(): lost for rule, lost in spared().items()} == needed_rights.SPARED
