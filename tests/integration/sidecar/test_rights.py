@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -15,6 +16,7 @@ from support.asynq import Harness
 from support.asynq_source import scripts
 from support.documented_rights import rules_after, spared
 from support.existing_keys import now, put, tool
+from support.old_redis import REDIS_5, speaking
 from support.servers import Server, Sidecar, SidecarFactory, connect, start_redis, start_valkey, wait_until
 
 POLICY = """
@@ -253,3 +255,23 @@ def test_all_that_is_missing_is_named_at_once(server: Server, tmp_path: Path) ->
     assert "PING" in found["rights-sidecar"]["what"]
     assert found["policy"]["severity"] == "notice"
     assert told.exit_code == 4
+
+
+def test_a_server_that_is_too_old_is_told_what_is_needed(start_sidecar: SidecarFactory) -> None:
+    """Once in the log, by the probe, and by every tool in one line; the sidecar goes on trying."""
+    line = "the server is Redis 5.0.14; asynq-ttl needs Redis 6.2 or later, or Valkey: "
+    with speaking(REDIS_5) as (port, said):
+        sidecar = start_sidecar(f"redis://127.0.0.1:{port}/0", sweep_interval="0.2", admin="127.0.0.1:0")
+        sidecar.expected_warnings += ["is down", "sweeping failed"]
+        wait_until(lambda: line in sidecar.log(), "it does not say so")
+        asked = said.count("HELLO")
+        wait_until(lambda: said.count("HELLO") > asked + 3, "it does not try again")
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"http://{sidecar.admin}/readyz", timeout=10)
+        assert line in refused.value.read().decode()
+        for command in ("audit", "backfill", "persist", "export", "doctor"):
+            result = tool(command, "--upstream", f"redis://127.0.0.1:{port}/0")
+            assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output
+            assert line in result.output
+        sidecar.stop()
+    assert sum(line in entry and "is down" in entry for entry in sidecar.log().splitlines()) == 1
