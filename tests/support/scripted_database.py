@@ -3,13 +3,14 @@
 It knows no more of Redis than the tools ask for. That the scripts reply so: `tests/integration/existing_keys/`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.refused import Refused
 from asynq_ttl.net.address import parse_upstream
 from support.task_message import encode_task
 
@@ -120,6 +121,10 @@ class ScriptedDatabase(Database):
     def zrange(self, key: str, first: int, last: int) -> list[bytes]:
         """Return that no scheduler is running."""
         return []
+
+    def refused(self, commands: Iterable[str], key: bytes) -> Refused:
+        """Return that the user may run all."""
+        return Refused()
 
     def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
         """Return the bytes that each key takes: a task half a kilobyte, an index twice as much."""

@@ -178,6 +178,6 @@ SPARED = {
     "CLIENT|LIST": "`doctor` does not look at who is connected",
     "CONFIG|GET": "behind Sentinels, `doctor` does not look at `min-replicas-to-write`",
     "DBSIZE": "progress bars of the tools do not know the end",
-    "MEMORY|USAGE": "`audit` does not tell how much memory tasks take",
+    "MEMORY|USAGE": "`audit` counts the bytes of tasks alone, not what Redis needs besides",
 }
 """What is done without where it is missing, and what is lost then."""
