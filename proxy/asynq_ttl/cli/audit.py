@@ -92,9 +92,7 @@ def _report(
             "queues": [glob.text for glob in wanted.queues],
         }
         if database.refused(("MEMORY|USAGE",), probe_key(found)):
-            note(
-                "memory is that of the tasks' content alone: MEMORY USAGE may not be asked; give the user +memory|usage"
-            )
+            note("memory is that of the tasks' content alone, without MEMORY USAGE: give the user +memory|usage")
         with progress_bar() as progress:
             bar = progress.add_task("audit", total=_size(database, found, wanted))
             walk = Audit(
