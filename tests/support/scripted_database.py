@@ -3,13 +3,14 @@
 It knows no more of Redis than the tools ask for. That the scripts reply so: `tests/integration/existing_keys/`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.refused import Refused
 from asynq_ttl.net.address import parse_upstream
 from support.task_message import encode_task
 
@@ -123,13 +124,17 @@ class ScriptedDatabase(Database):
         """Return that no scheduler is running."""
         return []
 
-    def memory_usage(self, key: bytes, *, samples: int) -> int:
-        """Return the bytes that a key takes."""
-        return 1000
+    def refused(self, commands: Iterable[str], key: bytes) -> Refused:
+        """Return that the user may run all."""
+        return Refused()
 
     def pipeline(self, *, transaction: bool) -> "_Pipeline":
         """Return a pipeline that asks about keys."""
         return _Pipeline(self.types)
+
+    def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
+        """Return the bytes that each key takes: a task half a kilobyte, an index twice as much."""
+        return [500 if samples == 0 else 1000 for _ in keys]
 
     def pttl(self, key: bytes) -> int:
         """Return that a uniqueness lock has an hour to live."""
@@ -183,7 +188,7 @@ class ScriptedDatabase(Database):
 
 
 class _Pipeline:
-    """A pipeline whose commands ask for the size or the type of a key."""
+    """A pipeline whose commands ask for the type of a key."""
 
     def __init__(self, types: dict[bytes, bytes | Exception]) -> None:
         self._types = types
@@ -194,9 +199,6 @@ class _Pipeline:
 
     def __exit__(self, *_: object) -> None:
         self._answers.clear()
-
-    def memory_usage(self, key: bytes, *, samples: int) -> None:
-        self._answers.append(500)
 
     def type(self, key: bytes) -> None:
         self._answers.append(self._types.get(key, b"none"))

@@ -33,6 +33,7 @@ class ScriptedTool:
             return queues
 
         patch.setattr(database, "open", opened)
+        patch.setattr(database, "queues", lambda: queues)
         patch.setattr(database, "server", lambda: Server("Redis", "7.2.0", "run-1"))
         patch.setattr(database, "close", self._close)
         patch.setattr(tool_options, "Database", lambda _upstream, _rate: database)

@@ -28,6 +28,7 @@ from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import worst
 from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.existing_keys.refused import probe_key
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Policy
@@ -90,6 +91,8 @@ def _report(
             "policy": policy.digest or policy.source,
             "queues": [glob.text for glob in wanted.queues],
         }
+        if database.refused(("MEMORY|USAGE",), probe_key(found)):
+            note("memory is that of the tasks' content alone, without MEMORY USAGE: give the user +memory|usage")
         with progress_bar() as progress:
             bar = progress.add_task("audit", total=_size(database, found, wanted))
             walk = Audit(
@@ -114,7 +117,7 @@ def _report(
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
     """Return about how many keys and entries an audit looks at."""
-    total: Any = database.client.dbsize()
+    total: Any = database.size() or 0
     for queue in filter(wanted.matches_queue, queues):
         for state in ("archived", "completed", "scheduled", "retry"):
             total += database.client.zcard(index_key(queue, state))

@@ -81,7 +81,7 @@ def export(
 def _tasks(database: Database, wanted: TaskFilter) -> Iterator[Task]:
     """Yield every task that is wanted, whole, with a progress bar."""
     with progress_bar() as progress:
-        bar = progress.add_task("export", total=database.client.dbsize())
+        bar = progress.add_task("export", total=database.size())
         for _, page in task_pages(database, "whole"):
             progress.advance(bar, len(page))
             yield from (task for task in page if wanted.matches_queue(task.queue) and wanted.matches(task))

@@ -124,11 +124,23 @@ def connected(
         wanted: what the command is asked about; a glob that matches no queue ends it too.
         changing: whether the rights to change tasks are needed.
     """
+    with reached(upstream, rate) as database:
+        queues = database.open(changing=changing)
+        _check_queues(wanted.queues, queues)
+        yield database, queues
+
+
+@contextmanager
+def reached(upstream: address.Upstream, rate: float) -> Iterator[Database]:
+    """Yield a database, of which nothing is asked yet. Any of its errors ends the command with one line.
+
+    Args:
+        upstream: where it is.
+        rate: the most keys looked at in a second; 0 for no limit.
+    """
     try:
         with explained(upstream), closing(Database(upstream, rate)) as database:
-            queues = database.open(changing=changing)
-            _check_queues(wanted.queues, queues)
-            yield database, queues
+            yield database
     except (DatabaseError, JournalError) as error:
         fail(str(error))
 

@@ -63,7 +63,7 @@ class Backfill:
         """Return about how many entries and keys the walks will read."""
         total = sum(self._database.client.zcard(index_key(*index)) for index in self._indexes(queues))
         if self._orphans_wanted:
-            total += self._database.client.dbsize()
+            total += self._database.size() or 0
         return total
 
     def run(self, queues: Sequence[str], position: Sequence[str | int] = ()) -> None:

@@ -8,12 +8,13 @@ Invariants:
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool, Redis
+from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -26,37 +27,19 @@ from redis.exceptions import (
 )
 from redis.sentinel import Sentinel
 
-from asynq_ttl.asynq.keys import PREFIX, queue_prefix, text_of
+from asynq_ttl.asynq.keys import text_of
+from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
+from asynq_ttl.existing_keys.own_connection import connection_class
+from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
+from asynq_ttl.net.server_version import ServerTooOldError, is_unknown
 
 PAGE_TASKS = 50
 PAGE_BYTES = 1 << 19
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
-# What the tools run on a queue's keys, with arguments that do nothing to a key that does not exist.
-READING = (
-    "HSTRLEN msg",
-    "HEXISTS msg",
-    "HMGET state",
-    "HGET msg",
-    "PTTL",
-    "ZSCORE x",
-    "ZRANGE 0 0",
-    "ZRANK x",
-    "ZCOUNT 0 0",
-    "LRANGE 0 0",
-    "GET",
-)
-CHANGING = (
-    "PEXPIREAT 1",
-    "PERSIST",
-    "EXISTS",
-    "DEL",
-    "ZREM x",
-    "ZADD XX 1 x",
-)
 
 
 class DatabaseError(Exception):
@@ -98,7 +81,7 @@ class Database:
     def __init__(self, upstream: Upstream, rate: float = 0) -> None:
         self.upstream = upstream
         self.pace = Pace(rate)
-        self.client: Redis = _client(upstream)
+        self.client: Redis = _client(upstream, upstream.database)
         self._shas: dict[str, str] = {}
 
     def open(self, *, changing: bool = False) -> list[str]:
@@ -111,53 +94,49 @@ class Database:
             DatabaseError: it is not so.
         """
         with explained(self.upstream):
-            self.client.ping()
             queues = self.queues()
-            if not queues:
-                raise DatabaseError(self._no_queues())
-            denied = self.denied(queues[0], READING + (CHANGING if changing else ()))
-        if denied:
-            rights = " ".join(f"+{command.lower()}" for command in denied)
-            raise DatabaseError(
-                f"{self.upstream}: the user in the URL may not run {', '.join(denied)} on {PREFIX.decode()}...: "
-                f"give it {rights} ~asynq:*"
-            )
-        return queues
+            wanted = READING.commands + (CHANGING.commands if changing else ())
+            if not self.upstream.database:
+                wanted = tuple(command for command in wanted if command != "SELECT")
+            refused = self.refused(wanted, probe_key(queues))
+            if refused:
+                raise DatabaseError(f"{self.upstream}: {refused}: {refused.advice(ASYNQ_KEYS)}")
+        return queues or []
 
-    def queues(self) -> list[str]:
-        """Return the names of the queues that Asynq lists, sorted.
+    def queues(self) -> list[str] | None:
+        """Return the names of the queues that Asynq lists, sorted; None where the user may not ask.
 
         Raises:
-            DatabaseError: there is something else where it lists them.
+            DatabaseError: there are none, or there is something else where it lists them.
         """
         try:
             members: Any = self.client.smembers("asynq:queues")
         except ResponseError as error:
+            if isinstance(error, NoPermissionError) or is_unknown(error):
+                return None
             if not str(error).startswith("WRONGTYPE"):
                 raise
             what = "asynq:queues is no set, so nobody can tell which queues there are: find out what wrote it"
             raise DatabaseError(f"{self.upstream}: {what}") from error
+        if not members:
+            raise DatabaseError(self._no_queues())
         return sorted(text_of(member) for member in members)
 
-    def denied(self, queue: str, commands: tuple[str, ...]) -> list[str]:
-        """Return the names of those commands that the user may not run on keys of a queue; nothing is changed.
+    def refused(self, commands: Iterable[str], key: bytes) -> Refused:
+        """Return which of some commands cannot be run on a key that does not exist; nothing is changed.
+
+        Each is tried, on a connection that begins without SELECT, since that may be missing too.
 
         Args:
-            queue: the queue's name.
-            commands: each with the arguments that follow the key, separated by spaces.
+            commands: their names, as `needed_rights` has them.
+            key: the key.
         """
-        return self.denied_on(queue_prefix(queue) + b"asynq-ttl-probe", commands)
-
-    def denied_on(self, key: bytes, commands: tuple[str, ...]) -> list[str]:
-        """Return the names of those commands that the user may not run on a key that does not exist; see `denied`."""
-        try:
-            found: Any = self.client.eval(load("existing_keys/rights"), 1, key, *commands)
-        except NoPermissionError as error:
-            if "key" not in str(error):
-                raise
-            # The user has no rights on the key at all.
-            return [command.split()[0] for command in commands]
-        return [name.decode() for name in found]
+        names, number = list(commands), self.upstream.database
+        with _client(self.upstream, 0) as client, client.pipeline(transaction=False) as pipeline:
+            for name in ("SELECT", *names):
+                pipeline.execute_command(*attempt(name, key, number))
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return refused_of(zip(names, answers[1:], strict=True))
 
     def now(self) -> int:
         """Return Redis's time in whole seconds since the epoch."""
@@ -181,11 +160,37 @@ class Database:
             return self.client.evalsha(self._shas[name], 1, key, *arguments)
 
     def server(self) -> "Server":
-        """Ask the server what it is."""
-        info: Any = self.client.info("server")
-        if "valkey_version" in info:
-            return Server("Valkey", info["valkey_version"], info["run_id"])
-        return Server("Redis", info["redis_version"], info["run_id"])
+        """Ask the server what it is; where the user may not ask, version and run are empty."""
+        info = self.info("server")
+        product = "Valkey" if "valkey_version" in info else "Redis"
+        return Server(product, info.get(f"{product.lower()}_version", ""), info.get("run_id", ""))
+
+    def info(self, section: str) -> dict[str, Any]:
+        """Return a section of INFO; nothing where the user may not ask."""
+        try:
+            return dict(self.client.info(section))
+        except ResponseError:
+            return {}
+
+    def size(self) -> int | None:
+        """Return how many keys there are; None where the user may not ask."""
+        try:
+            return int(self.client.dbsize())
+        except ResponseError:
+            return None
+
+    def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
+        """Return how many bytes each key takes; None for one that is not there, or where the user may not ask.
+
+        Args:
+            keys: the keys.
+            samples: how many elements of each are looked at; 0 for all.
+        """
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key, samples=samples)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return [answer if isinstance(answer, int) else None for answer in answers]
 
     def close(self) -> None:
         """Close the connection."""
@@ -196,10 +201,7 @@ class Database:
 
     def _no_queues(self) -> str:
         """Return, in words, that there is nothing of Asynq here, and in which databases there are keys."""
-        try:
-            keyspace: Any = self.client.info("keyspace")
-        except RedisError:
-            keyspace = {}
+        keyspace = self.info("keyspace")
         here = f"db{self.upstream.database}"
         others = ", ".join(sorted(name for name in keyspace if name != here))
         hint = f"; there are keys in {others}" if others else ""
@@ -217,7 +219,7 @@ class Server:
     @property
     def name(self) -> str:
         """Product and version."""
-        return f"{self.product} {self.version}"
+        return f"{self.product} {self.version or 'of unknown version'}"
 
 
 def _options(upstream: Upstream) -> dict[str, Any]:
@@ -226,11 +228,13 @@ def _options(upstream: Upstream) -> dict[str, Any]:
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "retry": None,
-        "client_name": "asynq-ttl-tools",
+        # HELLO is not needed then: somebody may have renamed it.
+        "protocol": 2,
+        # It would be told by CLIENT SETINFO, which users need not have.
+        "driver_info": None,
     }
     if upstream.sentinels and upstream.tls:
         options |= {
-            "ssl": True,
             "ssl_ca_certs": upstream.ca_file or None,
             "ssl_cert_reqs": "required" if upstream.verify else "none",
             "ssl_certfile": upstream.certificate_file or None,
@@ -239,23 +243,26 @@ def _options(upstream: Upstream) -> dict[str, Any]:
     return options
 
 
-def _client(upstream: Upstream) -> Redis:
-    """Return a client of the server, or of the master that its Sentinels name at this moment."""
+def _client(upstream: Upstream, database: int) -> Redis:
+    """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
-    if not upstream.sentinels:
+    if upstream.sentinels:
+        addresses = [(address.host, address.port) for address in upstream.sentinels]
+        asking = {**options, "ssl": upstream.tls, **_sentinel_login(upstream)}
+        host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
+        options |= {"username": upstream.username or None, "password": upstream.password or None}
+        options |= {"host": host, "port": port}
+    else:
         # A password in the URL comes first; this one is that of a password file.
-        return Redis.from_url(upstream.url, password=upstream.password or None, **options)
-    addresses = [(address.host, address.port) for address in upstream.sentinels]
-    asking = {**options, **_sentinel_login(upstream)}
-    host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
-    options |= {"username": upstream.username or None, "password": upstream.password or None}
-    return Redis(host=host, port=port, db=upstream.database, **options)
+        options |= {"password": upstream.password or None, **parse_url(upstream.url)}
+    options |= {"db": database, "connection_class": connection_class(upstream)}
+    return Redis.from_pool(ConnectionPool(**options))
 
 
 def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
     """Yield a client of each Sentinel that the URL names; each is closed when the next one is asked for."""
     for address in upstream.sentinels:
-        asking = {**_options(upstream), **_sentinel_login(upstream)}
+        asking = {**_options(upstream), "ssl": upstream.tls, **_sentinel_login(upstream)}
         with Redis(host=address.host, port=address.port, decode_responses=True, **asking) as client:
             yield address, client
 
@@ -291,6 +298,8 @@ def _reason(upstream: Upstream, error: RedisError) -> str:
     said = _line(error)
     if isinstance(error, NoPermissionError):
         return f"{upstream}: the user in the URL lacks a right: {said}"
+    if isinstance(error, ServerTooOldError):
+        return f"{upstream} cannot be used: {said}"
     if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in said:
         return f"{upstream} does not accept the user and password in the URL: {said}"
     if isinstance(error, TimeoutError):

@@ -137,10 +137,8 @@ class Audit:
             self._measure(samples)
 
     def _measure(self, samples: list[Task]) -> None:
-        pipeline = self._database.client.pipeline(transaction=False)
-        for task in samples:
-            pipeline.memory_usage(task_prefix(task.queue) + task.id, samples=0)
-        for task, usage in zip(samples, pipeline.execute(), strict=True):
+        keys = [task_prefix(task.queue) + task.id for task in samples]
+        for task, usage in zip(samples, self._database.memory_usage(keys, samples=0), strict=True):
             if usage is not None:
                 self.tally.group(task.queue, task.state).add_sample(usage, content_bytes(task))
 

@@ -90,9 +90,9 @@ class Indexes:
                 tally.add_problem("at-cap", f"{queue}: {entries:,}")
 
     def bytes_of(self, queue: str) -> int:
-        """Ask Redis how many bytes a queue's lists and sorted sets take."""
-        sizes = (self._database.client.memory_usage(index_key(queue, name), samples=5) for name in _MEASURED)
-        return sum(size or 0 for size in sizes)
+        """Ask Redis how many bytes a queue's lists and sorted sets take; 0 where the user may not ask."""
+        keys = [index_key(queue, name) for name in _MEASURED]
+        return sum(size or 0 for size in self._database.memory_usage(keys, samples=5))
 
     def _list_pages(self, queue: str, name: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Yield the IDs of a list, and those of them that have no task, in pages."""

@@ -4,8 +4,12 @@
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: a TTL is asked for
 end
-local read = ARGV[2] == 'pending' and 'LRANGE' or 'ZREVRANGE'
-local ids = redis.call(read, KEYS[1], ARGV[3], ARGV[4])
+local ids
+if ARGV[2] == 'pending' then
+  ids = redis.call('LRANGE', KEYS[1], ARGV[3], ARGV[4])
+else
+  ids = redis.call('ZREVRANGE', KEYS[1], ARGV[3], ARGV[4])
+end
 local persisted = 0
 for _, id in ipairs(ids) do
   local key = ARGV[1] .. id
