@@ -1,9 +1,12 @@
 """What Redis refuses at one place stops the sweeper nowhere else, whatever the place and whatever stands there."""
 
+import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from redis import Redis
@@ -12,7 +15,7 @@ from redis.exceptions import ResponseError
 from support.servers import Server, SidecarFactory, wait_until
 
 POLICY = "version: 1\ngrace: 30s\nrules: [{name: all, archived: {ttl: 2h}, completed: {ttl: 2h}}]"
-QUICK = {"sweep_interval": "0.2", "log_level": "info"}
+QUICK = {"sweep_interval": "0.2"}
 
 # How a key of each type comes to be.
 TYPES: dict[str, Callable[[Any, str], Any]] = {
@@ -95,7 +98,7 @@ def test_whatever_stands_in_a_place_of_one_queue_another_one_is_swept(
             pipeline.zadd("asynq:{mail}:archived", {"ghost": 1})
             pipeline.sadd("asynq:queues", "mail")
             pipeline.execute(raise_on_error=False)
-        sidecar = start_sidecar(server.url, POLICY, **QUICK)
+        sidecar = start_sidecar(server.url, POLICY, admin="127.0.0.1:0", **QUICK)
         sidecar.expected_warnings.append("cannot be swept, the rest is: ")
         with sidecar.client(1) as through:
             through.ping()
@@ -106,6 +109,12 @@ def test_whatever_stands_in_a_place_of_one_queue_another_one_is_swept(
         wait_until(
             lambda: client.ttl("asynq:{mail}:t:retry-live") == -1, "a task that waits for its retry is not healed"
         )
+        with urlopen(f"http://{sidecar.admin}/metrics") as answer:
+            assert re.search(
+                r'^asynq_ttl_sweep_failures_total{database="0"} [1-9]', answer.read().decode(), re.MULTILINE
+            )
+        with urlopen(f"http://{sidecar.admin}/api/status") as answer:
+            assert "database 0" in [failing["place"] for failing in json.load(answer)["sweep"]["failing"]]
     named = Counter(line.partition("WARNING")[2] for line in sidecar.log().splitlines() if "cannot be swept" in line)
     assert set(named.values()) == {1}
     assert any("database 0 cannot be swept" in line for line in named)
