@@ -65,7 +65,7 @@ _TRIES = {
     "ZSCORE": f"{_KEY} x",
 }
 # `ask` is a function of our own around both, which gets the same arguments.
-_CALL = re.compile(r"(?:redis\.p?call|\bask)\b(?:\(\s*([^\s,)]+))?")
+_CALL = re.compile(r"(?:redis\.p?call\b|\bask(?=\())(?:\(\s*([^\s,)]+))?")
 _LITERAL = re.compile(r"'([A-Z]+)'")
 # What is put in place of a name when a wrapper is made; see `script_shape`.
 _FILLED_IN: dict[str, tuple[str, ...]] = {"source_command": ("LRANGE", "ZRANGE"), "...": ()}
