@@ -3,12 +3,10 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
-from asynq_ttl.asynq.keys import index_key
 from asynq_ttl.cli.options import fail, option
 from asynq_ttl.cli.tool_options import (
     connected,
@@ -28,6 +26,7 @@ from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import worst
 from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.existing_keys.survey import survey
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Policy
@@ -114,12 +113,8 @@ def _report(
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
     """Return about how many keys and entries an audit looks at."""
-    total: Any = database.client.dbsize()
-    for queue in filter(wanted.matches_queue, queues):
-        for state in ("archived", "completed", "scheduled", "retry"):
-            total += database.client.zcard(index_key(queue, state))
-        total += database.client.llen(index_key(queue, "pending"))
-    return int(total)
+    places = survey(database, [queue for queue in queues if wanted.matches_queue(queue)])
+    return int(database.client.dbsize()) + sum(place.length for place in places)
 
 
 def _write(path: Path, text: str) -> None:

@@ -26,7 +26,7 @@ from asynq_ttl.cli.tool_options import (
     upstream_option,
 )
 from asynq_ttl.existing_keys.database import Database
-from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
+from asynq_ttl.existing_keys.pages import TaskFilter, whole_tasks
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 
@@ -82,9 +82,9 @@ def _tasks(database: Database, wanted: TaskFilter) -> Iterator[Task]:
     """Yield every task that is wanted, whole, with a progress bar."""
     with progress_bar() as progress:
         bar = progress.add_task("export", total=database.client.dbsize())
-        for _, page in task_pages(database, "whole"):
-            progress.advance(bar, len(page))
-            yield from (task for task in page if wanted.matches_queue(task.queue) and wanted.matches(task))
+        for task in whole_tasks(database, lambda count: progress.advance(bar, count)):
+            if wanted.matches_queue(task.queue) and wanted.matches(task):
+                yield task
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 Invariants:
 
 * Every command is short: what may be large is read in pages of at most `PAGE_TASKS` tasks and about `PAGE_BYTES` bytes.
+* Scripts for many queues go out in one round trip, which has no more work in it than a page of one queue: a queue of
+  one task costs what it has, not what a page might have.
 * All keys of a script belong to one queue, so they share a hash tag and a cluster slot.
 * Within `explained`, whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +23,13 @@ from redis.exceptions import (
     NoPermissionError,
     NoScriptError,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's
 )
 from redis.sentinel import Sentinel
 
-from asynq_ttl.asynq.keys import PREFIX, queue_prefix, text_of
+from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, queue_prefix, text_of
+from asynq_ttl.existing_keys.left_out import LeftOut
 from asynq_ttl.lua.loader import load
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
@@ -47,6 +51,9 @@ READING = (
     "ZCOUNT 0 0",
     "LRANGE 0 0",
     "GET",
+    "TYPE",
+    "LLEN",
+    "ZCARD",
 )
 CHANGING = (
     "PEXPIREAT 1",
@@ -56,6 +63,10 @@ CHANGING = (
     "ZREM x",
     "ZADD XX 1 x",
 )
+
+
+Call = tuple[bytes | str | int, ...]
+"""Key and arguments of one run of a script."""
 
 
 class DatabaseError(Exception):
@@ -98,22 +109,30 @@ class Database:
         self.upstream = upstream
         self.pace = Pace(rate)
         self.client: Redis = _client(upstream)
+        self.left_out = LeftOut()
+        """What could not be looked at so far, or must be left alone."""
         self._shas: dict[str, str] = {}
 
-    def open(self, *, changing: bool = False) -> list[str]:
+    def open(self, *, changing: bool = False, node: bool = False) -> list[str]:
         """Check that Asynq uses this database and the user has the rights; return the names of its queues, sorted.
 
         Args:
             changing: whether the rights to change tasks are needed too.
+            node: whether one node of a cluster will do.
 
         Raises:
             DatabaseError: it is not so.
         """
         with explained(self.upstream):
             self.client.ping()
+            if not node and self._is_cluster_node():
+                raise DatabaseError(
+                    f"{self.upstream} is a node of a cluster: it shows the keys of its own slots alone, so nothing "
+                    "that is said or done here would be whole; a cluster is not supported yet"
+                )
             queues = self.queues()
             if not queues:
-                raise DatabaseError(self._no_queues())
+                raise DatabaseError("; ".join([self._no_queues(), *self.left_out.notes()]))
             denied = self.denied(queues[0], READING + (CHANGING if changing else ()))
         if denied:
             rights = " ".join(f"+{command.lower()}" for command in denied)
@@ -124,9 +143,22 @@ class Database:
         return queues
 
     def queues(self) -> list[str]:
-        """Return the names of the queues that Asynq lists, sorted."""
-        members: Any = self.client.smembers("asynq:queues")
-        return sorted(text_of(member) for member in members)
+        """Return the names of the queues that Asynq lists, sorted, without those that are left alone.
+
+        Where something else is in the place of the list, they are those that have keys.
+        """
+        try:
+            members: Any = self.client.smembers(QUEUES.decode())
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            self.left_out.add_wrong(QUEUES)
+            found = (queue_of_key(key) for key in self.client.scan_iter(PREFIX + b"*", count=1000))
+            return sorted({queue for queue in found if queue is not None})
+        names = sorted(text_of(member) for member in members)
+        for name in filter(ambiguous, names):
+            self.left_out.add_ambiguous(name)
+        return [name for name in names if not ambiguous(name)]
 
     def denied(self, queue: str, commands: tuple[str, ...]) -> list[str]:
         """Return the names of those commands that the user may not run on keys of a queue; nothing is changed.
@@ -169,6 +201,29 @@ class Database:
             self._load(name)
             return self.client.evalsha(self._shas[name], 1, key, *arguments)
 
+    def run_all(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        """Run one of the scripts several times in one round trip; return what it replies, in that order.
+
+        Args:
+            name: as in `run`.
+            calls: key and arguments of each, as in `run`.
+        """
+        if not calls:
+            return []
+        if name not in self._shas:
+            self._load(name)
+        pipeline = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(self._shas[name], 1, *call)
+        replies = pipeline.execute(raise_on_error=False)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                self._load(name)
+                replies[number] = self.client.evalsha(self._shas[name], 1, *calls[number])
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
     def server(self) -> "Server":
         """Ask the server what it is."""
         info: Any = self.client.info("server")
@@ -179,6 +234,18 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+    def _is_cluster_node(self) -> bool:
+        """Say whether the server is a node of a cluster; a user who may ask it by no way is believed to use none."""
+        try:
+            info: Any = self.client.info("server")
+            return bool((info.get("redis_mode") or info.get("server_mode")) == "cluster")
+        except NoPermissionError:
+            pass
+        try:
+            return b"cluster_state" in bytes(self.client.execute_command("CLUSTER INFO", NEVER_DECODE=True))
+        except (ResponseError, TypeError):
+            return False
 
     def _load(self, name: str) -> None:
         self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))

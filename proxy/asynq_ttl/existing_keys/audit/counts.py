@@ -8,7 +8,7 @@ close even where payloads differ a thousandfold.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -159,6 +159,12 @@ class Tally:
         """Count keys of Asynq, so many of which are tasks."""
         self.keys += keys
         self.other_keys += keys - tasks
+
+    def measure_indexes(self, queues: Iterable[str], sizes: Iterable[tuple[str, int]]) -> None:
+        """Take down the bytes of the lists and indexes of queues: sizes by queue, several for one."""
+        self.indexes = dict.fromkeys(queues, 0)
+        for queue, size in sizes:
+            self.indexes[queue] += size
 
     def add_problem(self, code: str, example: str, count: int = 1) -> None:
         """Count a problem, and keep the first few examples of it."""

@@ -61,7 +61,7 @@ class TaskCounter:
         example = f"{task.queue}: {text_of(task.id)}"
         if task.locked and state is State.ARCHIVED:
             self._tally.add_problem("archived-lock", example)
-        if task.score is None:
+        if task.nowhere:
             group.add_orphan()
             self._tally.add_problem("orphan", f"{example} is {task.state}")
         standing = standing_of(task, state)
@@ -100,7 +100,7 @@ def content_bytes(task: Task) -> int:
 
 def must_be_listed(task: Task) -> bool:
     """Say whether a list must hold a task, or it is lost: it is live, and no sorted set holds it."""
-    return task.record is not None and task.size > 0 and task.state in LIVE and task.score is None
+    return task.record is not None and task.size > 0 and task.state in LIVE and task.nowhere
 
 
 def _day(when: int | None, start: int) -> int:
