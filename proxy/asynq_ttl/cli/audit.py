@@ -1,13 +1,12 @@
 """`asynq-ttl audit`: what is in a database and what is wrong with it."""
 
-import sys
 import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from asynq_ttl.cli.options import fail, option
+from asynq_ttl.cli.printing import console, printing, say
 from asynq_ttl.cli.tool_options import (
     connected,
     load,
@@ -67,9 +66,10 @@ def audit(
         _write(html, "")
     report = _report(upstream, loaded, TaskFilter(queues), checkpoint, rate)
     if json_wanted:
-        click.echo(as_json(report))
+        say(as_json(report))
     else:
-        print_report(report, Console(width=None if sys.stdout.isatty() else 120))
+        with printing():
+            print_report(report, console())
     if html is not None:
         _write(html, as_html(report))
         note(f"written to {html}")

@@ -1,11 +1,10 @@
 """`asynq-ttl doctor`: what is wrong with a set-up."""
 
-import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from asynq_ttl.cli.printing import console, printing, say
 from asynq_ttl.cli.tool_options import (
     connected,
     load,
@@ -37,10 +36,11 @@ def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool
     Exits with 0 if nothing needs to be done, with 3 after a warning, with 4 if tasks can be lost.
     """
     loaded = load(policy)
-    with connected(upstream, rate, TaskFilter(), changing=False) as (database, found):
+    with connected(upstream, rate, TaskFilter(), changing=False, node=True) as (database, found):
         findings = examine(database, loaded, found, sample)
     if json_wanted:
-        click.echo(findings_json(str(upstream), findings))
+        say(findings_json(str(upstream), findings))
     else:
-        print_findings(findings, Console(width=None if sys.stdout.isatty() else 120))
+        with printing():
+            print_findings(findings, console())
     raise SystemExit(worst(findings).status)

@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asynq_ttl.cli.options import WRONG, Command, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Command, Parsed, fail, option
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
-from asynq_ttl.existing_keys.run_journal import JournalError
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.policy.glob import Glob, compile_glob
@@ -116,7 +116,7 @@ def load(policy: Path | None) -> Policy:
 
 @contextmanager
 def connected(
-    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool
+    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool, node: bool = False
 ) -> Iterator[tuple[Database, list[str]]]:
     """Open a database and yield it with the names of its queues. Any of its errors ends the command with one line.
 
@@ -125,13 +125,14 @@ def connected(
         rate: the most keys looked at in a second; 0 for no limit.
         wanted: what the command is asked about; a glob that matches no queue ends it too.
         changing: whether the rights to change tasks are needed.
+        node: whether one node of a cluster will do.
     """
     try:
         with explained(upstream), closing(Database(upstream, rate)) as database:
-            queues = database.open(changing=changing)
-            _check_queues(wanted.queues, queues)
+            queues = database.open(changing=changing, node=node)
+            _check_queues(wanted.queues, queues + database.left_out.ambiguous)
             yield database, queues
-    except (DatabaseError, JournalError) as error:
+    except (DatabaseError, FileError) as error:
         fail(str(error))
 
 
@@ -190,6 +191,15 @@ class _Paced(Progress):
         for task in self.tasks:
             task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
         yield from super().get_renderables()
+
+
+def end_whole(database: Database) -> None:
+    """Say what a run left out; if there is something, end the command with a status that says so."""
+    lines = database.left_out.notes()
+    for line in lines:
+        note(line)
+    if lines:
+        raise SystemExit(FAILED)
 
 
 def note(text: str) -> None:

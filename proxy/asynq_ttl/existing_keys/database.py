@@ -243,9 +243,10 @@ class Database:
         except NoPermissionError:
             pass
         try:
-            return b"cluster_state" in bytes(self.client.execute_command("CLUSTER INFO", NEVER_DECODE=True))
-        except (ResponseError, TypeError):
+            self.client.execute_command("CLUSTER INFO")
+        except ResponseError:
             return False
+        return True
 
     def _load(self, name: str) -> None:
         self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
@@ -328,7 +329,7 @@ def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
 
 @contextmanager
 def explained(upstream: Upstream) -> Iterator[None]:
-    """Turn errors of Redis and of the network into one line.
+    """Turn errors of Redis and of the network into one line. Others, such as those of files, are none of redis-py's.
 
     Raises:
         DatabaseError: in place of any error of redis-py.
@@ -339,8 +340,6 @@ def explained(upstream: Upstream) -> Iterator[None]:
         raise DatabaseError(_reason(upstream, error)) from error
     except RedisError as error:
         raise DatabaseError(f"{upstream} refuses: {_line(error)}") from error
-    except OSError as error:
-        raise DatabaseError(f"{upstream} cannot be reached: {_line(error)}") from error
 
 
 def _reason(upstream: Upstream, error: RedisError) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
+from asynq_ttl.asynq.keys import ambiguous, index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
@@ -174,7 +174,7 @@ class Sweeper:
             await self._connections.drop(database)
             return []
         reach = self._reach()
-        queues = sorted(queue for queue in map(text_of, members) if reach.heals(queue))
+        queues = sorted(queue for queue in map(text_of, members) if reach.heals(queue) and not ambiguous(queue))
         for queue in queues:
             reach.note_enforced(queue)
         return queues

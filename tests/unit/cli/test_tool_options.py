@@ -125,7 +125,7 @@ def test_a_database_is_closed_in_any_case(
     """What it says becomes one line; what others say is theirs."""
     database = ScriptedDatabase()
     closed: list[bool] = []
-    monkeypatch.setattr(database, "open", lambda *, changing: ["q"])
+    monkeypatch.setattr(database, "open", lambda *, changing, node: ["q"])
     monkeypatch.setattr(database, "close", lambda: closed.append(True))
     monkeypatch.setattr("asynq_ttl.cli.tool_options.Database", lambda _upstream, _rate: database)
     kind = SystemExit if isinstance(error, DatabaseError) else type(error)
