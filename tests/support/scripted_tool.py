@@ -28,7 +28,7 @@ class ScriptedTool:
         self._folder = folder
         queues = sorted({task.queue for task in database.tasks.values()})
 
-        def opened(*, changing: bool) -> list[str]:
+        def opened(*, changing: bool, node: bool = False) -> list[str]:
             self.changing.append(changing)
             return queues
 

@@ -11,6 +11,7 @@ from asynq_ttl.cli.tool_options import (
     TERMINAL,
     check_types,
     connected,
+    end_whole,
     load,
     note,
     policy_option,
@@ -91,6 +92,7 @@ def backfill(
         with changes(database, run, told) as made:
             seen = _walk(database, loaded, wish, made, found)
         note(_met(seen, wish))
+        end_whole(database)
 
 
 def _walk(database: Database, policy: Policy, wish: BackfillOptions, made: Changes, queues: list[str]) -> Counter[str]:

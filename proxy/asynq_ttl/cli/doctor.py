@@ -1,11 +1,10 @@
 """`asynq-ttl doctor`: what is wrong with a set-up."""
 
-import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from asynq_ttl.cli.printing import console, printing, say
 from asynq_ttl.cli.tool_options import (
     load,
     policy_option,
@@ -39,7 +38,8 @@ def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool
     with reached(upstream, rate) as database:
         findings = examine(database, loaded, database.queues(), sample)
     if json_wanted:
-        click.echo(findings_json(str(upstream), findings))
+        say(findings_json(str(upstream), findings))
     else:
-        print_findings(findings, Console(width=None if sys.stdout.isatty() else 120))
+        with printing():
+            print_findings(findings, console())
     raise SystemExit(worst(findings).status)

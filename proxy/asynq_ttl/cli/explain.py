@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from asynq_ttl.asynq.keys import ambiguous
 from asynq_ttl.cli.options import Choice, option
+from asynq_ttl.cli.printing import say
 from asynq_ttl.cli.tool_options import load
 from asynq_ttl.policy.explain import explain as explain_policy
 from asynq_ttl.policy.rules import State
@@ -18,5 +20,8 @@ from asynq_ttl.policy.rules import State
 def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None:
     """Say what a policy does with a task, which rule decides and why."""
     loaded = load(policy)
+    if ambiguous(queue):
+        say(f"queue {queue} is left alone: a name with }}: can be read as another queue's. No rule decides about it")
+        return
     for line in explain_policy(loaded, queue, task_type, State(state)):
-        click.echo(line)
+        say(line)

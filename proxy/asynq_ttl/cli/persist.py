@@ -9,6 +9,7 @@ from asynq_ttl.cli.tool_options import (
     TERMINAL,
     check_types,
     connected,
+    end_whole,
     progress_bar,
     queue_option,
     rate_option,
@@ -56,3 +57,4 @@ def persist(
             bar = progress.add_task("persist", total=database.size())
             walk = Persist(database, wanted, made.changer, advance=lambda count: progress.advance(bar, count))
             walk.run(made.position)
+        end_whole(database)

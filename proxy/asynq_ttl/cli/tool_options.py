@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asynq_ttl.cli.options import WRONG, Choice, Command, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Choice, Command, Parsed, fail, option
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
-from asynq_ttl.existing_keys.run_journal import JournalError
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.policy.glob import Glob, compile_glob
@@ -126,7 +126,7 @@ def connected(
     """
     with reached(upstream, rate) as database:
         queues = database.open(changing=changing)
-        _check_queues(wanted.queues, queues)
+        _check_queues(wanted.queues, queues + database.left_out.ambiguous)
         yield database, queues
 
 
@@ -141,7 +141,7 @@ def reached(upstream: address.Upstream, rate: float) -> Iterator[Database]:
     try:
         with explained(upstream), closing(Database(upstream, rate)) as database:
             yield database
-    except (DatabaseError, JournalError) as error:
+    except (DatabaseError, FileError) as error:
         fail(str(error))
 
 
@@ -200,6 +200,15 @@ class _Paced(Progress):
         for task in self.tasks:
             task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
         yield from super().get_renderables()
+
+
+def end_whole(database: Database) -> None:
+    """Say what a run left out; if there is something, end the command with a status that says so."""
+    lines = database.left_out.notes()
+    for line in lines:
+        note(line)
+    if lines:
+        raise SystemExit(FAILED)
 
 
 def note(text: str) -> None:

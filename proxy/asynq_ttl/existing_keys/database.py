@@ -3,12 +3,14 @@
 Invariants:
 
 * Every command is short: what may be large is read in pages of at most `PAGE_TASKS` tasks and about `PAGE_BYTES` bytes.
+* Scripts for many queues go out in one round trip, which has no more work in it than a page of one queue: a queue of
+  one task costs what it has, not what a page might have.
 * All keys of a script belong to one queue, so they share a hash tag and a cluster slot.
 * Within `explained`, whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +29,8 @@ from redis.exceptions import (
 )
 from redis.sentinel import Sentinel
 
-from asynq_ttl.asynq.keys import text_of
+from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_of
+from asynq_ttl.existing_keys.left_out import LeftOut
 from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
 from asynq_ttl.existing_keys.own_connection import connection_class
 from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
@@ -40,6 +43,10 @@ PAGE_TASKS = 50
 PAGE_BYTES = 1 << 19
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
+
+
+Call = tuple[bytes | str | int, ...]
+"""Key and arguments of one run of a script."""
 
 
 class DatabaseError(Exception):
@@ -82,6 +89,8 @@ class Database:
         self.upstream = upstream
         self.pace = Pace(rate)
         self.client: Redis = _client(upstream, upstream.database)
+        self.left_out = LeftOut()
+        """What could not be looked at so far, or must be left alone."""
         self._shas: dict[str, str] = {}
 
     def open(self, *, changing: bool = False) -> list[str]:
@@ -94,6 +103,11 @@ class Database:
             DatabaseError: it is not so.
         """
         with explained(self.upstream):
+            if self._is_cluster_node():
+                raise DatabaseError(
+                    f"{self.upstream} is a node of a cluster: it shows the keys of its own slots alone, so nothing "
+                    "that is said or done here would be whole; a cluster is not supported yet"
+                )
             queues = self.queues()
             wanted = READING.commands + (CHANGING.commands if changing else ())
             if not self.upstream.database:
@@ -104,23 +118,31 @@ class Database:
         return queues or []
 
     def queues(self) -> list[str] | None:
-        """Return the names of the queues that Asynq lists, sorted; None where the user may not ask.
+        """Return the names of the queues that Asynq lists, sorted, without those that are left alone.
+
+        Where something else is in the place of the list, they are those that have keys; None where the user may not
+        ask.
 
         Raises:
-            DatabaseError: there are none, or there is something else where it lists them.
+            DatabaseError: there are none.
         """
         try:
-            members: Any = self.client.smembers("asynq:queues")
+            members: Any = self.client.smembers(QUEUES.decode())
         except ResponseError as error:
             if isinstance(error, NoPermissionError) or is_unknown(error):
                 return None
-            if not str(error).startswith("WRONGTYPE"):
+            if "WRONGTYPE" not in str(error):
                 raise
-            what = "asynq:queues is no set, so nobody can tell which queues there are: find out what wrote it"
-            raise DatabaseError(f"{self.upstream}: {what}") from error
-        if not members:
-            raise DatabaseError(self._no_queues())
-        return sorted(text_of(member) for member in members)
+            self.left_out.add_wrong(QUEUES)
+            found = (queue_of_key(key) for key in self.client.scan_iter(PREFIX + b"*", count=1000))
+            members = {queue.encode("utf-8", "surrogateescape") for queue in found if queue is not None}
+        names = sorted(text_of(member) for member in members)
+        for name in filter(ambiguous, names):
+            self.left_out.add_ambiguous(name)
+        clear = [name for name in names if not ambiguous(name)]
+        if not clear:
+            raise DatabaseError("; ".join([self._no_queues(), *self.left_out.notes()]))
+        return clear
 
     def refused(self, commands: Iterable[str], key: bytes) -> Refused:
         """Return which of some commands cannot be run on a key that does not exist; nothing is changed.
@@ -159,6 +181,29 @@ class Database:
             self._load(name)
             return self.client.evalsha(self._shas[name], 1, key, *arguments)
 
+    def run_all(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        """Run one of the scripts several times in one round trip; return what it replies, in that order.
+
+        Args:
+            name: as in `run`.
+            calls: key and arguments of each, as in `run`.
+        """
+        if not calls:
+            return []
+        if name not in self._shas:
+            self._load(name)
+        pipeline = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(self._shas[name], 1, *call)
+        replies = pipeline.execute(raise_on_error=False)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                self._load(name)
+                replies[number] = self.client.evalsha(self._shas[name], 1, *calls[number])
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
     def server(self) -> "Server":
         """Ask the server what it is; where the user may not ask, version and run are empty."""
         info = self.info("server")
@@ -195,6 +240,17 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+    def _is_cluster_node(self) -> bool:
+        """Say whether the server is a node of a cluster; a user who may ask it by no way is believed to use none."""
+        info = self.info("server")
+        if info:
+            return bool((info.get("redis_mode") or info.get("server_mode")) == "cluster")
+        try:
+            self.client.execute_command("CLUSTER INFO")
+        except ResponseError:
+            return False
+        return True
 
     def _load(self, name: str) -> None:
         self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
@@ -279,7 +335,7 @@ def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
 
 @contextmanager
 def explained(upstream: Upstream) -> Iterator[None]:
-    """Turn errors of Redis and of the network into one line.
+    """Turn errors of Redis and of the network into one line. Others, such as those of files, are none of redis-py's.
 
     Raises:
         DatabaseError: in place of any error of redis-py.
@@ -290,8 +346,6 @@ def explained(upstream: Upstream) -> Iterator[None]:
         raise DatabaseError(_reason(upstream, error)) from error
     except RedisError as error:
         raise DatabaseError(f"{upstream} refuses: {_line(error)}") from error
-    except OSError as error:
-        raise DatabaseError(f"{upstream} cannot be reached: {_line(error)}") from error
 
 
 def _reason(upstream: Upstream, error: RedisError) -> str:

@@ -68,7 +68,7 @@ _TRIES = {
 _CALL = re.compile(r"(?:redis\.p?call\b|\bask(?=\())(?:\(\s*([^\s,)]+))?")
 _LITERAL = re.compile(r"'([A-Z]+)'")
 # What is put in place of a name when a wrapper is made; see `script_shape`.
-_FILLED_IN: dict[str, tuple[str, ...]] = {"source_command": ("LRANGE", "ZRANGE"), "...": ()}
+_FILLED_IN: dict[str, tuple[str, ...]] = {"source_command": ("LRANGE", "ZRANGE"), "...": (), "command": ()}
 
 
 def commands_of(text: str) -> set[str]:
@@ -166,7 +166,7 @@ SPANS = _need("HMGET", "LRANGE", "ZRANGEBYSCORE")
 
 READING = _need(
     *_RUNS_SCRIPTS,
-    *("LLEN", "PING", "PTTL", "SCAN", "SELECT", "SMEMBERS", "TIME", "ZCARD"),
+    *("LLEN", "PING", "PTTL", "SCAN", "SELECT", "SMEMBERS", "TIME", "TYPE", "ZCARD"),
     texts=(*_READING_TASKS, *_all_but("existing_keys", *_OF_CHANGES)),
 )
 """What each of the tools for existing keys needs."""
@@ -180,7 +180,6 @@ SPARED = {
     "CLIENT|LIST": "`doctor` does not look at who is connected",
     "CONFIG|GET": "behind Sentinels, `doctor` does not look at `min-replicas-to-write`",
     "DBSIZE": "progress bars of the tools do not know the end",
-    "TYPE": "`doctor` does not look at the types of keys",
     "MEMORY|USAGE": "`audit` counts the bytes of tasks alone, not what Redis needs besides",
 }
 """What is done without where it is missing, and what is lost then."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from asynq_ttl.asynq.keys import index_key, text_of
+from asynq_ttl.asynq.keys import ambiguous, index_key, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.sweep.connections import Connections
@@ -96,7 +96,8 @@ class Surveyor:
             names, within = set(map(text_of, members)), self._pass_seconds
         reach = self._reach()
         swept = reach.enforced - names if self._unlisted_only else reach.enforced | names
-        self.known.listed(database, filter(reach.heals, swept), at, within)
+        clear = (name for name in swept if reach.heals(name) and not ambiguous(name))
+        self.known.listed(database, clear, at, within)
 
     async def _survey_or_each(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:
         """Survey some queues of a database together, or where Redis refuses that, each by itself."""

@@ -98,4 +98,7 @@ def _has_names(clients: Sequence[Client]) -> bool:
 
 
 def _host(client: Client) -> str:
+    """Return where a client connects from. That of a unix socket has the socket's path there, and U among its flags."""
+    if "U" in client.get("flags", ""):
+        return "unix socket"
     return client.get("addr", "").rpartition(":")[0] or "unix socket"

@@ -63,7 +63,7 @@ def test_every_missing_right_is_named_where_it_matters() -> None:
     assert found["rights-wrappers"].what == "the user in the URL may not run PEXPIRE"
     assert found["rights-sidecar"].what == "the user in the URL may not run PING, SCRIPT LOAD"
     assert found["rights-sweeper"].what == "the user in the URL may not run PEXPIRE, SCRIPT LOAD, ZREVRANGE"
-    assert found["rights-sweeper"].advice == "give it +script|load +zrevrange ~asynq:*"
+    assert found["rights-sweeper"].advice == "give it +pexpire +script|load +zrevrange ~asynq:*"
     assert found["rights-sink"].what == "the user in the URL may not run PEXPIRE"
     assert found["rights-wrappers"].severity is found["rights-sidecar"].severity is Severity.DANGER
     assert found["rights-tools"].severity is Severity.NOTICE
