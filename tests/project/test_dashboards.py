@@ -36,6 +36,7 @@ def exposed() -> dict[str, set[str]]:
     telemetry.sweep_ended(0.1, "")
     telemetry.sweep_ended(0.1, "x")
     busy.sweeper.failures.refusals["0"] += 1
+    busy.background.failures["the sweeper"] += 1
     script = ScriptRegistry().learn(ARCHIVE)
     busy.registry.learn(ARCHIVE).status = Status.ACTIVE
     telemetry.activated(activated(script))

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 PREFIX = b"asynq:{"
 _MAX_PREFIX = 64
 _END = b"}:"
+AMBIGUOUS = _END.decode()
+"""What makes the name of a queue ambiguous, for messages."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASK = b"}:t:"
 QUEUES = b"asynq:queues"
@@ -44,7 +46,7 @@ def printable(name: str) -> str:
 
 def ambiguous(queue: str) -> bool:
     """Say whether the keys of a queue with this name can be read as those of another queue."""
-    return _END.decode() in queue
+    return AMBIGUOUS in queue
 
 
 def doubtful(key: bytes) -> bool:

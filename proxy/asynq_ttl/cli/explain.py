@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from asynq_ttl.asynq.keys import ambiguous
+from asynq_ttl.asynq.keys import AMBIGUOUS, ambiguous
 from asynq_ttl.cli.options import Choice, option
 from asynq_ttl.cli.printing import say
 from asynq_ttl.cli.tool_options import load
@@ -21,7 +21,8 @@ def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None
     """Say what a policy does with a task, which rule decides and why."""
     loaded = load(policy)
     if ambiguous(queue):
-        say(f"queue {queue} is left alone: a name with }}: can be read as another queue's. No rule decides about it")
+        why = f"a name with {AMBIGUOUS} can be read as another queue's"
+        say(f"queue {queue} is left alone: {why}. No rule decides about it")
         return
     for line in explain_policy(loaded, queue, task_type, State(state)):
         say(line)

@@ -5,7 +5,7 @@ Invariant: a run that left something out is not whole. Who runs it says so by it
 
 from collections.abc import Container
 
-from asynq_ttl.asynq.keys import printable, text_of
+from asynq_ttl.asynq.keys import AMBIGUOUS, printable, text_of
 
 # So many names are kept, to count each once and to show some; what is beyond is counted as often as it is met.
 _MOST_NAMES = 10_000
@@ -58,7 +58,9 @@ class LeftOut:
         if self._wrong:
             lines.append(f"keys of another type than Asynq has there, passed over: {_some(self._wrong)}")
         if self._ambiguous:
-            lines.append(f"left alone, since a name with }}: can be read as another queue's: {_some(self._ambiguous)}")
+            lines.append(
+                f"left alone, since a name with {AMBIGUOUS} can be read as another queue's: {_some(self._ambiguous)}"
+            )
         if self.unreadable:
             lines.append(f"left out: {self.unreadable:,} tasks whose message cannot be read")
         if self._more:

@@ -23,6 +23,7 @@ _NO_SHA = "0" * 40
 _TRIES = {
     "CLIENT|LIST": "ID 0",
     "CLIENT|SETNAME": "asynq-ttl-tools",
+    "CLUSTER|INFO": "",
     "CONFIG|GET": "min-replicas-to-write",
     "DBSIZE": "",
     "DEL": _KEY,
@@ -177,6 +178,7 @@ CHANGING = _need(texts=_OF_CHANGES)
 SPARED = {
     "CLIENT|SETNAME": "connections have no names, so `doctor` cannot tell those of a sidecar",
     "INFO": "a cluster is not noticed, and `doctor` does not look at version, memory, replication and connections",
+    "CLUSTER|INFO": "where `INFO` is missing too, the tools take one node of a cluster for a whole database",
     "CLIENT|LIST": "`doctor` does not look at who is connected",
     "CONFIG|GET": "behind Sentinels, `doctor` does not look at `min-replicas-to-write`",
     "DBSIZE": "progress bars of the tools do not know the end",

@@ -1,5 +1,6 @@
 """What can be wrong with the keys of an Asynq database, by name: the table that `audit` reports from. Pure."""
 
+from asynq_ttl.asynq.keys import AMBIGUOUS
 from asynq_ttl.existing_keys.findings import Finding, Severity
 
 _NOTICE, _WARNING, _DANGER = Severity.NOTICE, Severity.WARNING, Severity.DANGER
@@ -67,9 +68,9 @@ PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
     ),
     "ambiguous": (
         _WARNING,
-        "names with }: in them, which can be read as those of another queue",
+        f"names with {AMBIGUOUS} in them, which can be read as those of another queue",
         "sidecar and tools leave such queues and tasks alone: they get no TTL and are not in this report",
-        "use names of queues and task IDs without }:",
+        f"use names of queues and task IDs without {AMBIGUOUS}",
     ),
     "at-cap": (
         _WARNING,

@@ -8,7 +8,7 @@ from itertools import islice
 
 from redis.exceptions import NoPermissionError, RedisError
 
-from asynq_ttl.asynq.keys import index_key, text_of
+from asynq_ttl.asynq.keys import QUEUES, index_key, text_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding, Severity
 
@@ -59,8 +59,10 @@ def check(database: Database, queues: list[str]) -> Iterator[Finding]:
 def _wrong(database: Database, queues: list[str]) -> Iterator[str]:
     """Yield each key that has another type than it should have, and both types, in words."""
     rest = iter(queues)
+    first = [(QUEUES, b"set")]
     while some := list(islice(rest, _QUEUES_AT_ONCE)):
-        keys = [(index_key(queue, place), wanted) for queue in some for place, wanted in TYPES.items()]
+        keys = first + [(index_key(queue, place), wanted) for queue in some for place, wanted in TYPES.items()]
+        first = []
         database.pace.spend(len(keys))
         with database.client.pipeline(transaction=False) as pipeline:
             for key, _ in keys:
