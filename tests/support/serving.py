@@ -1,6 +1,7 @@
 """`asynq-ttl serve` as a process whose end is looked at: when, with which status and word, and what it leaves."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ class Serving:
 
     @property
     def faults(self) -> list[str]:
-        """The lines that are no part of an orderly log."""
-        return [line for line in self.told().splitlines() if " INFO " not in line]
+        """The lines that are not of the log, or are errors in it."""
+        return [line for line in self.told().splitlines() if not re.search(" (INFO|WARNING) ", line)]
 
     def wait_for(self, text: str) -> None:
         """Wait until it has said something."""

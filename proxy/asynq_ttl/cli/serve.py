@@ -174,6 +174,7 @@ def _run(
         signals: the process's.
     """
     try:
+        settings = run.with_room(settings)
         endpoint = endpoint_of(settings)
         uvloop.run(_until_it_ends(run.serve(settings, telemetry(endpoint), endpoint, beside, signals), signals))
     except (PolicyError, TelemetryError, TlsError) as error:

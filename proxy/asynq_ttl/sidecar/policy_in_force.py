@@ -13,9 +13,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-from watchfiles import Change, awatch
 
 from asynq_ttl.policy.rules import Mode, Policy
 from asynq_ttl.policy_file.faults import PolicyError
@@ -110,20 +107,6 @@ class PolicyInForce:
         self._replace_rewriter()
         self._telemetry.happened("pause" if paused else "resume", f"mode {self.mode.value} is in force")
 
-    async def watch(self, file: Path) -> None:
-        """Reload the policy whenever the content of its file changes, however it is replaced. Runs until cancelled."""
-        content = _content(file)
-
-        # Kubernetes replaces a mounted file by renaming a directory beside it, whose name starts with two dots.
-        def is_of_file(_change: Change, changed: str) -> bool:
-            return Path(changed).name == file.name or Path(changed).name.startswith("..")
-
-        async for _ in awatch(file.parent, watch_filter=is_of_file, step=100, recursive=False):
-            latest = _content(file)
-            if latest is not None and latest != content:
-                content = latest
-                self.reload()
-
     def _replace_rewriter(self) -> None:
         self.rewriter = self._make_rewriter()
         self._use(self.rewriter)
@@ -139,9 +122,3 @@ class PolicyInForce:
         for fault in reload.faults:
             _log.error("policy not reloaded, the old one stays in force: %s", fault, extra=trace)
 
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

@@ -15,7 +15,7 @@ from asynq_ttl.net.systemd import Notice, tell
 from asynq_ttl.policy.rules import DEFAULT_POLICY
 from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.sidecar.signals import Signals
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -50,7 +50,6 @@ async def serve(
         ListenError: the listening address cannot be used.
         StartError: what runs beside it cannot start.
     """
-    settings = replace(settings, max_connections=_allow_files(settings.max_connections))
     policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
     sidecar = Sidecar(settings, policy, telemetry, endpoint)
     _spare_collector()
@@ -90,6 +89,15 @@ async def _serve(
         tell(Notice.STOPPING)
 
 
+def with_room(settings: Settings) -> Settings:
+    """Raise the limit of open files as far as is needed; return settings with as many clients as it allows.
+
+    Raises:
+        StartError: it has no room for the sidecar itself.
+    """
+    return replace(settings, max_connections=_allow_files(settings.max_connections))
+
+
 def _spare_collector() -> None:
     """Let the garbage collector do little.
 
@@ -110,6 +118,8 @@ def _allow_files(max_connections: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return max_connections
-    allowed = max((soft - _OTHER_FILES) // 2, 1)
+    allowed = (soft - _OTHER_FILES) // 2
+    if allowed < 1:
+        raise StartError(f"the limit of open files is {soft}, and a sidecar needs {_OTHER_FILES + 2}: raise ulimit -n")
     _log.info("at most %d clients instead of %d: the limit of open files is %d", allowed, max_connections, soft)
     return allowed

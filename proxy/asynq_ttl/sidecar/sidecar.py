@@ -7,13 +7,14 @@ signal, no command line.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener
-from asynq_ttl.net.tls import Context, listener_context, watch_certificates
+from asynq_ttl.net.tls import Context, listener_context
+from asynq_ttl.net.watched_files import FileWatch, Watched
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.relay.client_login import Gate, Guard
 from asynq_ttl.relay.latency_probe import beat
@@ -75,6 +76,7 @@ class Sidecar:
         self.in_force = PolicyInForce(policy, settings, telemetry, self._use)
         self.endpoint = endpoint or endpoint_of(settings)
         self.tls = listener_context(settings.access.tls) if settings.access.tls is not None else None
+        self.files = FileWatch(self._watched())
         self.guard = _guard(settings, self.endpoint)
         self.shared = _shared(settings, self.registry, self.in_force.rewriter, telemetry, self.guard)
         self.sentinels = Sentinels(self.endpoint, self) if settings.upstream.sentinels else None
@@ -109,6 +111,13 @@ class Sidecar:
         """Return the TLS contexts that are made of files."""
         listener = [self.tls[1]] if self.tls is not None else []
         return listener + [each for each in (self.endpoint.tls,) if each is not None and each.files]
+
+    def _watched(self) -> Iterator[Watched]:
+        """Yield the files that are watched. Passwords are none of them: their files are read each time they are used."""
+        if self.settings.policy_file is not None:
+            yield Watched((self.settings.policy_file,), self.in_force.reload)
+        for context in self._contexts():
+            yield Watched(context.files, context.reload)
 
     def end(self) -> None:
         """Drain and end; asked for it twice, end at once."""
@@ -188,10 +197,7 @@ class Sidecar:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
         begin(self.control.run())
-        if self.settings.policy_file is not None:
-            begin(self.in_force.watch(self.settings.policy_file))
-        if contexts := self._contexts():
-            begin(watch_certificates(contexts))
+        begin(self.files.run())
         if self.settings.sweep_seconds > 0:
             begin(self.sweeper.run())
 

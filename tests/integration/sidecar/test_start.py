@@ -112,14 +112,14 @@ def test_without_files_to_open_it_does_not_start(redis_server: Server, tmp_path:
     shell = ("sh", "-c", 'ulimit -n 8; exec "$@"', "sh")
     with serving(tmp_path, "--upstream", redis_server.url, "--admin", "off", before=shell) as process:
         assert process.fail() == 1
-    assert process.faults == ["cannot start: Too many open files"]
+    assert process.faults == ["the limit of open files is 8, and a sidecar needs 66: raise ulimit -n"]
 
 
 def test_an_embedded_valkey_that_does_not_start_is_one_line(tmp_path: Path) -> None:
     """Here no file can be written for it."""
-    shell = ("sh", "-c", 'exec 2>&1; ulimit -f 0; exec "$@" 2>&1 | cat >&2', "sh")
+    shell = ("bash", "-c", 'set -o pipefail; (ulimit -f 0; exec "$@") 2>&1 | cat >&2', "bash")
     with serving(tmp_path, "--embedded", "--admin", "off", before=shell) as process:
-        process.fail()
+        assert process.fail() == 1
     assert len(process.faults) == 1
     assert process.faults[0].startswith("the embedded Valkey does not start: ")
 

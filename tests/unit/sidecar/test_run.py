@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar, endpoint_of
+from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sidecar.signals import Signals
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.servers import free_port
@@ -131,7 +132,7 @@ async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(signals
         ((1_000, 2_000), 1_000, 968, (2_000, 2_000)),
         ((1_000, ENDLESS), 5_000, 5_000, (10_064, ENDLESS)),
         ((ENDLESS, ENDLESS), 5_000, 5_000, (ENDLESS, ENDLESS)),
-        ((10, 10), 5_000, 1, (10, 10)),
+        ((66, 66), 5_000, 1, (66, 66)),
     ],
 )
 def test_open_files_for_two_connections_a_client(
@@ -141,7 +142,18 @@ def test_open_files_for_two_connections_a_client(
     limits = [before]
     monkeypatch.setattr(resource, "getrlimit", lambda _which: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _which, pair: limits.append(pair))
-    assert (run._allow_files(wanted), limits[-1]) == (allowed, after)
+    chosen = replace(settings(), max_connections=wanted)
+    assert (run.with_room(chosen), limits[-1]) == (replace(chosen, max_connections=allowed), after)
+    monkeypatch.undo()
+
+
+def test_without_room_for_its_own_files_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what the limit is."""
+    chosen = settings()
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (10, 10))
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, _pair: None)
+    with pytest.raises(StartError, match="limit of open files is 10, and a sidecar needs 66"):
+        run.with_room(chosen)
     monkeypatch.undo()
 
 
