@@ -10,12 +10,14 @@ Invariants:
 """
 
 import logging
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from asynq_ttl.policy.rules import Mode, Policy
-from asynq_ttl.policy_file.faults import PolicyError
+from asynq_ttl.policy_file.faults import PolicyError, failure
 from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.sidecar.settings import Settings
@@ -82,6 +84,8 @@ class PolicyInForce:
             return Reload(time.time_ns(), ("there is no policy file to reload",))
         started = time.time_ns()
         try:
+            if _is_read_once(self._file):
+                raise failure(str(self._file), 0, "is a pipe or the like", "a reload needs a file: a pipe is read once")
             policy = load_policy(self._file)
         except PolicyError as error:
             self.last_reload = Reload(started, tuple(str(fault) for fault in error.faults))
@@ -122,3 +126,11 @@ class PolicyInForce:
         for fault in reload.faults:
             _log.error("policy not reloaded, the old one stays in force: %s", fault, extra=trace)
 
+
+def _is_read_once(path: Path) -> bool:
+    """Say whether a path leads to a pipe or a terminal: whoever reads it again waits for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
