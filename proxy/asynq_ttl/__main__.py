@@ -6,11 +6,10 @@ import signal
 def main() -> None:
     """Run the command line in a process of its own. Ctrl-C while it is imported just ends that, without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from asynq_ttl.cli.main import main as command_line  # noqa: PLC0415 - see above
-    from asynq_ttl.cli.options import OWN_PROCESS  # noqa: PLC0415
+    from asynq_ttl.cli import main as command_line  # noqa: PLC0415 - see above
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    command_line(obj=OWN_PROCESS)
+    command_line.main(obj=command_line.OWN_PROCESS)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ COMMANDS: Final = {
 }
 """What each command does, by its name, which is also that of its module."""
 
+OWN_PROCESS: Final = "own process"
+"""The object of a command's context where it has the process for itself: it may set what signals do, and end it."""
+
 
 class _Commands(click.Group):
     """The commands, each imported when it is asked for."""

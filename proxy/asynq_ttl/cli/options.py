@@ -13,9 +13,6 @@ from asynq_ttl.net.address import Address, parse_address
 # Exit statuses: what was asked for failed, or was asked for wrongly. 0 is done.
 FAILED, WRONG = 1, 2
 
-OWN_PROCESS = "own process"
-"""The object of a command's context where it has the process for itself: it may set what signals do, and end it."""
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 Value = TypeVar("Value")
 

@@ -17,7 +17,8 @@ import uvloop
 from click.core import ParameterSource
 
 from asynq_ttl.cli.access_options import access_options
-from asynq_ttl.cli.options import FAILED, OWN_PROCESS, WRONG, Listen, Parsed, fail, option
+from asynq_ttl.cli.main import OWN_PROCESS
+from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.listener import ListenError

@@ -54,11 +54,13 @@ class AdminSettings:
     Attributes:
         address: where it listens; None for no admin server.
         token: what calls that change something have to bring along; empty for none.
+        token_file: a file with the token instead, read at each such call; None for none.
         required: whether the sidecar is not to start without it.
     """
 
     address: Address | None
     token: str = ""
+    token_file: Path | None = None
     required: bool = True
 
 
@@ -268,10 +270,25 @@ class Admin:
         set_level(level)
         return _json({"log_level": level})
 
+    def _token(self) -> str:
+        """Return the token in force; empty where there is to be none.
+
+        Raises:
+            SecretFileError: its file cannot be read, or is empty.
+        """
+        file = self._settings.token_file
+        if file is None:
+            return self._settings.token
+        return read_token(file)
+
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a request, or answer it with the headers that every answer has."""
-        refused = access.refusal(request.method, request.headers, self._settings.address, self._settings.token)
+        try:
+            token = self._token()
+        except SecretFileError as error:
+            return _refusal(503, f"the token file {error}")
+        refused = access.refusal(request.method, request.headers, self._settings.address, token)
         if refused is not None:
             return _refusal(refused.status, refused.message)
         try:
