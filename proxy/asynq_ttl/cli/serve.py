@@ -22,7 +22,7 @@ from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.listener import ListenError
-from asynq_ttl.net.secret_file import SecretFileError, read_secret
+from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.session.holding import DEFAULT_MIB
@@ -132,7 +132,8 @@ def serve(
     # Two sidecars on one host: the second one has no admin server, unless somebody asked for it.
     required = context.get_parameter_source("admin") is not ParameterSource.DEFAULT
     pulled = not isinstance(admin, str)
-    beside = _admin_server(admin, _token(admin_token, admin_token_file), required=required)
+    _check_token(admin_token, admin_token_file)
+    beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
     steps = tuple(part for part in (trace_path or "").split(".") if part)
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
     try:
@@ -149,14 +150,14 @@ def serve(
 
 
 def _admin_server(
-    listen: address.Address | str, token: str, *, required: bool
+    listen: address.Address | str, token: str, token_file: Path | None, *, required: bool
 ) -> Callable[[Sidecar], AbstractAsyncContextManager[None]]:
     """Return what serves beside a sidecar; the address is a text where nothing does."""
     if isinstance(listen, str):
         return lambda _sidecar: nullcontext()
     from asynq_ttl.sidecar.admin.server import AdminSettings, admin_server  # noqa: PLC0415 - with aiohttp ten megabytes
 
-    settings = AdminSettings(listen, token, required=required)
+    settings = AdminSettings(listen, token, token_file, required=required)
     return lambda sidecar: admin_server(settings, sidecar)
 
 
@@ -217,14 +218,13 @@ def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
         valkey.terminate()
 
 
-def _token(token: str | None, file: Path | None) -> str:
-    """Return the admin server's token; empty for none."""
+def _check_token(token: str | None, file: Path | None) -> None:
+    """End where a token is given twice, or its file has none. Later it may be replaced by another."""
     if file is None:
-        return token or ""
+        return
     if token:
         fail("--admin-token and --admin-token-file: give one of them", WRONG)
     try:
-        text = read_secret(file)
+        read_token(file)
     except SecretFileError as error:
         fail(f"--admin-token-file {error}", WRONG)
-    return text or fail(f"--admin-token-file {file}: it is empty", WRONG)

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* A path is taken where there is nothing, or a socket at which nobody listens. All else is left alone.
+* A path is taken where there is nothing, or a socket at which nobody listens. All else is left alone. What a link
+  leads to is what counts.
 * Of two that take a path at once one gets it: looking, replacing and listening are done under a lock on the folder.
 * At the end the path is removed only if it still leads to the very socket that was put there.
 """
@@ -35,6 +36,7 @@ class ListeningPath:
     """
 
     def __init__(self, path: Path, *, private: bool = False) -> None:
+        path = Path(os.path.realpath(path))
         self._path = path
         self.socket = socket.socket(socket.AF_UNIX)
         """The socket. It is closed by whoever listens with it."""
@@ -81,7 +83,7 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(found.st_mode):
         raise OSError(errno.EEXIST, "there is a file that is no socket, which is left alone")
     if _is_listened_at(path):
-        raise OSError(errno.EADDRINUSE, "Address already in use: somebody listens there")
+        raise OSError(errno.EADDRINUSE, "another process listens there")
     path.unlink(missing_ok=True)
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asynq_ttl.net.address import split_url
+
 Json = dict[str, Any]
 
 _TIMEOUT_SECONDS = 10.0
@@ -57,11 +59,11 @@ class SinkAddress:
     megabytes: int = _DEFAULT_MEGABYTES
 
     def __str__(self) -> str:
-        """Return the address without the parts of a URL that may be secret: credentials and query."""
+        """Return the address without the parts of a URL that may be secret: credentials, path and query."""
         if self.path is not None:
             return f"file:{self.path}"
         parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
     def open(self) -> Sink:
         """Return the sink. Nothing is opened yet, so what is wrong with it shows when it first takes something."""
@@ -76,7 +78,7 @@ def parse_sink(text: str) -> SinkAddress:
     Raises:
         ValueError: the text is none of them; the message says what is expected.
     """
-    parts = urlsplit(text)
+    parts = urlsplit(text) if text.startswith("file:") else split_url(text, "the URL of the webhook")[0]
     if parts.scheme in ("http", "https"):
         if not parts.hostname:
             raise ValueError("the URL of the webhook has no host")
@@ -156,6 +158,8 @@ class WebhookSink:
             ) as answer:
                 if answer.status // 100 != 2:
                     raise SinkError(f"{self._address} answers {answer.status}")
+        except (self._aiohttp.InvalidURL, ValueError):  # their texts repeat the URL
+            raise SinkError(f"{self._address}: the URL cannot be used") from None
         except (self._aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SinkError(f"{self._address}: {str(error) or type(error).__name__}") from error
 

@@ -1,18 +1,18 @@
 """Whatever keeps a sidecar from starting is one line and a status, at once, and nothing is left running."""
 
 import os
+import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from support.certificates import Authority
+from support.servers import Server, connect, free_port, wait_until
 from support.serving import serving
-from support.servers import Server, free_port
 
-Fault = Callable[[Path], list[str]]
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
 
 
@@ -56,7 +56,7 @@ FAULTS = [
     ("--listen {port} --policy {folder}/good.yaml", 1, "cannot listen at 127.0.0.1:"),
     ("--listen {port} --embedded", 1, "cannot listen at 127.0.0.1:"),
     ("--listen {port} --upstream redis+sentinel://127.0.0.1:1/main", 1, "cannot listen at 127.0.0.1:"),
-    ("--listen unix:{folder}/taken.sock", 1, "taken.sock: Address already in use: somebody listens there"),
+    ("--listen unix:{folder}/taken.sock", 1, "taken.sock: another process listens there"),
     ("--listen unix:{folder}/file", 1, "file: there is a file that is no socket"),
     ("--listen unix:{folder}/absent/x", 1, "absent/x: No such file or directory"),
     ("--listen unix:/proc/x", 1, "cannot listen at unix:/proc/x: "),
@@ -65,7 +65,7 @@ FAULTS = [
     ("--admin {port}", 1, "the admin server cannot listen at 127.0.0.1:"),
     ("--admin {port} --embedded", 1, "the admin server cannot listen at 127.0.0.1:"),
     ("--admin {port} --reuse-port", 1, "the admin server cannot listen at 127.0.0.1:"),
-    ("--admin unix:{folder}/taken.sock", 1, "somebody listens there; give --admin another address, or off"),
+    ("--admin unix:{folder}/taken.sock", 1, "another process listens there; give --admin another address, or off"),
     ("--admin unix:{folder}/file", 1, "there is a file that is no socket"),
     ("--admin a..b:9180", 1, "the admin server cannot listen at a..b:9180: "),
     ("--admin-token-file {folder}/absent", 2, "--admin-token-file"),
@@ -76,6 +76,7 @@ FAULTS = [
     ("--policy {folder}/bad.yaml --embedded", 2, "did you mean"),
     ("--upstream http://h", 2, "the upstream must be"),
     ("--upstream redis://h:x", 2, "Invalid value for '--upstream'"),
+    ("--upstream redis://:Azure1secret/x=@h:6379/0", 2, "percent-encode"),
     ("--upstream rediss://h --tls-cert {folder}/absent", 2, "absent: No such file or directory"),
     ("--upstream rediss://h?ssl_ca_certs={folder}/absent", 2, "absent: No such file or directory"),
     ("--upstream rediss://h?ssl_certfile={folder}/file", 2, "file: no certificate and key"),
@@ -105,6 +106,46 @@ def test_what_keeps_it_from_starting_is_one_line(
         assert (tmp_path / "file").read_text() == "mine\n"
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "taken.sock"))
+
+
+def test_the_second_at_a_unix_socket_ends_and_the_first_goes_on(redis_server: Server, tmp_path: Path) -> None:
+    """For clients and for the admin server. When the first ends, it leaves no socket behind."""
+    path, admin = tmp_path / "clients", tmp_path / "admin"
+    common = ["--upstream", redis_server.url]
+    with serving(tmp_path, *common, "--listen", f"unix:{path}", "--admin", f"unix:{admin}") as first:
+        first.wait_for("listening at")
+        for taken_path, other in ((path, "--admin"), (admin, "--listen")):
+            option = "--listen" if other == "--admin" else "--admin"
+            line = [*common, option, f"unix:{taken_path}", other, f"unix:{tmp_path}/other"]
+            with serving(tmp_path, *line) as second:
+                assert second.fail() == 1
+            assert len(second.faults) == 1
+            assert f"cannot listen at unix:{taken_path}: another process listens there" in second.faults[0]
+            assert not (tmp_path / "other").exists()
+        for taken_path in (path, admin):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(taken_path))
+        first.signal(signal.SIGTERM)
+        assert first.end() == 0
+    assert not path.exists()
+    assert not admin.exists()
+
+
+def test_of_sidecars_that_start_together_one_listens(redis_server: Server, tmp_path: Path) -> None:
+    """At a path that was left behind, too; the others say why."""
+    path = tmp_path / "clients"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    line = ["--upstream", redis_server.url, "--listen", f"unix:{path}", "--admin", "off"]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(serving(tmp_path, *line)) for _ in range(4)]
+        wait_until(
+            lambda: sum(each.process.poll() is not None for each in processes) == 3, "too many or too few listen"
+        )
+        for each in processes:
+            assert each.process.poll() in (None, 1), each.told()
+        with connect(unix_socket_path=str(path)) as client:
+            assert client.ping()
 
 
 def test_without_files_to_open_it_does_not_start(redis_server: Server, tmp_path: Path) -> None:

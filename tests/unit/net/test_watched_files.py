@@ -99,6 +99,15 @@ def rename_folder(file: Path, text: str) -> None:
     fresh.rename(folder)
 
 
+def switch_release(file: Path, text: str) -> None:
+    """Let the folder that is a link on the way lead to another one."""
+    way = file.parent.parent / "current"
+    (way.parent / "release-2").mkdir()
+    (way.parent / "release-2" / file.name).write_text(text)
+    (way.parent / "fresh").symlink_to("release-2")
+    (way.parent / "fresh").replace(way)
+
+
 def plain(folder: Path) -> Path:
     """Make a file."""
     (folder / "in").mkdir()
@@ -121,6 +130,14 @@ def chain(folder: Path) -> Path:
     return folder / "link"
 
 
+def released(folder: Path) -> Path:
+    """Make a file in a folder that is a link to the current release."""
+    (folder / "release-1").mkdir()
+    (folder / "release-1" / "file").write_text("1")
+    (folder / "current").symlink_to("release-1")
+    return folder / "current" / "file"
+
+
 @pytest.mark.parametrize(
     ("make", "replace"),
     [
@@ -136,6 +153,8 @@ def chain(folder: Path) -> Path:
         (chain, write_through),
         (chain, move_over_target),
         (chain, relink),
+        (released, switch_release),
+        (released, write),
     ],
 )
 async def test_however_it_is_replaced(make: Callable[[Path], Path], replace: Replace, tmp_path: Path) -> None:
@@ -230,6 +249,19 @@ async def test_who_raises_is_told_again(tmp_path: Path, caplog: pytest.LogCaptur
             await party.is_told(times)
     task.cancel()
     assert "one has changed, and cannot be taken over" in caplog.text
+
+
+async def test_a_circle_of_links_is_no_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Until it leads to one."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    party = Party()
+    async with watched(party, tmp_path / "a"):
+        await asyncio.sleep(0.1)
+        assert "Too many levels of symbolic links" in caplog.text
+        (tmp_path / "b").unlink()
+        (tmp_path / "b").write_text("1")
+        await party.is_told(1)
 
 
 async def test_where_there_is_nothing_to_watch_it_ends() -> None:

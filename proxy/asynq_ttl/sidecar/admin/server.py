@@ -26,6 +26,7 @@ from aiohttp import web
 
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import cannot_listen, shared_socket
+from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
@@ -277,15 +278,13 @@ class Admin:
             SecretFileError: its file cannot be read, or is empty.
         """
         file = self._settings.token_file
-        if file is None:
-            return self._settings.token
-        return read_token(file)
+        return self._settings.token if file is None else read_token(file)
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a request, or answer it with the headers that every answer has."""
         try:
-            token = self._token()
+            token = "" if request.method in access.READING else self._token()
         except SecretFileError as error:
             return _refusal(503, f"the token file {error}")
         refused = access.refusal(request.method, request.headers, self._settings.address, token)
