@@ -72,7 +72,9 @@ class Serving:
 
 
 @contextmanager
-def serving(folder: Path, *options: object, before: tuple[str, ...] = (), **variables: str) -> Iterator[Serving]:
+def serving(
+    folder: Path, *options: object, before: tuple[str, ...] = (), variables: dict[str, str] | None = None
+) -> Iterator[Serving]:
     """Run `asynq-ttl serve` while the block runs.
 
     Args:
@@ -83,7 +85,9 @@ def serving(folder: Path, *options: object, before: tuple[str, ...] = (), **vari
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "ASYNQ_TTL_"))}
     number = len(list(folder.glob("log-*")))
-    process = Serving(folder / f"log-{number}", [*before, *command_line("serve", *options)], environment | variables)
+    process = Serving(
+        folder / f"log-{number}", [*before, *command_line("serve", *options)], environment | (variables or {})
+    )
     try:
         yield process
     finally:

@@ -49,7 +49,7 @@ class ListeningPath:
         except BaseException:
             self.socket.close()
             raise
-        self.socket.setblocking(False)
+        self.socket.settimeout(0)
 
     def remove(self) -> None:
         """Remove the path, if it still leads to this socket. To be called before the socket is closed.
@@ -90,7 +90,7 @@ def _clear(path: Path) -> None:
 def _is_listened_at(path: Path) -> bool:
     """Say whether anybody listens at a socket; where that cannot be told, somebody does."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
+        probe.settimeout(0)
         return probe.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT)
 
 

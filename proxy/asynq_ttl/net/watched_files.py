@@ -77,7 +77,7 @@ class FileWatch:
         self._known[each] = found
         try:
             each.changed()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a bug in one must not end the watching
             _log.exception("%s has changed, and cannot be taken over", each.files[0])
 
 

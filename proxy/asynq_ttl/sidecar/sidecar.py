@@ -113,7 +113,7 @@ class Sidecar:
         return listener + [each for each in (self.endpoint.tls,) if each is not None and each.files]
 
     def _watched(self) -> Iterator[Watched]:
-        """Yield the files that are watched. Passwords are none of them: their files are read each time they are used."""
+        """Yield the files that are watched. Those of passwords are not: they are read each time they are used."""
         if self.settings.policy_file is not None:
             yield Watched((self.settings.policy_file,), self.in_force.reload)
         for context in self._contexts():

@@ -4,7 +4,7 @@ Invariants:
 
 * SIGTERM and SIGINT end the process, whenever they come. Before there is a loop they leave the block under way, which
   ends what it began. From then on they ask the sidecar to end.
-* The process does not outlast its end: what hangs then is left behind after `GRACE_SECONDS`, with one line and status 1.
+* The process does not outlast its end: what hangs is left behind after `GRACE_SECONDS`, with one line and status 1.
 * SIGHUP never ends it. One that comes early is kept until there is something to reload.
 
 Handlers of an event loop would not do: they wait for a loop that is held up. These run between any two steps of Python,
@@ -32,7 +32,7 @@ class StoppedEarlyError(SystemExit):
 
 
 class Signals:
-    """What a process does when it is signalled, from when it heeds signals. Until then, nothing is changed or forced."""
+    """What a process does when it is signalled, once it heeds signals. Until then nothing is changed or forced."""
 
     def __init__(self) -> None:
         self._end: Callable[[], None] = self._leave

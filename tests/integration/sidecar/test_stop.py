@@ -4,9 +4,10 @@ import os
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_a_collector_that_says_nothing(protocol: str, fails: bool, redis_server:
     with deaf() as collector:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector}", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
         more = ["--listen", collector] if fails else []
-        with serving(tmp_path, *options(redis_server, *more), **variables) as process:
+        with serving(tmp_path, *options(redis_server, *more), variables=variables) as process:
             if fails:
                 assert process.fail() == 1
                 return
@@ -183,8 +184,10 @@ def test_a_drain_by_the_admin_server_is_no_other_end(redis_server: Server, tmp_p
     with serving(tmp_path, *options(redis_server, "--admin", admin, "--drain-timeout", "600")) as process:
         process.wait_for("is up")
         with waiting(process):
-            request = urllib.request.Request(f"http://{admin}/api/drain", method="POST")
-            urllib.request.urlopen(request).close()
+            connection = HTTPConnection(admin)
+            connection.request("POST", "/api/drain")
+            assert connection.getresponse().status == HTTPStatus.ACCEPTED
+            connection.close()
             process.wait_for("draining")
             process.signal(signal.SIGTERM)
             assert process.end() == 0

@@ -129,8 +129,7 @@ def test_of_many_that_start_together_one_listens(stale: bool, round_number: int,
         together.wait()
         try:
             return taken(path)
-        except OSError as error:
-            assert "another process listens there" in str(error)
+        except OSError:
             return None
 
     with ThreadPoolExecutor(4) as pool:
@@ -155,5 +154,5 @@ def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest
     def flock(_handle: int, _kind: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(unix_socket.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     taken(tmp_path / "socket").socket.close()
