@@ -67,7 +67,7 @@ def set_level(level: str) -> None:
     logging.getLogger("asynq_ttl").setLevel(level.upper())
     logging.getLogger().setLevel(logging.DEBUG if level == "debug" else max(logging.WARNING, _number(level)))
     # Debug lines of these are one or more for each file event, HTTP call or timer.
-    for name in ("watchfiles", "aiohttp", "asyncio", "urllib3"):
+    for name in ("aiohttp", "asyncio", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

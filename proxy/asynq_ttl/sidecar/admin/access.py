@@ -49,7 +49,7 @@ def refusal(method: str, headers: Mapping[str, str], address: Address | None, to
         return None
     if token:
         given = headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
             return Refusal(401, "this call needs the token of --admin-token: Authorization: Bearer TOKEN")
     elif not _is_local(address):
         return Refusal(403, "calls that change something are refused here: start with --admin-token")

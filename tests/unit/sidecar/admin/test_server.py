@@ -197,6 +197,26 @@ async def test_a_token_is_asked_for_on_the_loopback_interface_too(asked: Sidecar
     await client.close()
 
 
+async def test_a_token_can_be_replaced(asked: Sidecar, tmp_path: Path) -> None:
+    """In its file, which is read at each call; while there is none in it, nothing may be changed."""
+    file = tmp_path / "token"
+    admin = Admin(AdminSettings(LOOPBACK, token_file=file), asked)
+    async with TestClient(TestServer(admin.application())) as client:
+        for content, given, expected in (
+            (None, "old", 503),
+            ("old\n", "old", 200),
+            ("new\n", "old", 401),
+            ("new\n", "new", 200),
+            (" \n", "", 503),
+        ):
+            file.unlink(missing_ok=True)
+            if content is not None:
+                file.write_text(content)
+            answer = await client.post("/api/pause", headers={"Authorization": f"Bearer {given}"})
+            assert answer.status == expected
+            assert (await client.get("/api/status")).status == 200
+
+
 async def test_it_listens(asked: Sidecar, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At a port or a unix socket that only its owner can use; not at all if that is asked for."""
     caplog.set_level("INFO", "asynq_ttl")
