@@ -2,10 +2,13 @@
 
 import signal
 
+from asynq_ttl.cli.hidden_arguments import hide
+
 
 def main() -> None:
     """Run the command line in a process of its own. Ctrl-C while it is imported just ends that, without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    hide()
     from asynq_ttl.cli import main as command_line  # noqa: PLC0415 - see above
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

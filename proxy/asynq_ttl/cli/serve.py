@@ -51,7 +51,6 @@ class SinkOption(Parsed[SinkAddress]):
     name = "sink"
     kind = SinkAddress
     parse = staticmethod(parse_sink)
-    quotes = True
 
 
 class _Upstream(Parsed[address.Upstream]):

@@ -77,13 +77,9 @@ class Upstream:
         return str(self.address) if self.address.path else f"{scheme}://{self.address}/{self.database}"
 
 
-_OPTIONS = frozenset(
-    (
-        *("db", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile", "ssl_server_name"),
-        *("sentinel_username", "sentinel_password", "sentinel_password_file"),
-    )
-)
-"""The options of an upstream's URL that are read here; redis-py knows more."""
+_OF_REDIS_PY = frozenset(("db", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"))
+_OPTIONS = _OF_REDIS_PY | {"ssl_server_name", "sentinel_username", "sentinel_password", "sentinel_password_file"}
+"""The options of an upstream's URL. Others are left out: redis-py raises for those that it does not know either."""
 
 _ENCODE = "percent-encode the user name and the password in it: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?"
 
@@ -99,12 +95,30 @@ def parse_address(text: str) -> Address:
         if not path:
             raise AddressError(f"{text!r} has no path; expected unix:PATH")
         return Address(path=path)
+    if "@" in text or "/" in text:
+        raise AddressError("this looks like a URL, and a password may be in it; expected HOST:PORT or unix:PATH")
     host, colon, port = text.rpartition(":")
     if not colon or not _NUMBER.fullmatch(port) or int(port) > 65_535:
         raise AddressError(f"{text!r} is no address; expected HOST:PORT or unix:PATH")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise AddressError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:6380")
+    if not _can_be_a_name(host):
+        raise AddressError(f"{text!r} is no address: no host can be called that")
     return Address(host=host.strip("[]"), port=int(port))
+
+
+def _can_be_a_name(host: str) -> bool:
+    """Say whether a host can be looked up: its labels have 1 to 63 characters. (The last one may be empty.)"""
+    if not host:
+        return True
+    try:
+        return all(0 < len(label if label.isascii() else label.encode("idna")) < 64 for label in _labels(host))
+    except UnicodeError:
+        return False
+
+
+def _labels(host: str) -> list[str]:
+    return host.removesuffix(".").split(".")
 
 
 def parse_upstream(text: str) -> Upstream:
@@ -128,8 +142,8 @@ def parse_upstream(text: str) -> Upstream:
         address = Address(path=unquote(parts.path))
         database = query.get("db", "0")
     elif parts.scheme in ("redis", "rediss"):
-        if not parts.hostname:
-            raise AddressError(f"the upstream URL has no host; expected {parts.scheme}://HOST:PORT/DB")
+        if not parts.hostname or not _can_be_a_name(parts.hostname):
+            raise AddressError(f"the upstream URL has no host; expected {parts.scheme}://HOST:PORT/DB. {_ENCODE}")
         address = Address(host=parts.hostname, port=port or DEFAULT_REDIS_PORT)
         database = parts.path.strip("/") or query.get("db", "0")
     else:
@@ -137,7 +151,7 @@ def parse_upstream(text: str) -> Upstream:
     return _upstream(parts, query, address, database)
 
 
-def split_url(text: str, what: str) -> tuple[SplitResult, int | None]:
+def split_url(text: str, what: str, *, hosts: bool = False) -> tuple[SplitResult, int | None]:
     """Return the parts of a URL that may hold a password, and its port.
 
     A password with a `/`, `?`, `#` or `@` that is not percent-encoded ends early, and the rest of it comes to stand in
@@ -146,13 +160,14 @@ def split_url(text: str, what: str) -> tuple[SplitResult, int | None]:
     Args:
         text: the URL.
         what: what it is, for the message.
+        hosts: whether it may name several hosts, each with a port: then none is returned.
 
     Raises:
         AddressError: it is malformed, or a password in it may not have been percent-encoded.
     """
     try:
         parts = urlsplit(text)
-        port = parts.port if "," not in parts.netloc else None
+        port = None if hosts else parts.port
     except ValueError:
         raise AddressError(f"{what} is malformed; {_ENCODE}") from None
     if parts.scheme == "unix" and parts.netloc and not parts.netloc.endswith("@"):
@@ -165,14 +180,14 @@ def split_url(text: str, what: str) -> tuple[SplitResult, int | None]:
 
 
 def _parse_sentinels(text: str) -> Upstream:
-    parts, _ = split_url(text, "the upstream URL")
+    parts, _ = split_url(text, "the upstream URL", hosts=True)
     _, _, hosts = parts.netloc.rpartition("@")
     name, _, database = parts.path.strip("/").partition("/")
     if not name:
         raise AddressError("the upstream URL names no master; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB")
     sentinels = []
     for host in hosts.split(","):
-        if not host:
+        if not host or host.startswith(":"):
             raise AddressError(
                 "the upstream URL has an empty Sentinel; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER"
             )
@@ -201,10 +216,10 @@ def _upstream(parts: SplitResult, query: dict[str, str], address: Address, datab
         raise AddressError("the upstream URL has ssl_keyfile without ssl_certfile")
     userinfo = parts.netloc.rpartition("@")[0]
     username, _, password = userinfo.partition(":")
-    own = parts._replace(query=urlencode({name: value for name, value in query.items() if name != "ssl_server_name"}))
+    own = urlencode({name: value for name, value in query.items() if name in _OF_REDIS_PY})
     return Upstream(
         address=address,
-        url=_joined(own if "ssl_server_name" in query else parts),
+        url=_joined(parts._replace(query=own)),
         tls=parts.scheme.startswith("rediss"),
         database=int(database),
         ca_file=query.get("ssl_ca_certs", ""),

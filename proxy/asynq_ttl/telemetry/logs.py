@@ -5,11 +5,13 @@ Never in a line: a payload, a credential, an argument. What belongs to a trace n
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 
 from asynq_ttl.asynq.keys import printable
+from asynq_ttl.telemetry.redaction import Redaction
 from asynq_ttl.times import rfc3339
 
 WARNING_INTERVAL_SECONDS = 10.0
@@ -58,6 +60,7 @@ def start_logging(level: str, form: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else HumanFormatter())
+    handler.addFilter(Redaction(os.environ))
     logging.getLogger().addHandler(handler)
     set_level(level)
 

@@ -144,7 +144,7 @@ def test_sentinels_are_read() -> None:
         ("redis+sentinel://h:1/", "names no master"),
         ("redis+sentinel://h:1,/m", "empty Sentinel"),
         ("redis+sentinel:///m", "empty Sentinel"),
-        ("redis+sentinel://h:99999/m", "malformed"),
+        ("redis+sentinel://h:99999/m", "no HOST:PORT"),
         ("redis+sentinel://h:1,h:x/m", "no HOST:PORT"),
         ("redis+sentinel://h:1/m/x", "a database that is no number"),
         ("rediss://h?ssl_keyfile=k", "ssl_keyfile without ssl_certfile"),

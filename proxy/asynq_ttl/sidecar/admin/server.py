@@ -18,7 +18,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class AdminSettings:
     """
 
     address: Address | None
-    token: str = ""
+    token: str = field(default="", repr=False)
     token_file: Path | None = None
     required: bool = True
 
