@@ -32,7 +32,7 @@ OWN_PROCESS: Final = "own process"
 
 
 # How click repeats an argument that it has no use for.
-_STRAY: Final = re.compile(r"^((?:No such command|Got unexpected extra arguments?) [('])(.*[@/].*)([')].?)$", re.DOTALL)
+_STRAY: Final = re.compile(r"^((?:No such command|Got unexpected extra arguments?) .)(.*[@/].*)(\W.?)$", re.DOTALL)
 
 
 class _Commands(click.Group):

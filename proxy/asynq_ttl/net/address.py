@@ -81,6 +81,7 @@ _OF_REDIS_PY = frozenset(("db", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile",
 _OPTIONS = _OF_REDIS_PY | {"ssl_server_name", "sentinel_username", "sentinel_password", "sentinel_password_file"}
 """The options of an upstream's URL. Others are left out: redis-py raises for those that it does not know either."""
 
+_IS_URL = "this looks like a URL, and a password may be in it; expected HOST:PORT or unix:PATH"
 _ENCODE = "percent-encode the user name and the password in it: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?"
 
 
@@ -94,9 +95,11 @@ def parse_address(text: str) -> Address:
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
             raise AddressError(f"{text!r} has no path; expected unix:PATH")
+        if text.startswith("unix://") and ("?" in path or "@" in path.partition("/")[0]):
+            raise AddressError(_IS_URL)
         return Address(path=path)
     if "@" in text or "/" in text:
-        raise AddressError("this looks like a URL, and a password may be in it; expected HOST:PORT or unix:PATH")
+        raise AddressError(_IS_URL)
     host, colon, port = text.rpartition(":")
     if not colon or not _NUMBER.fullmatch(port) or int(port) > 65_535:
         raise AddressError(f"{text!r} is no address; expected HOST:PORT or unix:PATH")
@@ -108,7 +111,7 @@ def parse_address(text: str) -> Address:
 
 
 def _can_be_a_name(host: str) -> bool:
-    """Say whether a host can be looked up: its labels have 1 to 63 characters. (The last one may be empty.)"""
+    """Say whether a host can be looked up: its labels have 1 to 63 characters, and the last one may be empty."""
     if not host:
         return True
     try:

@@ -214,7 +214,9 @@ def validated(tree: Tree) -> Document | None:
         tree: the document as plain data; gets a fault for each value that is not valid.
     """
     if not isinstance(tree.data, dict):
-        tree.blame((), f"{shown(tree.data)} where a policy is a mapping", "start the file with version: 1")
+        # Not what it is: it may be another file, with a password in it.
+        given = "a single value" if isinstance(tree.data, str | int | float) else shown(tree.data)
+        tree.blame((), f"{given} where a policy is a mapping", "start the file with version: 1")
         return None
     try:
         return Document.model_validate(tree.data)

@@ -2,8 +2,8 @@
 
 Our own lines name no secret. A library may repeat the URL or the header that it cannot use, whole or a piece of it.
 
-Invariant: a line of a library, and its traceback, is left out if any piece of a secret of the environment is in it. What
-is left in its place says who wanted to say something.
+Invariant: a line of a library, and its traceback, is left out if any piece of a secret of the environment is in it. The
+line in its place has the name of the library.
 """
 
 import logging
@@ -17,7 +17,7 @@ from asynq_ttl.asynq.keys import printable
 _WHOLE = re.compile(r"OTEL_EXPORTER_OTLP_(?:\w+_)?HEADERS|ASYNQ_TTL_ADMIN_TOKEN")
 _URL = re.compile(r"OTEL_EXPORTER_OTLP_(?:\w+_)?ENDPOINT|(?:\w+_)?PROXY|ASYNQ_TTL_(?:UPSTREAM|SINK)", re.IGNORECASE)
 # Between the pieces that a library may take a URL or a header for.
-_BETWEEN = re.compile(r"[^\w.~!$&'*+\-]+")
+_BETWEEN = re.compile(r"\W+")
 # Shorter pieces are in every line.
 _LEAST = 3
 _OWN = "asynq_ttl"

@@ -156,6 +156,42 @@ def test_broken_sentinels_are_refused(text: str, reason: str) -> None:
         parse_upstream(text)
 
 
+def test_a_comma_in_a_password_leaves_the_port_what_it_is() -> None:
+    """Only behind Sentinels does it stand between hosts."""
+    assert parse_upstream("redis://:pa,ss@h:6380/0").address == Address("h", 6380)
+    assert parse_upstream("redis+sentinel://:pa,ss@h:1,i:2/m").sentinels == (Address("h", 1), Address("i", 2))
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.org", ".", "\u00fc" * 60])
+def test_a_host_that_can_be_no_name_is_refused(host: str) -> None:
+    """To look it up would raise what nobody expects."""
+    with pytest.raises(AddressError, match="no host"):
+        parse_upstream(f"redis://{host}:1/0")
+    with pytest.raises(AddressError, match="no host can be called that"):
+        parse_address(f"{host}:1")
+    with pytest.raises(AddressError, match="no HOST:PORT"):
+        parse_upstream(f"redis+sentinel://{host}:1/m")
+
+
+@pytest.mark.parametrize("host", ["", "a", "a.b.", "b\u00fccher.example", "127.0.0.1", "[::1]"])
+def test_other_hosts_are_not(host: str) -> None:
+    """An empty one is every address."""
+    assert str(parse_address(f"{host}:1")) == f"{host}:1"
+
+
+@pytest.mark.parametrize("text", ["redis://:x@h:1", "x@h:1", "unix://:x@/run/a", "unix:///run/a?password=x"])
+def test_a_url_is_no_address_and_is_not_repeated(text: str) -> None:
+    """There may be a password in it."""
+    with pytest.raises(AddressError, match="this looks like a URL") as refused:
+        parse_address(text)
+    assert text not in str(refused.value)
+
+
+def test_options_of_nobody_are_left_out() -> None:
+    """redis-py would raise for them when it connects."""
+    assert parse_upstream("redis://h:1/2?colour=red&db=3").url == "redis://h:1/2?db=3"
+
+
 SECRETS = st.text("QXZJ0124/@:#?%[]&=,", min_size=4, max_size=24)
 """Passwords in which every character that means something in a URL is likely. No message has four of them in a row."""
 

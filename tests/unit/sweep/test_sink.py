@@ -85,3 +85,28 @@ def test_a_password_that_is_not_encoded_is_not_repeated(url: str) -> None:
         parse_sink(url)
     assert "12" not in str(caught.value)
     assert "1x" not in str(caught.value)
+
+
+async def test_what_does_not_speak_http_is_told_without_the_url() -> None:
+    """A token may stand in its path or query."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0 hello\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        sink = WebhookSink(SinkAddress(url=f"http://127.0.0.1:{port}/s3same?t=s3same"))
+        with pytest.raises(SinkError, match="does not speak HTTP") as refused:
+            await sink.take([{}])
+        await sink.close()
+    assert "s3same" not in str(refused.value)
+    assert "s3same" not in repr(SinkAddress(url="http://me:s3same@h/"))
+
+
+@pytest.mark.parametrize("text", ["file://[s3same/x", "file://s3\u2100same@h/x"])
+def test_a_file_that_is_malformed_is_not_repeated(text: str) -> None:
+    """The standard library's own words would."""
+    with pytest.raises(ValueError, match="expected file:PATH") as refused:
+        parse_sink(text)
+    assert "same" not in str(refused.value)
