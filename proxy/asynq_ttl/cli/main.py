@@ -55,8 +55,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = _STRAY.sub(r"\1not shown: it may hold a password\3", error.message)
-            raise
+            told, strays = _STRAY.subn(r"\1not shown: it may hold a password\3", error.message)
+            if not strays:
+                raise
+            raise click.UsageError(told, error.ctx) from None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of them without importing any."""

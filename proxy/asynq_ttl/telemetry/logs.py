@@ -59,8 +59,7 @@ def start_logging(level: str, form: str) -> None:
         form: human or json.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else HumanFormatter())
-    handler.addFilter(Redaction(os.environ))
+    handler.setFormatter(Redaction(JsonFormatter() if form == "json" else HumanFormatter(), os.environ))
     logging.getLogger().addHandler(handler)
     set_level(level)
 

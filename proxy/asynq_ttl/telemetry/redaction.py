@@ -21,31 +21,32 @@ _BETWEEN = re.compile(r"\W+")
 # Shorter pieces are in every line.
 _LEAST = 3
 _OWN = "asynq_ttl"
+_LEFT_OUT = "a line that repeats a credential of the environment is left out"
 _HARMLESS = frozenset(("authorization", "basic", "bearer", "http", "https", "localhost", "v1", "traces", "metrics"))
 
 
-class Redaction(logging.Filter):
-    """Leaves lines of libraries out that repeat a secret.
+class Redaction(logging.Formatter):
+    """Formats lines, and leaves those of libraries out that repeat a secret.
 
     Args:
+        formatter: how lines look.
         environment: the variables of this process.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, formatter: logging.Formatter, environment: Mapping[str, str]) -> None:
         super().__init__()
+        self._inner = formatter
         self._pieces = frozenset(pieces_of_secrets(environment))
-        self._formatter = logging.Formatter()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return true: every line is logged, some without what they say."""
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the one in its place."""
         if record.name.partition(".")[0] != _OWN and self._pieces and self._repeats(record):
-            record.msg, record.args = "a line that repeats a credential of the environment is left out", ()
-            record.exc_info = record.exc_text = record.stack_info = None
-        return True
+            record = logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, _LEFT_OUT, (), None)
+        return self._inner.format(record)
 
     def _repeats(self, record: logging.LogRecord) -> bool:
         try:
-            text = self._formatter.format(record)
+            text = super().format(record)
         except Exception:  # noqa: BLE001 - what cannot be formatted is the handler's to tell
             return False
         said = printable(text)
