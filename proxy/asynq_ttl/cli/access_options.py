@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from asynq_ttl.cli.options import option
+from asynq_ttl.cli.options import Choice, option
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.net.secret_file import SecretFileError, read_secrets
 from asynq_ttl.net.tls import ListenerTls
@@ -24,7 +24,7 @@ _OPTIONS = (
     ("--tls-client-ca", _FILE, None, "Clients must show a certificate of this authority."),
     (
         "--client-auth",
-        click.Choice([auth.value for auth in ClientAuth]),
+        Choice([auth.value for auth in ClientAuth]),
         "pass",
         "What clients must show: pass (what Redis asks for), none, or a password of the sidecar's own.",
     ),

@@ -17,9 +17,10 @@ import click
 import uvloop
 from click.core import ParameterSource
 
+import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.main import OWN_PROCESS
-from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.listener import ListenError
@@ -32,7 +33,6 @@ from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sidecar.signals import Signals, StoppedEarlyError
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
-from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -42,7 +42,9 @@ class _Admin(Listen):
     """An address, or `off`: the text, so that it can be told from an option that is missing."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
-        return value if value == "off" else super().convert(value, param, ctx)
+        return (
+            "off" if isinstance(value, str) and value.strip().lower() == "off" else super().convert(value, param, ctx)
+        )
 
 
 class SinkOption(Parsed[SinkAddress]):
@@ -106,8 +108,8 @@ class _Upstream(Parsed[address.Upstream]):
 )
 @access_options
 @option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
-@option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
-@option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
+@option("--log-level", type=Choice(LEVELS), default="info", help="What is logged.")
+@option("--log-format", type=Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -179,7 +181,7 @@ def _run(
         settings = run.with_room(settings)
         endpoint = endpoint_of(settings)
         uvloop.run(_until_it_ends(run.serve(settings, telemetry(endpoint), endpoint, beside, signals), signals))
-    except (PolicyError, TelemetryError, TlsError) as error:
+    except (PolicyError, TlsError) as error:
         fail(str(error), WRONG)
     except (StartError, ListenError) as error:
         fail(str(error), FAILED)

@@ -54,9 +54,14 @@ class FileWatch:
         self._known = {each: _look(each.files) for each in watched}
         self._missing: set[Watched] = set()
 
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to watch."""
+        return bool(self._known)
+
     async def run(self) -> None:
         """Watch until cancelled."""
-        while self._known:
+        while True:
             await asyncio.sleep(LOOK_SECONDS)
             for each in self._known:
                 await self._look_at(each)

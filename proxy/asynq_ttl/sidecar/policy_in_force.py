@@ -62,6 +62,7 @@ class PolicyInForce:
         self.last_reload = Reload(time.time_ns())
         self._file = settings.policy_file
         self._trace_path = settings.trace_path
+        self._hands_over = settings.sink is not None
         self._telemetry = telemetry
         self._use = use
         self._healed: set[str] = set()
@@ -117,7 +118,7 @@ class PolicyInForce:
 
     def _make_rewriter(self) -> Rewriter:
         policy = self.policy.shadowed() if self.paused else self.policy
-        return Rewriter(policy, self._healed, self._trace_path)
+        return Rewriter(policy, self._healed, self._trace_path, hands_over=self._hands_over)
 
     def _tell_refused(self, reload: Reload) -> None:
         faults = "; ".join(reload.faults[:_MOST_FAULTS])

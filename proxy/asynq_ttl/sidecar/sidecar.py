@@ -7,8 +7,9 @@ signal, no command line.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
@@ -23,7 +24,8 @@ from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
-from asynq_ttl.sidecar.figures import register_policy, register_traffic, register_upstream
+from asynq_ttl.sidecar.background import Background, within
+from asynq_ttl.sidecar.figures import register_background, register_policy, register_traffic, register_upstream
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
@@ -37,9 +39,6 @@ from asynq_ttl.wire.commands import WholeCommands
 
 _log = logging.getLogger("asynq_ttl.server")
 
-# A task that has swallowed its cancellation is cancelled again after so long.
-_CANCEL_SECONDS = 0.2
-_CANCELLATIONS = 3
 # How long giving back the lock, and closing connections to Redis, may take.
 _CLOSE_SECONDS = 0.7
 # How long a connection that the kernel has accepted may take to reach the relay.
@@ -94,6 +93,9 @@ class Sidecar:
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
+        self.background = Background()
+        """What goes on beside serving clients."""
+        register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, self.control, self.sentinels)
         register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
@@ -161,7 +163,6 @@ class Sidecar:
         Raises:
             ListenError: the listening address cannot be used.
         """
-        background: list[asyncio.Task[None]] = []
         listener = Listener(
             self.settings.listen,
             self._accept,
@@ -170,7 +171,7 @@ class Sidecar:
             keepalive_seconds=self.settings.keepalive_seconds,
         )
         try:
-            await self._begin(background)
+            await self._begin()
             await listener.start()
             self.listening = listener.address
             yield self.listening
@@ -180,26 +181,24 @@ class Sidecar:
             await asyncio.sleep(_ACCEPTED_SECONDS)
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
-            await _end(background)
-            await _within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
+            await self.background.end()
+            await within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
             await asyncio.to_thread(self.telemetry.shutdown)
 
-    async def _begin(self, background: list[asyncio.Task[None]]) -> None:
-        """Begin what runs in the background, and add it to what is to be ended."""
-
-        def begin(work: Coroutine[None, None, None]) -> None:
-            background.append(asyncio.get_running_loop().create_task(work))
-
-        begin(beat(self.relay.traffic, self.telemetry))
+    async def _begin(self) -> None:
+        """Begin what runs beside the data path."""
+        start = self.background.start
+        start("the latency probe", partial(beat, self.relay.traffic, self.telemetry))
         if self.sentinels is not None:
             for address in self.settings.upstream.sentinels:
-                begin(self.sentinels.follow(address))
+                start(f"following Sentinel {address}", partial(self.sentinels.follow, address))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
-        begin(self.control.run())
-        begin(self.files.run())
+        start("the control connection", self.control.run)
+        if self.files.watches:
+            start("the watch of files", self.files.run)
         if self.settings.sweep_seconds > 0:
-            begin(self.sweeper.run())
+            start("the sweeper", self.sweeper.run)
 
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
@@ -234,26 +233,3 @@ def _shared(
         room=Room(settings.max_held_mib * 1024 * 1024),
         login=guard.again if guard is not None else None,
     )
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation.
-
-    What swallows every one is left behind.
-    """
-    left = set(tasks)
-    for _ in range(_CANCELLATIONS):
-        for task in left:
-            task.cancel()
-        if left:
-            _, left = await asyncio.wait(left, timeout=_CANCEL_SECONDS)
-
-
-async def _within(seconds: float, *endings: Coroutine[None, None, None]) -> None:
-    """Do some endings side by side. One that fails or hangs, as a Redis that is stopped makes it, keeps none back."""
-    tasks = [asyncio.get_running_loop().create_task(ending) for ending in endings]
-    done, late = await asyncio.wait(tasks, timeout=seconds)
-    await _end(late)
-    for task in done:
-        if (error := task.exception()) is not None:
-            _log.error("ending: %s", type(error).__name__, exc_info=error)

@@ -22,7 +22,8 @@ from asynq_ttl.net.address import AddressError, split_url
 
 Json = dict[str, Any]
 
-_TIMEOUT_SECONDS = 10.0
+# For how long a sink is waited for.
+SINK_TIMEOUT_SECONDS = 10.0
 _DEFAULT_MEGABYTES = 100
 _EXPECTED = "expected file:PATH, file:PATH?max_mb=N, http://... or https://..."
 
@@ -154,7 +155,7 @@ class WebhookSink:
     async def take(self, lines: Sequence[Json]) -> None:
         """Post some lines."""
         if self._session is None:
-            timeout = self._aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+            timeout = self._aiohttp.ClientTimeout(total=SINK_TIMEOUT_SECONDS)
             self._session = self._aiohttp.ClientSession(timeout=timeout)
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         headers = {"Content-Type": "application/x-ndjson"}

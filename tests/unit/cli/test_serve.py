@@ -20,7 +20,6 @@ from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.sweep.sink import parse_sink
-from asynq_ttl.telemetry.exporters import TelemetryError
 
 Beside = Callable[[Sidecar], AbstractAsyncContextManager[None]]
 
@@ -132,7 +131,6 @@ def refused(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Result:
     ("error", "status", "told"),
     [
         (TlsError("c.pem: no"), 2, "c.pem: no"),
-        (TelemetryError("OTEL_X: no"), 2, "OTEL_X: no"),
         (StartError("the admin server cannot listen"), 1, "the admin server cannot listen"),
         (ListenError("cannot listen at 127.0.0.1:1: in use"), 1, "cannot listen at 127.0.0.1:1: in use"),
         (OSError(24, "Too many open files"), 1, "cannot start: Too many open files"),

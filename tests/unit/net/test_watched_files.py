@@ -264,6 +264,7 @@ async def test_a_circle_of_links_is_no_file(tmp_path: Path, caplog: pytest.LogCa
         await party.is_told(1)
 
 
-async def test_where_there_is_nothing_to_watch_it_ends() -> None:
-    """At once."""
-    await FileWatch([]).run()
+def test_where_there_is_nothing_to_watch_that_is_known(tmp_path: Path) -> None:
+    """So that nobody begins to."""
+    assert not FileWatch([]).watches
+    assert FileWatch([Watched((tmp_path,), Party().changed)]).watches

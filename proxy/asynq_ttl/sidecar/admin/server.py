@@ -265,6 +265,8 @@ class Admin:
             except ValueError:
                 return _refusal(400, "the body is no JSON")
             level = str(body.get("level", "")) if isinstance(body, dict) else ""
+        level = level.strip().lower()
+        level = "warning" if level == "warn" else level
         if level not in LEVELS:
             return _refusal(400, f"{level!r} is no level; expected one of {', '.join(LEVELS)}")
         self._sidecar.telemetry.happened("log_level", level)

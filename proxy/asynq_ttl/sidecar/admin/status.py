@@ -87,6 +87,11 @@ def _sweep(sidecar: Sidecar) -> Json:
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "rounds": dict(telemetry.sweep_rounds),
+        "refusals": sweeper.failures.refusals.total(),
+        "failing": [
+            {"place": failing.place, "error": failing.error, "at": rfc3339(failing.at)}
+            for failing in sweeper.failures.places()
+        ],
         "last": rfc3339(telemetry.swept_at) if telemetry.swept_at else "",
     }
 

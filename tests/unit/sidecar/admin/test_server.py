@@ -142,6 +142,8 @@ async def test_reload_drain_and_log_level(asked: Sidecar, client: Client) -> Non
     assert (answer.status, (await answer.json())["faults"]) == (422, ["there is no policy file to reload"])
     assert await (await client.post("/api/log-level?level=debug")).json() == {"log_level": "debug"}
     assert await (await client.post("/api/log-level", json={"level": "info"})).json() == {"log_level": "info"}
+    assert await (await client.post("/api/log-level?level=WARN")).json() == {"log_level": "warning"}
+    assert await (await client.post("/api/log-level", json={"level": " Info "})).json() == {"log_level": "info"}
     for wrong in ({"json": {"level": "loud"}}, {"json": ["x"]}, {"data": "nonsense"}, {}):
         assert (await client.post("/api/log-level", **wrong)).status == 400
     assert (await client.post("/api/drain")).status == 202
