@@ -95,7 +95,7 @@ def parse_address(text: str) -> Address:
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
             raise AddressError(f"{text!r} has no path; expected unix:PATH")
-        if text.startswith("unix://") and ("?" in path or "@" in path.partition("/")[0]):
+        if text.startswith("unix://") and ("?" in path or ("@" in path and not path.startswith("/"))):
             raise AddressError(_IS_URL)
         return Address(path=path)
     if "@" in text or "/" in text:
