@@ -22,6 +22,7 @@ from comparison import Load, Measurement, Sample, measure
 from contestants import CONTESTANTS, SERVERS, MissingProgramError, start, start_server
 from environment import environment
 from plots import draw
+from queues import queues_cost
 from refusals import first_replies
 from report import comparison_table, cost_table, report, target_table
 from results import Results
@@ -116,6 +117,21 @@ def refusals(*, server: str, results: Path | None) -> None:
         click.echo(f"{command:90} {reply}")
     if results is not None:
         Results(results).add_refusals(replies)
+
+
+@main.command("queues")
+@click.option("--queues", "counts", type=click.IntRange(min=1), multiple=True, default=(1, 5_000, 20_000))
+@click.option("--seconds", type=click.FloatRange(min=1), default=60, help="For how long each is measured.")
+@click.option("--bogus", is_flag=True, help="Names in asynq:queues only, without keys.")
+@_server
+def queues_(*, counts: tuple[int, ...], seconds: float, bogus: bool, server: str) -> None:
+    """Measure what an idle sidecar and its Redis cost where there are many queues."""
+    for count in counts:
+        cost = queues_cost(server, count, seconds, bogus=bogus)
+        click.echo(
+            f"{cost.queues} queues: sidecar {cost.sidecar_percent} %, Redis {cost.redis_percent} % of a core"
+            f" ({cost.redis_alone_percent} % without a sidecar)"
+        )
 
 
 @main.command("report")

@@ -1,6 +1,19 @@
 """Where `asynq-ttl` begins."""
 
-from asynq_ttl.cli.main import main
+import signal
+
+from asynq_ttl.cli.hidden_arguments import hide
+
+
+def main() -> None:
+    """Run the command line in a process of its own. Ctrl-C while it is imported just ends that, without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    hide()
+    from asynq_ttl.cli import main as command_line  # noqa: PLC0415 - see above
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command_line.main(obj=command_line.OWN_PROCESS)
+
 
 if __name__ == "__main__":
     main()

@@ -69,6 +69,8 @@ class FailOpen(Enum):
     """The task message does not decode."""
     ARGUMENTS = "arguments"
     """The script's KEYS or ARGV are not what its text says."""
+    PREFIX = "prefix"
+    """The script's keys begin otherwise than Asynq's: a fork with a prefix of its own."""
     POLICY = "policy"
     """The policy raised."""
     UNSEEN = "unseen"
@@ -160,8 +162,14 @@ class SweepObserver(Protocol):
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
         """Take note of TTLs taken off live tasks, and of active IDs without a task that were dropped."""
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
-        """Take note of the end of a round; `error` is empty if it went well."""
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
+        """Take note of the end of a round.
+
+        Args:
+            seconds: how long it took.
+            error: why it did not come to its end; empty if it did.
+            refusals: how often Redis has refused something at one place, while the rest was swept.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,19 +38,18 @@ class DurationError(ValueError):
         self.hint = hint
 
 
-def parse_duration(text: str, *, likely_unit: str = "d") -> int:
+def parse_duration(text: str) -> int:
     """Return a duration's seconds, from 1 to `MAX_SECONDS`.
 
     Args:
         text: what was written; a number without its unit is explained as well.
-        likely_unit: the unit that is suggested where none is given.
 
     Raises:
         DurationError: it is no duration, no time at all, or more than a hundred years.
     """
     found = _DURATION.fullmatch(text)
     if not text or found is None:
-        raise _explained(text, likely_unit)
+        raise _explained(text)
     seconds = sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS.values(), strict=True))
     if seconds == 0:
         raise DurationError(f"{text} is no time at all", "the shortest duration is 1s")
@@ -72,13 +71,19 @@ def format_duration(seconds: int) -> str:
     return text or "0s"
 
 
-def _explained(text: str, likely_unit: str) -> DurationError:
+def _as_seconds(number: str) -> str:
+    """Return a bare number as seconds, which it usually means, and as the larger units that make as much."""
+    seconds = min(max(int(number), 1), MAX_SECONDS)
+    larger = format_duration(seconds)
+    return f"{seconds}s" if larger == f"{seconds}s" else f"{seconds}s, which is {larger}"
+
+
+def _explained(text: str) -> DurationError:
     """Return why a text is no duration, with the likeliest thing that was meant."""
     if text.startswith("-"):
         return DurationError(f"{text} is negative", "a duration is at least 1s")
     if _BARE_NUMBER.fullmatch(text):
-        count = text.lstrip("0") or "1"
-        return DurationError(f"{text} is a bare number", f"a duration needs a unit, did you mean {count}{likely_unit}?")
+        return DurationError(f"{text} is a bare number", f"a duration needs a unit, did you mean {_as_seconds(text)}?")
     if _FRACTION.fullmatch(text):
         return DurationError(f"{text} is a fraction", "write whole numbers: 36h or 1d12h, not 1.5d")
     if ":" in text:

@@ -35,6 +35,8 @@ def exposed() -> dict[str, set[str]]:
     telemetry.swept(swept("a", ghosts=1))
     telemetry.sweep_ended(0.1, "")
     telemetry.sweep_ended(0.1, "x")
+    busy.sweeper.failures.refusals["0"] += 1
+    busy.background.failures["the sweeper"] += 1
     script = ScriptRegistry().learn(ARCHIVE)
     busy.registry.learn(ARCHIVE).status = Status.ACTIVE
     telemetry.activated(activated(script))

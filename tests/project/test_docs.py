@@ -177,7 +177,7 @@ def test_the_metrics_are_documented() -> None:
     _, _, section = TELEMETRY.read_text().partition("\n## Metrics\n")
     for name, instrument in declared.items():
         (row,) = re.findall(rf"^\| `{re.escape(name)}` \| (.*) \|(.*)\|$", section, flags=re.MULTILINE)
-        unit = {"us": " in µs", "s": " in s"}.get(instrument.unit, "")
+        unit = {"s": " in s"}.get(instrument.unit, "")
         assert row[0].startswith(f"{instrument.kind}{unit}: "), name
         assert tuple(_CODE.findall(row[1]))[: len(instrument.labels)] == instrument.labels, name
         assert bool(row[1].strip()) == bool(instrument.labels), name

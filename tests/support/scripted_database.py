@@ -3,13 +3,15 @@
 It knows no more of Redis than the tools ask for. That the scripts reply so: `tests/integration/existing_keys/`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
 
+from asynq_ttl.asynq.key_types import type_at
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.refused import Refused
 from asynq_ttl.net.address import parse_upstream
 from support.task_message import encode_task
 
@@ -72,12 +74,16 @@ class ScriptedDatabase(Database):
         self.tasks = {task_prefix(task.queue) + task.id: task for task in tasks}
         self.indexes: dict[bytes, list[tuple[int, bytes]]] = {}
         self.lists = lists or {}
+        self.types: dict[bytes, bytes | Exception] = {}
+        """The types of keys, or what Redis says instead; any other key is not there."""
         self.more_keys: list[bytes] = []
         """Keys that are not tasks."""
         self.changes: list[tuple[Any, ...]] = []
         """The arguments of all changes that were asked for."""
         self.results: list[int] = []
         """What the script answers to the next changes; 1 after that."""
+        self.hashes: dict[bytes, dict[str, bytes]] = {}
+        """What HMGET finds."""
         self._page = page
         for task in tasks:
             if task.score is not None:
@@ -92,11 +98,16 @@ class ScriptedDatabase(Database):
         scripts: dict[str, Callable[..., Any]] = {
             "shared/read_tasks": self._read_tasks,
             "existing_keys/read_index": self._read_index,
+            "existing_keys/survey": self._survey,
             "existing_keys/check_list": self._check_list,
             "existing_keys/check_index": self._check_index,
             "existing_keys/change_tasks": self._change_tasks,
         }
         return scripts[name](key, prefix, *rest)
+
+    def run_all(self, name: str, calls: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
+        """Reply to each as `run` does."""
+        return [self.run(name, key, *arguments) for key, *arguments in calls if isinstance(key, bytes)]
 
     def scan(self, cursor: int, *, match: bytes, count: int) -> tuple[int, list[bytes]]:
         """Yield four keys at a time; the cursor is how many were yielded."""
@@ -121,13 +132,21 @@ class ScriptedDatabase(Database):
         """Return that no scheduler is running."""
         return []
 
-    def memory_usage(self, key: bytes, *, samples: int) -> int:
-        """Return the bytes that a key takes."""
-        return 1000
+    def refused(self, commands: Iterable[str], key: bytes) -> Refused:
+        """Return that the user may run all."""
+        return Refused()
 
-    def pipeline(self, *, transaction: bool) -> "_Measuring":
-        """Return a pipeline that measures keys."""
-        return _Measuring()
+    def pipeline(self, *, transaction: bool) -> "_Pipeline":
+        """Return a pipeline that asks about keys."""
+        return _Pipeline(self)
+
+    def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
+        """Return the bytes that each key takes: a task half a kilobyte, an index twice as much."""
+        return [500 if samples == 0 else 1000 for _ in keys]
+
+    def hmget(self, key: bytes, fields: list[str]) -> list[bytes | None]:
+        """Return fields of a hash."""
+        return [self.hashes.get(key, {}).get(field) for field in fields]
 
     def pttl(self, key: bytes) -> int:
         """Return that a uniqueness lock has an hour to live."""
@@ -159,6 +178,13 @@ class ScriptedDatabase(Database):
             found += [name, b"%d" % value, self._row(prefix + b"t:" + name)]
         return found
 
+    def _survey(self, _key: bytes, prefix: bytes, *names: str) -> list[Any]:
+        found: list[Any] = []
+        for key in (prefix + name.encode() for name in names):
+            kind = b"list" if key in self.lists else b"zset" if key in self.indexes else b"none"
+            found += [self.types.get(key, kind), len(self.lists.get(key, self.indexes.get(key, ())))]
+        return found
+
     def _check_list(self, key: bytes, prefix: bytes, first: int, most: int) -> list[list[bytes]]:
         ids = self.lists.get(key, [])[first : first + most]
         return [ids, [name for name in ids if not self._row(prefix + b"t:" + name)]]
@@ -180,14 +206,21 @@ class ScriptedDatabase(Database):
         return [self.results.pop(0) if self.results else 1 for _ in changes]
 
 
-class _Measuring:
-    """A pipeline whose commands all measure a key."""
+class _Pipeline:
+    """A pipeline whose commands ask for the type of a key."""
 
-    def __init__(self) -> None:
-        self._asked = 0
+    def __init__(self, database: ScriptedDatabase) -> None:
+        self._database = database
+        self._answers: list[Any] = []
 
-    def memory_usage(self, key: bytes, *, samples: int) -> None:
-        self._asked += 1
+    def __enter__(self) -> Self:
+        return self
 
-    def execute(self) -> list[int]:
-        return [500] * self._asked
+    def __exit__(self, *_: object) -> None:
+        self._answers.clear()
+
+    def type(self, key: bytes) -> None:
+        self._answers.append(self._database.types.get(key) or type_at(key) or b"none")
+
+    def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        return list(self._answers)

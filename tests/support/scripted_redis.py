@@ -10,6 +10,9 @@ from support.paths import LUA
 _NAMES = {load(f"sweep/{path.stem}"): path.stem for path in (LUA / "sweep").iterdir()}
 _NAMES[load("shared/read_tasks")] = "read_tasks"
 
+SOMETHING = [100, 0, 0, 100, 0, 0, 11, 1, None, 11, 0, None, 100, 0, None]
+"""What a survey says of a queue that has many members everywhere."""
+
 Answer = Callable[[list[bytes], list[Any]], Any]
 """Takes KEYS and ARGV of a script; returns what it answers, or raises."""
 
@@ -28,7 +31,8 @@ class ScriptedRedis:
     Args:
         queues: what is in `asynq:queues`, or what asking for it raises.
         asked: where what is asked is written to; shared by the databases of one server.
-        scripts: what each script answers, by its name; without one, an index has no members and a lock is free.
+        scripts: what each script answers, by its name; without one, a lock is free, and there may be something to do
+            at every place, of which nothing comes.
     """
 
     def __init__(self, queues: set[bytes] | Exception, asked: list[Asked], **scripts: Answer) -> None:
@@ -36,7 +40,8 @@ class ScriptedRedis:
         self.asked = asked
         self.closed = False
         self.scripts = {
-            "sweep": lambda _keys, _args: [0, 0, 0, [], [], 0],
+            "sweep": lambda _keys, _args: [0, 0, 0, [], []],
+            "survey": lambda keys, _args: SOMETHING * (len(keys) // 5),
             "sweep_active": lambda _keys, _args: [0, 0, 0],
             "sweep_waiting": lambda _keys, _args: [0, 0],
             "take_lock": lambda _keys, _args: 1,

@@ -28,11 +28,12 @@ class ScriptedTool:
         self._folder = folder
         queues = sorted({task.queue for task in database.tasks.values()})
 
-        def opened(*, changing: bool) -> list[str]:
+        def opened(*, changing: bool, node: bool = False) -> list[str]:
             self.changing.append(changing)
             return queues
 
         patch.setattr(database, "open", opened)
+        patch.setattr(database, "queues", lambda: queues)
         patch.setattr(database, "server", lambda: Server("Redis", "7.2.0", "run-1"))
         patch.setattr(database, "close", self._close)
         patch.setattr(tool_options, "Database", lambda _upstream, _rate: database)

@@ -276,7 +276,7 @@ def wait_until(condition: Callable[[], object], complaint: str, seconds: float =
 
 def _answers(port: int) -> bool:
     try:
-        with connect(port=port) as client:
+        with connect(port=port, protocol=2) as client:  # HELLO may be renamed
             return bool(client.ping())
     except redis_py.AuthenticationError:
         return True

@@ -3,17 +3,26 @@
 All keys of a queue share the hash tag `{<queue>}`: `asynq:{<queue>}:t:<task id>`, `asynq:{<queue>}:archived` and so on.
 Keys are bytes, as on the wire. Names of queues are text, because policies are.
 
-Invariant: the first `}:` ends the name of the queue. What stands behind it is the application's choice in part, such as
-a task ID or the name of a group, but it cannot make a key look like one of another queue or of another kind.
+Invariants:
+
+* The first `}:` ends the name of the queue. A queue whose own name has one is ambiguous: its keys can be read as those
+  of another queue. So no function here returns such a name, and everybody leaves such a queue alone (`ambiguous`).
+* What stands behind the name is the application's choice in part, such as a task ID or the name of a group. A task ID
+  that makes its key one of a queue with an ambiguous name as well is `doubtful`: only an index can tell whose it is.
 """
 
 import re
 from collections.abc import Sequence
 
 PREFIX = b"asynq:{"
+_MAX_PREFIX = 64
 _END = b"}:"
+AMBIGUOUS = _END.decode()
+"""What makes the name of a queue ambiguous, for messages."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASK = b"}:t:"
+QUEUES = b"asynq:queues"
+"""The set of the queues' names."""
 TASK_PATTERN = PREFIX + b"*" + _TASK + b"*"
 """What SCAN's MATCH takes for the task keys of every queue."""
 
@@ -33,6 +42,16 @@ def text_of(name: bytes) -> str:
 def printable(name: str) -> str:
     """Return a name with U+FFFD in place of bytes that are not UTF-8, so that it can be encoded and shown."""
     return name if name.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", name)
+
+
+def ambiguous(queue: str) -> bool:
+    """Say whether the keys of a queue with this name can be read as those of another queue."""
+    return AMBIGUOUS in queue
+
+
+def doubtful(key: bytes) -> bool:
+    """Say whether a task key can be read as one of a queue with an ambiguous name as well."""
+    return key.find(_TASK, key.find(_END) + 1) > 0
 
 
 def queue_prefix(queue: str) -> bytes:
@@ -95,7 +114,8 @@ def terminal_queue(keys: list[bytes]) -> str | None:
         if queue is not None and keys[2].endswith(ACTIVE):
             return queue
         if keys[1].endswith(PENDING) and keys[2].endswith(GROUPS):
-            return queue_of_task(keys[0])
+            queue = queue_of(keys[1], PENDING)
+            return queue if queue is not None and keys[0].startswith(task_prefix(queue)) else None
     return None
 
 
@@ -112,7 +132,17 @@ def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
     return queue, ""
 
 
+def foreign_prefix(key: bytes) -> str:
+    """Return what a key begins with, up to its hash tag or first colon; empty where that is what Asynq's begin with."""
+    if key.startswith(PREFIX):
+        return ""
+    tagged = key.find(b"{") + 1
+    return printable(text_of(key[: tagged or key.find(b":") + 1 or len(key)][:_MAX_PREFIX]))
+
+
 def queue_of_key(key: bytes) -> str | None:
-    """Return the queue that any key of a queue belongs to, or None where the key is not one of a queue."""
+    """Return the queue that any key of a queue belongs to; None where the key is none of one, or can be read twice."""
     end = key.find(_END)
-    return text_of(key[len(PREFIX) : end]) if key.startswith(PREFIX) and end > 0 else None
+    if not key.startswith(PREFIX) or end < 0 or key.find(_END, end + 1) > 0:
+        return None
+    return text_of(key[len(PREFIX) : end])

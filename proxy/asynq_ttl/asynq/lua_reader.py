@@ -1,7 +1,8 @@
 """The calls of a Lua text to Redis, read without running it. Pure; knows nothing of Asynq.
 
 This is not a Lua interpreter. It reads `redis.call(...)` and `redis.pcall(...)`, and it resolves the simplest of local
-names: after `local index = KEYS[2]`, an argument `index` reads as `KEYS[2]`. Any other name stays as it is in the text.
+names: after `local index = KEYS[2]`, an argument `index` reads as `KEYS[2]`, and after `local cap = ARGV[5] + 1`, an
+argument `-cap` reads as `-(ARGV[5]+1)`. Any other name stays as it is in the text.
 
 Invariants:
 
@@ -33,6 +34,8 @@ _TOKEN = re.compile(
 )
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+# What `_sum` gives, and a plain ARGV.
+_SUM = re.compile(r"(?:tonumber|ARGV\[\d+\]|[-+()\d])+")
 _CALLERS = (["redis", ".", "call"], ["redis", ".", "pcall"])
 # What a script may do with KEYS or ARGV as a whole without changing it: count, unpack, or go through it.
 _READERS = (["unpack", "("], ["ipairs", "("], ["pairs", "("], ["getn", "("])
@@ -167,7 +170,8 @@ def _calls(tokens: list[str], bound: Counter[str], callers: set[str]) -> Iterato
         if word == "local" and tokens[position + 2 : position + 3] == ["="]:
             name = tokens[position + 1]
             if bound[name] == 1:
-                names[name] = _expression(tokens, position + 3, names) or name
+                value = _expression(tokens, position + 3, names) or _sum(tokens, position + 3, names)
+                names[name] = value or name
         elif tokens[position : position + 3] in _CALLERS or _is_call(tokens, position, callers):
             args = _arguments(tokens, position + (1 if word in callers else 3), names)
             if args and args[0].startswith('"'):
@@ -246,4 +250,39 @@ def _expression(tokens: list[str], position: int, names: dict[str, str]) -> str:
         if following != "..":
             return "" if following in _CONTINUES else "..".join(terms)
         position += 1
+    return ""
+
+
+def _sum(tokens: list[str], position: int, names: dict[str, str]) -> str:
+    """Return a sum of numbers and ARGV as canonical text, in parentheses where it has several terms. Empty for others.
+
+    Args:
+        tokens: the text's tokens.
+        position: where the expression begins.
+        names: what the local names before it stand for.
+    """
+    found: list[str] = []
+    depth, operand = 0, True
+    for _ in range(_MAX_EXPRESSION):
+        word = tokens[position] if position < len(tokens) else ""
+        position += 1
+        if operand and word == "ARGV" and tokens[position : position + 3 : 2] == ["[", "]"]:
+            word = "".join((word, *tokens[position : position + 3]))
+            position += 3
+            operand = False
+        elif operand and word == "tonumber" and tokens[position : position + 1] == ["("]:
+            word, position, depth = "tonumber(", position + 1, depth + 1
+        elif operand and word in ("-", "("):
+            depth += word == "("
+        elif operand and (word.isdigit() or _SUM.fullmatch(names.get(word, ""))):
+            word, operand = names.get(word, word), False
+        elif not operand and word == ")" and depth:
+            depth -= 1
+        elif not operand and word in ("+", "-"):
+            operand = True
+        else:
+            ended = not operand and not depth and word not in _CONTINUES
+            text = "".join(found)
+            return (f"({text})" if "+" in text or "-" in text else text) if ended else ""
+        found.append(word)
     return ""

@@ -14,7 +14,9 @@ Invariants:
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
+from asynq_ttl.asynq.linear import linear
 from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
 
 
@@ -64,7 +66,8 @@ class Shape:
         msg_arg: the encoded TaskMessage.
         time_arg: now; for `complete`, the expiry.
         cutoff_arg: the score up to which the archive is trimmed.
-        cap_arg: the number of entries the archive is trimmed to.
+        cap_arg: the number of entries the archive is trimmed to. This and `cutoff_arg` are 0 without such a trim.
+        cap_offset: how many entries more than that the script keeps; -1 in Asynq up to v0.26, whose cap is off by one.
         prefix_arg: what task keys start with.
         batch_arg: the most members that the janitor takes.
         source_command: `ZRANGE` or `LRANGE`, by which a bulk script reads its source.
@@ -81,6 +84,7 @@ class Shape:
     time_arg: int = 0
     cutoff_arg: int = 0
     cap_arg: int = 0
+    cap_offset: int = -1
     prefix_arg: int = 0
     batch_arg: int = 0
     source_command: str = ""
@@ -93,11 +97,17 @@ _TERMINAL = ("archived", "completed")
 _ADDS = frozenset(("ZADD", "HSET", "LPUSH", "RPUSH"))
 _READS = frozenset(("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS"))
 _DELETES = ("DEL", "UNLINK")
+# What removes entries of an index by range, or reads them in order to.
+_TRIMS = frozenset(
+    (
+        *("ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "ZREMRANGEBYLEX", "ZPOPMIN", "ZPOPMAX", "ZMPOP"),
+        *("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZRANGESTORE"),
+    )
+)
 # Lua counts from 1, and Asynq's scripts take less than ten of each.
 _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
 _ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
-_MINUS_ARGV = re.compile(rf"-(?:tonumber\()?ARGV{_NUMBER}\)?")
 _PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 
 
@@ -172,19 +182,20 @@ def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -
     """Return the shape of a script that archives one task or all of a source."""
     index, time, member = add
     task, message = _key(write.args[0]), _arg(_fields(write).get('"msg"', ""))
-    cutoff, cap = _trims(calls, index)
+    trims = _trims(calls, index)
+    if trims is None:
+        return None
     parts = Shape(
         Kind.ARCHIVE,
         task_key=task,
         index_key=_key(index),
         id_arg=_arg(member),
         time_arg=_arg(time),
-        cutoff_arg=cutoff,
-        cap_arg=cap,
+        cutoff_arg=trims.cutoff_arg,
+        cap_arg=trims.cap_arg,
+        cap_offset=trims.cap_offset,
         msg_arg=message,
     )
-    if not cutoff or not cap:
-        return None
     if task:
         if not parts.id_arg:
             return None
@@ -301,18 +312,32 @@ def _source(calls: tuple[LuaCall, ...], index: str = "") -> LuaCall | None:
     return _find(tuple(reads), "ZRANGE", _KEYS, "0", "-1") or _find(tuple(reads), "LRANGE", _KEYS, "0", "-1")
 
 
-def _trims(calls: tuple[LuaCall, ...], index: str) -> tuple[int, int]:
-    """Return the ARGV numbers of the score and of the count to which an index is trimmed."""
-    cutoff = cap = 0
+class _Trims(NamedTuple):
+    """How a script trims an index; see `Shape`."""
+
+    cutoff_arg: int = 0
+    cap_arg: int = 0
+    cap_offset: int = -1
+
+
+def _trims(calls: tuple[LuaCall, ...], index: str) -> _Trims | None:
+    """Return how an index is trimmed, by age, by number, both or not at all; None where that is not understood."""
+    found = _Trims()
     for call in calls:
-        if call.args[:1] != (index,):
+        if call.args[:1] != (index,) or call.command not in _TRIMS:
             continue
         by_score = call.command in ("ZREMRANGEBYSCORE", "ZRANGEBYSCORE") or '"BYSCORE"' in call.args
         if by_score and _matches(call, (index, '"-inf"', _ARGV)):
-            cutoff = _arg(call.args[2])
-        elif call.command in ("ZREMRANGEBYRANK", "ZRANGE") and _matches(call, (index, "0", _MINUS_ARGV)):
-            cap = _arg(call.args[2][1:])
-    return cutoff, cap
+            found = found._replace(cutoff_arg=_arg(call.args[2]))
+        elif call.command in ("ZREMRANGEBYRANK", "ZRANGE") and _matches(call, (index, "0")) and len(call.args) > 2:
+            last = linear(call.args[2])
+            if last is None or last.factor != -1:
+                return None
+            # The entries up to rank `-cap + constant` go, so `cap - 1 - constant` stay.
+            found = found._replace(cap_arg=last.arg, cap_offset=-1 - last.constant)
+        else:
+            return None
+    return found
 
 
 def _find(calls: tuple[LuaCall, ...], command: str, *patterns: str | re.Pattern[str]) -> LuaCall | None:

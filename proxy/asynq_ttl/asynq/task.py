@@ -6,7 +6,7 @@ Owns what a row of `lua/shared/task.prologue` means. Knows nothing of how rows a
 from dataclasses import dataclass
 from typing import Any
 
-from asynq_ttl.asynq.keys import text_of
+from asynq_ttl.asynq.keys import task_prefix, text_of
 from asynq_ttl.asynq.message import MessageError, TaskRecord, decode_record
 
 
@@ -29,6 +29,8 @@ class Task:
         result: its result, or only how many bytes that has.
         digest: tells this message from any other, where that was asked for.
         pending_since: when it became pending, in Unix seconds; 0 where it is not.
+        wrong: keys of another type than Asynq has at their place, which were met when the task was read. What they
+            would tell (an index, a lock) is not known.
     """
 
     queue: str
@@ -43,11 +45,17 @@ class Task:
     result: bytes | int = 0
     digest: bytes = b""
     pending_since: int = 0
+    wrong: tuple[bytes, ...] = ()
 
     @property
     def type(self) -> str:
         """Its type; empty where the message cannot be read."""
         return self.record.type if self.record else ""
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether it certainly has no score."""
+        return self.score is None and not self.wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +77,15 @@ def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
     Args:
         queue: the queue's name.
         task_id: the task's ID.
-        row: nothing where there is no key; one element where the key is no hash; else nine, see there.
+        row: nothing where there is no key; one element where the key is no hash; else ten, see there.
     """
     if not row:
         return Task(queue, task_id, "", exists=False, ttl_ms=-2)
     if len(row) == 1:
         # Something else is at its key.
-        return Task(queue, task_id, "", exists=False)
-    state, msg, size, left, score, held, result, digest, pending = row
-    record = None
-    if msg is not None:
-        try:
-            record = decode_record(msg)
-        except MessageError:
-            record = None
+        return Task(queue, task_id, "", exists=False, wrong=(task_prefix(queue) + task_id,))
+    state, msg, size, left, score, held, result, digest, pending, *wrong = row
+    record = None if msg is None else record_of(msg)
     since = int(pending[:-9]) if pending[:-9].isdigit() else 0
     return Task(
         queue,
@@ -96,7 +99,16 @@ def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
         result=result,
         digest=digest,
         pending_since=since,
+        wrong=tuple(*wrong),
     )
+
+
+def record_of(message: bytes) -> TaskRecord | None:
+    """Return what an encoded message says; None where it cannot be read."""
+    try:
+        return decode_record(message)
+    except MessageError:
+        return None
 
 
 def ended_at(task: Task) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from asynq_ttl.cli.options import option
+from asynq_ttl.cli.options import Choice, option
 from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.secret_file import SecretFileError, read_secrets
 from asynq_ttl.net.tls import ListenerTls
 from asynq_ttl.sidecar.settings import Access, ClientAuth
 
@@ -23,7 +24,7 @@ _OPTIONS = (
     ("--tls-client-ca", _FILE, None, "Clients must show a certificate of this authority."),
     (
         "--client-auth",
-        click.Choice([auth.value for auth in ClientAuth]),
+        Choice([auth.value for auth in ClientAuth]),
         "pass",
         "What clients must show: pass (what Redis asks for), none, or a password of the sidecar's own.",
     ),
@@ -64,4 +65,16 @@ def _access(
         raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
     if (auth is ClientAuth.PASSWORD) != (passwords is not None):
         raise click.UsageError("--client-auth password and --client-password-file FILE go together")
+    if passwords is not None:
+        _check_passwords(passwords)
     return Access(None if cert is None else ListenerTls(cert, key, client_ca), auth, passwords)
+
+
+def _check_passwords(file: Path) -> None:
+    """Refuse a file that would let in nobody. Later it may be replaced by any other."""
+    try:
+        there = bool(read_secrets(file))
+    except SecretFileError as error:
+        raise click.UsageError(f"--client-password-file {error}") from None
+    if not there:
+        raise click.UsageError(f"--client-password-file {file}: there is no password in it")

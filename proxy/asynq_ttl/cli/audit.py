@@ -1,15 +1,12 @@
 """`asynq-ttl audit`: what is in a database and what is wrong with it."""
 
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 
-from asynq_ttl.asynq.keys import index_key
 from asynq_ttl.cli.options import fail, option
+from asynq_ttl.cli.printing import console, printing, say
 from asynq_ttl.cli.tool_options import (
     connected,
     load,
@@ -28,6 +25,8 @@ from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import worst
 from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.existing_keys.refused import probe_key
+from asynq_ttl.existing_keys.survey import survey
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Policy
@@ -68,9 +67,10 @@ def audit(
         _write(html, "")
     report = _report(upstream, loaded, TaskFilter(queues), checkpoint, rate)
     if json_wanted:
-        click.echo(as_json(report))
+        say(as_json(report))
     else:
-        print_report(report, Console(width=None if sys.stdout.isatty() else 120))
+        with printing():
+            print_report(report, console())
     if html is not None:
         _write(html, as_html(report))
         note(f"written to {html}")
@@ -90,6 +90,8 @@ def _report(
             "policy": policy.digest or policy.source,
             "queues": [glob.text for glob in wanted.queues],
         }
+        if database.refused(("MEMORY|USAGE",), probe_key(found)):
+            note("memory is that of the tasks' content alone, without MEMORY USAGE: give the user +memory|usage")
         with progress_bar() as progress:
             bar = progress.add_task("audit", total=_size(database, found, wanted))
             walk = Audit(
@@ -114,12 +116,8 @@ def _report(
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
     """Return about how many keys and entries an audit looks at."""
-    total: Any = database.client.dbsize()
-    for queue in filter(wanted.matches_queue, queues):
-        for state in ("archived", "completed", "scheduled", "retry"):
-            total += database.client.zcard(index_key(queue, state))
-        total += database.client.llen(index_key(queue, "pending"))
-    return int(total)
+    places = survey(database, [queue for queue in queues if wanted.matches_queue(queue)])
+    return (database.size() or 0) + sum(place.length for place in places)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.changing import Changes, Run, apply_option, changes, run_options, told_filter
-from asynq_ttl.cli.options import WRONG, fail
+from asynq_ttl.cli.options import WRONG, Choice, fail
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     check_types,
     connected,
+    end_whole,
     load,
     note,
     policy_option,
@@ -39,14 +40,14 @@ from asynq_ttl.policy.rules import Mode, Policy
 @type_option
 @click.option(
     "--orphans",
-    type=click.Choice([choice.value for choice in Orphans]),
+    type=Choice([choice.value for choice in Orphans]),
     default=Orphans.LEAVE.value,
     show_default=True,
     help="What is done to terminal tasks that are in no index. `leave` does not look for them.",
 )
 @click.option(
     "--ghosts",
-    type=click.Choice([choice.value for choice in Ghosts]),
+    type=Choice([choice.value for choice in Ghosts]),
     default=Ghosts.LEAVE.value,
     show_default=True,
     help="What is done to index entries whose task is gone, in another state, or without a message.",
@@ -91,6 +92,7 @@ def backfill(
         with changes(database, run, told) as made:
             seen = _walk(database, loaded, wish, made, found)
         note(_met(seen, wish))
+        end_whole(database)
 
 
 def _walk(database: Database, policy: Policy, wish: BackfillOptions, made: Changes, queues: list[str]) -> Counter[str]:

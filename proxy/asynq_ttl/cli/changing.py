@@ -4,7 +4,6 @@ Both change keys that exist already, and only with --apply. A run with a --journ
 """
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from asynq_ttl.cli.options import WRONG, fail
+from asynq_ttl.cli.printing import say, show
 from asynq_ttl.cli.tool_options import note
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database
@@ -37,6 +36,10 @@ _SHOW = click.option(
     show_default=True,
     help="How many changes are listed one by one.",
 )
+
+
+# Nobody reads a longer summary, and drawing one takes seconds.
+_MOST_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +145,12 @@ class _Listing:
         if change.type:
             parts.append(change.type)
         parts.append(change.reason + (f", rule {change.rule}" if change.rule else ""))
-        click.echo("  ".join(visible(part) for part in parts))
+        say("  ".join(visible(part) for part in parts))
 
     def end(self) -> None:
         """Say how many were not listed."""
         if self._more:
-            click.echo(f"... and {self._more:,} more; --journal FILE gets all of them")
+            say(f"... and {self._more:,} more; --journal FILE gets all of them")
 
 
 def _print_summary(changer: Changer) -> None:
@@ -155,14 +158,16 @@ def _print_summary(changer: Changer) -> None:
     title = "Changed" if changer.apply else "Dry run: --apply would change"
     total = sum(changer.counts.values())
     if not total:
-        click.echo("Nothing to change." if not changer.missed else "Nothing was changed.")
+        say("Nothing to change." if not changer.missed else "Nothing was changed.")
     else:
         table = Table(title=f"{title} {total:,} tasks", title_justify="left")
         for heading in ("queue", "state", "rule", "action"):
             table.add_column(heading)
         table.add_column("tasks", justify="right")
-        for (queue, state, rule, action), count in sorted(changer.counts.items()):
+        for (queue, state, rule, action), count in sorted(changer.counts.items())[:_MOST_ROWS]:
             table.add_row(visible(queue), state or "none", rule or "-", action, f"{count:,}")
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        show(table)
+        if len(changer.counts) > _MOST_ROWS:
+            say(f"... and {len(changer.counts) - _MOST_ROWS:,} rows more; --journal FILE gets every change")
     if changer.missed:
         note(f"{changer.missed:,} tasks were no longer what they had been, and were left alone")

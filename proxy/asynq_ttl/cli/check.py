@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from asynq_ttl.cli.printing import say
 from asynq_ttl.cli.tool_options import load
 
 
@@ -12,4 +13,4 @@ from asynq_ttl.cli.tool_options import load
 def check(file: Path) -> None:
     """Check a policy FILE. Exits with 0 if it is valid, else with 2 and every fault on a line of its own."""
     policy = load(file)
-    click.echo(f"{file}: valid, {len(policy.rules)} rules, mode {policy.mode.value}")
+    say(f"{file}: valid, {len(policy.rules)} rules, mode {policy.mode.value}")

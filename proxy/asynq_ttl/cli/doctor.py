@@ -1,21 +1,19 @@
 """`asynq-ttl doctor`: what is wrong with a set-up."""
 
-import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from asynq_ttl.cli.printing import console, printing, say
 from asynq_ttl.cli.tool_options import (
-    connected,
     load,
     policy_option,
     rate_option,
+    reached,
     upstream_option,
 )
 from asynq_ttl.existing_keys.doctor.doctor import examine
 from asynq_ttl.existing_keys.findings import findings_json, print_findings, worst
-from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net import address
 
 
@@ -37,10 +35,11 @@ def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool
     Exits with 0 if nothing needs to be done, with 3 after a warning, with 4 if tasks can be lost.
     """
     loaded = load(policy)
-    with connected(upstream, rate, TaskFilter(), changing=False) as (database, found):
-        findings = examine(database, loaded, found, sample)
+    with reached(upstream, rate) as database:
+        findings = examine(database, loaded, database.queues(), sample)
     if json_wanted:
-        click.echo(findings_json(str(upstream), findings))
+        say(findings_json(str(upstream), findings))
     else:
-        print_findings(findings, Console(width=None if sys.stdout.isatty() else 120))
+        with printing():
+            print_findings(findings, console())
     raise SystemExit(worst(findings).status)

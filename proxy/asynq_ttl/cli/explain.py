@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from asynq_ttl.cli.options import option
+from asynq_ttl.asynq.keys import AMBIGUOUS, ambiguous
+from asynq_ttl.cli.options import Choice, option
+from asynq_ttl.cli.printing import say
 from asynq_ttl.cli.tool_options import load
 from asynq_ttl.policy.explain import explain as explain_policy
 from asynq_ttl.policy.rules import State
@@ -14,9 +16,13 @@ from asynq_ttl.policy.rules import State
 @option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
 @click.option("--queue", required=True, help="The queue's name.")
 @click.option("--type", "task_type", required=True, help="The task's type.")
-@click.option("--state", type=click.Choice([state.value for state in State]), required=True, help="The terminal state.")
+@click.option("--state", type=Choice([state.value for state in State]), required=True, help="The terminal state.")
 def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None:
     """Say what a policy does with a task, which rule decides and why."""
     loaded = load(policy)
+    if ambiguous(queue):
+        why = f"a name with {AMBIGUOUS} can be read as another queue's"
+        say(f"queue {queue} is left alone: {why}. No rule decides about it")
+        return
     for line in explain_policy(loaded, queue, task_type, State(state)):
-        click.echo(line)
+        say(line)

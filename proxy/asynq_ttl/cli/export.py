@@ -2,21 +2,22 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import click
 
 from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.asynq.task_json import task_line
-from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.options import Choice, fail
+from asynq_ttl.cli.printing import printing
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     Duration,
     check_types,
     connected,
+    end_whole,
     note,
     progress_bar,
     queue_option,
@@ -26,7 +27,8 @@ from asynq_ttl.cli.tool_options import (
     upstream_option,
 )
 from asynq_ttl.existing_keys.database import Database
-from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
+from asynq_ttl.existing_keys.named_files import named
+from asynq_ttl.existing_keys.pages import TaskFilter, whole_tasks
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 
@@ -39,7 +41,7 @@ from asynq_ttl.policy.glob import Glob
 @click.option("--older-than", type=Duration(), help="Only tasks that died or completed so long ago, such as 7d.")
 @click.option(
     "--payload",
-    type=click.Choice(["base64", "text"]),
+    type=Choice(["base64", "text"]),
     default="base64",
     show_default=True,
     help="How payloads and results are written; what is not UTF-8 is always base64.",
@@ -64,39 +66,56 @@ def export(
 ) -> None:
     """Write archived and completed tasks as JSON lines, orphans included. Changes nothing."""
     wanted = TaskFilter(queues, types, states or TERMINAL)
-    with ExitStack() as stack, connected(upstream, rate, wanted, changing=False) as (database, _):
+    with connected(upstream, rate, wanted, changing=False) as (database, _), ExitStack() as stack:
         check_types(database, types)
-        file = stack.enter_context(_opened(output))
+        write = stack.enter_context(_opened(output))
         now = database.now()
-        written = unread = 0
+        written = 0
         for task in _tasks(database, wanted):
             if task.record is None:
-                unread += 1
+                database.left_out.add_unreadable()
             elif older_than is None or 0 < ended_at(task) <= now - older_than:
                 written += 1
-                file.write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
-    note(f"{written:,} tasks written" + (f"; {unread:,} whose message cannot be read were left out" if unread else ""))
+                write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
+        stack.close()
+        note(f"{written:,} tasks written")
+        end_whole(database)
 
 
 def _tasks(database: Database, wanted: TaskFilter) -> Iterator[Task]:
     """Yield every task that is wanted, whole, with a progress bar."""
     with progress_bar() as progress:
-        bar = progress.add_task("export", total=database.client.dbsize())
-        for _, page in task_pages(database, "whole"):
-            progress.advance(bar, len(page))
-            yield from (task for task in page if wanted.matches_queue(task.queue) and wanted.matches(task))
+        bar = progress.add_task("export", total=database.size())
+        for task in whole_tasks(database, lambda count: progress.advance(bar, count)):
+            if wanted.matches_queue(task.queue) and wanted.matches(task):
+                yield task
 
 
 @contextmanager
-def _opened(output: Path) -> Iterator[TextIO]:
-    """Open a new file, or standard output."""
+def _opened(output: Path) -> Iterator[Callable[[str], None]]:
+    """Open a new file, or standard output; yield what writes to it."""
     if str(output) == "-":
-        yield sys.stdout
+
+        def to_stdout(text: str) -> None:
+            with printing():
+                sys.stdout.write(text)
+
+        yield to_stdout
+        with printing():
+            sys.stdout.flush()
         return
-    try:
-        with output.open("x", encoding="utf-8") as file:
-            yield file
-    except FileExistsError:
+    if output.exists() and not output.is_char_device():
         fail(f"{output} is there already: name another file")
-    except OSError as error:
-        fail(f"{output}: {error.strerror}")
+    with named(output):
+        file = output.open("a", encoding="utf-8")
+
+    def to_file(text: str) -> None:
+        with named(output):
+            file.write(text)
+
+    try:
+        yield to_file
+    finally:
+        # A file writes what is left when it is closed.
+        with named(output):
+            file.close()

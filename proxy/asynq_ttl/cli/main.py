@@ -4,6 +4,7 @@ Invariant: a command is imported when it is asked for, and none for the list of 
 worker, and probes beside every sidecar: what other commands need costs neither of them memory or time.
 """
 
+import re
 from importlib import import_module
 from typing import Final
 
@@ -26,6 +27,13 @@ COMMANDS: Final = {
 }
 """What each command does, by its name, which is also that of its module."""
 
+OWN_PROCESS: Final = "own process"
+"""The object of a command's context where it has the process for itself: it may set what signals do, and end it."""
+
+
+# How click repeats an argument that it has no use for.
+_STRAY: Final = re.compile(r"^((?:No such command|Got unexpected extra arguments?) .)(.*[@/].*)(\W.?)$", re.DOTALL)
+
 
 class _Commands(click.Group):
     """The commands, each imported when it is asked for."""
@@ -41,6 +49,16 @@ class _Commands(click.Group):
         module = import_module(f"asynq_ttl.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command. What was typed where nothing belongs is not repeated if it looks like a URL."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            told, strays = _STRAY.subn(r"\1not shown: it may hold a password\3", error.message)
+            if not strays:
+                raise
+            raise click.UsageError(told, error.ctx) from None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of them without importing any."""

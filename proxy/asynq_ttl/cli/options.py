@@ -3,7 +3,7 @@
 `ready` and `drain` import it every few seconds beside a busy worker: nothing here costs time to import.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -49,6 +49,20 @@ class Listen(Parsed[Address]):
     name = "address"
     kind = Address
     parse = staticmethod(parse_address)
+
+
+class Choice(click.Choice[str]):
+    """One of several words, in any case. `warn` is `warning` where that is one of them."""
+
+    def __init__(self, choices: Iterable[str]) -> None:
+        super().__init__(list(choices), case_sensitive=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's signature
+        """Return the word as it is listed."""
+        word = str(value).strip()
+        if word.lower() == "warn" and "warning" in self.choices:
+            word = "warning"
+        return super().convert(word, param, ctx)
 
 
 def admin_option(command: Command) -> Command:

@@ -9,6 +9,7 @@ from asynq_ttl.cli.tool_options import (
     TERMINAL,
     check_types,
     connected,
+    end_whole,
     progress_bar,
     queue_option,
     rate_option,
@@ -53,6 +54,7 @@ def persist(
         if not run.resume:
             check_types(database, types)
         with changes(database, run, told) as made, progress_bar() as progress:
-            bar = progress.add_task("persist", total=database.client.dbsize())
+            bar = progress.add_task("persist", total=database.size())
             walk = Persist(database, wanted, made.changer, advance=lambda count: progress.advance(bar, count))
             walk.run(made.position)
+        end_whole(database)

@@ -1,21 +1,19 @@
 """`asynq-ttl report`: what a policy would do with the tasks a sidecar has seen, beside what the policy in force does.
 
-The sidecar counts the kinds of tasks that enter a terminal state, and `policy.what_if` says what a policy does with
-them. Here that is asked for and shown.
+The sidecar counts the kinds of tasks that enter a terminal state (`census`); any policy can be asked about them.
 """
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from asynq_ttl.cli.admin_client import AdminClientError, ask
 from asynq_ttl.cli.options import FAILED, admin_option, fail, option
+from asynq_ttl.cli.printing import say, show
 from asynq_ttl.cli.tool_options import load
 from asynq_ttl.net import address
 from asynq_ttl.policy.rules import Mode, Policy
@@ -78,8 +76,7 @@ def report(admin: address.Address, *, policy: Path | None, as_json: bool) -> Non
     asked = load(policy) if policy is not None else running
     found = compare(census, asked, policy_in_force(running, told["mode"]))
     if as_json:
-        click.echo(json.dumps(found.as_json()))
+        say(json.dumps(found.as_json()))
         return
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    for part in tables(found, asked, told["source"] if told["mode"] == Mode.ENFORCE.value else "", census["since"]):
-        console.print(part)
+    in_force = told["source"] if told["mode"] == Mode.ENFORCE.value else ""
+    show(*tables(found, asked, in_force, census["since"]), highlight=False)

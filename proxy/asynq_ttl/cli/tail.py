@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from asynq_ttl.cli.admin_client import AdminClientError, Json, watch
-from asynq_ttl.cli.options import FAILED, admin_option, fail
+from asynq_ttl.cli.options import FAILED, Choice, admin_option, fail
 from asynq_ttl.events import Action
 from asynq_ttl.net import address
 
@@ -17,14 +17,10 @@ _COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", 
 @admin_option
 @click.option("--queue", multiple=True, help="Only of these queues (globs).")
 @click.option("--type", "task_type", multiple=True, help="Only tasks of these types (globs).")
-@click.option(
-    "--state", multiple=True, type=click.Choice(["archived", "completed", "pending"]), help="Only into these."
-)
+@click.option("--state", multiple=True, type=Choice(["archived", "completed", "pending"]), help="Only into these.")
 @click.option("--rule", multiple=True, help="Only decisions of these rules.")
-@click.option("--action", multiple=True, type=click.Choice([action.value for action in Action]), help="Only these.")
-@click.option(
-    "--mode", multiple=True, type=click.Choice(["enforce", "shadow"]), help="Only decisions that were (not) done."
-)
+@click.option("--action", multiple=True, type=Choice([action.value for action in Action]), help="Only these.")
+@click.option("--mode", multiple=True, type=Choice(["enforce", "shadow"]), help="Only decisions that were (not) done.")
 @click.option(
     "--kind", multiple=True, help="Only these kinds: decision, sweep, fail_open, reload, activation, pause, ..."
 )

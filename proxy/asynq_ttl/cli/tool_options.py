@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asynq_ttl.cli.options import WRONG, Command, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Choice, Command, Parsed, fail, option
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
-from asynq_ttl.existing_keys.run_journal import JournalError
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.policy.glob import Glob, compile_glob
@@ -99,9 +99,7 @@ rate_option = option(
 
 def state_option(names: tuple[str, ...]) -> Callable[[Command], Command]:
     """Return the option that picks among some states."""
-    return click.option(
-        "--state", "states", type=click.Choice(names), multiple=True, help="Only this state; repeatable."
-    )
+    return click.option("--state", "states", type=Choice(names), multiple=True, help="Only this state; repeatable.")
 
 
 def load(policy: Path | None) -> Policy:
@@ -126,12 +124,24 @@ def connected(
         wanted: what the command is asked about; a glob that matches no queue ends it too.
         changing: whether the rights to change tasks are needed.
     """
+    with reached(upstream, rate) as database:
+        queues = database.open(changing=changing)
+        _check_queues(wanted.queues, queues + database.left_out.ambiguous)
+        yield database, queues
+
+
+@contextmanager
+def reached(upstream: address.Upstream, rate: float) -> Iterator[Database]:
+    """Yield a database, of which nothing is asked yet. Any of its errors ends the command with one line.
+
+    Args:
+        upstream: where it is.
+        rate: the most keys looked at in a second; 0 for no limit.
+    """
     try:
         with explained(upstream), closing(Database(upstream, rate)) as database:
-            queues = database.open(changing=changing)
-            _check_queues(wanted.queues, queues)
-            yield database, queues
-    except (DatabaseError, JournalError) as error:
+            yield database
+    except (DatabaseError, FileError) as error:
         fail(str(error))
 
 
@@ -190,6 +200,15 @@ class _Paced(Progress):
         for task in self.tasks:
             task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
         yield from super().get_renderables()
+
+
+def end_whole(database: Database) -> None:
+    """Say what a run left out; if there is something, end the command with a status that says so."""
+    lines = database.left_out.notes()
+    for line in lines:
+        note(line)
+    if lines:
+        raise SystemExit(FAILED)
 
 
 def note(text: str) -> None:

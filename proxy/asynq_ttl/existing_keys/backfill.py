@@ -12,15 +12,16 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from asynq_ttl.asynq.keys import index_key, text_of
+from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.task import Entry, Task
 from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider, Orphans, ghost_reason, removes
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database
-from asynq_ttl.existing_keys.pages import START, index_pages, task_pages
+from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
 from asynq_ttl.existing_keys.standing import TERMINAL
+from asynq_ttl.existing_keys.survey import Place, survey
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy, State
 
 _ORDER = (State.ARCHIVED, State.COMPLETED)
@@ -61,9 +62,9 @@ class Backfill:
 
     def size(self, queues: Sequence[str]) -> int:
         """Return about how many entries and keys the walks will read."""
-        total = sum(self._database.client.zcard(index_key(*index)) for index in self._indexes(queues))
+        total = sum(place.length for place in self._indexes(queues))
         if self._orphans_wanted:
-            total += self._database.client.dbsize()
+            total += self._database.size() or 0
         return total
 
     def run(self, queues: Sequence[str], position: Sequence[str | int] = ()) -> None:
@@ -73,61 +74,71 @@ class Backfill:
             queues: all there are.
             position: what `Changer.resume` returned; nothing for a new run.
         """
-        indexes = self._indexes(queues)
+        indexes = [] if position and position[0] == "scan" else self._indexes(queues)
         after = START
         if position and position[0] == "index":
             _, queue, state, score, task_id = map(str, position)
-            if (queue, state) in indexes:
-                indexes = indexes[indexes.index((queue, state)) :]
+            places = [(place.queue, place.name) for place in indexes]
+            if (queue, state) in places:
+                indexes = indexes[places.index((queue, state)) :]
                 after = (score.encode(), task_id.encode("utf-8", "surrogateescape"))
-        elif position:
-            indexes = []
-        for queue, state in indexes:
-            self._walk_index(queue, TERMINAL[state], after)
-            after = START
+        self._walk_indexes(indexes, after)
         if self._orphans_wanted:
             self._walk_keyspace(int(position[1]) if position and position[0] == "scan" else 0)
 
-    def _indexes(self, queues: Sequence[str]) -> list[tuple[str, str]]:
-        """Return queue and state of the indexes that are walked through, in that order."""
+    def _indexes(self, queues: Sequence[str]) -> list[Place]:
+        """Return the indexes that are walked through, in that order."""
         states = self._filter.states or tuple(TERMINAL)
-        chosen = (queue for queue in queues if self._filter.matches_queue(queue))
-        return [(queue, state.value) for queue in chosen for state in _ORDER if state.value in states]
+        chosen = [queue for queue in queues if self._filter.matches_queue(queue)]
+        return list(survey(self._database, chosen, [state.value for state in _ORDER if state.value in states]))
 
-    def _walk_index(self, queue: str, state: State, after: tuple[bytes, bytes]) -> None:
-        surplus = self._surplus(queue) if state is State.ARCHIVED else 0
-        for page in index_pages(self._database, queue, state.value, "digest", after):
+    def _walk_indexes(self, indexes: Sequence[Place], after: tuple[bytes, bytes]) -> None:
+        surplus: dict[Place, int] = {}
+        for pages in index_rounds(self._database, indexes, "digest", after):
             changes: list[Change] = []
-            for entry in page:
-                change = self._decider.entry(entry, state)
-                trimmed = self._decider.trim(entry, state) if surplus > 0 and not removes(change) else None
-                surplus -= trimmed is not None
-                change = trimmed or change
-                if change is not None:
-                    changes.append(change)
-            self._changer.make(changes, ("index", queue, state.value, after[0].decode(), text_of(after[1])))
-            self._count(page, state)
-            if page:
-                after = (page[-1].score, page[-1].task.id)
-            self._advance(len(page))
+            for page in pages:
+                if page.place not in surplus:
+                    surplus[page.place] = self._surplus(page.place)
+                changes += self._page_changes(page, surplus)
+            first = pages[0]
+            position = (first.place.queue, first.place.name, first.after[0].decode(), text_of(first.after[1]))
+            self._changer.make(changes, ("index", *position))
+            for page in pages:
+                self._count(page.entries, State(page.place.name))
+                self._advance(len(page.entries))
+                if not page.entries:
+                    del surplus[page.place]
+
+    def _page_changes(self, page: IndexPage, surplus: dict[Place, int]) -> Iterator[Change]:
+        """Yield what is done to the entries of a page; each that is trimmed makes the surplus of its index smaller."""
+        state = State(page.place.name)
+        for entry in page.entries:
+            change = self._decider.entry(entry, state)
+            trimmed = self._decider.trim(entry, state) if surplus[page.place] > 0 and not removes(change) else None
+            surplus[page.place] -= trimmed is not None
+            change = trimmed or change
+            if change is not None:
+                yield change
 
     def _count(self, page: list[Entry], state: State) -> None:
         for entry in page:
             ghost = bool(ghost_reason(entry, state))
             self.seen["ghosts" if ghost else "tasks"] += 1
             self.seen["timed"] += not ghost and entry.task.ttl_ms >= 0
-            self.seen["unreadable"] += not ghost and entry.task.record is None
+            if not ghost and entry.task.record is None:
+                self.seen["unreadable"] += 1
+                self._database.left_out.add_unreadable()
 
-    def _surplus(self, queue: str) -> int:
+    def _surplus(self, place: Place) -> int:
         """Return how many entries an archive is over its `max`, once the policy has removed what it removes."""
-        limits = self._policy.archive_limits(queue)
+        limits = self._policy.archive_limits(place.queue) if place.name == State.ARCHIVED.value else None
         if limits is None or limits.cap is None or self._filter.types:
             return 0
         cap = limits.cap if self._policy.enforces_all else max(limits.cap, OWN_ARCHIVE_CAP)
-        surplus = int(self._database.client.zcard(index_key(queue, State.ARCHIVED.value))) - cap
+        surplus = place.length - cap
         if surplus <= 0:
             return 0
-        for page in index_pages(self._database, queue, State.ARCHIVED.value):
+        for page in index_pages(self._database, place):
             surplus -= sum(removes(self._decider.entry(entry, State.ARCHIVED)) for entry in page)
             if surplus <= 0:
                 return 0
@@ -137,19 +148,14 @@ class Backfill:
         """Walk through the keyspace for hashes that are in no index."""
         start = cursor
         for following, page in task_pages(self._database, "digest", cursor):
-            by_queue: dict[str, list[Change]] = {}
-            for task in page:
-                change = self._orphan_change(task) if self._filter.matches_queue(task.queue) else None
-                if change is not None:
-                    by_queue.setdefault(task.queue, []).append(change)
-            for changes in by_queue.values():
-                self._changer.make(changes, ("scan", start))
+            found = (self._orphan_change(task) for task in page if self._filter.matches_queue(task.queue))
+            self._changer.make([change for change in found if change is not None], ("scan", start))
             start = following
             self._advance(len(page))
 
     def _orphan_change(self, task: Task) -> Change | None:
         """Count a hash that is in no index, and return what is done to it; None where it is in one, or nothing is."""
-        if task.score is not None or (self._filter.states and task.state not in self._filter.states):
+        if not task.nowhere or (self._filter.states and task.state not in self._filter.states):
             return None
         if task.size == 0 and (task.state in TERMINAL or not task.state):
             self.seen["halves"] += 1
@@ -157,4 +163,6 @@ class Backfill:
         if task.state not in TERMINAL:
             return None
         self.seen["orphans"] += 1
+        if task.record is None:
+            self._database.left_out.add_unreadable()
         return self._decider.orphan(task)

@@ -128,6 +128,9 @@ def removes(change: Change | None) -> bool:
 def ghost_reason(entry: Entry, state: State) -> str:
     """Return why an entry of a state's index is a ghost; empty where it is none."""
     task = entry.task
+    if task.wrong and not task.exists:
+        # Something else than a task is at its key.
+        return ""
     if not task.exists:
         return "ghost: there is no such task"
     if task.state != state.value:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 from asynq_ttl.asynq.keys import queue_prefix, task_prefix, text_of
@@ -130,7 +131,7 @@ class Changer:
         self._show = show
 
     def make(self, changes: Sequence[Change], position: Sequence[str | int]) -> None:
-        """Make changes of one queue, or only show and count them.
+        """Make changes, of one queue after the other, or only show and count them.
 
         Args:
             changes: the changes.
@@ -149,13 +150,17 @@ class Changer:
             state = line.get("index") or line.get("state", "")
             self.counts[line["queue"], state, line.get("rule", ""), line["action"]] += 1
             if begun is not None and line["page"] == begun.page:
-                known.add(line["id"])
+                known.add((line["queue"], line["id"]))
         if begun is None:
             return ()
         changes = [Change(**content) for content in begun.changes]
         # A task that is already as its change makes it was changed by the interrupted run, so it counts as changed.
         results = self._change(changes) if changes else []
-        made = [change for change, result in zip(changes, results, strict=True) if result and change.id not in known]
+        made = [
+            change
+            for change, result in zip(changes, results, strict=True)
+            if result and (change.queue, change.id) not in known
+        ]
         self._count(made)
         self._journal.record(begun.page, [change.journal_line() for change in made])
         return begun.position
@@ -180,14 +185,15 @@ class Changer:
             self._journal.record(page, [change.journal_line() for change in made])
 
     def _change(self, changes: Sequence[Change]) -> list[int]:
-        """Let the script make changes; return its result for each."""
+        """Let the script make changes, in one round trip; return its result for each."""
         if any(change.action == Act.DROP.value and not change.state for change in changes):
             time.sleep(_HALF_WRITTEN_SECONDS)
-        queue = changes[0].queue
-        arguments = [argument for change in changes for argument in change.arguments]
-        return list(
-            self.database.run("existing_keys/change_tasks", task_prefix(queue), queue_prefix(queue), *arguments)
-        )
+        queues = [(queue, list(group)) for queue, group in groupby(changes, key=lambda change: change.queue)]
+        calls = [
+            (task_prefix(queue), queue_prefix(queue), *(argument for change in group for argument in change.arguments))
+            for queue, group in queues
+        ]
+        return [result for results in self.database.run_all("existing_keys/change_tasks", calls) for result in results]
 
     def _count(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -3,17 +3,20 @@
 Invariants:
 
 * Every command is short: what may be large is read in pages of at most `PAGE_TASKS` tasks and about `PAGE_BYTES` bytes.
+* Scripts for many queues go out in one round trip, which has no more work in it than a page of one queue: a queue of
+  one task costs what it has, not what a page might have.
 * All keys of a script belong to one queue, so they share a hash tag and a cluster slot.
 * Within `explained`, whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool, Redis
+from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -21,41 +24,29 @@ from redis.exceptions import (
     NoPermissionError,
     NoScriptError,
     RedisError,
+    ResponseError,
     TimeoutError,  # noqa: A004 - redis-py's
 )
 from redis.sentinel import Sentinel
 
-from asynq_ttl.asynq.keys import PREFIX, queue_prefix, text_of
+from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_of
+from asynq_ttl.existing_keys.left_out import LeftOut
+from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
+from asynq_ttl.existing_keys.own_connection import connection_class
+from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
+from asynq_ttl.net.server_version import ServerTooOldError, is_unknown
 
 PAGE_TASKS = 50
 PAGE_BYTES = 1 << 19
 _TIMEOUT_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
-# What the tools run on a queue's keys, with arguments that do nothing to a key that does not exist.
-READING = (
-    "HSTRLEN msg",
-    "HEXISTS msg",
-    "HMGET state",
-    "HGET msg",
-    "PTTL",
-    "ZSCORE x",
-    "ZRANGE 0 0",
-    "ZRANK x",
-    "ZCOUNT 0 0",
-    "LRANGE 0 0",
-    "GET",
-)
-CHANGING = (
-    "PEXPIREAT 1",
-    "PERSIST",
-    "EXISTS",
-    "DEL",
-    "ZREM x",
-    "ZADD XX 1 x",
-)
+
+
+Call = tuple[bytes | str | int, ...]
+"""Key and arguments of one run of a script."""
 
 
 class DatabaseError(Exception):
@@ -97,7 +88,9 @@ class Database:
     def __init__(self, upstream: Upstream, rate: float = 0) -> None:
         self.upstream = upstream
         self.pace = Pace(rate)
-        self.client: Redis = _client(upstream)
+        self.client: Redis = _client(upstream, upstream.database)
+        self.left_out = LeftOut()
+        """What could not be looked at so far, or must be left alone."""
         self._shas: dict[str, str] = {}
 
     def open(self, *, changing: bool = False) -> list[str]:
@@ -110,43 +103,62 @@ class Database:
             DatabaseError: it is not so.
         """
         with explained(self.upstream):
-            self.client.ping()
+            if self._is_cluster_node():
+                raise DatabaseError(
+                    f"{self.upstream} is a node of a cluster: it shows the keys of its own slots alone, so nothing "
+                    "that is said or done here would be whole; a cluster is not supported yet"
+                )
             queues = self.queues()
-            if not queues:
-                raise DatabaseError(self._no_queues())
-            denied = self.denied(queues[0], READING + (CHANGING if changing else ()))
-        if denied:
-            rights = " ".join(f"+{command.lower()}" for command in denied)
-            raise DatabaseError(
-                f"{self.upstream}: the user in the URL may not run {', '.join(denied)} on {PREFIX.decode()}...: "
-                f"give it {rights} ~asynq:*"
-            )
-        return queues
+            wanted = READING.commands + (CHANGING.commands if changing else ())
+            if not self.upstream.database:
+                wanted = tuple(command for command in wanted if command != "SELECT")
+            refused = self.refused(wanted, probe_key(queues))
+            if refused:
+                raise DatabaseError(f"{self.upstream}: {refused}: {refused.advice(ASYNQ_KEYS)}")
+        return queues or []
 
-    def queues(self) -> list[str]:
-        """Return the names of the queues that Asynq lists, sorted."""
-        members: Any = self.client.smembers("asynq:queues")
-        return sorted(text_of(member) for member in members)
+    def queues(self) -> list[str] | None:
+        """Return the names of the queues that Asynq lists, sorted, without those that are left alone.
 
-    def denied(self, queue: str, commands: tuple[str, ...]) -> list[str]:
-        """Return the names of those commands that the user may not run on keys of a queue; nothing is changed.
+        Where something else is in the place of the list, they are those that have keys; None where the user may not
+        ask.
+
+        Raises:
+            DatabaseError: there are none.
+        """
+        try:
+            members: Any = self.client.smembers(QUEUES.decode())
+        except ResponseError as error:
+            if isinstance(error, NoPermissionError) or is_unknown(error):
+                return None
+            if "WRONGTYPE" not in str(error):
+                raise
+            self.left_out.add_wrong(QUEUES)
+            found = (queue_of_key(key) for key in self.client.scan_iter(PREFIX + b"*", count=1000))
+            members = {queue.encode("utf-8", "surrogateescape") for queue in found if queue is not None}
+        names = sorted(text_of(member) for member in members)
+        for name in filter(ambiguous, names):
+            self.left_out.add_ambiguous(name)
+        clear = [name for name in names if not ambiguous(name)]
+        if not clear:
+            raise DatabaseError("; ".join([self._no_queues(), *self.left_out.notes()]))
+        return clear
+
+    def refused(self, commands: Iterable[str], key: bytes) -> Refused:
+        """Return which of some commands cannot be run on a key that does not exist; nothing is changed.
+
+        Each is tried, on a connection that begins without SELECT, since that may be missing too.
 
         Args:
-            queue: the queue's name.
-            commands: each with the arguments that follow the key, separated by spaces.
+            commands: their names, as `needed_rights` has them.
+            key: the key.
         """
-        return self.denied_on(queue_prefix(queue) + b"asynq-ttl-probe", commands)
-
-    def denied_on(self, key: bytes, commands: tuple[str, ...]) -> list[str]:
-        """Return the names of those commands that the user may not run on a key that does not exist; see `denied`."""
-        try:
-            found: Any = self.client.eval(load("existing_keys/rights"), 1, key, *commands)
-        except NoPermissionError as error:
-            if "key" not in str(error):
-                raise
-            # The user has no rights on the key at all.
-            return [command.split()[0] for command in commands]
-        return [name.decode() for name in found]
+        names, number = list(commands), self.upstream.database
+        with _client(self.upstream, 0) as client, client.pipeline(transaction=False) as pipeline:
+            for name in ("SELECT", *names):
+                pipeline.execute_command(*attempt(name, key, number))
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return refused_of(zip(names, answers[1:], strict=True))
 
     def now(self) -> int:
         """Return Redis's time in whole seconds since the epoch."""
@@ -169,26 +181,83 @@ class Database:
             self._load(name)
             return self.client.evalsha(self._shas[name], 1, key, *arguments)
 
+    def run_all(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        """Run one of the scripts several times in one round trip; return what it replies, in that order.
+
+        Args:
+            name: as in `run`.
+            calls: key and arguments of each, as in `run`.
+        """
+        if not calls:
+            return []
+        if name not in self._shas:
+            self._load(name)
+        pipeline = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(self._shas[name], 1, *call)
+        replies = pipeline.execute(raise_on_error=False)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                self._load(name)
+                replies[number] = self.client.evalsha(self._shas[name], 1, *calls[number])
+            elif isinstance(reply, Exception):
+                raise reply
+        return replies
+
     def server(self) -> "Server":
-        """Ask the server what it is."""
-        info: Any = self.client.info("server")
-        if "valkey_version" in info:
-            return Server("Valkey", info["valkey_version"], info["run_id"])
-        return Server("Redis", info["redis_version"], info["run_id"])
+        """Ask the server what it is; where the user may not ask, version and run are empty."""
+        info = self.info("server")
+        product = "Valkey" if "valkey_version" in info else "Redis"
+        return Server(product, info.get(f"{product.lower()}_version", ""), info.get("run_id", ""))
+
+    def info(self, section: str) -> dict[str, Any]:
+        """Return a section of INFO; nothing where the user may not ask."""
+        try:
+            return dict(self.client.info(section))
+        except ResponseError:
+            return {}
+
+    def size(self) -> int | None:
+        """Return how many keys there are; None where the user may not ask."""
+        try:
+            return int(self.client.dbsize())
+        except ResponseError:
+            return None
+
+    def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
+        """Return how many bytes each key takes; None for one that is not there, or where the user may not ask.
+
+        Args:
+            keys: the keys.
+            samples: how many elements of each are looked at; 0 for all.
+        """
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key, samples=samples)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return [answer if isinstance(answer, int) else None for answer in answers]
 
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+    def _is_cluster_node(self) -> bool:
+        """Say whether the server is a node of a cluster; a user who may ask it by no way is believed to use none."""
+        info = self.info("server")
+        if info:
+            return bool((info.get("redis_mode") or info.get("server_mode")) == "cluster")
+        try:
+            self.client.execute_command("CLUSTER INFO")
+        except ResponseError:
+            return False
+        return True
 
     def _load(self, name: str) -> None:
         self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
 
     def _no_queues(self) -> str:
         """Return, in words, that there is nothing of Asynq here, and in which databases there are keys."""
-        try:
-            keyspace: Any = self.client.info("keyspace")
-        except RedisError:
-            keyspace = {}
+        keyspace = self.info("keyspace")
         here = f"db{self.upstream.database}"
         others = ", ".join(sorted(name for name in keyspace if name != here))
         hint = f"; there are keys in {others}" if others else ""
@@ -206,7 +275,7 @@ class Server:
     @property
     def name(self) -> str:
         """Product and version."""
-        return f"{self.product} {self.version}"
+        return f"{self.product} {self.version or 'of unknown version'}"
 
 
 def _options(upstream: Upstream) -> dict[str, Any]:
@@ -215,11 +284,13 @@ def _options(upstream: Upstream) -> dict[str, Any]:
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _CONNECT_SECONDS,
         "retry": None,
-        "client_name": "asynq-ttl-tools",
+        # HELLO is not needed then: somebody may have renamed it.
+        "protocol": 2,
+        # It would be told by CLIENT SETINFO, which users need not have.
+        "driver_info": None,
     }
     if upstream.sentinels and upstream.tls:
         options |= {
-            "ssl": True,
             "ssl_ca_certs": upstream.ca_file or None,
             "ssl_cert_reqs": "required" if upstream.verify else "none",
             "ssl_certfile": upstream.certificate_file or None,
@@ -228,23 +299,26 @@ def _options(upstream: Upstream) -> dict[str, Any]:
     return options
 
 
-def _client(upstream: Upstream) -> Redis:
-    """Return a client of the server, or of the master that its Sentinels name at this moment."""
+def _client(upstream: Upstream, database: int) -> Redis:
+    """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
-    if not upstream.sentinels:
+    if upstream.sentinels:
+        addresses = [(address.host, address.port) for address in upstream.sentinels]
+        asking = {**options, "ssl": upstream.tls, **_sentinel_login(upstream)}
+        host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
+        options |= {"username": upstream.username or None, "password": upstream.password or None}
+        options |= {"host": host, "port": port}
+    else:
         # A password in the URL comes first; this one is that of a password file.
-        return Redis.from_url(upstream.url, password=upstream.password or None, **options)
-    addresses = [(address.host, address.port) for address in upstream.sentinels]
-    asking = {**options, **_sentinel_login(upstream)}
-    host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
-    options |= {"username": upstream.username or None, "password": upstream.password or None}
-    return Redis(host=host, port=port, db=upstream.database, **options)
+        options |= {"password": upstream.password or None, **parse_url(upstream.url)}
+    options |= {"db": database, "connection_class": connection_class(upstream)}
+    return Redis.from_pool(ConnectionPool(**options))
 
 
 def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
     """Yield a client of each Sentinel that the URL names; each is closed when the next one is asked for."""
     for address in upstream.sentinels:
-        asking = {**_options(upstream), **_sentinel_login(upstream)}
+        asking = {**_options(upstream), "ssl": upstream.tls, **_sentinel_login(upstream)}
         with Redis(host=address.host, port=address.port, decode_responses=True, **asking) as client:
             yield address, client
 
@@ -261,7 +335,7 @@ def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
 
 @contextmanager
 def explained(upstream: Upstream) -> Iterator[None]:
-    """Turn errors of Redis and of the network into one line.
+    """Turn errors of Redis and of the network into one line. Others, such as those of files, are none of redis-py's.
 
     Raises:
         DatabaseError: in place of any error of redis-py.
@@ -272,14 +346,14 @@ def explained(upstream: Upstream) -> Iterator[None]:
         raise DatabaseError(_reason(upstream, error)) from error
     except RedisError as error:
         raise DatabaseError(f"{upstream} refuses: {_line(error)}") from error
-    except OSError as error:
-        raise DatabaseError(f"{upstream} cannot be reached: {_line(error)}") from error
 
 
 def _reason(upstream: Upstream, error: RedisError) -> str:
     said = _line(error)
     if isinstance(error, NoPermissionError):
         return f"{upstream}: the user in the URL lacks a right: {said}"
+    if isinstance(error, ServerTooOldError):
+        return f"{upstream} cannot be used: {said}"
     if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in said:
         return f"{upstream} does not accept the user and password in the URL: {said}"
     if isinstance(error, TimeoutError):

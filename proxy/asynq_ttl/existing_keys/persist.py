@@ -8,7 +8,7 @@ Invariants:
 
 from collections.abc import Callable, Sequence
 
-from asynq_ttl.existing_keys.changes import Change, Changer, change_of
+from asynq_ttl.existing_keys.changes import Changer, change_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.policy.plan import Act, Plan
@@ -47,12 +47,12 @@ class Persist:
         """
         start = int(position[1]) if position else 0
         for following, page in task_pages(self._database, "digest", start):
-            by_queue: dict[str, list[Change]] = {}
-            for task in page:
-                if task.ttl_ms >= 0 and self._wanted.matches_queue(task.queue) and self._wanted.matches(task):
-                    change = change_of(task, _PLAN, index="", score="", timed="some")
-                    by_queue.setdefault(task.queue, []).append(change)
-            for changes in by_queue.values():
-                self._changer.make(changes, ("scan", start))
+            timed = [task for task in page if task.ttl_ms >= 0 and self._wanted.matches_queue(task.queue)]
+            for task in timed:
+                if self._wanted.types and task.record is None:
+                    self._database.left_out.add_unreadable()
+            wanted = filter(self._wanted.matches, timed)
+            changes = [change_of(task, _PLAN, index="", score="", timed="some") for task in wanted]
+            self._changer.make(changes, ("scan", start))
             start = following
             self._advance(len(page))

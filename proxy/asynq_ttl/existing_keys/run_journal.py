@@ -18,10 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from asynq_ttl.existing_keys.named_files import FileError, named
+
 Json = dict[str, Any]
+_GO_ON = "go on with --resume"
 
 
-class JournalError(Exception):
+class JournalError(FileError):
     """The journal cannot be used; the message says why and what to do."""
 
 
@@ -77,11 +80,9 @@ class RunJournal:
         page = self.new_page()
         text = json.dumps({"page": page, "position": list(position), "changes": list(changes)})
         fresh = self._state.with_name(self._state.name + ".new")
-        try:
+        with named(fresh, _GO_ON):
             fresh.write_text(text)
             fresh.replace(self._state)
-        except OSError as error:
-            raise JournalError(f"{self._state}: {error.strerror}") from error
         return page
 
     def record(self, page: int, changes: Iterable[Json]) -> None:
@@ -97,12 +98,13 @@ class RunJournal:
         """Return the page that was begun last; None where there is none."""
         if not self._state.exists():
             return None
-        content = json.loads(self._state.read_text())
+        with named(self._state):
+            content = json.loads(self._state.read_text())
         return BegunPage(content["page"], tuple(content["position"]), tuple(content["changes"]))
 
     def changes(self) -> Iterator[Json]:
         """Yield the changes that are in the file so far, each with the number of its page."""
-        with self.path.open(encoding="utf-8") as file:
+        with named(self.path), self.path.open(encoding="utf-8") as file:
             for line in file:
                 content = json.loads(line)
                 if "page" in content:
@@ -111,7 +113,8 @@ class RunJournal:
     def end(self, summary: Json) -> None:
         """Write down that the run ended: from here on it cannot be resumed."""
         self._write([{"end": summary}])
-        self._state.unlink(missing_ok=True)
+        with named(self._state):
+            self._state.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +122,12 @@ class RunJournal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as failed:
+            # What could not be written before is what a file tries to write once more when it is closed.
+            if error is None:
+                raise JournalError(f"{self.path}: {failed.strerror}; {_GO_ON}") from failed
 
     def _check(self, run: Json) -> None:
         """Check that the file holds this run, and that it did not end; cut off a last line that is incomplete."""
@@ -147,8 +155,6 @@ class RunJournal:
             raise JournalError(f"{self.path} is that of a run with another {', '.join(differing)}")
 
     def _write(self, lines: Iterable[Json]) -> None:
-        try:
+        with named(self.path, _GO_ON):
             self._file.writelines(json.dumps(line) + "\n" for line in lines)
             self._file.flush()
-        except OSError as error:
-            raise JournalError(f"{self.path}: {error.strerror}; go on with --resume") from error

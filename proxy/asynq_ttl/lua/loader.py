@@ -19,6 +19,12 @@ def load(*names: str) -> str:
     return "".join(folder.joinpath(*f"{name}.lua".split("/")).read_text() for name in names)
 
 
+def names(folder: str) -> list[str]:
+    """Return the names of all texts of a folder, sorted."""
+    files = resources.files("asynq_ttl").joinpath("lua", folder).iterdir()
+    return sorted(f"{folder}/{file.name.removesuffix('.lua')}" for file in files if file.name.endswith(".lua"))
+
+
 def load_on_one_line(name: str) -> str:
     """Return the text of a file as one line, without its comments, each of which has to be on a line of its own."""
     lines = load(name).splitlines()

@@ -60,12 +60,12 @@ class Upstream:
     certificate_file: str = ""
     key_file: str = ""
     server_name: str = ""
-    username: str = ""
+    username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     password_file: str = ""
     sentinels: tuple[Address, ...] = ()
     master: str = ""
-    sentinel_username: str = ""
+    sentinel_username: str = field(default="", repr=False)
     sentinel_password: str = field(default="", repr=False)
     sentinel_password_file: str = ""
 
@@ -75,6 +75,14 @@ class Upstream:
         if self.sentinels:
             return f"{scheme}+sentinel://{','.join(map(str, self.sentinels))}/{self.master}/{self.database}"
         return str(self.address) if self.address.path else f"{scheme}://{self.address}/{self.database}"
+
+
+_OF_REDIS_PY = frozenset(("db", "ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"))
+_OPTIONS = _OF_REDIS_PY | {"ssl_server_name", "sentinel_username", "sentinel_password", "sentinel_password_file"}
+"""The options of an upstream's URL. Others are left out: redis-py raises for those that it does not know either."""
+
+_IS_URL = "this looks like a URL, and a password may be in it; expected HOST:PORT or unix:PATH"
+_ENCODE = "percent-encode the user name and the password in it: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?"
 
 
 def parse_address(text: str) -> Address:
@@ -87,13 +95,33 @@ def parse_address(text: str) -> Address:
         path = text.removeprefix("unix:").removeprefix("//")
         if not path:
             raise AddressError(f"{text!r} has no path; expected unix:PATH")
+        if text.startswith("unix://") and ("?" in path or ("@" in path and not path.startswith("/"))):
+            raise AddressError(_IS_URL)
         return Address(path=path)
+    if "@" in text or "/" in text:
+        raise AddressError(_IS_URL)
     host, colon, port = text.rpartition(":")
     if not colon or not _NUMBER.fullmatch(port) or int(port) > 65_535:
         raise AddressError(f"{text!r} is no address; expected HOST:PORT or unix:PATH")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise AddressError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:6380")
+    if not _can_be_a_name(host):
+        raise AddressError(f"{text!r} is no address: no host can be called that")
     return Address(host=host.strip("[]"), port=int(port))
+
+
+def _can_be_a_name(host: str) -> bool:
+    """Say whether a host can be looked up: its labels have 1 to 63 characters, and the last one may be empty."""
+    if not host:
+        return True
+    try:
+        return all(0 < len(label if label.isascii() else label.encode("idna")) < 64 for label in _labels(host))
+    except UnicodeError:
+        return False
+
+
+def _labels(host: str) -> list[str]:
+    return host.removesuffix(".").split(".")
 
 
 def parse_upstream(text: str) -> Upstream:
@@ -109,11 +137,7 @@ def parse_upstream(text: str) -> Upstream:
     """
     if re.match("rediss?[+]sentinel://", text):
         return _parse_sentinels(text)
-    try:
-        parts = urlsplit(text if "://" in text else re.sub("^unix:", "unix://", text))
-        port = parts.port or DEFAULT_REDIS_PORT
-    except ValueError as error:
-        raise AddressError(f"the upstream URL is malformed: {error}") from None
+    parts, port = split_url(text if "://" in text else re.sub("^unix:", "unix://", text), "the upstream URL")
     query = _query(parts)
     if parts.scheme == "unix":
         if not parts.path:
@@ -121,29 +145,61 @@ def parse_upstream(text: str) -> Upstream:
         address = Address(path=unquote(parts.path))
         database = query.get("db", "0")
     elif parts.scheme in ("redis", "rediss"):
-        if not parts.hostname:
-            raise AddressError(f"the upstream URL has no host; expected {parts.scheme}://HOST:PORT/DB")
-        address = Address(host=parts.hostname, port=port)
+        if not parts.hostname or not _can_be_a_name(parts.hostname):
+            raise AddressError(f"the upstream URL has no host; expected {parts.scheme}://HOST:PORT/DB. {_ENCODE}")
+        address = Address(host=parts.hostname, port=port or DEFAULT_REDIS_PORT)
         database = parts.path.strip("/") or query.get("db", "0")
     else:
         raise AddressError("the upstream must be a redis://, rediss://, unix:// or redis+sentinel:// URL")
     return _upstream(parts, query, address, database)
 
 
+def split_url(text: str, what: str, *, hosts: bool = False) -> tuple[SplitResult, int | None]:
+    """Return the parts of a URL that may hold a password, and its port.
+
+    A password with a `/`, `?`, `#` or `@` that is not percent-encoded ends early, and the rest of it comes to stand in
+    the port, the path or the query. So what is in a URL that looks like that is never repeated.
+
+    Args:
+        text: the URL.
+        what: what it is, for the message.
+        hosts: whether it may name several hosts, each with a port: then none is returned.
+
+    Raises:
+        AddressError: it is malformed, or a password in it may not have been percent-encoded.
+    """
+    try:
+        parts = urlsplit(text)
+        port = None if hosts else parts.port
+    except ValueError:
+        raise AddressError(f"{what} is malformed; {_ENCODE}") from None
+    if parts.scheme == "unix" and parts.netloc and not parts.netloc.endswith("@"):
+        raise AddressError(f"{what} is malformed: it has no host, as in unix:///path/to/redis.sock; {_ENCODE}")
+    # Only the path of a socket may have an @, where nothing stands before it that could be a password's beginning.
+    strays = "@" in parts.path and (parts.scheme != "unix" or bool(parts.netloc))
+    if strays or parts.fragment or ("@" in parts.query and not _OPTIONS.issuperset(_query(parts))):
+        raise AddressError(f"{what} has an @ or a # where none belongs; {_ENCODE}")
+    return parts, port
+
+
 def _parse_sentinels(text: str) -> Upstream:
-    parts = urlsplit(text)
+    parts, _ = split_url(text, "the upstream URL", hosts=True)
     _, _, hosts = parts.netloc.rpartition("@")
     name, _, database = parts.path.strip("/").partition("/")
     if not name:
         raise AddressError("the upstream URL names no master; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB")
     sentinels = []
     for host in hosts.split(","):
-        if not host:
+        if not host or host.startswith(":"):
             raise AddressError(
                 "the upstream URL has an empty Sentinel; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER"
             )
         has_port = re.search(r":[0-9]+$", host) is not None
-        sentinels.append(parse_address(host if has_port else f"{host}:{DEFAULT_SENTINEL_PORT}"))
+        try:
+            sentinels.append(parse_address(host if has_port else f"{host}:{DEFAULT_SENTINEL_PORT}"))
+        except AddressError:
+            reason = f"the upstream URL has a Sentinel that is no HOST:PORT; {_ENCODE}"
+            raise AddressError(reason) from None
     query = _query(parts)
     upstream = _upstream(parts, query, sentinels[0], database or query.get("db", "0"))
     return replace(
@@ -158,15 +214,15 @@ def _parse_sentinels(text: str) -> Upstream:
 
 def _upstream(parts: SplitResult, query: dict[str, str], address: Address, database: str) -> Upstream:
     if not _NUMBER.fullmatch(database):
-        raise AddressError(f"the upstream URL names database {database!r}; expected a number")
+        raise AddressError(f"the upstream URL names a database that is no number; expected /0 or the like. {_ENCODE}")
     if query.get("ssl_keyfile") and not query.get("ssl_certfile"):
         raise AddressError("the upstream URL has ssl_keyfile without ssl_certfile")
     userinfo = parts.netloc.rpartition("@")[0]
     username, _, password = userinfo.partition(":")
-    own = parts._replace(query=urlencode({name: value for name, value in query.items() if name != "ssl_server_name"}))
+    own = urlencode({name: value for name, value in query.items() if name in _OF_REDIS_PY})
     return Upstream(
         address=address,
-        url=_joined(own if "ssl_server_name" in query else parts),
+        url=_joined(parts._replace(query=own)),
         tls=parts.scheme.startswith("rediss"),
         database=int(database),
         ca_file=query.get("ssl_ca_certs", ""),
@@ -180,7 +236,7 @@ def _upstream(parts: SplitResult, query: dict[str, str], address: Address, datab
 
 
 def _query(parts: SplitResult) -> dict[str, str]:
-    return {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    return {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
 
 
 def _joined(parts: SplitResult) -> str:

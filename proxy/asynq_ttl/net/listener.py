@@ -12,7 +12,6 @@ import ctypes
 import logging
 import socket
 import ssl
-import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from asynq_ttl.net.address import Address
 from asynq_ttl.net.keepalive import keep_alive
 from asynq_ttl.net.systemd import inherited_sockets
 from asynq_ttl.net.tls import HANDSHAKE_SECONDS
+from asynq_ttl.net.unix_socket import ListeningPath
 
 _log = logging.getLogger("asynq_ttl.listener")
 
@@ -30,6 +30,10 @@ _BACKLOG = 1024
 # Linux: which of the sockets that share a port gets a connection is said by a classic BPF program.
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _BPF_RET_K = 0x06
+
+
+class ListenError(OSError):
+    """An address where it is not possible to listen; the message says which and why."""
 
 
 class Listener:
@@ -61,13 +65,20 @@ class Listener:
         if tls is not None:
             self._options |= {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
         self._servers: list[asyncio.Server] = []
+        self._path: ListeningPath | None = None
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            OSError: the address cannot be used.
+            ListenError: the address, or a socket that the supervisor has left, cannot be used.
         """
+        try:
+            await self._start()
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
+            raise cannot_listen(self.address, error) from None
+
+    async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         listen, options = self.address, self._options
         if inherited := inherited_sockets():
@@ -78,8 +89,8 @@ class Listener:
             self.address = _address_of(inherited[0])
             return
         if listen.path:
-            await asyncio.to_thread(remove_stale_socket, Path(listen.path))
-            self._servers.append(await loop.create_unix_server(self._accept, listen.path, **options))
+            self._path = ListeningPath(Path(listen.path))
+            self._servers.append(await loop.create_unix_server(self._accept, sock=self._path.socket, **options))
             return
         server = await loop.create_server(
             self._accept, listen.host or None, listen.port, reuse_port=self._reuse_port or None, **options
@@ -93,6 +104,10 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more. An inherited socket stays open in the supervisor, whose queue clients wait in."""
+        if self._path is not None:
+            self._path.remove()
+            if not self._servers:
+                self._path.socket.close()
         for server in self._servers:
             server.close()
 
@@ -110,16 +125,9 @@ def shared_socket(address: Address) -> socket.socket:
     return made
 
 
-def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a sidecar left behind when it was killed; anything else is not ours to remove."""
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
-            path.unlink()
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
+def cannot_listen(address: Address, error: Exception) -> ListenError:
+    """Return the error that says where it is not possible to listen, and why."""
+    return ListenError(f"cannot listen at {address}: {getattr(error, 'strerror', None) or error}")
 
 
 def _address_of(inherited: socket.socket) -> Address:

@@ -24,6 +24,18 @@ def read_secret(file: Path | str) -> str:
         raise SecretFileError(f"{file}: it is no text") from None
 
 
+def read_token(file: Path | str) -> str:
+    """Return the secret that is in a file, which has to have one.
+
+    Raises:
+        SecretFileError: the file cannot be read, is no UTF-8, or is empty.
+    """
+    token = read_secret(file)
+    if not token:
+        raise SecretFileError(f"{file}: it is empty")
+    return token
+
+
 def read_secrets(file: Path | str) -> list[bytes]:
     """Return the secrets that are in a file, one a line, without the white space around them and without empty lines.
 

@@ -7,6 +7,7 @@ Invariant: a supervisor is never needed. Where none has asked to be told, nothin
 is a warning and the sidecar goes on.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -28,16 +29,32 @@ def inherited_sockets() -> list[socket.socket]:
     """Return the listening sockets that the supervisor has left for this process; the second time there are none.
 
     Source: sd_listen_fds(3).
+
+    Raises:
+        OSError: one of them is no listening socket.
     """
     meant, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if not (meant.isdigit() and count.isdigit()) or int(meant) != os.getpid():
         return []
-    sockets = [socket.socket(fileno=fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
-    for each in sockets:
-        each.set_inheritable(False)
-        each.settimeout(0)
-    return sockets
+    return [_listening(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+
+
+def _listening(fd: int) -> socket.socket:
+    try:
+        found = socket.socket(fileno=fd)
+    except OSError:
+        raise _no_listener(fd) from None
+    if found.type != socket.SOCK_STREAM or not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        found.detach()  # it may be somebody else's
+        raise _no_listener(fd)
+    found.set_inheritable(False)
+    found.settimeout(0)
+    return found
+
+
+def _no_listener(fd: int) -> OSError:
+    return OSError(errno.ENOTSOCK, f"LISTEN_FDS names file descriptor {fd}, which is no listening socket")
 
 
 def tell(notice: Notice) -> None:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import awatch
-
 from asynq_ttl.net.address import Upstream
 
 _log = logging.getLogger("asynq_ttl.tls")
@@ -66,10 +64,6 @@ class Context:
         self._build = build
         self._name = name
 
-    def contents(self) -> list[bytes | None]:
-        """Return what is in the files now; None for one that is not there."""
-        return [path.read_bytes() if path.exists() else None for path in self.files]
-
     def reload(self) -> bool:
         """Read the files again; on any fault keep what is in use and say why. Returns success."""
         try:
@@ -109,17 +103,6 @@ def upstream_context(upstream: Upstream) -> Context | None:
         return None
     files = (upstream.ca_file, upstream.certificate_file, upstream.key_file)
     return Context(lambda: _client(upstream), "upstream", tuple(Path(file) for file in files if file))
-
-
-async def watch_certificates(contexts: list[Context]) -> None:
-    """Make contexts anew whenever one of their files changes, however it is replaced. Runs until cancelled."""
-    folders = {path.parent for context in contexts for path in context.files}
-    contents = [context.contents() for context in contexts]
-    async for _ in awatch(*folders, step=200, recursive=False):
-        for number, context in enumerate(contexts):
-            latest = context.contents()
-            if latest != contents[number] and context.reload():
-                contents[number] = latest
 
 
 def _server(tls: ListenerTls) -> ssl.SSLContext:

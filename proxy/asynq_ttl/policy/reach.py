@@ -9,6 +9,8 @@ Invariants:
 * Asking changes nothing that is remembered of queues; only `note_enforced` does.
 * An answer about a queue stays the same as long as the policy is in force.
 * With `mode: off` no queue is reached.
+* Where due tasks are handed over to a sink, their keys outlast their retention by an hour at least, so that a sink that
+  fails, or is slow, is not too late for them.
 """
 
 import hashlib
@@ -18,6 +20,9 @@ from asynq_ttl.policy.rules import Mode, Policy
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000
 
+# The least grace where a sink gets due tasks before they go.
+HANDOVER_GRACE_SECONDS = 3_600
+
 
 class Reach:
     """The queues that one policy reaches.
@@ -26,15 +31,18 @@ class Reach:
         policy: the policy in force.
         healed: the queues for which this process has enforced some policy. All of a process's `Reach` share it, and
             each adds to it.
+        hands_over: whether a sink gets due tasks before they go.
 
     Attributes:
-        policy: the policy in force.
+        policy: the policy in force, as `Policy.handing_over` has it where there is a sink.
         off: whether it says to do nothing at all.
         enforcing: whether its decisions are carried out, at least for the share of a rollout.
+        hands_over: whether only the sweeper may remove what is due, because a sink gets it first.
     """
 
-    def __init__(self, policy: Policy, healed: set[str]) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy, healed: set[str], *, hands_over: bool = False) -> None:
+        self.policy = policy.handing_over(HANDOVER_GRACE_SECONDS) if hands_over else policy
+        self.hands_over = hands_over
         self.off = policy.mode is Mode.OFF
         self.enforcing = policy.mode is Mode.ENFORCE
         self._healed = healed
@@ -44,6 +52,11 @@ class Reach:
     def sweeps(self) -> bool:
         """Whether there can be tasks with a TTL of ours, which are to be removed when their time is over."""
         return not self.off and (self.enforcing or bool(self._healed))
+
+    @property
+    def enforced(self) -> frozenset[str]:
+        """The queues for which this process has enforced some policy: it may have given a TTL to tasks of these."""
+        return frozenset(self._healed)
 
     @property
     def coverage(self) -> str:

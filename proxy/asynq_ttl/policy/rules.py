@@ -14,11 +14,11 @@ Invariants:
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from asynq_ttl.policy.glob import Glob
-from asynq_ttl.times import format_duration
 
 # Rollout shares are counted in hundredths of a percent.
 FULL_ROLLOUT = 10_000
@@ -69,11 +69,6 @@ class Retention:
 
     keep: Keep
     seconds: int = 0
-
-    @property
-    def text(self) -> str:
-        """As it stands in a policy file: a duration, `keep`, `forever` or `delete`."""
-        return format_duration(self.seconds) if self.keep is Keep.TTL else self.keep.value
 
     def resolve(self, own_seconds: int) -> int | None:
         """Return the seconds to keep a task; None for ever, 0 not at all.
@@ -154,6 +149,18 @@ class ArchiveLimits:
         return self.cutoff_seconds is None or self.cutoff_seconds > own_seconds
 
 
+class HandoverCap(NamedTuple):
+    """How many tasks an archive keeps where its oldest ones are handed over.
+
+    Attributes:
+        most: this many, newest first.
+        spare_untimed: as for `ArchiveLimits`.
+    """
+
+    most: int
+    spare_untimed: bool
+
+
 class Policy:
     """An immutable policy with a memory of the verdicts it has given.
 
@@ -165,6 +172,7 @@ class Policy:
         source: where it came from, for messages and logs.
         digest: a short hash of its text, for logs, traces and the admin page.
         text: what was written, for whoever asks which policy is in force.
+        hands_over: whether tasks are handed over before they go, so that no archiving may trim any.
     """
 
     def __init__(
@@ -177,6 +185,7 @@ class Policy:
         source: str = "built-in",
         digest: str = "",
         text: str = "",
+        hands_over: bool = False,
     ) -> None:
         self.rules = rules
         self.mode = mode
@@ -185,6 +194,7 @@ class Policy:
         self.source = source
         self.digest = digest
         self.text = text
+        self.hands_over = hands_over
         self._verdicts: dict[tuple[str, str, State], Verdict | None] = {}
         self._queue_rules: dict[tuple[str, State], tuple[Rule, ...]] = {}
         self._limits: dict[str, ArchiveLimits | None] = {}
@@ -237,7 +247,8 @@ class Policy:
         """Return how the archive of a queue is trimmed; None where no rule says anything about it.
 
         While a rollout is under way, tasks outside its share live by Asynq's own limits, so these become
-        lower bounds: nothing is trimmed earlier than Asynq would.
+        lower bounds: nothing is trimmed earlier than Asynq would. Where tasks are handed over, nothing is
+        trimmed at all.
         """
         try:
             return self._limits[queue]
@@ -249,7 +260,22 @@ class Policy:
         self._limits[queue] = self._limits_of(rules) if rules else None
         return self._limits[queue]
 
+    def handover_cap(self, queue: str) -> HandoverCap | None:
+        """Return how many tasks the archive of a queue keeps where the oldest are handed over; None for any number."""
+        rules = self.queue_rules(queue, State.ARCHIVED)
+        if not rules:
+            return None
+        limits = self._own_limits_of(rules)
+        if limits.cap is None and limits.uncapped:
+            return None
+        most = OWN_ARCHIVE_CAP if limits.cap is None else limits.cap
+        return HandoverCap(most if self.enforces_all else max(most, OWN_ARCHIVE_CAP), limits.spare_untimed)
+
     def _limits_of(self, rules: tuple[Rule, ...]) -> ArchiveLimits:
+        limits = self._own_limits_of(rules)
+        return replace(limits, cutoff_seconds=None, cap=None, uncapped=True) if self.hands_over else limits
+
+    def _own_limits_of(self, rules: tuple[Rule, ...]) -> ArchiveLimits:
         last = rules[-1]
         said = [rule.archived for rule in rules if rule.archived is not None]
         forever = any(retention.keep is Keep.FOREVER for retention in said)
@@ -266,14 +292,39 @@ class Policy:
 
     def shadowed(self) -> "Policy":
         """Return the same policy in shadow mode; one that is off stays off."""
+        return self._but(mode=Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW)
+
+    def handing_over(self, least_grace_seconds: int) -> "Policy":
+        """Return what this policy comes to where each task is handed over before it goes.
+
+        The grace leaves time for it, what is not kept at all is kept for a second, and no archiving trims.
+        """
+        return self._but(
+            rules=tuple(
+                replace(rule, completed=_at_least_a_second(rule.completed), archived=_at_least_a_second(rule.archived))
+                for rule in self.rules
+            ),
+            grace_seconds=max(self.grace_seconds, least_grace_seconds),
+            hands_over=True,
+        )
+
+    def _but(
+        self,
+        *,
+        rules: tuple[Rule, ...] | None = None,
+        mode: Mode | None = None,
+        grace_seconds: int | None = None,
+        hands_over: bool = False,
+    ) -> "Policy":
         return Policy(
-            self.rules,
-            mode=Mode.OFF if self.mode is Mode.OFF else Mode.SHADOW,
-            grace_seconds=self.grace_seconds,
+            self.rules if rules is None else rules,
+            mode=mode or self.mode,
+            grace_seconds=self.grace_seconds if grace_seconds is None else grace_seconds,
             rollout=self.rollout,
             source=self.source,
             digest=self.digest,
             text=self.text,
+            hands_over=hands_over or self.hands_over,
         )
 
     @property
@@ -297,6 +348,10 @@ DEFAULT_POLICY = Policy(
     source="built-in default",
     text="version: 1\nrules:\n  - name: built-in\n    completed: {ttl: keep}\n    archived: {ttl: keep}\n",
 )
+
+
+def _at_least_a_second(retention: Retention | None) -> Retention | None:
+    return Retention(Keep.TTL, 1) if retention is not None and retention.keep is Keep.DELETE else retention
 
 
 def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:

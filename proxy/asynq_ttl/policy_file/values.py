@@ -50,17 +50,17 @@ def _mode(value: object) -> Mode:
     raise _refused(f"{shown(value)} is no mode", f"the modes are {', '.join(names)}{meant}")
 
 
-def _seconds(value: object, likely_unit: str) -> int:
+def _seconds(value: object) -> int:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise _refused(f"{shown(value)} is not a duration", "write a number and a unit, such as 36h or 7d")
     try:
-        return parse_duration(shown(value), likely_unit=likely_unit)
+        return parse_duration(shown(value))
     except DurationError as error:
         raise _refused(error.message, error.hint) from error
 
 
 def _grace(value: object) -> int:
-    return _seconds(value, "s")
+    return _seconds(value)
 
 
 def _retention(value: object) -> Retention:
@@ -73,7 +73,7 @@ def _retention(value: object) -> Retention:
     close = difflib.get_close_matches(given.lower(), _KEEP_WORDS, 1)
     if close:
         raise _refused(f"{given} is not a retention", f"did you mean {close[0]}?")
-    return Retention(Keep.TTL, _seconds(value, "d"))
+    return Retention(Keep.TTL, _seconds(value))
 
 
 def _cap(value: object) -> int:
@@ -214,7 +214,9 @@ def validated(tree: Tree) -> Document | None:
         tree: the document as plain data; gets a fault for each value that is not valid.
     """
     if not isinstance(tree.data, dict):
-        tree.blame((), f"{shown(tree.data)} where a policy is a mapping", "start the file with version: 1")
+        # Not what it is: it may be another file, with a password in it.
+        given = "a single value" if isinstance(tree.data, str | int | float) else shown(tree.data)
+        tree.blame((), f"{given} where a policy is a mapping", "start the file with version: 1")
         return None
     try:
         return Document.model_validate(tree.data)

@@ -18,6 +18,8 @@ HEALING_RULES = (
 )
 """No rules: the wrapper takes off the TTL that a task had as a completed one, and trims as Asynq does."""
 
+_HEALING_RULES_UNTRIMMED = HEALING_RULES.replace(b'"cutoff":0', b'"cutoff":-1')
+
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000
 
@@ -51,6 +53,8 @@ class ByHand:
         if limits is None and not heals:
             return None
         died_at, _, _ = call.archive_times()
+        untrimmed = self._reach.hands_over or not call.shape.cutoff_arg
+        healing = _HEALING_RULES_UNTRIMMED if untrimmed else HEALING_RULES
         task_id = b""
         enforced = self._enforcing
         if lone:
@@ -59,11 +63,11 @@ class ByHand:
         else:
             call.check_prefix(queue)
         if limits is None:
-            return Rewrite(enforced=True, tail=HEALING_RULES)
+            return Rewrite(enforced=True, tail=healing)
         decision = self._decision(call, queue, text_of(task_id), died_at, enforced=enforced)
         if heals and not enforced:
             # By the rules, a task outside the share gets no TTL either, but nothing that they keep is trimmed with it.
-            tail = self._rules_argument(queue, limits) if self._shares else HEALING_RULES
+            tail = self._rules_argument(queue, limits) if self._shares else healing
             return Rewrite(enforced=True, tail=tail, decision=decision)
         return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
 

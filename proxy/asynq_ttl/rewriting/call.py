@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from asynq_ttl.asynq.keys import task_prefix
 from asynq_ttl.events import Action, Decision, FailOpen
-from asynq_ttl.policy.rules import Keep
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.wire.commands import Command
 
@@ -119,12 +119,15 @@ class Call:
             raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{self.shape.prefix_arg}] is not the task key prefix")
 
     def archive_times(self) -> tuple[int, int, int]:
-        """Return when the task died, and Asynq's own retention in seconds and number of entries kept.
+        """Return when the task died, and the script's own retention in seconds and number of entries kept.
 
-        Asynq's cap is off by one: it keeps one entry fewer than it says.
+        Without a trim by age the retention is Asynq's; without a trim by number that is -1, for any number.
 
         Raises:
             NotUnderstood: one of them is no integer.
         """
-        now, cutoff = self.number(self.shape.time_arg), self.number(self.shape.cutoff_arg)
-        return now, now - cutoff, max(self.number(self.shape.cap_arg) - 1, 0)
+        shape = self.shape
+        now = self.number(shape.time_arg)
+        own_seconds = now - self.number(shape.cutoff_arg) if shape.cutoff_arg else OWN_ARCHIVE_SECONDS
+        own_cap = max(self.number(shape.cap_arg) + shape.cap_offset, 0) if shape.cap_arg else -1
+        return now, own_seconds, own_cap

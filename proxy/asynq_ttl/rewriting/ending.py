@@ -123,11 +123,14 @@ class Ending:
         if limits is None and not queue.lingers:
             return None
         now, own_seconds, own_cap = call.archive_times()
-        argv = ((call.shape.cutoff_arg, NO_CUTOFF), (call.shape.cap_arg, NO_CAP))
+        shape = call.shape
+        argv = tuple(each for each in ((shape.cutoff_arg, NO_CUTOFF), (shape.cap_arg, NO_CAP)) if each[0])
         grace = self._policy.grace_seconds
         healing = None
         if queue.lingers:
-            tail = b"%d %d %d 0 %d" % (ONLY_HEAL, now - own_seconds, own_cap, grace)
+            untrimmed = self._reach.hands_over or not shape.cutoff_arg
+            cutoff = b"-" if untrimmed else b"%d" % (now - own_seconds)
+            tail = b"%d %b %d 0 %d" % (ONLY_HEAL, cutoff, own_cap, grace)
             healing = Rewrite(enforced=True, tail=tail, argv=argv)
         if limits is None:
             return healing
@@ -179,7 +182,7 @@ class Ending:
             cap = -1 if limits.uncapped else own_cap
         else:
             # Tasks outside the rollout's share live by Asynq's own cap.
-            cap = limits.cap if self._policy.enforces_all else max(limits.cap, own_cap)
+            cap = limits.cap if self._policy.enforces_all else -1 if own_cap < 0 else max(limits.cap, own_cap)
         return b"%%d %b %d %d %d" % (cutoff, cap, limits.spare_untimed, self._policy.grace_seconds), cap
 
     def _by_verdict(

@@ -18,6 +18,9 @@ from asynq_ttl.events import Action, Decision, FailOpen
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.rewriting.call import POLL, Call, NotUnderstood, Rewrite
 
+# Tells the janitor's wrapper to leave tasks with a TTL to the sweeper, which hands them to a sink.
+LEAVE_DUE = b"asynq-ttl-leave-due"
+
 # Lists that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000
 
@@ -90,7 +93,7 @@ class Reviving:
         call.check_prefix(queue)
         if call.number(call.shape.batch_arg) < 1:
             raise NotUnderstood(FailOpen.ARGUMENTS, "a batch without an end")
-        return POLL
+        return Rewrite(enforced=True, tail=LEAVE_DUE) if self._reach.hands_over else POLL
 
     def delete_all(self, call: Call) -> Rewrite | None:
         """Decide about an inspector's deletion of all tasks of an index."""

@@ -34,6 +34,7 @@ class Rewriter:
             still lose their TTLs. Shared by all rewriters of a process, and added to by each; see `Reach`.
         trace_path: where a JSON payload has the producer's `traceparent`, for tasks without headers; empty for
             nowhere.
+        hands_over: whether a sink gets due tasks before they go; see `Reach`.
 
     Attributes:
         policy: the policy in force.
@@ -41,9 +42,11 @@ class Rewriter:
         reach: the queues that it reaches.
     """
 
-    def __init__(self, policy: Policy, healed: set[str], trace_path: tuple[str, ...] = ()) -> None:
-        self.policy = policy
-        self.reach = Reach(policy, healed)
+    def __init__(
+        self, policy: Policy, healed: set[str], trace_path: tuple[str, ...] = (), *, hands_over: bool = False
+    ) -> None:
+        self.reach = Reach(policy, healed, hands_over=hands_over)
+        self.policy = self.reach.policy
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {

@@ -80,4 +80,5 @@ _POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
 def _part(name: str, shape: Shape) -> bytes:
     """Return a Lua part with the positions of a shape put in."""
     text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
-    return text.replace("source_command", f"'{shape.source_command}'").encode()
+    text = text.replace("source_command", f"'{shape.source_command}'").replace("cap_offset", f"{shape.cap_offset}")
+    return text.encode()

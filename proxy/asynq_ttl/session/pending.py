@@ -1,11 +1,11 @@
-"""Decisions that wait for their replies.
+"""Decisions, and changes of the database, that wait for their replies.
 
 Redis answers in order, so a reply is told by its number: the reply to the n-th command is the n-th reply. Replies are
 counted by their boundaries, never decoded.
 
 Invariants:
 
-* A decision is told once: with its reply, or without one if that cannot be told or never comes.
+* A decision is told once: with its reply, or without one if that cannot be told or never comes. So is a SELECT.
 * What waits is bounded.
 """
 
@@ -15,42 +15,44 @@ from collections.abc import Callable
 from asynq_ttl.events import Decision, Observer, Outcome
 from asynq_ttl.wire.replies import MAX_HEAD_BYTES, ReplyCounter, count_replies
 
-# Decisions that wait for their replies; past it a client pipelines more than anybody could follow. (Security limit.)
+# What waits; past it a client pipelines more than anybody could follow. (Security limit.)
 MAX_PENDING = 10_000
 
 
 class Pending:
-    """The decisions of one client that wait.
+    """What waits of one client.
 
     Args:
-        observer: who is told.
+        observer: who is told of decisions.
         clock: nanoseconds since the epoch.
+        selected: is told the number of a database that was asked for, and the reply; empty where that cannot be told.
     """
 
-    __slots__ = ("_clock", "_counter", "_observer", "_waiting", "counting", "replies")
+    __slots__ = ("_clock", "_counter", "_observer", "_selected", "_waiting", "counting", "replies")
 
-    def __init__(self, observer: Observer, clock: Callable[[], int]) -> None:
+    def __init__(self, observer: Observer, clock: Callable[[], int], selected: Callable[[int, bytes], None]) -> None:
         self.replies = 0
         """Replies that Redis has sent."""
         self.counting = True
         """False once replies can no longer be assigned to commands (pub/sub, MONITOR, CLIENT REPLY, ...)."""
         self._observer = observer
         self._clock = clock
+        self._selected = selected
         self._counter = ReplyCounter()
-        # The number of the command, the database it went to, and when.
-        self._waiting: deque[tuple[int, Decision, int, int]] = deque()
+        # The number of the command, what was decided (None: a SELECT), the database it went to, and when.
+        self._waiting: deque[tuple[int, Decision | None, int, int]] = deque()
 
     def __len__(self) -> int:
-        """Return how many decisions wait."""
+        """Return how many wait."""
         return len(self._waiting)
 
-    def expect(self, decision: Decision, number: int, database: int) -> None:
+    def expect(self, decision: Decision | None, number: int, database: int) -> None:
         """Tell of a decision when its reply has come; at once where that cannot be told.
 
         Args:
-            decision: what was decided.
+            decision: what was decided; None for a SELECT.
             number: the number of its command, counted from 1.
-            database: the number of the database that the command goes to.
+            database: the number of the database that the command goes to, or asks for.
         """
         now = self._clock()
         if self.replies >= number:  # Redis has said more than it was asked
@@ -91,9 +93,11 @@ class Pending:
             _, decision, database, start_ns = self._waiting.popleft()
             self._tell(decision, database, start_ns, b"")
 
-    def _tell(self, decision: Decision, database: int, start_ns: int, reply: bytes) -> None:
+    def _tell(self, decision: Decision | None, database: int, start_ns: int, reply: bytes) -> None:
+        if decision is None:
+            self._selected(database, reply)
         # NOSCRIPT is no answer: the client sends the text next, and that is decided about again.
-        if not reply.startswith(b"-NOSCRIPT"):
+        elif not reply.startswith(b"-NOSCRIPT"):
             self._observer.decided(Outcome(decision, database, start_ns, self._clock(), reply.rstrip(b"\r\n")))
             if reply.startswith((b"-MOVED ", b"-ASK ")):
                 self._observer.clustered(redirected=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
-from asynq_ttl.asynq.keys import terminal_queue
+from asynq_ttl.asynq.keys import PREFIX, foreign_prefix, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
@@ -163,7 +163,11 @@ class ScriptCalls:
             self._shared.fail_open(error.reason, str(error), script, command[3 : 3 + keys])
             return FORWARD
         changed: Command | None = None
-        if rewrite is not None:
+        if rewrite is None:
+            if not command[3].startswith(PREFIX) and not rewriter.off:
+                detail = f"its keys begin with {foreign_prefix(command[3])}"
+                self._shared.fail_open(FailOpen.PREFIX, detail, script, command[3 : 3 + keys])
+        else:
             if rewrite.enforced:
                 if script.status is not _ACTIVE:
                     return self._inactive(script, activated, command[3 : 3 + keys])

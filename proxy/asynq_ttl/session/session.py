@@ -21,11 +21,9 @@ from asynq_ttl.session.fast_path import numkeys
 from asynq_ttl.session.holding import Holding
 from asynq_ttl.session.pending import Pending
 from asynq_ttl.session.script_calls import FORWARD, Answer, ScriptCalls
+from asynq_ttl.session.selected import Selected
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
-
-# Databases that are remembered for the sweeper. (Security limit; Redis has 16 unless configured otherwise.)
-MAX_DATABASES = 256
 
 
 class Session:
@@ -45,10 +43,10 @@ class Session:
         "_raw",
         "_recall",
         "_rest",
+        "_selected",
         "_shared",
         "_untouched",
         "commands",
-        "database",
         "holding",
         "receive_upstream",
         "waiting_for",
@@ -57,12 +55,12 @@ class Session:
     def __init__(self, shared: Shared, database: int = 0) -> None:
         self.commands = 0
         """Commands sent to Redis that will be replied to."""
-        self.database = database
+        self._selected = Selected(database, shared.databases)
         self.waiting_for: Script | None = None
         """The script whose wrapper has to be activated before anything more is fed."""
         self._shared = shared
         self._calls = ScriptCalls(shared, self._expect)
-        self._pending = Pending(shared.observer, shared.clock)
+        self._pending = Pending(shared.observer, shared.clock, self._selected.answer)
         self.receive_upstream: Callable[[bytes], None] = self._pending.receive
         """Take note of bytes of Redis, which go to the client as they are."""
         self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open)
@@ -76,6 +74,11 @@ class Session:
         self._raw = b""
         self._rest: deque[Command] = deque()
         self._out: list[bytes] = []
+
+    @property
+    def database(self) -> int:
+        """The number of the database that the next command goes to."""
+        return self._selected.number
 
     @property
     def replies(self) -> int:
@@ -99,7 +102,7 @@ class Session:
 
     @property
     def pending(self) -> int:
-        """Decisions that wait for their reply."""
+        """Decisions, and changes of the database, that wait for their reply."""
         return len(self._pending)
 
     def receive_downstream(self, data: bytes) -> bytes:
@@ -224,7 +227,7 @@ class Session:
         return answer
 
     def _expect(self, decision: Decision) -> None:
-        self._pending.expect(decision, self.commands, self.database)
+        self._pending.expect(decision, self.commands, self._selected.number)
 
     # --- one handler for each kind of command -----------------------------------------------------------------
 
@@ -247,9 +250,9 @@ class Session:
 
     def _select(self, command: Command, *_: object) -> Answer:
         if len(command) == 2 and command[1].isdigit():
-            self.database = int(command[1][:10])
-            if len(self._shared.databases) < MAX_DATABASES:
-                self._shared.databases.add(self.database)
+            database = int(command[1][:10])
+            self._selected.ask(database)
+            self._pending.expect(None, self.commands, database)
         return FORWARD
 
     def _login(self, command: Command, *_: object) -> Answer:
@@ -258,8 +261,7 @@ class Session:
 
     def _reset(self, *_: object) -> Answer:
         self._calls.end_transaction()
-        self.database = 0
-        return FORWARD
+        return self._select([b"SELECT", b"0"])
 
     def _uncountable(self, *_: object) -> Answer:
         self._pending.stop()

@@ -22,7 +22,7 @@ class Shared:
         observer: who is told.
         clock: nanoseconds since the epoch.
         whole: decodes chunks of whole commands.
-        databases: the numbers of the Redis databases that clients have selected.
+        databases: the numbers of the Redis databases that clients have selected, and Redis has not refused.
         room: for what is held of large commands.
         login: says what goes to Redis for an AUTH or HELLO; None for what came. None where passwords are Redis's own.
         memory: what polls become.

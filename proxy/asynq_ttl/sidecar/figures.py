@@ -8,6 +8,7 @@ from collections import Counter
 
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
+from asynq_ttl.sidecar.background import Background
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.metrics import Metrics
@@ -24,6 +25,16 @@ def register_traffic(metrics: Metrics, relay: Relay) -> None:
     counter("asynq_ttl.bytes.downstream", "Bytes read from clients.", lambda: relay.traffic.bytes_from_clients)
     counter("asynq_ttl.bytes.upstream", "Bytes read from Redis.", lambda: relay.traffic.bytes_from_redis)
     gauge("asynq_ttl.connections.open", "Client connections open.", lambda: len(relay.connections))
+
+
+def register_background(metrics: Metrics, background: Background) -> None:
+    """Declare what has gone wrong beside serving clients."""
+    metrics.counter(
+        "asynq_ttl.background.failures",
+        "Background tasks that raised and were begun again.",
+        lambda: background.failures,
+        ("task",),
+    )
 
 
 def register_upstream(metrics: Metrics, control: ControlConnection, sentinels: Sentinels | None) -> None:
@@ -59,6 +70,12 @@ def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptR
         "asynq_ttl.policy.refused",
         "1 if the policy file was refused when it was last read.",
         lambda: int(bool(in_force.last_reload.faults)),
+    )
+    metrics.counter(
+        "asynq_ttl.sweep.failures",
+        "What Redis refused the sweeper at one place, while the rest was swept.",
+        lambda: sweeper.failures.refusals,
+        ("database",),
     )
     gauge(
         "asynq_ttl.sweep.behind",

@@ -10,15 +10,14 @@ Invariants:
 """
 
 import logging
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import Change, awatch
-
 from asynq_ttl.policy.rules import Mode, Policy
-from asynq_ttl.policy_file.faults import PolicyError
+from asynq_ttl.policy_file.faults import PolicyError, failure
 from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.sidecar.settings import Settings
@@ -63,6 +62,7 @@ class PolicyInForce:
         self.last_reload = Reload(time.time_ns())
         self._file = settings.policy_file
         self._trace_path = settings.trace_path
+        self._hands_over = settings.sink is not None
         self._telemetry = telemetry
         self._use = use
         self._healed: set[str] = set()
@@ -85,6 +85,8 @@ class PolicyInForce:
             return Reload(time.time_ns(), ("there is no policy file to reload",))
         started = time.time_ns()
         try:
+            if _is_read_once(self._file):
+                raise failure(str(self._file), 0, "is a pipe or the like", "a reload needs a file: a pipe is read once")
             policy = load_policy(self._file)
         except PolicyError as error:
             self.last_reload = Reload(started, tuple(str(fault) for fault in error.faults))
@@ -110,27 +112,13 @@ class PolicyInForce:
         self._replace_rewriter()
         self._telemetry.happened("pause" if paused else "resume", f"mode {self.mode.value} is in force")
 
-    async def watch(self, file: Path) -> None:
-        """Reload the policy whenever the content of its file changes, however it is replaced. Runs until cancelled."""
-        content = _content(file)
-
-        # Kubernetes replaces a mounted file by renaming a directory beside it, whose name starts with two dots.
-        def is_of_file(_change: Change, changed: str) -> bool:
-            return Path(changed).name == file.name or Path(changed).name.startswith("..")
-
-        async for _ in awatch(file.parent, watch_filter=is_of_file, step=100, recursive=False):
-            latest = _content(file)
-            if latest is not None and latest != content:
-                content = latest
-                self.reload()
-
     def _replace_rewriter(self) -> None:
         self.rewriter = self._make_rewriter()
         self._use(self.rewriter)
 
     def _make_rewriter(self) -> Rewriter:
         policy = self.policy.shadowed() if self.paused else self.policy
-        return Rewriter(policy, self._healed, self._trace_path)
+        return Rewriter(policy, self._healed, self._trace_path, hands_over=self._hands_over)
 
     def _tell_refused(self, reload: Reload) -> None:
         faults = "; ".join(reload.faults[:_MOST_FAULTS])
@@ -140,8 +128,10 @@ class PolicyInForce:
             _log.error("policy not reloaded, the old one stays in force: %s", fault, extra=trace)
 
 
-def _content(path: Path) -> bytes | None:
+def _is_read_once(path: Path) -> bool:
+    """Say whether a path leads to a pipe or a terminal: whoever reads it again waits for ever."""
     try:
-        return path.read_bytes()
+        mode = path.stat().st_mode
     except OSError:
-        return None
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)

@@ -7,7 +7,6 @@ import asyncio
 import gc
 import logging
 import resource
-import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -16,7 +15,8 @@ from asynq_ttl.net.systemd import Notice, tell
 from asynq_ttl.policy.rules import DEFAULT_POLICY
 from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.sidecar.sidecar import Sidecar, StartError
+from asynq_ttl.sidecar.signals import Signals
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.endpoint import Endpoint
 
@@ -33,29 +33,49 @@ async def serve(
     telemetry: Telemetry,
     endpoint: Endpoint,
     beside: Callable[[Sidecar], AbstractAsyncContextManager[None]],
+    signals: Signals,
 ) -> None:
-    """Run a sidecar until SIGTERM or SIGINT.
+    """Run a sidecar until SIGTERM or SIGINT; one that is still starting is not waited for.
 
     Args:
         settings: how it is run.
         telemetry: who is told what it does.
         endpoint: where Redis is, as the settings say.
         beside: runs beside the sidecar, from before it listens until after it has drained.
+        signals: the process's; the sidecar heeds them.
 
     Raises:
         PolicyError: the policy file is not valid.
         TlsError: a certificate, key or CA file cannot be used.
-        OSError: the listening address cannot be used.
+        ListenError: the listening address cannot be used.
+        StartError: what runs beside it cannot start.
     """
-    settings = replace(settings, max_connections=_allow_files(settings.max_connections))
     policy = load_policy(settings.policy_file) if settings.policy_file is not None else DEFAULT_POLICY
     sidecar = Sidecar(settings, policy, telemetry, endpoint)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sidecar.end)
-    loop.add_signal_handler(signal.SIGHUP, sidecar.reload_all)
     _spare_collector()
+    try:
+        await _serve(sidecar, beside, signals)
+    except asyncio.CancelledError:
+        if not sidecar.stop.is_set():
+            raise
+    _log.info("stopped")
+
+
+async def _serve(
+    sidecar: Sidecar, beside: Callable[[Sidecar], AbstractAsyncContextManager[None]], signals: Signals
+) -> None:
+    """Serve until the sidecar is asked to end. One that is asked before it listens is cancelled."""
+    starting = asyncio.current_task()
+
+    def end() -> None:
+        if starting is not None and not sidecar.stop.is_set():
+            starting.cancel()
+        sidecar.end()
+
+    signals.hand_over(end, sidecar.reload_all, sidecar.settings.drain_seconds)
     async with beside(sidecar), sidecar.running() as address:
+        starting = None
+        settings, policy = sidecar.settings, sidecar.in_force.policy
         _log.info(
             "listening at %s, upstream %s, policy %s, mode %s",
             address,
@@ -67,7 +87,15 @@ async def serve(
         await sidecar.stop.wait()
         _log.info("draining")
         tell(Notice.STOPPING)
-    _log.info("stopped")
+
+
+def with_room(settings: Settings) -> Settings:
+    """Raise the limit of open files as far as is needed; return settings with as many clients as it allows.
+
+    Raises:
+        StartError: it has no room for the sidecar itself.
+    """
+    return replace(settings, max_connections=_allow_files(settings.max_connections))
 
 
 def _spare_collector() -> None:
@@ -90,6 +118,8 @@ def _allow_files(max_connections: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return max_connections
-    allowed = max((soft - _OTHER_FILES) // 2, 1)
+    allowed = (soft - _OTHER_FILES) // 2
+    if allowed < 1:
+        raise StartError(f"the limit of open files is {soft}, and a sidecar needs {_OTHER_FILES + 2}: raise ulimit -n")
     _log.info("at most %d clients instead of %d: the limit of open files is %d", allowed, max_connections, soft)
     return allowed

@@ -7,13 +7,15 @@ signal, no command line.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener
-from asynq_ttl.net.tls import Context, listener_context, watch_certificates
+from asynq_ttl.net.tls import Context, listener_context
+from asynq_ttl.net.watched_files import FileWatch, Watched
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.relay.client_login import Gate, Guard
 from asynq_ttl.relay.latency_probe import beat
@@ -22,7 +24,8 @@ from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
-from asynq_ttl.sidecar.figures import register_policy, register_traffic, register_upstream
+from asynq_ttl.sidecar.background import Background, within
+from asynq_ttl.sidecar.figures import register_background, register_policy, register_traffic, register_upstream
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
@@ -36,8 +39,8 @@ from asynq_ttl.wire.commands import WholeCommands
 
 _log = logging.getLogger("asynq_ttl.server")
 
-# A task that has swallowed its cancellation is cancelled again after so long.
-_CANCEL_SECONDS = 0.2
+# How long giving back the lock, and closing connections to Redis, may take.
+_CLOSE_SECONDS = 0.7
 # How long a connection that the kernel has accepted may take to reach the relay.
 _ACCEPTED_SECONDS = 0.05
 # How long it may take to find the master before clients are let in all the same.
@@ -72,6 +75,7 @@ class Sidecar:
         self.in_force = PolicyInForce(policy, settings, telemetry, self._use)
         self.endpoint = endpoint or endpoint_of(settings)
         self.tls = listener_context(settings.access.tls) if settings.access.tls is not None else None
+        self.files = FileWatch(self._watched())
         self.guard = _guard(settings, self.endpoint)
         self.shared = _shared(settings, self.registry, self.in_force.rewriter, telemetry, self.guard)
         self.sentinels = Sentinels(self.endpoint, self) if settings.upstream.sentinels else None
@@ -89,6 +93,9 @@ class Sidecar:
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
+        self.background = Background()
+        """What goes on beside serving clients."""
+        register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, self.control, self.sentinels)
         register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
@@ -106,6 +113,13 @@ class Sidecar:
         """Return the TLS contexts that are made of files."""
         listener = [self.tls[1]] if self.tls is not None else []
         return listener + [each for each in (self.endpoint.tls,) if each is not None and each.files]
+
+    def _watched(self) -> Iterator[Watched]:
+        """Yield the files that are watched. Those of passwords are not: they are read each time they are used."""
+        if self.settings.policy_file is not None:
+            yield Watched((self.settings.policy_file,), self.in_force.reload)
+        for context in self._contexts():
+            yield Watched(context.files, context.reload)
 
     def end(self) -> None:
         """Drain and end; asked for it twice, end at once."""
@@ -142,21 +156,13 @@ class Sidecar:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
-        """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one)."""
-        loop = asyncio.get_running_loop()
-        background = [loop.create_task(beat(self.relay.traffic, self.telemetry))]
-        if self.sentinels is not None:
-            named = self.settings.upstream.sentinels
-            background += [loop.create_task(self.sentinels.follow(address)) for address in named]
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
-        background.append(loop.create_task(self.control.run()))
-        if self.settings.policy_file is not None:
-            background.append(loop.create_task(self.in_force.watch(self.settings.policy_file)))
-        if contexts := self._contexts():
-            background.append(loop.create_task(watch_certificates(contexts)))
-        if self.settings.sweep_seconds > 0:
-            background.append(loop.create_task(self.sweeper.run()))
+        """Serve while the block runs, then drain. Yields the address it listens at (the port is a real one).
+
+        However it is left, also while it begins, all that was begun ends.
+
+        Raises:
+            ListenError: the listening address cannot be used.
+        """
         listener = Listener(
             self.settings.listen,
             self._accept,
@@ -164,9 +170,10 @@ class Sidecar:
             reuse_port=self.settings.reuse_port,
             keepalive_seconds=self.settings.keepalive_seconds,
         )
-        await listener.start()
-        self.listening = listener.address
         try:
+            await self._begin()
+            await listener.start()
+            self.listening = listener.address
             yield self.listening
         finally:
             listener.close()
@@ -174,11 +181,24 @@ class Sidecar:
             await asyncio.sleep(_ACCEPTED_SECONDS)
             await self.relay.drain(self.settings.drain_seconds)
             self.listening = None
-            await _end(background)
-            await self.telemetry.finish_spans()
-            await self.sweeper.close()
-            await self.control.close()
+            await self.background.end()
+            await within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
             await asyncio.to_thread(self.telemetry.shutdown)
+
+    async def _begin(self) -> None:
+        """Begin what runs beside the data path."""
+        start = self.background.start
+        start("the latency probe", partial(beat, self.relay.traffic, self.telemetry))
+        if self.sentinels is not None:
+            for address in self.settings.upstream.sentinels:
+                start(f"following Sentinel {address}", partial(self.sentinels.follow, address))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
+        start("the control connection", self.control.run)
+        if self.files.watches:
+            start("the watch of files", self.files.run)
+        if self.settings.sweep_seconds > 0:
+            start("the sweeper", self.sweeper.run)
 
     def _accept(self) -> asyncio.Protocol:
         return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
@@ -213,12 +233,3 @@ def _shared(
         room=Room(settings.max_held_mib * 1024 * 1024),
         login=guard.again if guard is not None else None,
     )
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, pending = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
-        tasks = list(pending)

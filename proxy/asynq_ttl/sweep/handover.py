@@ -2,9 +2,15 @@
 
 Invariants:
 
-* A task is removed only after the sink has taken it, and only if it is still due and still what the sink was given.
-* Where the sink fails, the tasks stay: their keys get another hour, in which they are not due. After it they are handed
-  over again.
+* A task is removed only after the sink has taken it, and only if it is still due, or still one too many, and still what
+  the sink was given.
+* Where the sink fails, the tasks stay. For 15 seconds they are not due; then they are handed over again.
+* No key expires before its task has been handed over, as long as some sidecar sweeps. With a sink the grace is an hour
+  at least (`Reach`), so a task is due an hour before its key expires. Whatever the sweeper looks at, due or not, gets
+  the grace again where less than half of it is left (`sweep.lua`).
+* An archive keeps its newest tasks, up to `max` or Asynq's own limit; what is over it goes at the end of a round.
+* The sink is asked at the end of a round, when all that is done, and for a few seconds only. So the patrol passes every
+  task many times within half a grace, whatever the sink does.
 """
 
 import logging
@@ -14,18 +20,24 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from asynq_ttl.asynq.keys import index_key, queue_prefix, text_of
+from asynq_ttl.asynq.keys import index_key, queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Task, task_of_row
 from asynq_ttl.asynq.task_json import Json, task_line
 from asynq_ttl.lua.loader import load
-from asynq_ttl.sweep.sink import Sink, SinkError
+from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.sweep.sink import SINK_TIMEOUT_SECONDS, Sink, SinkError
 
 _log = logging.getLogger("asynq_ttl.handover")
 
-# How much longer a key lives whose task the sink has not taken.
-_HOLD_MS = 3_600_000
+# For how long a task is not due that the sink has not taken, or that is too large for any.
+_HOLD_MS = 15_000
+_HOLD_TOO_LARGE_MS = 3_600_000
 # For how long a sink that has failed is not asked again.
 _PAUSE_SECONDS = 10.0
+# For how long a sink is given new pages in one round. The rest of what is due waits for the next round.
+_ROUND_SECONDS = 5.0
+# The longest time that handing over can take in one round, with a sink that does not answer.
+LONGEST_HANDOVER_SECONDS = _ROUND_SECONDS + SINK_TIMEOUT_SECONDS + 1
 # The most tasks, and about the most bytes, that are handed over at once.
 _PAGE_TASKS = 100
 _PAGE_BYTES = 1 << 19
@@ -39,6 +51,24 @@ class _Page(NamedTuple):
     too_large: list[bytes]
 
 
+class Batch(NamedTuple):
+    """Tasks of one index that are to be handed over.
+
+    Attributes:
+        queue: the queue's name.
+        state: the state they are in.
+        ids: their IDs.
+        grace_ms: each is due if its key has at most this many milliseconds to live.
+        most: where it is given, they go whatever their keys have left, but only while the index has more entries.
+    """
+
+    queue: str
+    state: str
+    ids: list[bytes]
+    grace_ms: int
+    most: int | None = None
+
+
 class Handover:
     """Between the sweeper and a sink.
 
@@ -50,27 +80,46 @@ class Handover:
     def __init__(self, sink: Sink, name: str) -> None:
         self._sink = sink
         self._not_before = 0.0
+        self._until = 0.0
         self._name = name
         self._read = load("shared/task.prologue", "shared/read_tasks")
         self._remove = load("shared/task.prologue", "sweep/remove_due")
+        self._over_cap = load("sweep/over_cap")
 
-    async def hand_over(self, client: "Redis", queue: str, state: str, ids: list[bytes], grace_ms: int) -> list[bytes]:
-        """Hand over some tasks that were due a moment ago, and remove them; return the IDs of those that are gone.
+    def begin_round(self) -> None:
+        """Give the sink its time anew."""
+        self._until = time.monotonic() + _ROUND_SECONDS
+
+    async def over_cap(self, client: "Redis", queue: str, cap: HandoverCap) -> list[bytes]:
+        """Return the IDs of the oldest tasks of an archive, as many as it has too many.
+
+        Args:
+            client: a connection to its database.
+            queue: the queue's name.
+            cap: how many it keeps.
+        """
+        find: Any = client.register_script(self._over_cap)
+        spare = "1" if cap.spare_untimed else ""
+        return list(await find(keys=[index_key(queue, "archived")], args=[task_prefix(queue), cap.most, spare]))
+
+    async def hand_over(self, client: "Redis", batch: Batch) -> list[bytes]:
+        """Hand over some tasks, and remove them; return the IDs of those that are gone.
 
         Args:
             client: a connection to their database.
-            queue: the queue's name.
-            state: the state they are in.
-            ids: their IDs.
-            grace_ms: a task is due if its key has at most this many milliseconds to live.
+            batch: the tasks.
 
         Raises:
             RedisError: Redis refused something or cannot be reached; no task is gone that the sink has not taken.
         """
         gone: list[bytes] = []
-        while ids:
-            rows = await self._rows(client, queue, state, ids[:_PAGE_TASKS])
-            gone += await self._hand_over_page(client, queue, state, list(zip(ids, rows, strict=False)), grace_ms)
+        ids = batch.ids
+        while ids and time.monotonic() < self._until:
+            if self._paused:
+                await self._settle(client, batch, _HOLD_MS, [part for task_id in ids for part in (task_id, b"")])
+                break
+            rows = await self._rows(client, batch, ids[:_PAGE_TASKS])
+            gone += await self._hand_over_page(client, batch, list(zip(ids, rows, strict=False)))
             ids = ids[len(rows) :]
         return gone
 
@@ -78,40 +127,51 @@ class Handover:
         """Close the sink."""
         await self._sink.close()
 
-    async def _rows(self, client: "Redis", queue: str, state: str, ids: list[bytes]) -> list[list[Any]]:
+    async def _rows(self, client: "Redis", batch: Batch, ids: list[bytes]) -> list[list[Any]]:
         """Read tasks whole; return a row for each of the first ones, for as many as fit into a page."""
         read: Any = client.register_script(self._read)
-        rows: list[list[Any]] = await read(
-            keys=[index_key(queue, state)], args=[queue_prefix(queue), _PAGE_BYTES, "whole", *ids]
-        )
+        keys, args = [index_key(batch.queue, batch.state)], [queue_prefix(batch.queue), _PAGE_BYTES, "whole", *ids]
+        rows: list[list[Any]] = await read(keys=keys, args=args)
         return rows
 
-    async def _hand_over_page(
-        self, client: "Redis", queue: str, state: str, rows: list[tuple[bytes, list[Any]]], grace_ms: int
-    ) -> list[bytes]:
+    async def _hand_over_page(self, client: "Redis", batch: Batch, rows: list[tuple[bytes, list[Any]]]) -> list[bytes]:
         """Hand over a page of tasks, given as IDs and rows; return the IDs of those that are gone."""
-        page = _page_of(queue, state, rows)
-        hold_ms = 0 if await self._take(page.lines) else _HOLD_MS
-        remove: Any = client.register_script(self._remove)
-        keys, about = [index_key(queue, state)], [queue_prefix(queue), state, grace_ms]
-        gone: list[bytes] = list(await remove(keys=keys, args=[*about, hold_ms, *page.told]))
-        if page.too_large:
+        page = _page_of(batch.queue, batch.state, rows)
+        gone = await self._settle(client, batch, 0 if await self._take(page.lines) else _HOLD_MS, page.told)
+        if page.too_large and batch.most is None:
             count = len(page.too_large) // 2
-            _log.warning("queue %s: %s due tasks are too large for a sink and kept for an hour", queue, count)
-            await remove(keys=keys, args=[*about, _HOLD_MS, *page.too_large])
+            _log.warning("queue %s: %s due tasks are too large for a sink and kept for an hour", batch.queue, count)
+            await self._settle(client, batch, _HOLD_TOO_LARGE_MS, page.too_large)
         return gone
 
+    async def _settle(self, client: "Redis", batch: Batch, hold_ms: int, told: list[bytes]) -> list[bytes]:
+        """Remove tasks, or hold them; return the IDs of those that are gone.
+
+        Args:
+            client, batch: where they are.
+            hold_ms: for how long they are not due; 0 to remove them. What is over a cap is not held.
+            told: ID and digest of each.
+        """
+        if hold_ms and batch.most is not None:
+            return []
+        remove: Any = client.register_script(self._remove)
+        about = queue_prefix(batch.queue), batch.state, batch.grace_ms, hold_ms
+        most = "" if batch.most is None else batch.most
+        return list(await remove(keys=[index_key(batch.queue, batch.state)], args=[*about, most, *told]))
+
+    @property
+    def _paused(self) -> bool:
+        return time.monotonic() < self._not_before
+
     async def _take(self, lines: list[Json]) -> bool:
-        """Ask the sink to take lines; for a moment after a failure it is not asked again."""
+        """Ask the sink to take lines; say whether it has."""
         if not lines:
             return True
-        if time.monotonic() < self._not_before:
-            return False
         try:
             await self._sink.take(lines)
         except SinkError as error:
             self._not_before = time.monotonic() + _PAUSE_SECONDS
-            _log.warning("the sink %s failed, due tasks are kept for another hour: %s", self._name, error)
+            _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self._name, error)
             return False
         return True
 

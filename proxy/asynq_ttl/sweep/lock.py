@@ -7,6 +7,7 @@ Two that sweep the same would do no harm, only work twice.
 Invariants:
 
 * A lock always has a TTL: a sidecar that dies leaves nothing behind, and holds nobody up for long.
+* No lock is written by asking whether it is free, so where there is nothing to sweep there is no key.
 * A lock is given back, and its time renewed, only by the sidecar that has it.
 """
 
@@ -14,6 +15,7 @@ import secrets
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from asynq_ttl.lua.loader import load
 
@@ -44,8 +46,23 @@ class Lock:
         """Whether this sidecar had the lock when it last asked."""
         return bool(self._key)
 
+    async def is_free(self, client: "Redis", coverage: str) -> bool:
+        """Say whether this sidecar has the lock or could take it. Nothing is written.
+
+        Args:
+            client: a connection to the database that the locks are in.
+            coverage: a short name for the queues and retentions that this sidecar knows of.
+
+        Raises:
+            RedisError: Redis refused it or cannot be reached.
+        """
+        free, _ = await self._ask(client, coverage, 0)
+        return free
+
     async def take(self, client: "Redis", coverage: str) -> bool:
-        """Take the lock, or keep it for another lifetime; return whether this sidecar has it.
+        """Take the lock, or keep it for another lifetime; return whether this sidecar may sweep.
+
+        A Redis that is full is swept without a lock, and so is one with keys of another type in the locks' places.
 
         Args:
             client: a connection to the database that the locks are in.
@@ -54,15 +71,36 @@ class Lock:
         Raises:
             RedisError: Redis refused it or cannot be reached; `held` stays as it was.
         """
-        taken = ""
+        may_sweep, self._key = await self._ask(client, coverage, self._milliseconds)
+        return may_sweep
+
+    async def _ask(self, client: "Redis", coverage: str, milliseconds: int) -> tuple[bool, str]:
+        """Return whether this sidecar may sweep, and the key of the lock that says so; empty for none."""
+        held_by_others = False
         for key in (LOCK_KEY, f"{LOCK_KEY}:{coverage}"):
-            answer: Any = await client.eval(self._take_script, 1, key, self._token, str(self._milliseconds), coverage)
+            try:
+                answer: Any = await client.eval(self._take_script, 1, key, self._token, str(milliseconds), coverage)
+            except ResponseError as error:
+                if "WRONGTYPE" in str(error):
+                    continue
+                if "used memory > 'maxmemory'" not in str(error):
+                    raise
+                # Redis is full, so no lock can be written; removing what is due makes room.
+                return True, ""
             if answer == _TAKEN:
-                taken = key
+                return True, key
             if answer != _HELD_FOR_ANOTHER_COVERAGE:
-                break
-        self._key = taken
-        return self.held
+                return False, ""
+            held_by_others = key != LOCK_KEY
+        return not held_by_others, ""
+
+    async def keep(self, client: "Redis", coverage: str) -> bool:
+        """Renew the lock in the middle of a long round; return whether this sidecar may go on. Without a lock it may.
+
+        Raises:
+            RedisError: Redis refused it or cannot be reached.
+        """
+        return not self.held or await self.take(client, coverage)
 
     def let_expire(self) -> None:
         """Do not count on the lock any more. Redis is not asked: the key goes when its time is over."""
@@ -75,4 +113,5 @@ class Lock:
             RedisError: Redis refused it or cannot be reached.
         """
         if self._key:
-            await client.eval(self._release_script, 1, self._key, self._token)
+            key, self._key = self._key, ""
+            await client.eval(self._release_script, 1, key, self._token)

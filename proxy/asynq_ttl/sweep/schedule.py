@@ -2,18 +2,21 @@
 
 A round has three parts, each of them bounded:
 
-* Pages in which due tasks can be. That follows from the index scores: a completed task is due at its score, an
-  archived one at its score plus the retention of its rule. So each retention of a queue has a narrow window of scores.
-* The patrol: a slow round trip through all terminal indexes. It finds what the windows miss: tasks by other policies,
-  by clocks that disagree, and ghosts. It is quick enough to pass every entry twice within the grace, or within a
-  minute where the grace is longer, up to a limit.
-* A slow round trip through the tasks that wait, in `pending` and `retry`.
+* Pages in which due tasks can be, of the indexes of which the survey says so. That follows from the index scores: a
+  completed task is due at its score, an archived one at its score plus the retention of its rule. So each retention of
+  a queue has a narrow window of scores.
+* The patrol: a slow round trip through the large terminal indexes. It finds what the windows miss: tasks by other
+  policies, by clocks that disagree, and ghosts. It is quick enough to pass every entry twice within the grace, or
+  within a minute where the grace is longer, up to a limit.
+* A slow round trip through the tasks that wait, where many do in `pending` or `retry`.
+
+The survey (see `survey`) itself looks through whatever is small.
 
 Invariant: none of the work of a round depends on the size of the keyspace.
 """
 
 import random
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State
@@ -41,13 +44,8 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.8, 1.2
 # A task of whose retention nothing is known is due this long before its key expires, or a grace before, if that is
 # shorter. Only the patrol finds such a task, so where it takes longer to pass every entry, the task is due earlier.
 UNKNOWN_SECONDS = 60
-
-
-class Queue(NamedTuple):
-    """A queue, by the number of its database and its name."""
-
-    database: int
-    name: str
+# Queues whose retentions are remembered.
+_RETENTIONS_LIMIT = 100_000
 
 
 class Index(NamedTuple):
@@ -86,13 +84,16 @@ class Looked(NamedTuple):
 
 
 class Margins(NamedTuple):
-    """How soon a key has to expire for its task to be due although its score does not say that its time is over.
+    """How soon a key has to expire for something to be done about it, whatever the score of its task says.
 
     Attributes:
-        any_ms: milliseconds that are left to the key of any task.
+        keep_ms: a key with fewer milliseconds left gets the whole grace again, since its task is handed over before it
+            goes; empty where tasks are not handed over.
+        any_ms: with so many milliseconds left, or fewer, any task is due.
         unknown_ms: the same for a task of whose retention nothing is known.
     """
 
+    keep_ms: int | str
     any_ms: int
     unknown_ms: int
 
@@ -192,8 +193,10 @@ class Schedule:
 
     def __init__(self, interval_seconds: float) -> None:
         self._longest_interval = interval_seconds
-        # Members of each terminal index, as they were when it was last looked at.
+        # The large terminal indexes, with how many members each has.
         self._sizes: dict[Index, int] = {}
+        self._policy: Policy | None = None
+        self._retentions: dict[str, tuple[int, ...]] = {}
         self.due = DuePages()
         self.patrol: RoundTrip[Index] = RoundTrip()
         self.waiting: RoundTrip[WaitingTasks] = RoundTrip()
@@ -206,21 +209,42 @@ class Schedule:
         """Return the time until the next round, a little more or less than the interval."""
         return self.interval_seconds(policy) * random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)  # noqa: S311 - no secret
 
-    def note_size(self, index: Index, members: int) -> None:
-        """Take note of how many members an index has."""
-        self._sizes[index] = members
+    def begin_round(self, sizes: Mapping[Index, int]) -> None:
+        """Begin a round.
 
-    def margins(self, policy: Policy) -> Margins:
-        """Return how soon a key has to expire for its task to be due whatever its score says."""
+        Args:
+            sizes: the large terminal indexes, with how many members each has.
+        """
+        self._sizes = dict(sizes)
+        self.due.begin_round()
+
+    @property
+    def _patrol_members(self) -> int:
+        """What passing every large index costs, counted in members."""
+        return sum(self._sizes.values()) + PAGE_COST * len(self._sizes)
+
+    def margins(self, policy: Policy, *, hands_over: bool = False) -> Margins:
+        """Return how soon a key has to expire for its task to be due whatever its score says.
+
+        Where tasks are handed over, a sink can make rounds slow, so half the grace is left to find a key that expires.
+
+        Args:
+            policy: the policy in force.
+            hands_over: whether tasks are handed over before they go.
+        """
         # Within this time there is one more round, even after the longest pause.
         last_round_ms = int(self.interval_seconds(policy) * 1250)
-        unknown = max(UNKNOWN_SECONDS, 2 * sum(self._sizes.values()) // MOST_PATROL_PER_SECOND)
-        return Margins(last_round_ms, min(policy.grace_seconds * 1000, unknown * 1000))
+        unknown = max(UNKNOWN_SECONDS, 2 * self._patrol_members // MOST_PATROL_PER_SECOND)
+        if hands_over:
+            half_ms = policy.grace_seconds * 500
+            return Margins(half_ms, last_round_ms, half_ms)
+        return Margins("", last_round_ms, min(policy.grace_seconds * 1000, unknown * 1000))
 
     def windows(self, policy: Policy, index: Index, now: int) -> Iterator[Window]:
         """Yield the ranges of scores in which tasks can have become due.
 
-        Each is as wide as the grace, to both sides: that far the clocks of workers and of Redis may disagree.
+        Each begins a grace early, and ends a grace late, but at most a minute: that far the clocks of workers and of
+        Redis may disagree. The patrol finds what disagrees by more.
 
         Args:
             policy: the policy in force.
@@ -228,12 +252,13 @@ class Schedule:
             now: the time in Unix seconds, by the clock of Redis.
         """
         slack = policy.grace_seconds
+        ahead = min(slack, UNKNOWN_SECONDS)
         if index.state is State.COMPLETED:
-            yield Window("-inf", str(now + slack))
+            yield Window("-inf", str(now + ahead))
             return
-        for seconds in archive_retentions(policy, index.queue):
-            lowest = now - seconds - slack - int(self._longest_interval)
-            yield Window(str(lowest), str(now - seconds + slack))
+        for seconds in self.retentions(policy, index.queue):
+            lowest = now - seconds - self.looks_back_seconds(policy)
+            yield Window(str(lowest), str(now - seconds + ahead))
 
     def due_pages(self, policy: Policy, index: Index, now: int) -> Iterator[tuple[Window, int]]:
         """Yield the pages in which due tasks of an index can be; tell `due.looked` of each.
@@ -245,28 +270,37 @@ class Schedule:
         """
         return self.due.pages(self.windows(policy, index, now))
 
-    def patrol_pages(self, policy: Policy, indexes: Iterable[Index]) -> Iterator[tuple[Index, int]]:
+    def patrol_pages(self, policy: Policy) -> Iterator[tuple[Index, int]]:
         """Yield the pages of the patrol's next round; tell `patrol.looked` of each.
 
         Args:
             policy: the policy in force.
-            indexes: the terminal indexes there are.
         """
-        indexes = list(indexes)
-        self._sizes = {index: self._sizes.get(index, 0) for index in indexes}
-        per_second = 2 * sum(self._sizes.values()) / min(policy.grace_seconds, UNKNOWN_SECONDS)
+        per_second = 2 * self._patrol_members / min(policy.grace_seconds, UNKNOWN_SECONDS)
         per_second = min(max(per_second, PATROL_PER_SECOND), MOST_PATROL_PER_SECOND)
-        return self.patrol.pages(indexes, int(per_second * self.interval_seconds(policy)))
+        return self.patrol.pages(self._sizes, int(per_second * self.interval_seconds(policy)))
 
-    def waiting_pages(self, policy: Policy, queues: Iterable[Queue]) -> Iterator[tuple[WaitingTasks, int]]:
+    def waiting_pages(self, policy: Policy, places: Iterable[WaitingTasks]) -> Iterator[tuple[WaitingTasks, int]]:
         """Yield the pages of waiting tasks that this round looks at; tell `waiting.looked` of each.
 
         Args:
             policy: the policy in force.
-            queues: the queues there are.
+            places: where many tasks wait.
         """
-        places = [WaitingTasks(*queue, state) for queue in queues for state in WAITING_STATES]
         return self.waiting.pages(places, int(WAITING_PER_SECOND * self.interval_seconds(policy)))
+
+    def looks_back_seconds(self, policy: Policy) -> int:
+        """Return how long ago a task may have become due that is still looked for by its score."""
+        return policy.grace_seconds + int(self._longest_interval)
+
+    def retentions(self, policy: Policy, queue: str) -> tuple[int, ...]:
+        """Return what `archive_retentions` does, remembered as long as the policy stays the same."""
+        if policy is not self._policy or len(self._retentions) > _RETENTIONS_LIMIT:
+            self._policy, self._retentions = policy, {}
+        found = self._retentions.get(queue)
+        if found is None:
+            found = self._retentions[queue] = tuple(archive_retentions(policy, queue))
+        return found
 
 
 def archive_retentions(policy: Policy, queue: str) -> list[int]:

@@ -12,16 +12,20 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asynq_ttl.net.address import AddressError, split_url
+
 Json = dict[str, Any]
 
-_TIMEOUT_SECONDS = 10.0
+# For how long a sink is waited for.
+SINK_TIMEOUT_SECONDS = 10.0
 _DEFAULT_MEGABYTES = 100
+_EXPECTED = "expected file:PATH, file:PATH?max_mb=N, http://... or https://..."
 
 
 class SinkError(Exception):
@@ -52,16 +56,16 @@ class SinkAddress:
         megabytes: how large the file may get before another one is begun.
     """
 
-    url: str = ""
+    url: str = field(default="", repr=False)
     path: Path | None = None
     megabytes: int = _DEFAULT_MEGABYTES
 
     def __str__(self) -> str:
-        """Return the address without the parts of a URL that may be secret: credentials and query."""
+        """Return the address without the parts of a URL that may be secret: credentials, path and query."""
         if self.path is not None:
             return f"file:{self.path}"
         parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"
 
     def open(self) -> Sink:
         """Return the sink. Nothing is opened yet, so what is wrong with it shows when it first takes something."""
@@ -76,13 +80,18 @@ def parse_sink(text: str) -> SinkAddress:
     Raises:
         ValueError: the text is none of them; the message says what is expected.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text) if text.startswith("file:") else split_url(text, "the URL of the webhook")[0]
+    except AddressError:
+        raise
+    except ValueError:  # whose text may repeat a part of it
+        raise ValueError(_EXPECTED) from None
     if parts.scheme in ("http", "https"):
         if not parts.hostname:
             raise ValueError("the URL of the webhook has no host")
         return SinkAddress(url=text)
     if parts.scheme != "file" or not parts.path:
-        raise ValueError("expected file:PATH, file:PATH?max_mb=N, http://... or https://...")
+        raise ValueError(_EXPECTED)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     megabytes = options.pop("max_mb", str(_DEFAULT_MEGABYTES))
     if options or not megabytes.isdigit() or not 1 <= int(megabytes) <= 1_000_000:
@@ -146,7 +155,7 @@ class WebhookSink:
     async def take(self, lines: Sequence[Json]) -> None:
         """Post some lines."""
         if self._session is None:
-            timeout = self._aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+            timeout = self._aiohttp.ClientTimeout(total=SINK_TIMEOUT_SECONDS)
             self._session = self._aiohttp.ClientSession(timeout=timeout)
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         headers = {"Content-Type": "application/x-ndjson"}
@@ -156,6 +165,10 @@ class WebhookSink:
             ) as answer:
                 if answer.status // 100 != 2:
                     raise SinkError(f"{self._address} answers {answer.status}")
+        except (self._aiohttp.InvalidURL, ValueError):  # their texts repeat the URL
+            raise SinkError(f"{self._address}: the URL cannot be used") from None
+        except self._aiohttp.ClientResponseError:  # its text repeats the URL
+            raise SinkError(f"{self._address}: what answers does not speak HTTP") from None
         except (self._aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SinkError(f"{self._address}: {str(error) or type(error).__name__}") from error
 

@@ -4,16 +4,18 @@ A key's own TTL is only the backstop: it fires `grace` after the retention is ov
 Before that, the sweeper removes hash, index entry and uniqueness lock in one script, so that no index ever names a
 task that is not there.
 
-What is looked at when is up to `schedule`. This module does it and tells; of a policy it knows what `Reach` says.
+Where there may be something to do, `survey` says; what is looked at when is up to `schedule`. This module does it and
+tells; of a policy it knows what `Reach` says.
 
 Invariants:
 
 * A task is removed only if it is in the index's own state and its TTL is at most `grace`. The grace it was given may
   have been another one, so its index score must not say that its retention is not over. A task without a TTL stays.
+* Where due tasks are handed over, none that the patrol passes goes by its own TTL; see `handover`.
 * Where the state of a task is another one than its index says, only the entry goes. A state that is not one of Asynq's
   says nothing, so there the entry stays.
 * Live tasks keep no TTL that a run past the sidecar has left on them. It comes off while they are active (longest
-  active first), pending or waiting for their retry (newest first, in a slow round trip).
+  active first), pending or waiting for their retry (newest first, in a slow round trip where many wait).
 * An active ID whose hash is gone and whose lease is over leaves the list.
 * Of the sidecars with the same policy, one per Redis sweeps at a time; see `lock`.
 """
@@ -25,7 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
@@ -33,27 +35,31 @@ from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.lock import Lock
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
+    ROUNDS_IN_GRACE,
+    WAITING_STATES,
     Index,
     Looked,
-    Queue,
     Schedule,
     WaitingTasks,
-    archive_retentions,
 )
+from asynq_ttl.sweep.survey import Queue
+from asynq_ttl.sweep.surveyor import Surveyor
 from asynq_ttl.upstream.endpoint import Endpoint
 
 _log = logging.getLogger("asynq_ttl.sweeper")
 
-# A lock outlasts two rounds that fail, and a Redis that does not answer for as long as is waited for it.
+# A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
+_TERMINAL = tuple(state.value for state in State)
 
 
 class Sweeper:
@@ -82,10 +88,16 @@ class Sweeper:
         self._connections = Connections(endpoint)
         self._handover = handover
         self._reach = reach
-        self._databases = databases
+        self.failures = Failures()
+        """What Redis has refused, and where."""
         self._observer = observer
+        # What the round found due and has to hand over.
+        self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, TIMEOUT_SECONDS))
+        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures)
+        self._leads = False
+        longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
+        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
         self._index_script = load("shared/states.prologue", "sweep/sweep")
         self._ghost_script = load("sweep/sweep_ghosts")
         self._active_script = load("sweep/sweep_active")
@@ -94,12 +106,12 @@ class Sweeper:
     @property
     def behind(self) -> bool:
         """Whether the last round left due tasks to the next one."""
-        return self.leads and self._schedule.due.spent
+        return self._leads and self._schedule.due.spent
 
     @property
     def leads(self) -> bool:
-        """Whether this is the sidecar that sweeps."""
-        return self._lock.held
+        """Whether this is the sidecar that sweeps. It may have no lock: Redis may be too full to write one."""
+        return self._leads
 
     @property
     def interval_seconds(self) -> float:
@@ -119,77 +131,105 @@ class Sweeper:
             try:
                 if not await self._may_sweep():
                     continue
-                await self.sweep()
+                await self._work()
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
                 _log.warning("sweeping failed, the next round tries again: %s", problem)
-            self._observer.sweep_ended(time.monotonic() - started, problem)
+            self._observer.sweep_ended(time.monotonic() - started, problem, self.failures.end_round())
 
     async def sweep(self) -> None:
-        """Do one round.
+        """Do one round, whoever has the lock.
 
         Raises:
-            RedisError: Redis refused something or cannot be reached.
+            RedisError: Redis cannot be reached or takes no writes. A refusal at one place is only noted.
         """
-        self._schedule.due.begin_round()
-        queues = [
-            Queue(database, name) for database in sorted(self._databases) for name in await self._queues(database)
-        ]
-        indexes = [Index(*queue, state) for queue in queues for state in State]
-        for index in indexes:
-            await self._remove_due(index)
-        for index, first in self._schedule.patrol_pages(self._policy, indexes):
-            page = await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", "")
-            self._schedule.patrol.looked(index, _looked(page))
-        for queue in queues:
-            await self._repair_active(queue)
-        for place, first in self._schedule.waiting_pages(self._policy, queues):
-            self._schedule.waiting.looked(place, await self._repair_waiting(place, first))
+        await self._surveyor.survey()
+        await self._work()
+
+    async def _work(self) -> None:
+        """Do what the surveys have found worth doing."""
+        known = self._surveyor.known
+        large = {Index(*queue, State(place)): members for queue, place, members in known.larger(*_TERMINAL)}
+        self._schedule.begin_round(large)
+        self._found.clear()
+        await self._remove_due()
+        await self._look_at_odd()
+        for index, first in self._schedule.patrol_pages(self._policy):
+            looked = Looked(0, kept=0)  # also after a refusal: the patrol goes on elsewhere
+            with self.failures.kept_to(*index):
+                looked = _looked(await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", ""))
+            self._schedule.patrol.looked(index, looked)
+        waiting = [WaitingTasks(*queue, place) for queue, place, _ in known.larger(*WAITING_STATES)]
+        for place, first in self._schedule.waiting_pages(self._policy, waiting):
+            looked = Looked(0, kept=0)
+            with self.failures.kept_to(*place):
+                looked = await self._repair_waiting(place, first)
+            self._schedule.waiting.looked(place, looked)
+        if self._handover is not None:
+            await self._note_over_cap(self._handover)
+            await self._hand_over(self._handover)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
         if self._handover is not None:
             await self._handover.close()
         with suppress(RedisError, OSError):  # it expires by itself
-            await self._lock.release(self._connections.home())
+            await self._lock.release(await self._connections.home())
         await self._connections.close()
 
     async def _may_sweep(self) -> bool:
-        """Say whether this sidecar has something to sweep, and has the lock for it."""
+        """Survey, and say whether there is something that this sidecar is to sweep.
+
+        Where another sidecar has the lock, that is only what it may not know of. Where there is nothing to sweep, no
+        lock is held.
+        """
         reach = self._reach()
         if not reach.sweeps:
             self._lock.let_expire()
+            self._leads = False
             return False
-        return await self._lock.take(self._connections.home(), reach.coverage)
+        home = await self._connections.home()
+        free = self._lock.held or await self._lock.is_free(home, reach.coverage)
+        await self._surveyor.survey(unlisted_only=not free)
+        if free and self._surveyor.known.anything:
+            self._leads = await self._lock.take(await self._connections.home(), reach.coverage)
+            return self._leads
+        self._leads = False
+        if free:
+            await self._lock.release(await self._connections.home())
+        return free or self._surveyor.known.anything
 
-    async def _queues(self, database: int) -> list[str]:
-        """Return the names of the queues of a database that are swept."""
-        try:
-            members: Any = await self._connections.to(database).smembers("asynq:queues")
-        except ResponseError as error:
-            if "out of range" not in str(error):
-                raise
-            # A client asked for a database that there is not.
-            self._databases.discard(database)
-            await self._connections.drop(database)
-            return []
-        reach = self._reach()
-        queues = sorted(queue for queue in map(text_of, members) if reach.heals(queue))
-        for queue in queues:
-            reach.note_enforced(queue)
-        return queues
+    async def _remove_due(self) -> None:
+        """Remove what is due now. What a round does not get done the next one does."""
+        now, _ = await (await self._connections.home()).time()
+        known = self._surveyor.known
+        for queue, state in known.due(int(now), self._policy.grace_seconds):
+            index = Index(*queue, State(state))
+            with self.failures.kept_to(*index):
+                for window, offset in self._schedule.due_pages(self._policy, index, int(now)):
+                    page = await self._sweep_page(index, "score", *window, offset, PAGE_SIZE)
+                    self._schedule.due.looked(_looked(page))
+            known.again(queue)
 
-    async def _remove_due(self, index: Index) -> None:
-        """Remove what is due now in an index. What a round does not get done the next one does."""
-        seconds, _ = await self._connections.to(index.database).time()
-        for window, offset in self._schedule.due_pages(self._policy, index, int(seconds)):
-            page = await self._sweep_page(index, "score", *window, offset, PAGE_SIZE)
-            self._schedule.due.looked(_looked(page))
+    async def _look_at_odd(self) -> None:
+        """Look where a survey has seen something odd, for so long that the grace has room for some rounds."""
+        known, until = self._surveyor.known, time.monotonic() + self._policy.grace_seconds / ROUNDS_IN_GRACE
+        for queue, place in known.odd():
+            with self.failures.kept_to(*queue, place):
+                if place in _TERMINAL:
+                    await self._sweep_page(Index(*queue, State(place)), "rank", 0, PAGE_SIZE - 1, "", "")
+                elif place in WAITING_STATES:
+                    await self._repair_waiting(WaitingTasks(*queue, place), 0)
+                else:
+                    await self._repair_active(queue)
+                known.checked(queue, place)
+            if time.monotonic() > until:
+                break
 
     async def _repair_active(self, queue: Queue) -> None:
         """Repair the IDs of a queue that have been active for longest."""
         database, name = queue
-        script = self._connections.to(database).register_script(self._active_script)
+        script = (await self._connections.to(database)).register_script(self._active_script)
         answer: Any = await script(
             keys=[index_key(name, key) for key in ("active", "lease", "deadlines")],
             args=[task_prefix(name), PAGE_SIZE, int(time.time()) - LEASE_SLACK_SECONDS],
@@ -200,7 +240,7 @@ class Sweeper:
     async def _repair_waiting(self, place: WaitingTasks, first: int) -> Looked:
         """Take TTLs off a page of waiting tasks, all of which stay where they are."""
         database, queue, state = place
-        script = self._connections.to(database).register_script(self._waiting_script)
+        script = (await self._connections.to(database)).register_script(self._waiting_script)
         answer: Any = await script(
             keys=[index_key(queue, state)], args=[task_prefix(queue), state, first, first + PAGE_SIZE - 1]
         )
@@ -215,7 +255,7 @@ class Sweeper:
             self._observer.repaired(queue, persisted, dropped)
 
     async def _sweep_page(self, index: Index, *where: str | int) -> Swept:
-        """Remove what is due on a page of an index, drop the page's ghosts, and tell of both.
+        """Remove what is due on a page of an index, or note it for the handover; drop the page's ghosts; tell of it.
 
         Args:
             index: the index.
@@ -223,19 +263,17 @@ class Sweeper:
         """
         started = time.time_ns()
         database, queue, state = index
-        client, policy = self._connections.to(database), self._policy
+        client, policy = await self._connections.to(database), self._policy
         key, grace_ms = index_key(queue, state.value), policy.grace_seconds * 1000
-        handed_over_first = "" if self._handover is None else "1"
-        retentions = archive_retentions(policy, queue) if state is State.ARCHIVED else ()
-        margins = self._schedule.margins(policy)
+        retentions = self._schedule.retentions(policy, queue) if state is State.ARCHIVED else ()
+        margins = self._schedule.margins(policy, hands_over=self._handover is not None)
         about = task_prefix(queue), state.value, grace_ms
-        answer: Any = await client.register_script(self._index_script)(
-            keys=[key], args=[*about, *where, handed_over_first, *margins, *retentions]
-        )
-        examined, _, ghosts, due, missing, size = answer
-        self._schedule.note_size(index, size)
+        script: Any = client.register_script(self._index_script)
+        answer: Any = await script(keys=[key], args=[*about, *where, *margins, *retentions])
+        examined, _, ghosts, due, missing = answer
         if self._handover is not None:
-            due = await self._handover.hand_over(client, queue, state.value, due, grace_ms)
+            self._found.append((index, Batch(queue, state.value, due, grace_ms)))
+            due = []
         if missing:
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             second: Any = client.register_script(self._ghost_script)
@@ -245,6 +283,33 @@ class Sweeper:
         if ids or ghosts:
             self._observer.swept(page)
         return page
+
+    async def _note_over_cap(self, handover: Handover) -> None:
+        """Note the oldest tasks of archives that are larger than the policy in force lets them be."""
+        if not self._reach().enforcing:
+            return
+        for queue, place, members in self._surveyor.known.larger(State.ARCHIVED.value, than=0):
+            cap = self._policy.handover_cap(queue.name)
+            if cap is not None and members > cap.most:
+                index = Index(*queue, State(place))
+                with self.failures.kept_to(*index):
+                    ids = await handover.over_cap(await self._connections.to(queue.database), queue.name, cap)
+                    self._found.append((index, Batch(queue.name, place, ids, 0, cap.most)))
+
+    async def _hand_over(self, handover: Handover) -> None:
+        """Hand over what the round found due, and tell of what is gone. What is not done the next round finds again."""
+        handover.begin_round()
+        for index, batch in self._found:
+            if not batch.ids:
+                continue
+            if not await self._lock.keep(await self._connections.home(), self._reach().coverage):
+                break
+            started = time.time_ns()
+            with self.failures.kept_to(*index):
+                gone = await handover.hand_over(await self._connections.to(index.database), batch)
+                if gone:
+                    ids = tuple(text_of(task_id) for task_id in gone)
+                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns()))
 
 
 def _looked(page: Swept) -> Looked:

@@ -2,7 +2,8 @@
 
 These are `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` (`otlp`, `console`, `none`, or several
 with commas; without them `otlp` if an OTLP endpoint is set, else none), `OTEL_EXPORTER_OTLP_PROTOCOL`
-(`http/protobuf`, `grpc`; also per signal) and the service's name. All others are read by the SDK itself.
+(`http/protobuf`, `grpc`; also per signal) and the service's name. All others are read by the SDK itself. What cannot be
+used is not seen here: `environment` has taken it out.
 """
 
 import sys
@@ -20,10 +21,6 @@ from asynq_ttl.telemetry.finished_span import FinishedSpan, as_sdk_span
 from asynq_ttl.telemetry.otlp import EncodedRequest, Encoder, Ready, encode, message_of
 
 
-class TelemetryError(ValueError):
-    """An `OTEL_*` variable that cannot be followed; the message names it."""
-
-
 class Outlet(NamedTuple):
     """Where spans go, and what makes of a finished span the form that is taken there."""
 
@@ -39,11 +36,7 @@ def resource_of(environment: Mapping[str, str]) -> Resource:
 
 
 def span_outlets(environment: Mapping[str, str], resource: Resource) -> list[Outlet]:
-    """Return the exporters of spans that the variables name, each with the form that it takes.
-
-    Raises:
-        TelemetryError: a variable names an exporter or protocol that does not exist.
-    """
+    """Return the exporters of spans that the variables name, each with the form that it takes."""
     outlets: list[Outlet] = []
     for name in _exporter_names(environment, "TRACES"):
         if name == "console":
@@ -93,11 +86,7 @@ def _otlp_outlet(exporter: type[SpanExporter], resource: Resource, request: Call
 
 
 def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:
-    """Return the readers that push metrics to where the variables name.
-
-    Raises:
-        TelemetryError: a variable names an exporter or protocol that does not exist.
-    """
+    """Return the readers that push metrics to where the variables name."""
     readers: list[MetricReader] = []
     for name in _exporter_names(environment, "METRICS"):
         if name == "console":
@@ -126,18 +115,12 @@ def _exporter_names(environment: Mapping[str, str], signal: str) -> list[str]:
     if not text:
         endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
         return ["otlp"] if any(environment.get(name) for name in endpoints) else []
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in ("otlp", "console", "none"):
-            raise TelemetryError(f"{variable}={text}: there is no exporter {name!r}; expected otlp, console or none")
-    return [name for name in dict.fromkeys(names) if name != "none"]
+    names = [name.strip().lower() for name in text.split(",")]
+    return [name for name in dict.fromkeys(names) if name in ("otlp", "console")]
 
 
 def _protocol(environment: Mapping[str, str], signal: str) -> str:
     for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        value = environment.get(variable, "").strip().lower()
-        if value in ("grpc", "http/protobuf"):
+        if value := environment.get(variable, "").strip().lower():
             return value
-        if value:
-            raise TelemetryError(f"{variable}={value}: expected grpc or http/protobuf")
     return "http/protobuf"

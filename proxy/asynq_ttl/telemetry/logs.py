@@ -5,11 +5,13 @@ Never in a line: a payload, a credential, an argument. What belongs to a trace n
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 
 from asynq_ttl.asynq.keys import printable
+from asynq_ttl.telemetry.redaction import Redaction
 from asynq_ttl.times import rfc3339
 
 WARNING_INTERVAL_SECONDS = 10.0
@@ -57,7 +59,7 @@ def start_logging(level: str, form: str) -> None:
         form: human or json.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else HumanFormatter())
+    handler.setFormatter(Redaction(JsonFormatter() if form == "json" else HumanFormatter(), os.environ))
     logging.getLogger().addHandler(handler)
     set_level(level)
 
@@ -67,7 +69,7 @@ def set_level(level: str) -> None:
     logging.getLogger("asynq_ttl").setLevel(level.upper())
     logging.getLogger().setLevel(logging.DEBUG if level == "debug" else max(logging.WARNING, _number(level)))
     # Debug lines of these are one or more for each file event, HTTP call or timer.
-    for name in ("watchfiles", "aiohttp", "asyncio", "urllib3"):
+    for name in ("aiohttp", "asyncio", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

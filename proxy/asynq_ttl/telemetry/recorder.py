@@ -13,12 +13,15 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from asynq_ttl.events import Action, Activated, FailedOpen, Happened, Outcome, Swept
+from opentelemetry.sdk.resources import Resource
+
+from asynq_ttl.events import Action, Activated, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
-from asynq_ttl.telemetry.exporters import metric_readers, resource_of, span_outlets
+from asynq_ttl.telemetry.environment import made, tell_unusable, usable
+from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
 from asynq_ttl.telemetry.moved_ids import MovedIds, OpenRedis
@@ -31,12 +34,17 @@ _log = logging.getLogger("asynq_ttl")
 # Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
 MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
-# Upper bounds, in microseconds, of the buckets of the sidecar's own latency.
-LATENCY_BOUNDS = (5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000)
+# Upper bounds, in seconds, of the buckets of the sidecar's own latency: from 5 microseconds up.
+LATENCY_BOUNDS = (
+    *(5e-6, 10e-6, 15e-6, 20e-6, 30e-6, 40e-6, 60e-6, 80e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6),
+    *(0.001, 0.0025, 0.005, 0.01, 0.05, 0.25),
+)
 
 _ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
-_FLUSH_SECONDS = 3.0
+_FLUSH_SECONDS = 0.8
+# Prefixes of keys that are warned of, each once.
+_MAX_PREFIXES = 20
 # A minute of them, at twenty a second.
 _LATEST_MEASUREMENTS = 1_200
 
@@ -62,14 +70,11 @@ class Telemetry:
         reloads: policy reloads by result: ok, error.
         sweeps_due: tasks the sweeper removed because their time was over, by queue.
         sweeps_ghosts: index entries the sweeper dropped because they named no task, by queue.
-        sweep_rounds: rounds of the sweeper by result: ok, error.
+        sweep_rounds: rounds of the sweeper by result: ok, partial (something was refused at one place), error.
         sweep_seconds: how long the sweeper's rounds took altogether, waiting for Redis included.
-        swept_at: when the last round of the sweeper that went well ended, seconds since the epoch; 0 for never.
+        swept_at: when the last round of the sweeper that came to its end did so, seconds since the epoch; 0 for never.
         latencies: the latest measurements in microseconds: chunks of commands, of replies, and how late the event loop
             was.
-
-    Raises:
-        TelemetryError: a variable names an exporter or protocol that does not exist.
     """
 
     def __init__(
@@ -97,13 +102,15 @@ class Telemetry:
         self.cluster = ClusterSigns()
         self.task_counts = TaskCounts()
         self.recent = Recent(task_ids=task_ids)
-        resource = resource_of(environment)
         self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
         find_moved = self._moved_ids.find if self._moved_ids is not None else None
-        outlets = span_outlets(environment, resource)
-        self.spans = Spans(outlets, resource, upstream, task_ids=task_ids, find_moved=find_moved)
-        self.metrics = Metrics(metric_readers(environment), resource, pulled=pulled)
+        self.spans, self.metrics = _outputs(
+            environment,
+            lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids, find_moved=find_moved),
+            pulled=pulled,
+        )
         self._repetition = Repetition()
+        self._prefixes: set[str] = set()  # of keys, that were warned of
         self._upstream = str(upstream)
         self._declare()
         self._declare_times()
@@ -144,14 +151,23 @@ class Telemetry:
         self.recent.add(failure, trace_id)
         what = f"{failure.kind} script {failure.sha[:8]}" if failure.kind else "a command"
         where = f" of queue {failure.queue}" if failure.queue else ""
-        self._warn(reason, trace_id, f"failed open ({reason}): {what}{where} was forwarded untouched: {failure.detail}")
+        if failure.reason is FailOpen.PREFIX:
+            if failure.detail in self._prefixes or len(self._prefixes) >= _MAX_PREFIXES:
+                return
+            self._prefixes.add(failure.detail)
+            reason = failure.detail
+        self._warn(
+            reason,
+            trace_id,
+            f"failed open ({failure.reason.value}): {what}{where} was forwarded untouched: {failure.detail}",
+        )
 
     def activated(self, activated: Activated) -> None:
         """Take note of the end of loading a wrapper."""
         kind, sha, error = activated.kind, activated.sha, activated.error
         result = "error" if error else "ok"
         self.activations[result] += 1
-        self._activation((activated.end_ns - activated.start_ns) / 1000, result)
+        self._activation((activated.end_ns - activated.start_ns) / 1e9, result)
         trace_id = self.spans.activated(activated)
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
         self.recent.add(Happened("activation", activated.end_ns, result, detail), trace_id)
@@ -196,9 +212,9 @@ class Telemetry:
         queue = queue if queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_ghosts[queue] += dropped
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Count a round of the sweeper."""
-        self.sweep_rounds["error" if error else "ok"] += 1
+        self.sweep_rounds["error" if error else "partial" if refusals else "ok"] += 1
         self.sweep_seconds += seconds
         if not error:
             self.swept_at = time.time()
@@ -206,12 +222,12 @@ class Telemetry:
     def measured(self, nanoseconds: int, direction: str) -> None:
         """Take note of how long the sidecar held a chunk of bytes: `command` or `reply`."""
         self.latencies[direction].append(nanoseconds / 1000)
-        self._latency(nanoseconds / 1000, direction)
+        self._latency(nanoseconds / 1e9, direction)
 
     def loop_late(self, seconds: float) -> None:
         """Take note of how late the event loop came to something that was due."""
         self.latencies["loop"].append(seconds * 1e6)
-        self._loop(seconds * 1e6, "")
+        self._loop(seconds, "")
 
     async def finish_spans(self) -> None:
         """Wait for the spans that tasks are still searched for; they are made within a second."""
@@ -258,7 +274,7 @@ class Telemetry:
             lambda: self.sweep_seconds,
         )
         self.metrics.gauge(
-            "asynq_ttl.sweep.last", "When the last round that went well ended.", lambda: self.swept_at, unit="s"
+            "asynq_ttl.sweep.last", "When the last round that came to its end did so.", lambda: self.swept_at, unit="s"
         )
         counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
         counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))
@@ -266,13 +282,13 @@ class Telemetry:
 
     def _declare_times(self) -> None:
         """Declare how long things take."""
-        histogram, bounds = self.metrics.histogram, tuple(map(float, LATENCY_BOUNDS))
+        histogram, bounds = self.metrics.histogram, LATENCY_BOUNDS
         self._latency = histogram(
-            "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "us", bounds, "direction"
+            "asynq_ttl.latency", "How long the sidecar held a chunk of bytes.", "s", bounds, "direction"
         )
-        self._loop = histogram("asynq_ttl.loop.lag", "How late the event loop came to what was due.", "us", bounds)
+        self._loop = histogram("asynq_ttl.loop.lag", "How late the event loop came to what was due.", "s", bounds)
         self._activation = histogram(
-            "asynq_ttl.scripts.activation", "How long loading a wrapper took.", "us", bounds, "result"
+            "asynq_ttl.scripts.activation", "How long loading a wrapper took.", "s", bounds, "result"
         )
 
     def _warn(self, kind: str, trace_id: str, message: str) -> None:
@@ -280,3 +296,20 @@ class Telemetry:
         more = self._repetition.allows(kind)
         if more is not None:
             _log.warning("%s", message + more, extra={"trace_id": trace_id})
+
+
+def _outputs(
+    environment: Mapping[str, str], spans: Callable[[Resource, Sequence[Outlet]], Spans], *, pulled: bool
+) -> tuple[Spans, Metrics]:
+    """Return what makes spans and what has the metrics, whatever the variables say."""
+    tell_unusable(environment)
+    with usable(environment) as allowed:
+        resource = made("resource attributes", allowed, resource_of)
+        return (
+            made("traces", allowed, lambda variables: spans(resource, span_outlets(variables, resource))),
+            made(
+                "pushed metrics",
+                allowed,
+                lambda variables: Metrics(metric_readers(variables), resource, pulled=pulled),
+            ),
+        )

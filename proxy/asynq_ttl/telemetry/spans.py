@@ -23,13 +23,12 @@ from opentelemetry.trace import SpanKind, TraceState
 from asynq_ttl.asynq.keys import printable
 from asynq_ttl.events import Activated, FailedOpen, Outcome, Swept
 from asynq_ttl.net.address import Address, Upstream
+from asynq_ttl.telemetry.environment import SPAN_QUEUE_SIZE
 from asynq_ttl.telemetry.exporters import Outlet
 from asynq_ttl.telemetry.finished_span import MAX_IDS, FinishedSpan, SharedAttributes, TaskEvents
 from asynq_ttl.telemetry.otlp import share
 from asynq_ttl.telemetry.span_attributes import MAX_TEXT, NewAttributes, SpanAttributes, link_of, reply_attributes
 
-# More than the SDK's 2,048: a burst of decisions is what a sidecar sees.
-_QUEUE_SIZE = 16_384
 _CONSOLE_DELAY_MS = 200.0
 # Sets of attributes that are remembered; past it all are forgotten. (Task types and queue names come from clients.)
 _MAX_SHARED = 10_000
@@ -225,7 +224,7 @@ class Spans:
 
     def _processor(self, exporter: SpanExporter) -> BatchSpanProcessor:
         delay = _CONSOLE_DELAY_MS if isinstance(exporter, ConsoleSpanExporter) else None
-        size = None if os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else _QUEUE_SIZE
+        size = None if os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else SPAN_QUEUE_SIZE
         return BatchSpanProcessor(_Counted(exporter, self.exported), size, delay)
 
 

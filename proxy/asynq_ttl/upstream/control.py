@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
     ConnectionError,  # noqa: A004 - redis-py's
-    NoPermissionError,
     RedisError,
     ResponseError,
 )
@@ -88,7 +87,7 @@ class ControlConnection:
 
     async def _detect_cluster(self) -> None:
         """Tell if the server is a node of a cluster; where the sidecar may not ask, nothing is told."""
-        with suppress(NoPermissionError):
+        with suppress(ResponseError):
             info = await self._redis.info("cluster")
             if info.get("cluster_enabled"):
                 self._on_cluster()

@@ -5,6 +5,7 @@ Invariants:
 * A connection given to a client is at the beginning of its conversation: what the login said and was told is gone.
 * A connection leads to where Redis is at the moment it is given, not to where it was when the connection was begun.
 * Credentials appear in no message: neither in an error nor in what a connection is called.
+* What is only nice to have never ends a connection: its name, and asking for the version.
 """
 
 import asyncio
@@ -16,10 +17,12 @@ from weakref import WeakSet
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.credentials import CredentialProvider
+from redis.exceptions import ResponseError
 
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS, keep_alive
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
+from asynq_ttl.net.server_version import is_unknown, refuse_old
 from asynq_ttl.net.tls import Context, upstream_context
 from asynq_ttl.wire.commands import encode
 
@@ -138,6 +141,10 @@ class Endpoint:
             db=self.upstream.database if database is None else database,
             credential_provider=_Credentials(self.upstream) if _has_credentials(self.upstream) else None,
             retry=None,
+            # HELLO is not needed then: somebody may have renamed it.
+            protocol=2,
+            # It would be told by CLIENT SETINFO, which users need not have.
+            driver_info=None,
             **{"client_name": "asynq-ttl", **options},
         )
         client = Redis.from_pool(pool)
@@ -206,11 +213,35 @@ class Endpoint:
 
 
 class _OwnConnection(AbstractConnection):
-    """A connection of redis-py to wherever the endpoint is."""
+    """A connection of redis-py to wherever the endpoint is. Where it may not have a name it goes on without."""
 
-    def __init__(self, *, endpoint: Endpoint, **options: Any) -> None:  # noqa: ANN401 - redis-py's own options
+    def __init__(self, *, endpoint: Endpoint, client_name: str, **options: Any) -> None:  # noqa: ANN401 - redis-py's own options
         self._endpoint = endpoint
+        self._called = client_name
         super().__init__(**options)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        await super().on_connect_check_health(check_health)
+        try:
+            await self._ask("HELLO")
+        except ResponseError as error:
+            if is_unknown(error):
+                await self._refuse_old()
+        try:
+            await self._ask("CLIENT", "SETNAME", self._called)
+        except ResponseError:
+            return  # nobody needs it
+
+    async def _refuse_old(self) -> None:
+        try:
+            info = await self._ask("INFO", "server")
+        except ResponseError:
+            return  # it cannot be known
+        refuse_old(info)
+
+    async def _ask(self, *words: str) -> Any:  # noqa: ANN401 - replies have any shape
+        await self.send_command(*words, check_health=False)
+        return await self.read_response()
 
     def repr_pieces(self) -> list[tuple[str, str | int]]:
         return [("upstream", str(self._endpoint)), ("db", self.db)]

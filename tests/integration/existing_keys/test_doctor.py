@@ -79,13 +79,9 @@ def test_rights_that_the_sidecar_lacks() -> None:
     """Commands that wrappers and the sweeper need are named with what grants them."""
     with start_valkey() as server, server.client() as client:
         put(client, "a", "archived", now(client))
-        rules = "on >pw ~asynq:* ~asynq-ttl:* +@all -pexpire -lindex -script|load"
+        rules = "on >pw ~asynq:* ~asynq-ttl:* +@all -pexpire -lindex"
         client.execute_command("ACL", "SETUSER", "narrow", *rules.split())
         client.execute_command("ACL", "SETUSER", "unlocked", "on", ">pw", "~asynq:*", "+@all")
-        result = tool("doctor", "--upstream", f"redis://narrow:pw@127.0.0.1:{server.port}/0")
-        # Without SCRIPT LOAD no tool can work; the line says so.
-        assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output
-        client.execute_command("ACL", "SETUSER", "narrow", "+script|load")
         narrow = json.loads(
             tool("doctor", "--json", "--upstream", f"redis://narrow:pw@127.0.0.1:{server.port}/0").stdout
         )
@@ -93,7 +89,8 @@ def test_rights_that_the_sidecar_lacks() -> None:
     found = {finding["code"]: finding for finding in narrow["findings"]}
     assert "LINDEX, PEXPIRE" in found["rights-wrappers"]["what"]
     assert "+lindex +pexpire" in found["rights-wrappers"]["advice"]
-    assert found["rights-sweeper"]["severity"] == found["rights-lock"]["severity"] == "fine"
+    assert found["rights-sweeper"]["what"].endswith("may not run PEXPIRE")
+    assert found["rights-lock"]["severity"] == "fine"
     assert unlocked.exit_code == 3
     assert "~asynq-ttl:*" in unlocked.output
 
@@ -141,3 +138,38 @@ def flood(client: "Redis") -> None:
     """Load many scripts."""
     for number in range(600):
         client.script_load(f"return {number}")
+
+
+def test_keys_of_the_wrong_type(server: Server) -> None:
+    """They are named with both types, and everything else is looked at."""
+    with server.client() as client:
+        put(client, "a", "archived", now(client), lock=True, unique_key=b"asynq:{default}:unique:a")
+        put(client, "b", "completed", None)
+        client.delete("asynq:{default}:unique:a")
+        for key in ("asynq:{default}:completed", "asynq:{aaa}:completed", "asynq:{default}:t:odd"):
+            client.rpush(key, "x")
+        client.sadd("asynq:{default}:unique:a", "x")
+        client.sadd("asynq:queues", "aaa")
+        found, status = findings(server)
+        assert status == 3
+        assert found["key-types"]["count"] == 2
+        assert found["key-types"]["examples"][0] == "asynq:{aaa}:completed is a list, not a zset"
+        assert {"clock", "unmatched-types", "policy"} & set(found)
+        client.delete("asynq:queues")
+        client.set("asynq:queues", "x")
+        found, status = findings(server)
+    # The queues are known by their keys then.
+    assert status == 3
+    assert found["key-types"]["count"] == 3
+    assert "asynq:queues is a string, not a set" in found["key-types"]["examples"]
+
+
+def test_a_user_who_may_not_ask_for_types(server: Server) -> None:
+    """Then they are not checked, and that is said."""
+    with server.client() as client:
+        put(client, "a", "archived", now(client))
+        client.execute_command("ACL", "SETUSER", "narrow", "on", ">pw", "~*", "+@all", "-type")
+        result = tool("doctor", "--json", "--upstream", f"redis://narrow:pw@127.0.0.1:{server.port}/0")
+        client.execute_command("ACL", "DELUSER", "narrow")
+    found = {finding["code"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert found["key-types"]["what"] == "not checked: the user may not run TYPE"

@@ -13,7 +13,7 @@ import redis as redis_py
 from asynq_ttl.rewriting.registry import MAX_TEXT_BYTES, MAX_WRAPPED, sha_of
 from asynq_ttl.session.pending import MAX_PENDING
 from asynq_ttl.session.script_calls import MAX_ASKED
-from asynq_ttl.session.session import MAX_DATABASES
+from asynq_ttl.session.selected import MAX_DATABASES
 from asynq_ttl.telemetry.recorder import MAX_DECISION_SERIES
 from asynq_ttl.wire.commands import HOLD_BYTES, MAX_HELD_BYTES, encode
 from support.commands import run

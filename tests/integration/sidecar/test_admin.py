@@ -85,7 +85,7 @@ def test_prometheus_reads_what_is_pushed(
     for action, rule in (("ttl", "default"), ("delete", "noise")):
         labels = f'asynq_queue="default",asynq_task_state="archived",asynq_ttl_action="{action}"'
         assert f'asynq_ttl_decisions_total{{{labels},asynq_ttl_mode="enforce",asynq_ttl_rule="{rule}"}} 1.0' in text
-    assert 'asynq_ttl_latency_microseconds_bucket{direction="command",le="+Inf"}' in text
+    assert 'asynq_ttl_latency_seconds_bucket{direction="command",le="+Inf"}' in text
     assert "asynq_ttl_upstream_up 1.0" in text
     points = receiver.metrics["asynq_ttl.decisions"].sum.data_points
     assert {attributes(point.attributes)["asynq_ttl.rule"]: point.as_int for point in points} == {
@@ -93,7 +93,7 @@ def test_prometheus_reads_what_is_pushed(
         "noise": 1,
     }
     latency = receiver.metrics["asynq_ttl.latency"]
-    assert latency.unit == "us"
+    assert latency.unit == "s"
     assert {attributes(point.attributes)["direction"] for point in latency.histogram.data_points} == {
         "command",
         "reply",

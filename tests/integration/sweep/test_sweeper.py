@@ -38,7 +38,7 @@ class Deaf:
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
         """Pass over a repair."""
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Pass over a round."""
 
 
@@ -50,6 +50,13 @@ def put(client: "Redis", name: str, state: str, index: str | None, *, ttl: int =
     if index is not None:
         client.zadd(f"asynq:{{default}}:{index}", {name: score or time.time()})
     client.sadd("asynq:queues", "default")
+
+
+def wait_for_work(client: "Redis", queue: str = "default") -> None:
+    """Let a task wait in a queue, so that there is something to sweep."""
+    client.sadd("asynq:queues", queue)
+    client.hset(f"asynq:{{{queue}}}:t:waiting", mapping={"msg": "\n\x01x", "state": "pending"})
+    client.rpush(f"asynq:{{{queue}}}:pending", "waiting")
 
 
 def members(client: "Redis", index: str) -> set[str]:
@@ -169,6 +176,7 @@ def test_every_database_that_clients_use_is_swept(server: Server, start_sidecar:
 def test_one_sidecar_sweeps_and_another_takes_over(server: Server, start_sidecar: SidecarFactory) -> None:
     """While one holds the lock the other waits; when the first stops, the second sweeps."""
     with server.client() as client:
+        wait_for_work(client)
         first = start_sidecar(server.url, SLOW, **QUICK)
         wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
         holder = client.get(LOCK_KEY)
@@ -188,11 +196,13 @@ def test_sidecars_with_other_policies_sweep_beside_each_other(server: Server, st
     """What one does not know of, another sweeps; two with the same policy take turns."""
     policy = "version: 1\nrules: [{name: a, match: {queue: QUEUE}, archived: {ttl: 1h}}]"
     with server.client() as client:
+        wait_for_work(client, "elsewhere")
         start_sidecar(server.url, policy.replace("QUEUE", "elsewhere"), **QUICK)
         wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
         holder = client.get(LOCK_KEY)
         for _ in range(2):
             start_sidecar(server.url, policy.replace("QUEUE", "default"), **QUICK)
+        wait_for_work(client)
         put(client, "due", "archived", "archived", ttl=20)
         wait_until(lambda: not members(client, "archived"), "the others do not sweep")
         assert client.get(LOCK_KEY) == holder
@@ -281,6 +291,7 @@ def test_queues_that_no_rule_matches_are_not_swept(server: Server, start_sidecar
 def test_sweeping_survives_a_restart_of_redis(server: Server, start_sidecar: SidecarFactory) -> None:
     """A round that fails is told and done again later."""
     with server.client() as client:
+        wait_for_work(client)
         sidecar = start_sidecar(server.url, SLOW, **QUICK)
         wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
         sidecar.expected_warnings += ["sweeping failed", "is down"]
@@ -288,3 +299,133 @@ def test_sweeping_survives_a_restart_of_redis(server: Server, start_sidecar: Sid
         client.client_kill_filter(_type="normal", skipme=True)
         put(client, "due", "archived", "archived", ttl=20)
         wait_until(lambda: not members(client, "archived"), "it does not sweep any more")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_key_of_the_wrong_type_or_a_full_redis_does_not_stop_the_rest(
+    server: Server, start_sidecar: SidecarFactory, full: bool
+) -> None:
+    """Every other queue is swept and repaired in the same round, and every other task of the same index."""
+    places = ("completed", "archived", "active", "lease", "deadlines", "pending", "retry")
+    with server.client() as client:
+        for place in places:
+            queue = f"a-{place}"
+            client.sadd("asynq:queues", queue)
+            client.set(f"asynq:{{{queue}}}:{place}", "x")
+        for ttl, name in ((1, "due"), (20, "odd"), (20, "later")):
+            put(client, name, "archived", "archived", ttl=ttl, score=time.time() - 60)
+        client.delete("asynq:{default}:t:odd")
+        client.rpush("asynq:{default}:t:odd", "x")
+        client.expire("asynq:{default}:t:odd", 20)
+        put(client, "live", "active", None, ttl=600)
+        client.hset("asynq:{default}:t:live", "state", "active")
+        client.rpush("asynq:{default}:active", "odd", "live")
+        put(client, "again", "pending", None, ttl=600)
+        client.rpush("asynq:{default}:pending", "odd", "again")
+        client.persist("asynq:{default}:t:due")
+        client.expire("asynq:{default}:t:due", 25)
+        try:
+            if full:
+                client.config_set("maxmemory-policy", "noeviction")
+                client.config_set("maxmemory", 1)
+            sidecar = start_sidecar(server.url, POLICY, **QUICK)
+            sidecar.expected_warnings.append("cannot be swept, the rest is: ")
+            wait_until(lambda: members(client, "archived") == {"odd"}, "the healthy tasks are not swept", 8)
+            wait_until(lambda: client.ttl("asynq:{default}:t:live") == -1, "active tasks are not repaired", 8)
+            wait_until(lambda: client.ttl("asynq:{default}:t:again") == -1, "waiting tasks are not repaired", 20)
+        finally:
+            client.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_queue_that_is_not_listed_is_swept_by_the_sidecar_that_gave_its_tasks_ttls(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory, leads: bool
+) -> None:
+    """Also where another sidecar has the lock, which knows nothing of the queue; in every database."""
+    with server.client() as client:
+        if not leads:
+            wait_for_work(client, "elsewhere")
+            start_sidecar(server.url, POLICY, **QUICK)
+            wait_until(lambda: client.get(LOCK_KEY), "nobody takes the lock")
+        sidecar = start_sidecar(server.url, POLICY, **QUICK)
+        harness.enqueue(sidecar.address, {"id": "dead", "type": "x", "payload": '{"do": "skip"}'})
+        harness.work(sidecar.address)
+        client.srem("asynq:queues", "default")
+        client.sadd("asynq:queues", *(f"task-{number}" for number in range(3_000)))
+        wait_until(lambda: not members(client, "archived"), "the queue is not swept", 8)
+        assert not client.exists("asynq:{default}:t:dead")
+
+
+def test_where_there_is_nothing_to_sweep_no_key_is_written(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Nor is a connection kept for each database that clients have selected."""
+    with server.client() as client:
+        client.sadd("asynq:queues", "name-without-keys")
+        sidecar = start_sidecar(server.url, SLOW, **QUICK)
+        for database in range(12):
+            with sidecar.client(database) as through:
+                through.ping()
+        wait_until(lambda: sweepers(client), "the sweeper does not connect")
+        for _ in range(60):
+            time.sleep(0.05)
+            assert len(sweepers(client)) <= 3
+            assert client.keys("asynq-ttl*") == []
+        put(client, "due", "archived", "archived", ttl=20)
+        wait_until(lambda: not members(client, "archived"), "it does not sweep any more")
+        wait_until(lambda: not client.exists(LOCK_KEY), "the lock is not given back")
+
+
+def sweepers(client: "Redis") -> list[Any]:
+    """Return the sweeper's connections."""
+    found: Any = client.client_list()
+    return [connection for connection in found if connection["name"] == "asynq-ttl-sweeper"]
+
+
+def test_locks_of_the_wrong_type_do_not_stop_the_sweeper(server: Server, start_sidecar: SidecarFactory) -> None:
+    """It sweeps without one, and says that it does."""
+    with server.client() as client:
+        client.rpush(LOCK_KEY, "x")
+        put(client, "due", "archived", "archived", ttl=20)
+        wait_for_work(client)
+        sidecar = start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: not members(client, "archived"), "nothing is swept")
+        for key in client.keys(f"{LOCK_KEY}:*"):
+            client.delete(key)
+            client.rpush(key, "x")
+        put(client, "due", "archived", "archived", ttl=20)
+        wait_until(lambda: not members(client, "archived"), "nothing is swept without a lock")
+        assert sidecar.stop() == 0
+
+
+def test_a_lease_of_the_wrong_type_stops_no_repair(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Tasks that are active lose their TTLs; an ID of which no lease can be known stays."""
+    with server.client() as client:
+        put(client, "live", "active", None, ttl=600)
+        client.rpush("asynq:{default}:active", "gone", "live")
+        client.set("asynq:{default}:lease", "x")
+        start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: client.ttl("asynq:{default}:t:live") == -1, "it is not repaired", 8)
+        assert client.lrange("asynq:{default}:active", 0, -1) == [b"gone", b"live"]
+
+
+def test_one_odd_task_in_each_of_many_queues_is_found_by_the_survey(
+    server: Server, start_sidecar: SidecarFactory
+) -> None:
+    """A ghost, a task by another policy and a TTL on a live task: within seconds, in each of 300 queues."""
+    count = 300
+    with server.client() as client:
+        with client.pipeline(transaction=False) as pipeline:
+            for number in range(count):
+                start = f"asynq:{{q{number}}}:"
+                pipeline.sadd("asynq:queues", f"q{number}")
+                pipeline.hset(f"{start}t:odd", mapping={"msg": "\n\x01x", "state": "archived"})
+                pipeline.expire(f"{start}t:odd", 25)
+                pipeline.zadd(f"{start}archived", {"odd": time.time() - 900})
+                pipeline.hset(f"{start}t:live", mapping={"msg": "\n\x01x", "state": "pending"})
+                pipeline.expire(f"{start}t:live", 25)
+                pipeline.rpush(f"{start}pending", "live")
+            pipeline.execute()
+        start_sidecar(server.url, SLOW, **QUICK)
+        wait_until(lambda: not client.keys("asynq:{*}:archived"), "tasks by another policy stay", 20)
+        wait_until(
+            lambda: all(client.ttl(f"asynq:{{q{number}}}:t:live") == -1 for number in range(count)), "TTLs stay", 4
+        )

@@ -4,8 +4,9 @@
                                             Redis (append-only, nothing acknowledged is ever lost)
     feeder, worker, operator -> sidecar-2 -/
 
-Both sidecars work on the same queues. What is killed is each sidecar and Redis, at random, now and then several at
-once. Asynq's processes are not: what their handlers say is part of the evidence.
+Both sidecars work on the same queues. One more queue has keys of the wrong type at its places, and one of the others
+is taken from the list of queues again and again. What is killed is each sidecar and Redis, at random, now and then
+several at once. Asynq's processes are not: what their handlers say is part of the evidence.
 """
 
 import json
@@ -30,11 +31,15 @@ from support.servers import Sidecar, wait_until
 from trials.chaos import census, history
 from trials.chaos.killer import SERVERS, DurableServer, Killer
 from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, POLICY, QUEUES, SWEEP_SECONDS, TTL_SECONDS
+from trials.chaos.saboteur import BROKEN, Saboteur
 from trials.chaos.traffic import Feeder, Operator, Program, Worker
 from trials.chaos.verdict import Evidence, Look, judge
 
-# What a sidecar may say when Redis, or it itself, is killed.
-_EXPECTED_WARNINGS = [r"upstream \S+ is down", "sweeping failed", "cannot load a wrapper into", "limit of open files"]
+# What a sidecar may say when Redis, or it itself, is killed, and of what is sabotaged.
+_EXPECTED_WARNINGS = [
+    *(r"upstream \S+ is down", "sweeping failed", "cannot load a wrapper into", "limit of open files"),
+    rf"\w+ of queue {BROKEN} in database 0 cannot be swept",
+]
 # A task whose worker lost it comes back after its lease (30 s), Asynq's allowance (30 s) and the pause of the
 # recoverer (60 s).
 _SETTLE_SECONDS = 240
@@ -128,6 +133,7 @@ class Campaign:
         self.outcomes: dict[str, set[str]] = defaultdict(set)
         self.seconds = 0.0
         self.watch = Watch(self.server.port)
+        self.saboteur = Saboteur(self.server.port)
         self._program = build_harness()
 
     def run(self) -> Evidence:
@@ -142,8 +148,10 @@ class Campaign:
             stack.callback(self.watch.stop)
             self._start_traffic(stack)
             self.killer.start()
+            self.saboteur.start()
             time.sleep(self.plan.seconds)
             self.killer.stop()
+            self.saboteur.stop()
             client = stack.enter_context(Redis(port=self.server.port))
             self._settle(client)
             self._await_sweep(client)
@@ -253,6 +261,7 @@ def run(plan: Plan) -> dict[str, Any]:
         "seed": plan.seed,
         "seconds": round(campaign.seconds),
         "kills": dict(campaign.killer.kills),
+        "sabotages": campaign.saboteur.times,
         "tasks": {"accepted": len(evidence.accepted), **dict(verdict.ends)},
         "enqueues_refused": dict(Counter(_kind(error) for error in evidence.refusals)),
         "enqueues_unanswered": sum(feeder.outstanding for feeder in campaign.feeders),

@@ -6,7 +6,9 @@ SWEEP_SECONDS = 0.5
 # How long a killed sidecar's sweeper lock keeps the others from sweeping.
 LOCK_SECONDS = 5
 
-QUEUES = ("orders", "mail")
+QUEUES = ("orders", "mail", "stray")
+# The queue that a saboteur takes from the list of queues again and again.
+UNLISTED = "stray"
 
 POLICY = f"""
 version: 1

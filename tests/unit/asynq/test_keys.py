@@ -8,6 +8,7 @@ from asynq_ttl.asynq.keys import (
     COMPLETED,
     GROUPS,
     PENDING,
+    foreign_prefix,
     index_key,
     printable,
     queue_of,
@@ -136,3 +137,19 @@ def test_what_can_be_printed() -> None:
     assert printable("a\udcff") == "a\ufffd"
     assert "\ud800" not in printable("\ud800")
     printable("\ud800").encode()
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix"),
+    [
+        (b"asynq:{q}:archived", ""),
+        (b"myapp:asynq:{q}:archived", "myapp:asynq:{"),
+        (b"jobs:q:archived", "jobs:"),
+        (b"plain", "plain"),
+        (b"\xff:x", "\ufffd:"),
+        (b"x" * 100, "x" * 64),
+    ],
+)
+def test_what_keys_of_a_fork_begin_with(key: bytes, prefix: str) -> None:
+    """Up to the hash tag or the first colon, bounded, and fit to be shown."""
+    assert foreign_prefix(key) == prefix

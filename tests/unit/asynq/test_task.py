@@ -54,7 +54,7 @@ def test_a_task_is_pending_since_nanoseconds() -> None:
 def test_what_is_not_there_has_no_ttl_and_what_is_no_hash_is_no_task() -> None:
     """An empty row says that the key is gone; one element says that something else is there."""
     assert task_of_row("q", b"id", []) == Task("q", b"id", "", exists=False, ttl_ms=-2)
-    assert task_of_row("q", b"id", ["no hash"]) == Task("q", b"id", "", exists=False)
+    assert task_of_row("q", b"id", ["no hash"]) == Task("q", b"id", "", exists=False, wrong=(b"asynq:{q}:t:id",))
 
 
 @pytest.mark.parametrize("message", [None, b"\x0a\x05abc"])

@@ -37,15 +37,17 @@ def test_by_default_clients_show_redis_their_own_credentials() -> None:
     assert not access.logs_in
 
 
-def test_options_and_variables_are_alike() -> None:
+def test_options_and_variables_are_alike(tmp_path: Path) -> None:
     """Each option is a variable too."""
-    expected = Access(ListenerTls(Path("c"), Path("k"), Path("a")), ClientAuth.PASSWORD, Path("p"))
+    passwords = tmp_path / "p"
+    passwords.write_text("sesame")
+    expected = Access(ListenerTls(Path("c"), Path("k"), Path("a")), ClientAuth.PASSWORD, passwords)
     names = {
         "ASYNQ_TTL_TLS_CERT": "c",
         "ASYNQ_TTL_TLS_KEY": "k",
         "ASYNQ_TTL_TLS_CLIENT_CA": "a",
         "ASYNQ_TTL_CLIENT_AUTH": "password",
-        "ASYNQ_TTL_CLIENT_PASSWORD_FILE": "p",
+        "ASYNQ_TTL_CLIENT_PASSWORD_FILE": str(passwords),
     }
     assert run(**names)[0] == expected
     options = [
@@ -77,3 +79,13 @@ def test_options_that_make_no_sense_are_refused(options: str, complaint: str) ->
     result = CliRunner().invoke(command, options.split())
     assert result.exit_code == 2
     assert complaint in result.output
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "No such file"), ("", "no password in it"), (" \n\n", "in it")])
+def test_passwords_that_let_in_nobody_are_refused(content: str | None, told: str, tmp_path: Path) -> None:
+    """Before anything starts, by the name of their file."""
+    file = tmp_path / "passwords"
+    if content is not None:
+        file.write_text(content)
+    result = CliRunner().invoke(command, ["--client-auth", "password", "--client-password-file", str(file)])
+    assert (result.exit_code, told in result.output, str(file) in result.output) == (2, True, True)

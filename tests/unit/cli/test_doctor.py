@@ -42,7 +42,7 @@ def test_the_status_is_that_of_the_worst_finding(
     assert (text.exit_code, told.exit_code) == (status, status)
     assert text.stdout.count("do: set noeviction") == len(severities)
     assert len(json.loads(told.stdout)["findings"]) == len(severities)
-    assert run.changing == [False, False]
+    assert (run.changing, run.closed) == ([], 2)
 
 
 def test_what_is_examined(run: ScriptedTool, monkeypatch: pytest.MonkeyPatch) -> None:

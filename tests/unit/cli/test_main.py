@@ -32,12 +32,23 @@ def test_a_command_that_does_not_exist_is_told() -> None:
     assert "No such command 'swerve'" in result.output
 
 
+@pytest.mark.parametrize("line", ["redis://:sesame@h", "serve redis://:sesame@h", "serve ses@ame x", "audit ses/ame'"])
+def test_an_argument_too_many_is_not_shown_if_it_may_be_a_url(line: str) -> None:
+    """There may be a password in it."""
+    result = CliRunner().invoke(main, line.split())
+    assert result.exit_code == 2
+    assert "not shown: it may hold a password" in result.output
+    assert "ses" not in result.output
+    assert "(a b)" in CliRunner().invoke(main, ["serve", "a", "b"]).output
+
+
 def test_the_list_imports_no_command() -> None:
     """Nobody waits for what is only listed."""
     loaded = imported_by("--help")
     assert {name for name in loaded if name.startswith("asynq_ttl.")} == {
         "asynq_ttl.__main__",
         "asynq_ttl.cli",
+        "asynq_ttl.cli.hidden_arguments",
         "asynq_ttl.cli.main",
     }
     assert not {"asyncio", "rich", "redis"} & loaded

@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from asynq_ttl.cli.options import FAILED, Listen, Parsed, admin_option, fail, option
+from asynq_ttl.cli.options import FAILED, Choice, Listen, Parsed, admin_option, fail, option
 from asynq_ttl.net.address import Address
 
 
@@ -56,3 +56,19 @@ def test_a_failure_is_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) 
         fail("it does not work")
     assert ended.value.code == FAILED
     assert capsys.readouterr().err == "it does not work\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [("INFO", "info"), ("Warn", "warning"), ("warning", "warning"), (" error ", "error")],
+)
+def test_a_choice_is_read_in_any_case(typed: str, understood: str) -> None:
+    """Other programs write their log levels in capitals, and `warn`."""
+    assert Choice(["info", "warning", "error"]).convert(typed, None, None) == understood
+
+
+@pytest.mark.parametrize("typed", ["warn", "loud", ""])
+def test_a_choice_is_one_of_its_words(typed: str) -> None:
+    """`warn` is only a word where `warning` is."""
+    with pytest.raises(click.BadParameter):
+        Choice(["human", "json"]).convert(typed, None, None)

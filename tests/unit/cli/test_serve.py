@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from asynq_ttl.cli import serve as serving
 from asynq_ttl.net.address import parse_address, parse_upstream
+from asynq_ttl.net.listener import ListenError
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy
@@ -19,7 +20,6 @@ from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.sweep.sink import parse_sink
-from asynq_ttl.telemetry.exporters import TelemetryError
 
 Beside = Callable[[Sidecar], AbstractAsyncContextManager[None]]
 
@@ -35,7 +35,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 def settings_of(monkeypatch: pytest.MonkeyPatch, *line: str, **environment: str) -> tuple[Settings, Beside]:
     """Return the settings that a command line makes, and what would run beside the sidecar."""
     seen: list[tuple[Settings, Beside]] = []
-    monkeypatch.setattr(serving, "_run", lambda settings, _telemetry, beside: seen.append((settings, beside)))
+    monkeypatch.setattr(serving, "_run", lambda settings, _telemetry, beside, _signals: seen.append((settings, beside)))
     result = CliRunner(env=environment).invoke(serving.serve, line)
     assert result.exit_code == 0, result.output
     return seen[0]
@@ -131,9 +131,9 @@ def refused(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Result:
     ("error", "status", "told"),
     [
         (TlsError("c.pem: no"), 2, "c.pem: no"),
-        (TelemetryError("OTEL_X: no"), 2, "OTEL_X: no"),
         (StartError("the admin server cannot listen"), 1, "the admin server cannot listen"),
-        (OSError(98, "Address in use"), 1, "cannot listen at 127.0.0.1:1: Address in use"),
+        (ListenError("cannot listen at 127.0.0.1:1: in use"), 1, "cannot listen at 127.0.0.1:1: in use"),
+        (OSError(24, "Too many open files"), 1, "cannot start: Too many open files"),
     ],
 )
 def test_why_it_cannot_run_is_one_line(

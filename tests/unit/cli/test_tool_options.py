@@ -63,7 +63,7 @@ def test_what_is_typed_is_understood() -> None:
         (("--upstream", "http://:secret@h"), "must be a redis://"),
         (("--queue", "[a"), "'[a'"),
         (("--state", "pending"), "'pending' is not one of"),
-        (("--age", "7"), "did you mean 7d?"),
+        (("--age", "7"), "did you mean 7s?"),
         (("--rate", "-1"), "-1"),
     ],
 )

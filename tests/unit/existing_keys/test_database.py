@@ -36,7 +36,6 @@ def test_no_rate_no_waiting() -> None:
         (exceptions.ResponseError("NOAUTH"), "refuses: NOAUTH"),
         (exceptions.NoPermissionError("no x"), "the user in the URL lacks a right: no x"),
         (exceptions.ResponseError("LOADING"), "refuses: LOADING"),
-        (OSError("out of files"), "cannot be reached: out of files"),
         (exceptions.ConnectionError(), "cannot be reached: ConnectionError"),
     ],
 )

@@ -1,6 +1,8 @@
 """Addresses and URLs: what is understood, how it is shown, and what is said of the rest."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from redis import Redis
 
 from asynq_ttl.net.address import Address, AddressError, Upstream, parse_address, parse_upstream
@@ -99,7 +101,7 @@ def test_tls_is_set_up_as_redis_py_has_it(query: str, ca_file: str, verify: bool
         ("redis://h:x", "malformed"),
         ("redis://h:99999", "malformed"),
         ("redis://[::1", "malformed"),
-        ("redis://h/zero", "database 'zero'"),
+        ("redis://h/zero", "a database that is no number"),
         ("redis://h/²", "database"),
         ("unix:///a?db=-1", "database"),
     ],
@@ -142,8 +144,9 @@ def test_sentinels_are_read() -> None:
         ("redis+sentinel://h:1/", "names no master"),
         ("redis+sentinel://h:1,/m", "empty Sentinel"),
         ("redis+sentinel:///m", "empty Sentinel"),
-        ("redis+sentinel://h:99999/m", "no address"),
-        ("redis+sentinel://h:1/m/x", "database 'x'"),
+        ("redis+sentinel://h:99999/m", "no HOST:PORT"),
+        ("redis+sentinel://h:1,h:x/m", "no HOST:PORT"),
+        ("redis+sentinel://h:1/m/x", "a database that is no number"),
         ("rediss://h?ssl_keyfile=k", "ssl_keyfile without ssl_certfile"),
     ],
 )
@@ -151,3 +154,76 @@ def test_broken_sentinels_are_refused(text: str, reason: str) -> None:
     """The message says what is missing."""
     with pytest.raises(AddressError, match=reason):
         parse_upstream(text)
+
+
+def test_a_comma_in_a_password_leaves_the_port_what_it_is() -> None:
+    """Only behind Sentinels does it stand between hosts."""
+    assert parse_upstream("redis://:pa,ss@h:6380/0").address == Address("h", 6380)
+    assert parse_upstream("redis+sentinel://:pa,ss@h:1,i:2/m").sentinels == (Address("h", 1), Address("i", 2))
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.org", ".", "\u00fc" * 60])
+def test_a_host_that_can_be_no_name_is_refused(host: str) -> None:
+    """To look it up would raise what nobody expects."""
+    with pytest.raises(AddressError, match="no host"):
+        parse_upstream(f"redis://{host}:1/0")
+    with pytest.raises(AddressError, match="no host can be called that"):
+        parse_address(f"{host}:1")
+    with pytest.raises(AddressError, match="no HOST:PORT"):
+        parse_upstream(f"redis+sentinel://{host}:1/m")
+
+
+@pytest.mark.parametrize("host", ["", "a", "a.b.", "b\u00fccher.example", "127.0.0.1", "[::1]"])
+def test_other_hosts_are_not(host: str) -> None:
+    """An empty one is every address."""
+    assert str(parse_address(f"{host}:1")) == f"{host}:1"
+
+
+@pytest.mark.parametrize("text", ["redis://:x@h:1", "x@h:1", "unix://:x@/run/a", "unix:///run/a?password=x"])
+def test_a_url_is_no_address_and_is_not_repeated(text: str) -> None:
+    """There may be a password in it."""
+    with pytest.raises(AddressError, match="this looks like a URL") as refused:
+        parse_address(text)
+    assert text not in str(refused.value)
+
+
+def test_options_of_nobody_are_left_out() -> None:
+    """redis-py would raise for them when it connects."""
+    assert parse_upstream("redis://h:1/2?colour=red&db=3").url == "redis://h:1/2?db=3"
+
+
+SECRETS = st.text("QXZJ0124/@:#?%[]&=,", min_size=4, max_size=24)
+"""Passwords in which every character that means something in a URL is likely. No message has four of them in a row."""
+
+SHAPES = (
+    *("redis://:{}@h:6379/0", "redis://me:{}@h:6379/0", "redis://{}@h:6379/0", "rediss://:{}@[::1]:6379/0"),
+    *(
+        "unix://:{}@/tmp/redis.sock",
+        "redis+sentinel://:{}@h:26379,h:26380/main/0",
+        "redis://h:6379/{}",
+        "redis://h:{}/0",
+    ),
+    *(
+        "redis+sentinel://h:26379/main/0?sentinel_password={}",
+        "redis://h:6379/0?password={}",
+        "{}",
+        "redis:{}",
+        "//{}@h",
+    ),
+)
+
+
+@given(SECRETS, st.sampled_from(SHAPES))
+@example("Azure1secret/x=", "redis://:{}@h:6379/0")
+@example("0124?Q=", "redis://me:{}@h:6379/0")
+@example("0124#", "redis://me:{}@h:6379/0")
+@example("0124/", "redis://me:{}@h:6379/0")
+def test_no_piece_of_a_password_is_ever_shown(secret: str, shape: str) -> None:
+    """However the URL is malformed: neither in the error nor in what stands for it in the log."""
+    try:
+        upstream = parse_upstream(shape.format(secret))
+        shown = f"{upstream} {upstream!r}" if "@" in shape else ""
+    except AddressError as error:
+        shown = str(error)
+    for start in range(len(secret) - 3):
+        assert secret[start : start + 4] not in shown

@@ -10,7 +10,7 @@ import pytest
 
 from asynq_ttl.net import listener as listening
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import Listener, remove_stale_socket, shared_socket
+from asynq_ttl.net.listener import Listener, ListenError, shared_socket
 
 
 class Greeting(asyncio.Protocol):
@@ -60,29 +60,41 @@ async def test_a_port_of_the_kernels_choice_is_known_once_it_listens() -> None:
         await greeting(listener.address)
 
 
-async def test_a_path_that_was_left_behind_is_taken_over(tmp_path: Path) -> None:
-    """A sidecar that was killed leaves its socket, which must not keep the next one from starting."""
+async def test_a_path_is_removed_at_the_end(tmp_path: Path) -> None:
+    """So that clients see at once that nobody is there."""
     address = Address(path=str(tmp_path / "socket"))
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(address.path)
     async with listens(address):
         assert await greeting(address) == b"me"
+    assert not (tmp_path / "socket").exists()
 
 
-async def test_what_answers_or_is_no_socket_is_not_removed(tmp_path: Path) -> None:
-    """It is somebody else's."""
-    path, file = tmp_path / "socket", tmp_path / "file"
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(path))
-        other.listen()
-        remove_stale_socket(path)
-        assert path.exists()
-    remove_stale_socket(path)
-    assert not path.exists()
-    file.write_text("mine")
-    remove_stale_socket(file)
-    assert file.exists()
-    remove_stale_socket(tmp_path / "absent")
+async def test_a_path_where_somebody_listens_is_not_taken(tmp_path: Path) -> None:
+    """The first goes on, whatever becomes of the second."""
+    address = Address(path=str(tmp_path / "socket"))
+    async with listens(address, b"first"):
+        with pytest.raises(ListenError, match=r"cannot listen at unix:.*another process listens there"):
+            async with listens(address, b"second"):
+                pytest.fail("it listens twice")
+        assert await greeting(address) == b"first"
+
+
+async def test_what_has_not_begun_can_be_closed(tmp_path: Path) -> None:
+    """As where the start fails."""
+    listener = Listener(
+        Address(path=str(tmp_path / "a" / "b")), lambda: Greeting(b"me"), None, reuse_port=False, keepalive_seconds=0
+    )
+    listener.close()
+    with pytest.raises(ListenError, match="No such file"):
+        await listener.start()
+    listener.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+async def test_a_host_that_can_be_no_name_is_told(host: str) -> None:
+    """As any other that is not there."""
+    with pytest.raises(ListenError, match=f"cannot listen at {host}:1: "):
+        async with listens(Address(host, 1)):
+            pytest.fail("it listens")
 
 
 @pytest.mark.parametrize("of_path", [False, True])

@@ -65,3 +65,11 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked.concerns(queue)
         asked.note_enforced(queue)
     assert healed == {"a"}
+
+
+@pytest.mark.parametrize(("grace", "expected"), [(0, 3_600), (7_200, 7_200)])
+def test_with_a_sink_keys_outlast_their_retention_by_an_hour(grace: int, expected: int) -> None:
+    """So no key expires while a sink is asked, or is away for a moment."""
+    policy = Policy((MAIL,), grace_seconds=grace)
+    assert Reach(policy, set(), hands_over=True).policy.grace_seconds == expected
+    assert Reach(policy, set()).policy is policy

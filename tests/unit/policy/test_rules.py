@@ -5,7 +5,10 @@ from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import (
     DEFAULT_POLICY,
     FULL_ROLLOUT,
+    OWN_ARCHIVE_CAP,
+    OWN_ARCHIVE_SECONDS,
     ArchiveLimits,
+    HandoverCap,
     Keep,
     Mode,
     Policy,
@@ -197,3 +200,48 @@ def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
     assert found.mode.value == expected
     for name in ("rules", "grace_seconds", "rollout", "source", "digest", "text"):
         assert getattr(found, name) == getattr(policy, name)
+
+
+@pytest.mark.parametrize(("grace", "expected"), [(5, 60), (60, 60), (90, 90)])
+def test_a_policy_leaves_time_for_handing_over(grace: int, expected: int) -> None:
+    """Its grace is long enough, and no task goes at once; all else stays."""
+    rules = rule("r", archived=Retention(Keep.DELETE)), rule("s", completed=Retention(Keep.DELETE)), rule("t")
+    policy = Policy(rules, mode=Mode.SHADOW, grace_seconds=grace, rollout=7, source="s", digest="d", text="t")
+    found = policy.handing_over(60)
+    second = Retention(Keep.TTL, 1)
+    assert found.rules == (rule("r", archived=second), rule("s", completed=second), rule("t"))
+    assert found.grace_seconds == expected
+    for name in ("mode", "rollout", "source", "digest", "text"):
+        assert getattr(found, name) == getattr(policy, name)
+
+
+FOREVER_MAIL = rule("mail", types="mail:*", archived=FOREVER)
+DAYLONG = ttl(1)
+
+
+@pytest.mark.parametrize(
+    ("rules", "rollout", "cap"),
+    [
+        ((rule("r", archived=DAYLONG),), FULL_ROLLOUT, HandoverCap(OWN_ARCHIVE_CAP, spare_untimed=False)),
+        ((rule("r", archived=DAYLONG, archived_max=7),), FULL_ROLLOUT, HandoverCap(7, spare_untimed=False)),
+        ((rule("r", archived=DAYLONG, archived_max=7),), 1, HandoverCap(OWN_ARCHIVE_CAP, spare_untimed=False)),
+        (
+            (FOREVER_MAIL, rule("r", archived=DAYLONG, archived_max=7)),
+            FULL_ROLLOUT,
+            HandoverCap(7, spare_untimed=True),
+        ),
+        ((FOREVER_MAIL, rule("r", archived=DAYLONG)), FULL_ROLLOUT, None),
+        ((rule("r", completed=DAYLONG),), FULL_ROLLOUT, None),
+    ],
+)
+def test_where_tasks_are_handed_over_no_archiving_trims(
+    rules: tuple[Rule, ...], rollout: int, cap: HandoverCap | None
+) -> None:
+    """How many are kept is told apart, since the oldest are handed over first."""
+    policy = Policy(rules, rollout=rollout).handing_over(60)
+    assert policy.handover_cap("q") == cap
+    limits = policy.archive_limits("q")
+    if limits is not None:
+        assert (limits.cutoff_seconds, limits.cap, limits.uncapped) == (None, None, True)
+        assert limits.outlasts(OWN_ARCHIVE_SECONDS)
+    assert policy.shadowed().archive_limits("q") == limits

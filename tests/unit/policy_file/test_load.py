@@ -94,7 +94,7 @@ rules:
             "the archive is one per queue: put max in a rule without type"
         ),
         "9: rule number 2: archived.max: true is not a whole number; write how many entries to keep: 50000",
-        "9: rule number 2: archived.ttl: 7 is a bare number; a duration needs a unit, did you mean 7d?",
+        "9: rule number 2: archived.ttl: 7 is a bare number; a duration needs a unit, did you mean 7s?",
         "10: rule number 2: match.queue: 7 is not text; a glob is text, quote it",
         (
             "10: rule number 2: match.type: a list of 0 globs; "

@@ -45,7 +45,7 @@ def test_a_rollout_is_counted_in_hundredths_of_a_percent(share: str, rollout: in
         ("mode: false", "mode: false is no mode; the modes are enforce, shadow, off, did you mean off?"),
         ("mode: xyz", "mode: xyz is no mode; the modes are enforce, shadow, off"),
         ("mode: [a]", "mode: a list is no mode; the modes are enforce, shadow, off"),
-        ("grace: 60", "grace: 60 is a bare number; a duration needs a unit, did you mean 60s?"),
+        ("grace: 60", "grace: 60 is a bare number; a duration needs a unit, did you mean 60s, which is 1m?"),
         ("grace: 0s", "grace: 0s is no time at all; the shortest duration is 1s"),
         (
             "grace: keep",

@@ -41,7 +41,7 @@ rules:
     [
         ("", "1: nothing where a policy is a mapping; start the file with version: 1"),
         ("# nothing\n", "1: nothing where a policy is a mapping; start the file with version: 1"),
-        ("\n\nhello", "3: hello where a policy is a mapping; start the file with version: 1"),
+        ("\n\nhello", "3: a single value where a policy is a mapping; start the file with version: 1"),
         ("- 1", "1: a list where a policy is a mapping; start the file with version: 1"),
         ("version: 1\nrules:\n\t- name: a\n", "3: a tab where YAML allows only spaces; indent with spaces"),
         ("version: 1\n---\nversion: 1\n", "2: found another document; a policy file is one document without"),

@@ -3,9 +3,9 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.call import POLL, Call, Rewrite
 from asynq_ttl.rewriting.registry import ScriptRegistry
-from asynq_ttl.rewriting.reviving import Reviving
+from asynq_ttl.rewriting.reviving import LEAVE_DUE, Reviving
 from support.conversation import ACTIVE, GROUPS, LEASE, PAUSED, PENDING, TASK
-from support.small_scripts import DEQUEUE, RUN_ONE
+from support.small_scripts import DEQUEUE, JANITOR, RUN_ONE
 
 ALL = Rule("all", archived=Retention(Keep.TTL, 60))
 
@@ -59,3 +59,12 @@ def test_shadow_takes_no_ttl_off() -> None:
     """But in a queue where this process has enforced a policy, there may be some."""
     assert poll(reviving(Mode.SHADOW)) is None
     assert poll(reviving(Mode.SHADOW, {"q"})) is POLL
+
+
+def test_with_a_sink_a_janitor_leaves_what_is_due() -> None:
+    """Its wrapper is told so; without a sink it gets no argument."""
+    janitor = call(JANITOR, b"asynq:{q}:completed", argv=(b"1700000000", b"asynq:{q}:t:", b"100"))
+    policy = Policy((ALL,), mode=Mode.ENFORCE)
+    assert Reviving(Reach(policy, set())).janitor(janitor) == POLL
+    found = Reviving(Reach(policy, set(), hands_over=True)).janitor(janitor)
+    assert found == Rewrite(enforced=True, tail=LEAVE_DUE)

@@ -20,12 +20,17 @@ from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.rewriter import Rewriter
 from support.policy_calls import (
     ALL,
+    ARCHIVE_ALL_CALL,
+    ARCHIVE_ONE_CALL,
+    DELETE,
     DEQUEUE_CALL,
     EVERY_CALL,
     FOREVER,
     JANITOR_CALL,
     REGISTRY,
     RUN_ONE_CALL,
+    ScriptCall,
+    archive,
     decided,
     each_kind,
     policy_of,
@@ -59,9 +64,6 @@ def test_a_question_heals_no_queue() -> None:
     assert healed == set()
     assert rewritten(rewriter, RUN_ONE_CALL) is not None
     assert healed == {"q"}
-
-
-# --- live again -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["run_one", "run_all"])
@@ -117,9 +119,6 @@ def test_a_dequeue_is_decided_once_for_its_queue() -> None:
     """The hottest script costs one look-up: other keys of a later call do not matter."""
     rewriter = Rewriter(policy_of(ALL), set())
     assert rewritten(rewriter, DEQUEUE_CALL) is rewritten(rewriter, DEQUEUE_CALL)
-
-
-# --- not enforced, not concerned --------------------------------------------------------------------------
 
 
 @each_kind
@@ -200,9 +199,6 @@ def test_outside_the_rollout_s_share_a_task_is_shadowed(kind: str) -> None:
         assert found.enforced is decided(found).enforced is half.enforces(task_id)
         seen.add(found.enforced)
     assert seen == {True, False}
-
-
-# --- what is not understood -------------------------------------------------------------------------------
 
 
 @each_kind
@@ -287,3 +283,23 @@ def test_what_a_sweeper_knows_of_depends_on_the_policy_and_on_what_it_has_left()
     assert Rewriter(policy_of(ALL), {"q"}).reach.coverage == other.reach.coverage
     elsewhere = policy_of(Rule("r", queues=types("other"), archived=FOREVER))
     assert Rewriter(elsewhere, {"q"}).reach.coverage != Rewriter(elsewhere, set()).reach.coverage
+
+
+def tail_of(rewriter: Rewriter, call: ScriptCall) -> bytes:
+    """Return the argument that a call's wrapper gets."""
+    found = rewritten(rewriter, call)
+    assert found is not None
+    assert found.tail is not None
+    return found.tail
+
+
+def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
+    """The sweeper does both, after it has handed the task over."""
+    rewriter = Rewriter(policy_of(Rule("at once", archived=DELETE)), set(), hands_over=True)
+    assert tail_of(rewriter, archive()).split()[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
+    by_inspector = tail_of(rewriter, ARCHIVE_ALL_CALL)
+    assert b'"seconds":1' in by_inspector
+    assert b'"cutoff":-1' in by_inspector
+    healing = Rewriter(policy_of(), {"q"}, hands_over=True)
+    assert tail_of(healing, archive()).split()[1] == b"-"
+    assert b'"cutoff":-1' in tail_of(healing, ARCHIVE_ONE_CALL)

@@ -152,7 +152,7 @@ DECISION = Decision("complete", "asynq.complete", "q", "completed", Action.TTL, 
 def waiting(*numbers: int) -> tuple[Pending, Recorder]:
     """Return decisions about commands with these numbers that wait, and who is told of them."""
     recorder = Recorder()
-    pending = Pending(recorder, lambda: 7)
+    pending = Pending(recorder, lambda: 7, lambda _database, _reply: None)
     for number in numbers:
         pending.expect(DECISION, number, database=number)
     return pending, recorder

@@ -213,6 +213,14 @@ def test_a_poll_is_rewritten_without_a_word() -> None:
     assert talk.told() == []
 
 
+def test_a_fork_with_its_own_prefix_is_told_of() -> None:
+    """Its keys are not Asynq's, so nothing is decided; in off mode nobody wants to know."""
+    talk = Conversation().knows(COMPLETE)
+    command = tuple(part.replace(b"asynq:{", b"myapp:asynq:{") for part in complete(COMPLETE_SHA))
+    assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == [FailOpen.PREFIX]
+
+
 def test_evalsha_without_arguments_goes_as_it_came() -> None:
     """A bare EVALSHA is an error that Redis tells."""
     talk = Conversation().knows(DEQUEUE)

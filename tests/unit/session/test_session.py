@@ -1,6 +1,5 @@
 import pytest
 
-import asynq_ttl.session.session
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
@@ -117,17 +116,6 @@ def test_select_changes_the_database_of_what_follows() -> None:
     talk.upstream_replies(OK * 7)
     assert [outcome.database for outcome in talk.observer.outcomes] == [0, 3, 3, 0]
     assert talk.session.database == 0
-
-
-def test_the_databases_that_clients_select_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All sessions note them in one place, up to a limit; past it a SELECT still counts for its own connection."""
-    monkeypatch.setattr(asynq_ttl.session.session, "MAX_DATABASES", 3)
-    talk = Conversation()
-    before = set(talk.shared.databases)
-    talk.downstream_sends(*((b"SELECT", b"%d" % number) for number in (5, 5, 6, 7, 8, 9)))
-    assert len(talk.shared.databases) == 3
-    assert talk.shared.databases - before <= {5, 6, 7, 8}
-    assert talk.session.database == 9
 
 
 # --- other forms, and large commands ----------------------------------------------------------------------------

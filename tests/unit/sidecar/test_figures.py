@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from redis.exceptions import ResponseError
 
 from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.load import parse_policy
@@ -66,3 +67,12 @@ def test_wrappers_are_counted_by_status() -> None:
     asked.registry.learn(ARCHIVE)
     assert re.fullmatch(r'\{status="\w+"\} 1\.0', figure(asked, "asynq_ttl_scripts_wrappers"))
     assert figure(asked, "asynq_ttl_sweep_behind") == " 0.0"
+
+
+def test_what_redis_refuses_the_sweeper_is_counted_by_database() -> None:
+    """Whatever the place is: no label grows with the names of queues."""
+    asked = sidecar(pulled=True)
+    for queue in ("a", "b"):
+        with asked.sweeper.failures.kept_to(3, queue, "active"):
+            raise ResponseError("WRONGTYPE")
+    assert figure(asked, "asynq_ttl_sweep_failures") == '{database="3"} 2.0'

@@ -1,7 +1,7 @@
 """Which policy decides: after a reload, after a fault, while rewriting is paused."""
 
-import asyncio
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -121,45 +121,12 @@ def test_any_policy_can_be_put_in_force(party: Party) -> None:
     assert party.used[-1].policy is policy
 
 
-def write(file: Path, text: str, over: Path | None = None) -> None:
-    """Write a file, and move it over another one."""
-    file.write_text(text)
-    if over is not None:
-        file.replace(over)
-
-
-def link_to_folder(file: Path, text: str) -> None:
-    """Replace a file as Kubernetes does: it is a link into `..data`, which is a link that is moved to a new folder."""
-    folder = file.parent / "..1"
-    folder.mkdir()
-    (folder / file.name).write_text(text)
-    (file.parent / "link").symlink_to(f"..data/{file.name}")
-    (file.parent / "link").replace(file)
-    (file.parent / "..new").symlink_to(folder.name)
-    (file.parent / "..new").replace(file.parent / "..data")
-
-
-async def test_the_file_is_watched_however_it_is_replaced(party: Party, file: Path) -> None:
-    """Written in place, moved over, or mounted by a link to a folder that is renamed (Kubernetes)."""
-    watching = asyncio.create_task(party.in_force.watch(file))
-    await asyncio.sleep(0.3)
-
-    async def reloaded(text: str) -> None:
-        async with asyncio.timeout(10):
-            while party.in_force.policy.text != text:  # noqa: ASYNC110 - the file is watched by a thread
-                await asyncio.sleep(0.02)
-
-    write(file, POLICY % "2h")
-    await reloaded(POLICY % "2h")
-    write(file.parent / "new", POLICY % "3h", over=file)
-    await reloaded(POLICY % "3h")
-    link_to_folder(file, POLICY % "4h")
-    await reloaded(POLICY % "4h")
-    count = party.telemetry.reloads["ok"]
-    write(file.parent / "..data" / file.name, POLICY % "4h")
-    write(file.parent / "other", "something else")
-    await asyncio.sleep(0.4)
-    assert party.telemetry.reloads["ok"] == count
-    watching.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await watching
+def test_a_pipe_is_not_read_again(party: Party, file: Path) -> None:
+    """Nobody writes to it any more: that would hold up the sidecar for ever."""
+    policy = party.in_force.policy
+    file.unlink()
+    os.mkfifo(file)
+    assert "is a pipe or the like" in party.in_force.reload().faults[0]
+    assert party.in_force.policy is policy
+    file.unlink()
+    assert "cannot be read" in party.in_force.reload().faults[0]

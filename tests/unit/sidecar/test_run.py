@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from asynq_ttl.net.address import parse_address, parse_upstream
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.sidecar import run
 from asynq_ttl.sidecar.settings import Settings
-from asynq_ttl.sidecar.sidecar import Sidecar, endpoint_of
+from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
+from asynq_ttl.sidecar.signals import Signals
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.servers import free_port
 
@@ -39,7 +41,19 @@ def settings(policy_file: Path | None = None) -> Settings:
     return Settings(parse_address("127.0.0.1:0"), upstream, policy_file, 10, drain_seconds=0.1, sweep_seconds=0)
 
 
-def serving(chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Signals]:
+    """Signals that this process heeds meanwhile, without forcing its end."""
+    monkeypatch.setattr(Signals, "_end_within", lambda *_: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    heeded = Signals()
+    heeded.heed()
+    yield heeded
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def serving(signals: Signals, chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
     """Serve, and write down what runs beside it."""
 
     @asynccontextmanager
@@ -48,7 +62,7 @@ def serving(chosen: Settings, log: list[str]) -> "asyncio.Task[None]":
         yield
         log.append(f"after {sidecar.listening}")
 
-    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), endpoint_of(chosen), beside))
+    return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), endpoint_of(chosen), beside, signals))
 
 
 async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,11 +73,11 @@ async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_signal_ends_it(number: signal.Signals, signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
     """It drains and stops; what runs beside it does so from before it listens until after it has drained."""
     caplog.set_level(logging.INFO)
     log: list[str] = []
-    served = serving(settings(), log)
+    served = serving(signals, settings(), log)
     await until("listening at", caplog)
     assert log == ["beside None"]
     os.kill(os.getpid(), number)
@@ -72,12 +86,12 @@ async def test_a_signal_ends_it(number: signal.Signals, caplog: pytest.LogCaptur
     assert [line for line in caplog.messages if line in ("draining", "stopped")] == ["draining", "stopped"]
 
 
-async def test_sighup_reloads_the_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sighup_reloads_the_policy(signals: Signals, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It goes on serving."""
     caplog.set_level(logging.INFO)
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\nrules: [{name: all, archived: {ttl: 1h}}]")
-    served = serving(settings(file), [])
+    served = serving(signals, settings(file), [])
     await until("listening at", caplog)
     os.kill(os.getpid(), signal.SIGHUP)
     await until("is in force, mode enforce", caplog)
@@ -86,13 +100,13 @@ async def test_sighup_reloads_the_policy(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 async def test_a_supervisor_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    signals: Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once clients can come, and once no more are taken."""
     told: list[str] = []
     monkeypatch.setattr(run, "tell", lambda notice: told.append(notice.name))
     caplog.set_level(logging.INFO)
-    served = serving(settings(), [])
+    served = serving(signals, settings(), [])
     await until("listening at", caplog)
     assert told == ["READY"]
     os.kill(os.getpid(), signal.SIGTERM)
@@ -100,13 +114,13 @@ async def test_a_supervisor_is_told(
     assert told == ["READY", "STOPPING"]
 
 
-async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(tmp_path: Path) -> None:
+async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(signals: Signals, tmp_path: Path) -> None:
     """Nothing runs beside what does not run."""
     file = tmp_path / "policy.yaml"
     file.write_text("rules: 5")
     log: list[str] = []
     with pytest.raises(PolicyError):
-        await serving(settings(file), log)
+        await serving(signals, settings(file), log)
     assert log == []
 
 
@@ -118,7 +132,7 @@ async def test_a_policy_that_is_not_valid_is_told_before_anything_begins(tmp_pat
         ((1_000, 2_000), 1_000, 968, (2_000, 2_000)),
         ((1_000, ENDLESS), 5_000, 5_000, (10_064, ENDLESS)),
         ((ENDLESS, ENDLESS), 5_000, 5_000, (ENDLESS, ENDLESS)),
-        ((10, 10), 5_000, 1, (10, 10)),
+        ((66, 66), 5_000, 1, (66, 66)),
     ],
 )
 def test_open_files_for_two_connections_a_client(
@@ -128,7 +142,18 @@ def test_open_files_for_two_connections_a_client(
     limits = [before]
     monkeypatch.setattr(resource, "getrlimit", lambda _which: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _which, pair: limits.append(pair))
-    assert (run._allow_files(wanted), limits[-1]) == (allowed, after)
+    chosen = replace(settings(), max_connections=wanted)
+    assert (run.with_room(chosen), limits[-1]) == (replace(chosen, max_connections=allowed), after)
+    monkeypatch.undo()
+
+
+def test_without_room_for_its_own_files_it_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what the limit is."""
+    chosen = settings()
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (10, 10))
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, _pair: None)
+    with pytest.raises(StartError, match="limit of open files is 10, and a sidecar needs 66"):
+        run.with_room(chosen)
     monkeypatch.undo()
 
 

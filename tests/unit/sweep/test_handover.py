@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 import asynq_ttl.sweep.handover
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.sink import Json, SinkError
 from support.scripted_redis import ScriptedRedis
 from support.task_message import encode_task
 
 GRACE_MS = 60_000
+HOLD_MS = 15_000
 HOUR_MS = 3_600_000
 
 
@@ -27,7 +29,7 @@ class Shelf:
         """Take some lines."""
         self.asked += 1
         if self.fails:
-            raise SinkError("the disk is full")
+            raise SinkError("disk full")
         self.lines += lines
 
     async def close(self) -> None:
@@ -47,11 +49,13 @@ class Tasks:
     Args:
         rows: the tasks.
         page: how many of them fit into one answer.
+        most: how many the archive keeps, where they are handed over for that.
     """
 
-    def __init__(self, rows: dict[bytes, Any], page: int = 1_000) -> None:
+    def __init__(self, rows: dict[bytes, Any], page: int = 1_000, most: int | None = None) -> None:
         self.rows = rows
         self.page = page
+        self.most = most
         self.removals: list[tuple[int, list[bytes]]] = []
         self.client: Any = ScriptedRedis(set(), [], read_tasks=self.read, remove_due=self.remove)
 
@@ -63,15 +67,16 @@ class Tasks:
 
     def remove(self, keys: list[bytes], args: list[Any]) -> list[bytes]:
         """Answer as `remove_due` does."""
-        prefix, state, grace_ms, hold_ms, *told = args
+        prefix, state, grace_ms, hold_ms, most, *told = args
         assert (keys, prefix) == ([b"asynq:{mail}:archived"], b"asynq:{mail}:")
-        assert (state, grace_ms) == ("archived", GRACE_MS)
+        assert (state, grace_ms, most) == ("archived", GRACE_MS, "" if self.most is None else self.most)
         self.removals.append((hold_ms, told))
         return [] if hold_ms else told[::2]
 
     async def hand_over(self, handover: Handover) -> list[bytes]:
-        """Hand all of them over; return those that are gone."""
-        return await handover.hand_over(self.client, "mail", "archived", list(self.rows), GRACE_MS)
+        """Hand all of them over in a round of their own; return those that are gone."""
+        handover.begin_round()
+        return await handover.hand_over(self.client, Batch("mail", "archived", list(self.rows), GRACE_MS, self.most))
 
 
 async def test_what_the_sink_has_taken_is_removed() -> None:
@@ -88,7 +93,7 @@ async def test_what_the_sink_has_taken_is_removed() -> None:
     assert tasks.removals == [(0, [b"one", b"1", b"two", b"2"])]
 
 
-async def test_what_the_sink_has_not_taken_stays_for_an_hour(
+async def test_what_the_sink_has_not_taken_is_not_due_for_a_moment(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The failure is told by the name of the sink."""
@@ -97,19 +102,19 @@ async def test_what_the_sink_has_not_taken_stays_for_an_hour(
     tasks = Tasks({b"one": row(encode_task("a", "one"))})
     with caplog.at_level(logging.WARNING, "asynq_ttl.handover"):
         assert await tasks.hand_over(Handover(shelf, "shelf")) == []
-    assert tasks.removals == [(HOUR_MS, [b"one", b"same"])]
-    assert caplog.messages == ["the sink shelf failed, due tasks are kept for another hour: the disk is full"]
+    assert tasks.removals == [(HOLD_MS, [b"one", b"same"])]
+    assert caplog.messages == ["the sink shelf failed, due tasks are kept and sent again in 15 seconds: disk full"]
 
 
 async def test_a_sink_that_has_failed_is_left_alone_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages that follow are held at once; after the moment it is asked again."""
+    """What follows is held at once, without being read; after the moment it is asked again."""
     shelf = Shelf()
     shelf.fails = True
     handover = Handover(shelf, "shelf")
     tasks = Tasks({b"%d" % number: row(encode_task("a")) for number in range(250)})
     await tasks.hand_over(handover)
     assert shelf.asked == 1
-    assert [hold_ms for hold_ms, _ in tasks.removals] == [HOUR_MS] * 3
+    assert [hold_ms for hold_ms, _ in tasks.removals] == [HOLD_MS] * 2
     monkeypatch.setattr(asynq_ttl.sweep.handover, "_PAUSE_SECONDS", 0)
     other = Handover(shelf, "shelf")
     await tasks.hand_over(other)
@@ -156,6 +161,40 @@ async def test_a_task_that_is_too_large_to_be_read_stays(caplog: pytest.LogCaptu
         assert await tasks.hand_over(Handover(shelf, "shelf")) == [b"one"]
     assert tasks.removals == [(0, [b"one", b"same"]), (HOUR_MS, [b"huge", b"size"])]
     assert caplog.messages == ["queue mail: 1 due tasks are too large for a sink and kept for an hour"]
+
+
+async def test_a_slow_sink_is_given_a_few_seconds_of_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is neither held nor removed; the next round goes on with it."""
+    monkeypatch.setattr(asynq_ttl.sweep.handover, "_ROUND_SECONDS", 0)
+    shelf = Shelf()
+    tasks = Tasks({b"one": row(encode_task("a", "one"))})
+    assert await tasks.hand_over(Handover(shelf, "shelf")) == []
+    assert (shelf.asked, tasks.removals) == (0, [])
+
+
+async def test_what_is_over_a_cap_is_not_held() -> None:
+    """Its key has the time that its rule gives it; the next round finds the oldest again."""
+    shelf = Shelf()
+    rows = {b"huge": row(None, size=5_000_000), b"one": row(encode_task("a"))}
+    assert await Tasks(rows, most=7).hand_over(Handover(shelf, "shelf")) == [b"one"]
+    shelf.fails = True
+    tasks, handover = Tasks(rows, most=7), Handover(shelf, "shelf")
+    for _ in range(2):
+        assert await tasks.hand_over(handover) == []
+    assert (shelf.asked, tasks.removals) == (2, [])
+
+
+@pytest.mark.parametrize("spared", [True, False])
+async def test_the_oldest_of_an_archive_are_asked_for(spared: bool) -> None:
+    """As many as it has too many."""
+
+    def oldest(keys: list[bytes], args: list[Any]) -> list[bytes]:
+        assert keys == [b"asynq:{mail}:archived"]
+        assert args == [b"asynq:{mail}:t:", 7, "1" if spared else ""]
+        return [b"old"]
+
+    client: Any = ScriptedRedis(set(), [], over_cap=oldest)
+    assert await Handover(Shelf(), "shelf").over_cap(client, "mail", HandoverCap(7, spared)) == [b"old"]
 
 
 async def test_the_sink_is_closed() -> None:

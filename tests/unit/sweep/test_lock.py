@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from asynq_ttl.sweep.lock import LOCK_KEY, Lock
 from support.scripted_redis import Asked, ScriptedRedis
@@ -41,6 +42,16 @@ async def test_no_two_sidecars_have_the_same_token() -> None:
         await lock.take(client, "coverage")
     first, second, third = (asked.args[0] for asked in client.asked)
     assert first == second != third
+
+
+async def test_in_a_long_round_a_lock_is_kept_and_none_is_taken() -> None:
+    """Who sweeps without a lock goes on without; who has lost it stops."""
+    client, lock = redis(FREE, FREE, HELD), Lock(15)
+    assert await lock.keep(client, "coverage")
+    assert client.asked == []
+    await lock.take(client, "coverage")
+    assert await lock.keep(client, "coverage")
+    assert not await lock.keep(client, "coverage")
 
 
 async def test_a_lock_of_a_sidecar_that_covers_the_same_is_waited_for() -> None:
@@ -98,3 +109,55 @@ async def test_a_lock_that_is_not_held_is_not_given_back() -> None:
     assert not lock.held
     await lock.release(client)
     assert [asked.script for asked in client.asked] == ["take_lock"]
+
+
+async def test_a_full_redis_is_swept_without_a_lock() -> None:
+    """It refuses to write the lock; to remove what is due makes room."""
+    client, lock = redis(ResponseError("command not allowed when used memory > 'maxmemory'.")), Lock(15)
+    assert await lock.take(client, "coverage")
+    assert not lock.held
+
+
+@pytest.mark.parametrize(
+    ("answers", "free"),
+    [
+        ([FREE], True),
+        ([HELD], False),
+        ([HELD_FOR_ANOTHER_COVERAGE, FREE], True),
+        ([HELD_FOR_ANOTHER_COVERAGE] * 2, False),
+    ],
+)
+async def test_to_ask_whether_the_lock_is_free_takes_nothing(answers: list[int], free: bool) -> None:
+    """The script is told to write nothing."""
+    client, lock = redis(*answers), Lock(15)
+    assert await lock.is_free(client, "coverage") is free
+    assert {asked.args[1] for asked in client.asked} == {"0"}
+    assert not lock.held
+
+
+WRONG = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+@pytest.mark.parametrize(
+    ("answers", "may_sweep", "held"),
+    [([WRONG, FREE], True, True), ([WRONG, HELD], False, False), ([WRONG, WRONG], True, False)],
+)
+async def test_a_key_of_the_wrong_type_is_no_lock(answers: list[Any], may_sweep: bool, held: bool) -> None:
+    """The lock beside it is taken; without that one either, Redis is swept without a lock."""
+    client, lock = redis(*answers), Lock(15)
+    assert await lock.take(client, "coverage") is may_sweep
+    assert lock.held is held
+
+
+async def test_a_lock_of_another_coverage_and_a_key_of_the_wrong_type_are_no_obstacle() -> None:
+    """Nobody sweeps what this sidecar covers."""
+    client, lock = redis(HELD_FOR_ANOTHER_COVERAGE, WRONG), Lock(15)
+    assert await lock.take(client, "coverage")
+    assert not lock.held
+
+
+async def test_another_refusal_is_raised() -> None:
+    """As of a user who may not write the lock."""
+    client, lock = redis(ResponseError("NOPERM")), Lock(15)
+    with pytest.raises(ResponseError, match="NOPERM"):
+        await lock.take(client, "coverage")

@@ -19,7 +19,6 @@ from asynq_ttl.sweep.schedule import (
     DuePages,
     Index,
     Looked,
-    Queue,
     RoundTrip,
     Schedule,
     WaitingTasks,
@@ -246,6 +245,20 @@ def test_a_task_is_due_before_the_next_round_would_be_too_late() -> None:
     assert schedule.margins(policy).any_ms > 5_000 * LONGEST_PAUSE
 
 
+def test_where_tasks_are_handed_over_half_the_grace_is_left_to_it() -> None:
+    """A key that has less gets the grace again, and a task of which nothing is known is due."""
+    margins = Schedule(5).margins(policy_of(ttl(DAY), grace=3_600), hands_over=True)
+    assert margins.keep_ms == margins.unknown_ms == 1_800_000
+    assert Schedule(5).margins(policy_of(ttl(DAY))).keep_ms == ""
+
+
+def test_a_long_grace_does_not_make_the_sweeper_look_at_all_that_is_due_within_it() -> None:
+    """A window ends a minute late at most."""
+    schedule, policy = Schedule(5), policy_of(ttl(DAY), grace=3_600)
+    assert list(schedule.windows(policy, COMPLETED, NOW)) == [Window("-inf", str(NOW + 60))]
+    assert list(schedule.windows(policy, ARCHIVED, NOW)) == [Window(str(NOW - DAY - 3_605), str(NOW - DAY + 60))]
+
+
 @pytest.mark.parametrize(
     ("grace", "members", "milliseconds"),
     [(30, 0, 30_000), (3_600, 0, 60_000), (3_600, 500_000, 100_000), (90, 500_000, 90_000)],
@@ -255,7 +268,7 @@ def test_a_task_of_which_nothing_is_known_is_due_before_the_patrol_would_be_too_
 ) -> None:
     """A minute before its end, or what the patrol takes through large indexes; never more than the grace."""
     schedule = Schedule(5)
-    schedule.note_size(ARCHIVED, members)
+    schedule.begin_round({ARCHIVED: members})
     assert schedule.margins(policy_of(ttl(DAY), grace=grace)).unknown_ms == milliseconds
 
 
@@ -266,9 +279,9 @@ def test_a_task_of_which_nothing_is_known_is_due_before_the_patrol_would_be_too_
 def test_the_patrol_is_as_quick_as_it_has_to_be(members: int, per_second: float) -> None:
     """It passes every entry twice within a minute, up to a limit."""
     schedule, policy = Schedule(5), policy_of(ttl(DAY), grace=3_600)
-    schedule.note_size(ARCHIVED, members)
+    schedule.begin_round({ARCHIVED: members})
     pages = 0
-    for index, _ in schedule.patrol_pages(policy, [ARCHIVED]):
+    for index, _ in schedule.patrol_pages(policy):
         pages += 1
         schedule.patrol.looked(index, Looked(PAGE_SIZE, PAGE_SIZE))
     most = int(per_second * 5)
@@ -278,20 +291,27 @@ def test_the_patrol_is_as_quick_as_it_has_to_be(members: int, per_second: float)
 def test_the_size_of_an_index_that_is_gone_does_not_count() -> None:
     """The patrol does not hurry for a queue that was deleted."""
     schedule, policy = Schedule(5), policy_of(ttl(DAY), grace=3_600)
-    schedule.note_size(ARCHIVED, 10_000_000)
+    schedule.begin_round({ARCHIVED: 10_000_000})
     assert schedule.margins(policy).unknown_ms == 2_000_000
-    list(schedule.patrol_pages(policy, [COMPLETED]))
+    schedule.begin_round({COMPLETED: 20})
     assert schedule.margins(policy).unknown_ms == 60_000
 
 
-def test_waiting_tasks_are_those_that_are_pending_or_wait_for_a_retry() -> None:
-    """Of every queue, as many as a round may look at."""
+def test_waiting_tasks_are_looked_at_page_by_page() -> None:
+    """Wherever many wait, as many as a round may look at."""
     schedule, policy = Schedule(5), policy_of(ttl(DAY))
-    queues = [Queue(0, "a"), Queue(3, "b")]
-    pages = list(schedule.waiting_pages(policy, queues))
-    assert sorted(pages) == [(WaitingTasks(*queue, state), 0) for queue in queues for state in ("pending", "retry")]
+    places = [WaitingTasks(*place) for place in ((0, "a", "pending"), (0, "a", "retry"), (3, "b", "pending"))]
+    assert sorted(schedule.waiting_pages(policy, places)) == [(place, 0) for place in places]
     count = 0
-    for place, _ in schedule.waiting_pages(policy, queues):
+    for place, _ in schedule.waiting_pages(policy, places):
         count += 1
         schedule.waiting.looked(place, Looked(PAGE_SIZE, PAGE_SIZE))
     assert count == -(-WAITING_PER_SECOND * 5 // (PAGE_SIZE + PAGE_COST))
+
+
+def test_the_retentions_of_a_queue_are_remembered_until_the_policy_changes() -> None:
+    """Rules are matched once for each queue."""
+    schedule, policy = Schedule(5), policy_of(ttl(DAY))
+    assert schedule.retentions(policy, "q") == (DAY,)
+    assert schedule.retentions(policy, "q") is schedule.retentions(policy, "q")
+    assert schedule.retentions(policy_of(ttl(2 * DAY)), "q") == (2 * DAY,)

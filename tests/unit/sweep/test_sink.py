@@ -23,8 +23,8 @@ def test_sinks_are_read(text: str, address: SinkAddress) -> None:
 
 
 def test_a_sink_shows_no_secret() -> None:
-    """Credentials and queries of a URL stay out of the log."""
-    assert str(parse_sink("https://a:b@host:8/x?token=y")) == "https://host:8/x"
+    """Credentials, path and query of a URL stay out of the log: many webhooks have their token in the path."""
+    assert str(parse_sink("https://a:b@host:8/x?token=y")) == "https://host:8"
     assert str(parse_sink("file:/x?max_mb=5")) == "file:/x"
 
 
@@ -73,6 +73,40 @@ async def test_a_disk_that_is_full_leaves_no_half_line(tmp_path: Path, monkeypat
 async def test_a_webhook_that_is_not_there() -> None:
     """The sink fails, and says where."""
     sink = WebhookSink(SinkAddress(url="http://127.0.0.1:1/x"))
-    with pytest.raises(SinkError, match=r"127\.0\.0\.1:1/x: "):
+    with pytest.raises(SinkError, match=r"127\.0\.0\.1:1: "):
         await sink.take([{}])
     await sink.close()
+
+
+@pytest.mark.parametrize("url", ["http://me:12/3@h/x", "http://me:1x@h:y/", "https://me:12#3@h/x", "http://me:1?2@h/"])
+def test_a_password_that_is_not_encoded_is_not_repeated(url: str) -> None:
+    """The rest of it stands where a port, a path or a query belongs."""
+    with pytest.raises(ValueError, match="percent-encode") as caught:
+        parse_sink(url)
+    assert "12" not in str(caught.value)
+    assert "1x" not in str(caught.value)
+
+
+async def test_what_does_not_speak_http_is_told_without_the_url() -> None:
+    """A token may stand in its path or query."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0 hello\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        sink = WebhookSink(SinkAddress(url=f"http://127.0.0.1:{port}/s3same?t=s3same"))
+        with pytest.raises(SinkError, match="does not speak HTTP") as refused:
+            await sink.take([{}])
+        await sink.close()
+    assert "s3same" not in str(refused.value)
+    assert "s3same" not in repr(SinkAddress(url="http://me:s3same@h/"))
+
+
+@pytest.mark.parametrize("text", ["file://[s3same/x", "file://s3\u2100same@h/x"])
+def test_a_file_that_is_malformed_is_not_repeated(text: str) -> None:
+    """The standard library's own words would."""
+    with pytest.raises(ValueError, match="expected file:PATH") as refused:
+        parse_sink(text)
+    assert "same" not in str(refused.value)

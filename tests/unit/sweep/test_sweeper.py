@@ -8,13 +8,13 @@ from redis.exceptions import ResponseError
 
 from asynq_ttl.events import Swept
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule, State
-from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, HandoverCap, Keep, Policy, Retention, Rule, State
+from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.lock import LOCK_KEY
 from asynq_ttl.sweep.schedule import DUE_PAGES, PAGE_SIZE
 from asynq_ttl.sweep.sweeper import LEASE_SLACK_SECONDS, Sweeper
 from asynq_ttl.upstream.endpoint import Endpoint
-from support.scripted_redis import Asked, ScriptedServer
+from support.scripted_redis import SOMETHING, Asked, ScriptedServer
 
 DAY = 86_400
 GRACE = 60
@@ -54,6 +54,7 @@ class Told:
         self.pages: list[Swept] = []
         self.repairs: list[tuple[str, int, int]] = []
         self.rounds: list[str] = []
+        self.refusals: list[int] = []
 
     def swept(self, page: Swept) -> None:
         """Take note of a page."""
@@ -63,9 +64,10 @@ class Told:
         """Take note of a repair."""
         self.repairs.append((queue, persisted, dropped))
 
-    def sweep_ended(self, seconds: float, error: str) -> None:
+    def sweep_ended(self, seconds: float, error: str, refusals: int = 0) -> None:
         """Take note of a round."""
         assert seconds >= 0
+        self.refusals.append(refusals)
         self.rounds.append(error)
 
 
@@ -104,24 +106,50 @@ def scene(**scripts: Any) -> Scene:
 def answers(*pages: list[Any]) -> Any:
     """Return a script that answers with some pages, then with empty ones."""
     rest = iter(pages)
-    return lambda _keys, _args: next(rest, [0, 0, 0, [], [], 0])
+    return lambda _keys, _args: next(rest, [0, 0, 0, [], []])
 
 
-def page(*due: bytes, examined: int = 10, ghosts: int = 0, missing: tuple[bytes, ...] = (), size: int = 0) -> list[Any]:
+def page(*due: bytes, examined: int = 10, ghosts: int = 0, missing: tuple[bytes, ...] = ()) -> list[Any]:
     """Return what the script `sweep` answers about a page."""
-    return [examined, len(due), ghosts, list(due), list(missing), size]
+    return [examined, len(due), ghosts, list(due), list(missing)]
 
 
 # --- a round ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_round_removes_what_is_due_before_it_looks_at_anything_else() -> None:
-    """Then come the patrol, the active IDs, and the tasks that wait."""
+    """First it asks where that can be. Then come what is odd, the patrol, and the tasks that wait."""
     here = scene()
     await here.sweeper.sweep()
-    assert here.server.names() == ["sweep"] * 4 + ["sweep_active"] + ["sweep_waiting"] * 2
+    names = ["survey", *["sweep"] * 2, "sweep_active", *["sweep"] * 2, *["sweep_waiting"] * 2]
+    assert here.server.names() == names
     assert [asked.args[3] for asked in here.asked("sweep")] == ["score", "score", "rank", "rank"]
     assert {asked.keys[0] for asked in here.asked("sweep")} == {b"asynq:{mail}:completed", b"asynq:{mail}:archived"}
+
+
+async def test_where_a_survey_finds_nothing_nothing_else_is_asked() -> None:
+    """And a queue that rests is not surveyed in every round."""
+    here = scene(survey=lambda keys, _args: [0, 0, None] * len(keys))
+    for _ in range(3):
+        await here.sweeper.sweep()
+    assert here.server.names() == ["survey"]
+
+
+async def test_what_is_odd_is_looked_at_once() -> None:
+    """Unless Redis refuses that: then in every round."""
+    odd = [0, 0, None, 5, 1, None, *[0, 0, None] * 3]
+    here = scene(survey=lambda keys, _args: odd * (len(keys) // 5))
+    for _ in range(3):
+        await here.sweeper.sweep()
+    assert here.server.names() == ["survey", "sweep"]
+
+    def refuse(_keys: list[bytes], _args: list[Any]) -> list[Any]:
+        raise ResponseError("WRONGTYPE")
+
+    here = scene(survey=lambda keys, _args: odd * (len(keys) // 5), sweep=refuse)
+    for _ in range(3):
+        await here.sweeper.sweep()
+    assert here.server.names() == ["survey", "sweep", "sweep", "sweep"]
 
 
 async def test_a_page_is_asked_for_with_all_that_says_what_is_due() -> None:
@@ -192,14 +220,17 @@ async def test_the_patrol_goes_on_where_it_stopped() -> None:
 
 
 async def test_large_indexes_make_the_patrol_quicker() -> None:
-    """Each page tells how many members its index has."""
+    """The survey tells how many members each has."""
 
     async def pages(size: int) -> int:
-        here = scene(sweep=lambda _keys, args: page(examined=PAGE_SIZE if args[3] == "rank" else 0, size=size))
+        here = scene(
+            survey=lambda _keys, _args: [0, 0, None, size, 0, None, *[0, 0, None] * 3],
+            sweep=lambda _keys, _args: page(examined=PAGE_SIZE),
+        )
         await here.sweeper.sweep()
         return len(here.asked("sweep"))
 
-    assert await pages(1_000_000) > 10 * await pages(0)
+    assert await pages(1_000_000) > 10 * await pages(1_000)
 
 
 async def test_an_entry_without_a_hash_is_dropped_if_there_is_none_a_moment_later() -> None:
@@ -230,16 +261,58 @@ async def test_the_queues_of_all_databases_are_swept_that_are_ours() -> None:
     here = Scene(ScriptedServer({4: {b"mail"}, 0: {b"sms", b"mail", b"other"}}))
     here.reach.others = frozenset({"other"})
     await here.sweeper.sweep()
-    assert [asked.keys[0] for asked in here.asked("sweep_active")] == [
-        b"asynq:{mail}:active",
-        b"asynq:{sms}:active",
-        b"asynq:{mail}:active",
+    assert [asked.keys[0] for asked in by_score(here.asked("sweep"))][::2] == [
+        b"asynq:{mail}:completed",
+        b"asynq:{sms}:completed",
+        b"asynq:{mail}:completed",
     ]
 
 
-async def test_a_database_that_redis_does_not_have_is_forgotten() -> None:
+async def test_a_queue_that_is_not_listed_is_swept_if_this_process_enforced_something_for_it() -> None:
+    """Without the lock too: its holder may know nothing of it. What is listed is left to the holder."""
+    here = scene(take_lock=lambda _keys, _args: 0)
+    here.reach.note_enforced("mail")
+    here.reach.note_enforced("unlisted")
+    running = asyncio.create_task(here.sweeper.run())
+    await until(lambda: here.told.rounds)
+    await end(running)
+    assert {bytes(asked.keys[0]) for asked in here.asked("sweep_active")} == {b"asynq:{unlisted}:active"}
+    assert not here.sweeper.leads
+
+
+async def test_where_one_of_many_queues_is_refused_each_is_surveyed_by_itself() -> None:
+    """As where the user has no right to its keys, or where they are on another node of a cluster."""
+
+    def survey(keys: list[bytes], _args: list[Any]) -> list[Any]:
+        if b"asynq:{b}:active" in keys:
+            raise ResponseError("NOPERM")
+        return SOMETHING * (len(keys) // 5)
+
+    here = Scene(ScriptedServer({0: {b"a", b"b", b"c"}}, survey=survey))
+    await here.sweeper.sweep()
+    assert [len(asked.keys) // 5 for asked in here.asked("survey")] == [3, 1, 1, 1]
+    assert {asked.keys[0] for asked in here.asked("sweep_active")} == {b"asynq:{a}:active", b"asynq:{c}:active"}
+
+
+async def test_where_there_is_nothing_to_sweep_no_lock_is_held() -> None:
+    """It is taken when there is something, and given back when that is gone. Rounds are told all the same."""
+    found = [[0, 0, None] * 5, SOMETHING]
+    here = Scene(ScriptedServer({0: {b"mail"}}, survey=lambda _keys, _args: found[0]), interval=0.1)
+    running = asyncio.create_task(here.sweeper.run())
+    await until(lambda: here.told.rounds)
+    assert {asked.args[1] for asked in here.asked("take_lock")} == {"0"}
+    assert not here.sweeper.leads
+    found.reverse()
+    await until(lambda: here.sweeper.leads)
+    found.reverse()
+    await until(lambda: here.asked("release_lock"))
+    await end(running)
+
+
+@pytest.mark.parametrize("said", ["DB index is out of range", "SELECT is not allowed in cluster mode"])
+async def test_a_database_that_redis_does_not_have_is_forgotten(said: str) -> None:
     """A client asked for it. The others are swept, and the next round does not ask again."""
-    here = Scene(ScriptedServer({0: {b"mail"}, 999: ResponseError("DB index is out of range")}))
+    here = Scene(ScriptedServer({0: {b"mail"}, 999: ResponseError(said)}))
     nowhere = here.server.databases[999]
     await here.sweeper.sweep()
     assert here.databases == {0}
@@ -247,11 +320,11 @@ async def test_a_database_that_redis_does_not_have_is_forgotten() -> None:
     assert here.asked("sweep_active")
 
 
-async def test_another_refusal_ends_the_round() -> None:
-    """It is for whoever runs the rounds to tell; the database stays among those that are swept."""
+async def test_another_refusal_is_kept_to_its_database(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named, and the database stays among those that are swept."""
     here = Scene(ScriptedServer({0: ResponseError("NOPERM no permissions")}))
-    with pytest.raises(ResponseError, match="NOPERM"):
-        await here.sweeper.sweep()
+    await here.sweeper.sweep()
+    assert "database 0 cannot be swept, the rest is: NOPERM" in caplog.text
     assert here.databases == {0}
 
 
@@ -263,12 +336,23 @@ class Taker:
 
     def __init__(self, *takes: bytes) -> None:
         self.takes = takes
+        self.batches: list[Batch] = []
+        self.rounds = 0
         self.closed = False
 
-    async def hand_over(self, _client: Any, queue: str, state: str, ids: list[bytes], grace_ms: int) -> list[bytes]:
+    def begin_round(self) -> None:
+        """Take note of a round."""
+        self.rounds += 1
+
+    async def hand_over(self, _client: Any, batch: Batch) -> list[bytes]:
         """Take some of the tasks."""
-        assert (queue, state, grace_ms) == ("mail", "completed" if ids else state, 60_000)
-        return [task_id for task_id in ids if task_id in self.takes]
+        self.batches.append(batch)
+        return [task_id for task_id in batch.ids if task_id in self.takes]
+
+    async def over_cap(self, _client: Any, queue: str, cap: HandoverCap) -> list[bytes]:
+        """Return the oldest task."""
+        assert (queue, cap) == ("mail", HandoverCap(OWN_ARCHIVE_CAP, spare_untimed=False))
+        return [b"oldest"]
 
     async def close(self) -> None:
         """Take note of the end."""
@@ -281,11 +365,45 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     server = ScriptedServer({0: {b"mail"}}, sweep=answers(page(b"one", b"two", examined=PAGE_SIZE), page()))
     here = Scene(server, cast("Handover", taker))
     await here.sweeper.sweep()
-    assert {asked.args[8] for asked in here.asked("sweep")} == {"1"}
+    assert {tuple(asked.args[8:11]) for asked in here.asked("sweep")} == {(30_000, 6_250, 30_000)}
+    assert taker.rounds == 1
+    assert taker.batches == [Batch("mail", "completed", [b"one", b"two"], 60_000)]
     assert [told.due for told in here.told.pages] == [("two",)]
-    assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE - 1
+    assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE
+    assert here.server.names()[-1] != "sweep"
     await here.sweeper.close()
     assert taker.closed
+
+
+async def test_an_archive_that_is_too_large_has_its_oldest_tasks_handed_over() -> None:
+    """Where the policy is enforced."""
+    taker = Taker(b"oldest")
+    full = [0, 0, None, OWN_ARCHIVE_CAP + 1, 0, None, 0, 0, None, 0, 0, None, 0, 0, None]
+    here = Scene(ScriptedServer({0: {b"mail"}}, survey=lambda _keys, _args: full), cast("Handover", taker))
+    await here.sweeper.sweep()
+    assert taker.batches == [Batch("mail", "archived", [b"oldest"], 0, OWN_ARCHIVE_CAP)]
+    assert [told.due for told in here.told.pages] == [("oldest",)]
+    here.reach.enforcing = False
+    await here.sweeper.sweep()
+    assert len(taker.batches) == 1
+
+
+async def test_who_loses_the_lock_hands_nothing_over() -> None:
+    """Another sidecar does: the lock is asked for once more before each batch."""
+    taker = Taker(b"one")
+    asked: list[int] = []
+
+    def take_lock(_keys: Any, _args: Any) -> int:
+        asked.append(1)
+        return int(len(asked) <= 2)
+
+    server = ScriptedServer({0: {b"mail"}}, sweep=lambda _keys, _args: page(b"one"), take_lock=take_lock)
+    here = Scene(server, cast("Handover", taker))
+    running = asyncio.create_task(here.sweeper.run())
+    await until(lambda: taker.rounds)
+    await end(running)
+    assert len(asked) > 2
+    assert not taker.batches
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
@@ -319,7 +437,7 @@ async def test_each_round_is_told() -> None:
     await until(lambda: len(here.told.rounds) >= 2)
     await end(running)
     assert set(here.told.rounds) == {""}
-    lock = here.asked("take_lock")[0]
+    lock = here.asked("take_lock")[1]  # the first only asks whether it is free
     assert lock.keys == [LOCK_KEY]
     assert lock.args[1:] == ["15000", "coverage"]
 

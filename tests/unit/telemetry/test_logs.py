@@ -20,7 +20,7 @@ def record(message: str, **extra: str) -> logging.LogRecord:
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     """The root logger, as it was afterwards."""
-    names = ("", "asynq_ttl", "watchfiles", "aiohttp", "asyncio", "urllib3")
+    names = ("", "asynq_ttl", "aiohttp", "asyncio", "urllib3")
     levels = {name: logging.getLogger(name).level for name in names}
     handlers = logging.getLogger().handlers[:]
     yield logging.getLogger()

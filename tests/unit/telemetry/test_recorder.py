@@ -49,6 +49,16 @@ def test_no_name_can_grow_the_metrics() -> None:
     assert noted.sweeps_due["other"] == noted.sweeps_ghosts["other"] == 100
 
 
+def test_a_foreign_prefix_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each of so many; all are counted."""
+    noted = noting()
+    for number in (*range(30), *range(30)):
+        noted.failed_open(failed_open(FailOpen.PREFIX, f"its keys begin with p{number}:{{", ARCHIVE_SCRIPT))
+    assert noted.fail_opens == {"prefix": 60}
+    assert len(caplog.messages) == len(set(caplog.messages)) == 20
+    assert caplog.messages[0].startswith("failed open (prefix): ")
+
+
 def test_a_fail_open_names_queue_and_task(caplog: pytest.LogCaptureFixture) -> None:
     """It is counted each time, kept each time, and logged at times, with the queue."""
     noted = noting()
@@ -96,8 +106,9 @@ def test_sweeps() -> None:
     assert noted.swept_at == 0
     noted.sweep_ended(0.25, "")
     noted.swept(swept("a", "b", ghosts=1))
-    assert noted.sweep_rounds == {"ok": 1, "error": 1}
-    assert (noted.sweep_seconds, noted.swept_at > 0) == (0.75, True)
+    noted.sweep_ended(0.25, "", 3)
+    assert noted.sweep_rounds == {"ok": 1, "partial": 1, "error": 1}
+    assert (noted.sweep_seconds, noted.swept_at > 0) == (1, True)
     assert (noted.sweeps_due["mail"], noted.sweeps_ghosts["mail"]) == (2, 1)
 
 
@@ -113,8 +124,20 @@ def test_measurements() -> None:
         "loop": [1000.0],
     }
     text = noted.metrics.text("")[0].decode()
-    assert 'asynq_ttl_latency_microseconds_bucket{direction="command",le="30.0"} 1.0' in text
-    assert "asynq_ttl_loop_lag_microseconds_count 1.0" in text
+    assert 'asynq_ttl_latency_seconds_bucket{direction="command",le="3e-05"} 1.0' in text
+    assert "asynq_ttl_loop_lag_seconds_sum 0.001" in text
+    assert 'asynq_ttl_latency_seconds_sum{direction="command"} 2.5e-05' in text
+    noted.shutdown()
+
+
+def test_times_are_in_seconds_in_both_formats() -> None:
+    """Seconds are the base unit of time of Prometheus and OpenTelemetry; the buckets begin at 5 microseconds."""
+    noted = Telemetry(UPSTREAM, {}, pulled=True)
+    noted.measured(4_000, "command")
+    for accept in ("", "application/openmetrics-text"):
+        text = noted.metrics.text(accept)[0].decode()
+        assert 'asynq_ttl_latency_seconds_bucket{direction="command",le="5e-06"} 1.0' in text
+    assert {instrument.unit for instrument in noted.metrics.declared.values()} <= {"", "s", "By"}
     noted.shutdown()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from asynq_ttl.net.address import Address, Upstream, parse_upstream
+from asynq_ttl.net.server_version import ServerTooOldError
 from asynq_ttl.upstream.endpoint import Endpoint, LoginError
+from support.old_redis import NO_SUCH_COMMAND, REDIS_5, speaking
 
 
 class Received(asyncio.Protocol):
@@ -129,3 +131,28 @@ def test_credentials_are_in_no_representation() -> None:
     upstream = parse_upstream("redis+sentinel://me:hush@h:1,h:2/m?sentinel_password=hush2")
     assert "hush" not in str(upstream) + str(Endpoint(upstream))
     assert "password=" not in repr(upstream).replace("password_file=", "")
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        {"CLIENT": b"-NOPERM this user has no permissions to run the 'client' command\r\n"},
+        {"CLIENT": NO_SUCH_COMMAND, "HELLO": NO_SUCH_COMMAND, "INFO": NO_SUCH_COMMAND},
+    ],
+)
+async def test_what_is_only_nice_to_have_is_done_without(refusals: dict[str, bytes]) -> None:
+    """A connection of the sidecar's own needs no name, and the version need not be known."""
+    with speaking(refusals) as (port, said):
+        client = Endpoint(parse_upstream(f"redis://127.0.0.1:{port}/0")).redis(client_name="asynq-ttl-sweeper")
+        assert await client.ping()
+        await client.aclose()
+    assert "CLIENT SETNAME asynq-ttl-sweeper" in said
+
+
+async def test_a_server_that_is_too_old_is_refused() -> None:
+    """It says so itself."""
+    with speaking(REDIS_5) as (port, _):
+        client = Endpoint(parse_upstream(f"redis://127.0.0.1:{port}/0")).redis()
+        with pytest.raises(ServerTooOldError, match=r"asynq-ttl needs Redis 6\.2"):
+            await client.ping()
+        await client.aclose()

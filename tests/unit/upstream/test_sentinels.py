@@ -45,22 +45,20 @@ class Speaker:
 
     def _answer(self, words: list[str], writer: asyncio.StreamWriter) -> bytes:
         match words:
-            case ["HELLO", *_]:
-                return b"%1\r\n$5\r\nproto\r\n:3\r\n"
             case ["ROLE"]:
                 return f"*1\r\n+{self.role}\r\n".encode()
             case ["SENTINEL", "MASTER", _]:
-                return f"%2\r\n+config-epoch\r\n+{self.epoch}\r\n+flags\r\n+master\r\n".encode()
+                return f"*4\r\n+config-epoch\r\n+{self.epoch}\r\n+flags\r\n+master\r\n".encode()
             case ["SENTINEL", *_]:
                 return f"*2\r\n+{self.says.host}\r\n+{self.says.port}\r\n".encode()
             case ["SUBSCRIBE" | "PSUBSCRIBE" as how, *channels]:
                 self._listeners.append(writer)
-                return b"".join(f">3\r\n+{how.lower()}\r\n+{name}\r\n:1\r\n".encode() for name in channels)
+                return b"".join(f"*3\r\n+{how.lower()}\r\n+{name}\r\n:1\r\n".encode() for name in channels)
         return b"+OK\r\n"
 
     def tell(self, channel: str, text: str) -> None:
         """Publish something."""
-        kind = ">4\r\n+pmessage\r\n+-failover-abort-*" if channel.startswith("-") else ">3\r\n+message"
+        kind = "*4\r\n+pmessage\r\n+-failover-abort-*" if channel.startswith("-") else "*3\r\n+message"
         for writer in self._listeners:
             writer.write(f"{kind}\r\n+{channel}\r\n+{text}\r\n".encode())
 

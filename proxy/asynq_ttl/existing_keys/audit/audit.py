@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from asynq_ttl.asynq.keys import queue_of_key, queue_of_task, task_prefix, text_of
+from redis.exceptions import ResponseError
+
+from asynq_ttl.asynq.key_types import type_at
+from asynq_ttl.asynq.keys import index_key, queue_of_key, queue_of_task, task_prefix, text_of
 from asynq_ttl.asynq.message import scheduler_entry_id
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint, Progress
+from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint, Progress, Suspects
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.indexes import LISTS, Indexes
 from asynq_ttl.existing_keys.audit.problems import PROBLEMS, finding_of
@@ -25,6 +28,7 @@ from asynq_ttl.existing_keys.audit.tasks import TaskCounter, content_bytes, must
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding
 from asynq_ttl.existing_keys.pages import TaskFilter, read_tasks, scan, tasks_of
+from asynq_ttl.existing_keys.survey import survey
 from asynq_ttl.policy.rules import Policy
 
 # Suspects are read again when there are so many, and so often before they count as lost.
@@ -63,7 +67,7 @@ class Audit:
         self._progress = Progress(now=0)
         self._indexes = Indexes(database, advance)
         self._queues: set[str] = set()
-        self._entry_ids: set[bytes] = set()
+        self._scheduled: set[bytes] | None = None
 
     @property
     def now(self) -> int:
@@ -85,24 +89,23 @@ class Audit:
         chosen = [queue for queue in queues if self._wanted.matches_queue(queue)]
         saved = self._checkpoint.load()
         self._progress = saved or Progress(self._database.now())
-        for queue in chosen:
-            if saved is None:
-                self._indexes.read_lists(queue, self.tally)
-                self._indexes.check_sorted_sets(queue, self.tally)
-            else:
-                # They were checked before the interruption: it only has to be known what is in the lists.
-                self._indexes.read_lists(queue)
+        places = list(survey(self._database, chosen))
+        if saved is None:
+            self._indexes.read_lists(places, self.tally)
+            self._indexes.check_sorted_sets(places, self.tally)
+        else:
+            # They were checked before the interruption: it only has to be known what is in the lists.
+            self._indexes.read_lists(places)
         self._walk()
         self._find_lost()
-        for queue in chosen:
-            self.tally.indexes[queue] = self._indexes.bytes_of(queue)
+        self.tally.measure_indexes(chosen, self._indexes.bytes_of(places))
         self._checkpoint.done()
         return self._findings()
 
     def _walk(self) -> None:
         """Walk through all keys of Asynq."""
         progress = self._progress
-        self._entry_ids = self._scheduler_entries()
+        self._scheduled = self._scheduler_entries()
         counter = TaskCounter(self.tally, self._policy, self.now)
         while True:
             cursor, keys = scan(self._database, progress.cursor, b"asynq:*")
@@ -110,6 +113,7 @@ class Audit:
             tasks = [key for key in keys if queue_of_task(key) is not None]
             self.tally.add_keys(len(keys), len(tasks))
             self._check_tasks(tasks, counter)
+            self._check_types([key for key in keys if queue_of_task(key) is None])
             for key in keys:
                 self._check_key(key)
             self._advance(len(keys))
@@ -125,11 +129,9 @@ class Audit:
         samples: list[Task] = []
         for task in tasks_of(self._database, wanted, "head"):
             if not task.exists:
-                if task.ttl_ms == -1:
-                    self.tally.add_problem("unreadable", f"{task.queue}: {text_of(task.id)} is no hash")
                 continue
             counter.count(task)
-            if must_be_listed(task) and not self._indexes.lists(task):
+            if must_be_listed(task) and not self._listed(task):
                 self._progress.suspects.setdefault((task.queue, task.state), []).append(task.id)
             if self.tally.group(task.queue, task.state).wants_sample():
                 samples.append(task)
@@ -137,40 +139,61 @@ class Audit:
             self._measure(samples)
 
     def _measure(self, samples: list[Task]) -> None:
-        pipeline = self._database.client.pipeline(transaction=False)
-        for task in samples:
-            pipeline.memory_usage(task_prefix(task.queue) + task.id, samples=0)
-        for task, usage in zip(samples, pipeline.execute(), strict=True):
+        keys = [task_prefix(task.queue) + task.id for task in samples]
+        for task, usage in zip(samples, self._database.memory_usage(keys, samples=0), strict=True):
             if usage is not None:
                 self.tally.group(task.queue, task.state).add_sample(usage, content_bytes(task))
 
     def _find_lost(self) -> None:
         """Read suspects again, and count as lost those that are still in no list and no sorted set."""
-        for (queue, state), suspected in self._progress.take_suspects().items():
-            for task_id in self._still_suspect(queue, state, suspected):
+        suspects = self._progress.take_suspects()
+        for _ in range(_READ_AGAIN):
+            suspects = self._still_suspect(suspects)
+            if not suspects:
+                return
+            time.sleep(_MOVED_SECONDS)
+        for (queue, state), ids in suspects.items():
+            for task_id in ids:
                 self.tally.group(queue, state).add_orphan()
                 self.tally.add_problem("lost", f"{queue}: {text_of(task_id)} is {state}")
 
-    def _still_suspect(self, queue: str, state: str, ids: list[bytes]) -> list[bytes]:
-        """Return the IDs of those tasks that, each time they are read again, are not where their state says."""
-        for _ in range(_READ_AGAIN):
-            if state in LISTS:
-                self._indexes.read_lists(queue)
-            found = read_tasks(self._database, queue, ids, "head")
-            ids = [
-                task.id
-                for task in found
-                if task.state == state and task.score is None and task.size and not self._indexes.lists(task)
-            ]
-            if not ids:
-                break
-            time.sleep(_MOVED_SECONDS)
-        return ids
+    def _still_suspect(self, suspects: Suspects) -> Suspects:
+        """Return those suspects that, when they are read again, are still not where their state says."""
+        queues = sorted({queue for queue, state in suspects if state in LISTS})
+        self._indexes.read_lists(list(survey(self._database, queues, tuple(LISTS))))
+        wanted: dict[str, list[bytes]] = {}
+        for (queue, _), ids in suspects.items():
+            wanted.setdefault(queue, []).extend(ids)
+        left: Suspects = {}
+        for task in read_tasks(self._database, list(wanted.items()), "head"):
+            known = task.id in suspects.get((task.queue, task.state), ())
+            if known and task.nowhere and task.size and not self._listed(task):
+                left.setdefault((task.queue, task.state), []).append(task.id)
+        return left
+
+    def _listed(self, task: Task) -> bool:
+        """Say whether a list holds a task, or may hold it: something else is in the place of the list."""
+        broken = text_of(index_key(task.queue, task.state)) in self._database.left_out.wrong_names
+        return broken or self._indexes.lists(task)
+
+    def _check_types(self, keys: list[bytes]) -> None:
+        """Take down which keys that are no tasks are of another type than Asynq has at their place."""
+        pipeline = self._database.client.pipeline(transaction=False)
+        known = [
+            (key, kind)
+            for key in keys
+            if (kind := type_at(key)) and self._wanted.matches_queue(queue_of_key(key) or "")
+        ]
+        for key, _ in known:
+            pipeline.type(key)
+        for (key, kind), found in zip(known, pipeline.execute(), strict=True):
+            if found not in (kind, b"none"):
+                self._database.left_out.add_wrong(key)
 
     def _check_key(self, key: bytes) -> None:
         """Count the history of a scheduler entry that is gone, and a queue that Asynq does not list, once."""
         if key.startswith(_HISTORY):
-            if key.removeprefix(_HISTORY) not in self._entry_ids:
+            if self._scheduled is not None and key.removeprefix(_HISTORY) not in self._scheduled:
                 self.tally.add_problem("scheduler-history", text_of(key))
             return
         queue = queue_of_key(key)
@@ -178,14 +201,26 @@ class Audit:
             self._queues.add(queue)
             self.tally.add_problem("unlisted", queue)
 
-    def _scheduler_entries(self) -> set[bytes]:
-        """Return the IDs of the entries that running schedulers have."""
-        client = self._database.client
-        keys: Any = client.zrange("asynq:schedulers", 0, _MOST_SCHEDULED)
-        entries: list[Any] = [entry for key in keys for entry in client.lrange(key, 0, _MOST_SCHEDULED)]
+    def _scheduler_entries(self) -> set[bytes] | None:
+        """Return the IDs of the entries that running schedulers have; None where they cannot all be read."""
+        key, entries = b"asynq:schedulers", list[Any]()
+        try:
+            keys: Any = self._database.client.zrange(key.decode(), 0, _MOST_SCHEDULED)
+            for key in keys:
+                found: Any = self._database.client.lrange(key, 0, _MOST_SCHEDULED)
+                entries += found
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            self._database.left_out.add_wrong(key)
+            return None
         return {scheduler_entry_id(entry) for entry in entries}
 
     def _findings(self) -> list[Finding]:
+        left_out = self._database.left_out
+        for code, names in (("wrong-type", left_out.wrong), ("ambiguous", left_out.ambiguous)):
+            for name in names:
+                self.tally.add_problem(code, name)
         problems, examples = self.tally.problems, self.tally.examples
         found = [finding_of(code, problems[code], examples[code]) for code in PROBLEMS if code in problems]
         return sorted(found, key=lambda item: -item.severity)

@@ -16,6 +16,7 @@ from typing import Any
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.existing_keys.audit.counts import Tally, load_tally
+from asynq_ttl.existing_keys.named_files import named
 
 _SAVE_SECONDS = 2.0
 
@@ -66,8 +67,10 @@ class Checkpoint:
         """Return how far the interrupted audit had come; None where there is none."""
         if self._path is None or not self._path.exists():
             return None
+        with named(self._path):
+            text = self._path.read_bytes()
         try:
-            content = json.loads(self._path.read_text())
+            content = json.loads(text)
             if content["run"] != self._run:
                 return None
             suspects = {
@@ -90,11 +93,13 @@ class Checkpoint:
             "tally": progress.tally.dump(),
             "suspects": [[*key, [text_of(task_id) for task_id in ids]] for key, ids in progress.suspects.items()],
         }
-        fresh.write_text(json.dumps(content))
-        fresh.replace(self._path)
+        with named(fresh):
+            fresh.write_text(json.dumps(content))
+            fresh.replace(self._path)
         self._saved = time.monotonic()
 
     def done(self) -> None:
         """Remove the file: the audit has ended."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with named(self._path):
+                self._path.unlink(missing_ok=True)

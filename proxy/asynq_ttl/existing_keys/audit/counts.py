@@ -8,7 +8,7 @@ close even where payloads differ a thousandfold.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,20 +20,20 @@ AGE_NAMES = ("< 1h", "< 6h", "< 1d", "< 3d", "< 7d", "< 30d", "< 90d", "older")
 _SAMPLED_FIRST, _SAMPLED_THEN = 100, 50
 # Two-sided 95 % of a normal distribution.
 _CONFIDENCE = 1.96
-NEVER = 100_000
-"""A day that never comes."""
+NEVER = 1 << 40
+"""A number of days, or of seconds, that never comes."""
 _EXAMPLES = 5
 
 
 @dataclass(slots=True)
 class DayCounts:
-    """Tasks and their bytes of content by a number of days: the day on which they end, or how many days they live.
+    """Tasks and their bytes by the day on which they end, or by how many seconds they live.
 
     Attributes:
-        by_day: number of tasks and bytes of content, by day; `NEVER` for those that do not end.
+        by_day: number of tasks and bytes, by day or seconds; `NEVER` for those that do not end.
     """
 
-    by_day: dict[int, list[int]] = field(default_factory=dict)
+    by_day: dict[int, list[float]] = field(default_factory=dict)
 
     def add(self, day: int, content: int) -> None:
         """Count a task with so many bytes of content."""
@@ -41,8 +41,15 @@ class DayCounts:
         found[0] += 1
         found[1] += content
 
-    def items(self) -> Iterator[tuple[int, int, int]]:
-        """Yield day, number of tasks and bytes of content."""
+    def merge(self, other: "DayCounts") -> None:
+        """Add what another one has counted."""
+        for day, (count, content) in other.by_day.items():
+            found = self.by_day.setdefault(day, [0, 0])
+            found[0] += count
+            found[1] += content
+
+    def items(self) -> Iterator[tuple[int, float, float]]:
+        """Yield day or seconds, number of tasks and bytes."""
         for day, (count, content) in self.by_day.items():
             yield day, count, content
 
@@ -63,7 +70,7 @@ class Group:
         ages: tasks by the columns of `AGE_LIMITS`; a task of unknown age is in none.
         oldest: the greatest age, in seconds.
         own, policy: the days from now on which the tasks end, under Asynq alone and under the policy.
-        own_lives, policy_lives: how many days the tasks live that became terminal in the last days, likewise.
+        own_lives, policy_lives: how many seconds the tasks live that became terminal in the last days, likewise.
     """
 
     tasks: int = 0
@@ -159,6 +166,12 @@ class Tally:
         """Count keys of Asynq, so many of which are tasks."""
         self.keys += keys
         self.other_keys += keys - tasks
+
+    def measure_indexes(self, queues: Iterable[str], sizes: Iterable[tuple[str, int]]) -> None:
+        """Take down the bytes of the lists and indexes of queues: sizes by queue, several for one."""
+        self.indexes = dict.fromkeys(queues, 0)
+        for queue, size in sizes:
+            self.indexes[queue] += size
 
     def add_problem(self, code: str, example: str, count: int = 1) -> None:
         """Count a problem, and keep the first few examples of it."""

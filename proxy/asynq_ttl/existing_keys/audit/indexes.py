@@ -4,35 +4,37 @@ Also remembers which IDs the lists held, for a list cannot be searched.
 
 Invariants:
 
-* Whether an entry has its task is read in one script execution, page by page.
+* Whether an entry has its task is read in one script execution, page by page; pages of many queues in one round trip.
 * Memory is bounded by the number of IDs in lists: 8 bytes each, 50 while they are sorted.
 """
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
-from asynq_ttl.asynq.keys import index_key, queue_prefix, text_of
+from asynq_ttl.asynq.keys import queue_prefix, text_of
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.in_step import Walk, in_step
 from asynq_ttl.existing_keys.standing import LIVE, TERMINAL
+from asynq_ttl.existing_keys.survey import Place
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP
 
 _PAGE = 200
 LISTS = {"pending": "waiting-gone", "active": "active-gone"}
 """The lists of a queue, and the problem that an ID is there whose task is gone."""
-_SORTED_SETS = (
-    ("archived", "archived"),
-    ("completed", "completed"),
-    ("scheduled", "scheduled"),
-    ("retry", "retry"),
-    ("lease", "active"),
-    ("deadlines", "active"),
-)
-# Lists and sorted sets whose memory counts as a queue's own.
-_MEASURED = ("pending", "active", "scheduled", "retry", "archived", "completed", "lease", "deadlines")
+_SORTED_SETS = {
+    "archived": "archived",
+    "completed": "completed",
+    "scheduled": "scheduled",
+    "retry": "retry",
+    "lease": "active",
+    "deadlines": "active",
+}
+# So many keys are measured in one round trip.
+_MEASURED = 50
 
 
 class Indexes:
@@ -49,23 +51,15 @@ class Indexes:
         # By queue and list, the sorted 64-bit hashes of the IDs in it.
         self._listed: dict[tuple[str, str], array[int]] = {}
 
-    def read_lists(self, queue: str, tally: Tally | None = None) -> None:
-        """Read a queue's lists, and remember which IDs are in them.
+    def read_lists(self, places: Sequence[Place], tally: Tally | None = None) -> None:
+        """Read lists, and remember which IDs are in them.
 
         Args:
-            queue: the queue's name.
+            places: the lists; sorted sets among them are passed over.
             tally: where IDs that have no task are counted; None to count nothing.
         """
-        for name, code in LISTS.items():
-            hashes = array("Q")
-            for ids, gone in self._list_pages(queue, name):
-                hashes.extend(map(_hash, ids))
-                if tally is None:
-                    continue
-                for task_id in gone:
-                    tally.add_problem(code, f"{queue}: {text_of(task_id)} in {name}")
-                self._advance(len(ids))
-            self._listed[queue, name] = array("Q", sorted(hashes))
+        lists = [place for place in places if place.name in LISTS]
+        in_step(self._database, "existing_keys/check_list", [(place, self._read_list(place, tally)) for place in lists])
 
     def lists(self, task: Task) -> bool:
         """Say whether the list of a task's state held it when it was read last."""
@@ -76,47 +70,59 @@ class Indexes:
         place = bisect_left(hashes, wanted)
         return place < len(hashes) and hashes[place] == wanted
 
-    def check_sorted_sets(self, queue: str, tally: Tally) -> None:
-        """Count in a tally the entries of a queue's sorted sets that have no task in the state the set stands for."""
-        for name, state in _SORTED_SETS:
-            entries = 0
-            for count, wrong in self._entry_pages(queue, name, state):
-                entries += count
-                self._advance(count)
-                for task_id, found in wrong:
-                    example = f"{queue}: {text_of(task_id)} in {name}, the task is {found or 'gone'}"
-                    tally.add_problem(problem_of(state, found), example)
-            if name == "archived" and entries >= OWN_ARCHIVE_CAP:
-                tally.add_problem("at-cap", f"{queue}: {entries:,}")
+    def check_sorted_sets(self, places: Sequence[Place], tally: Tally) -> None:
+        """Count in a tally the entries of sorted sets that have no task in the state the set stands for."""
+        sets = [place for place in places if place.name in _SORTED_SETS]
+        in_step(self._database, "existing_keys/check_index", [(place, self._check_set(place, tally)) for place in sets])
 
-    def bytes_of(self, queue: str) -> int:
-        """Ask Redis how many bytes a queue's lists and sorted sets take."""
-        sizes = (self._database.client.memory_usage(index_key(queue, name), samples=5) for name in _MEASURED)
-        return sum(size or 0 for size in sizes)
+    def bytes_of(self, places: Sequence[Place]) -> Iterator[tuple[str, int]]:
+        """Ask Redis how many bytes lists and sorted sets take; yield the queue and the bytes of each.
 
-    def _list_pages(self, queue: str, name: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Yield the IDs of a list, and those of them that have no task, in pages."""
-        first, key, prefix = 0, index_key(queue, name), queue_prefix(queue)
-        while True:
-            self._database.pace.spend(_PAGE)
-            ids, gone = self._database.run("existing_keys/check_list", key, prefix, first, _PAGE)
-            yield ids, gone
-            if len(ids) < _PAGE:
-                return
+        The bytes are 0 where the user may not ask.
+        """
+        for first in range(0, len(places), _MEASURED):
+            page = places[first : first + _MEASURED]
+            self._database.pace.spend(len(page))
+            sizes = self._database.memory_usage([place.key for place in page], samples=5)
+            for place, size in zip(page, sizes, strict=True):
+                yield place.queue, size or 0
+
+    def _read_list(self, place: Place, tally: Tally | None) -> Walk:
+        """Read a list page by page."""
+        hashes, first = array("Q"), 0
+        ids: list[bytes] = [b""] * _PAGE
+        while len(ids) == _PAGE:
+            ids, gone = yield (place.key, queue_prefix(place.queue), first, _PAGE)
+            self._database.pace.spend(1 + len(ids))
+            hashes.extend(map(_hash, ids))
             first += len(ids)
+            if tally is not None:
+                for task_id in gone:
+                    tally.add_problem(LISTS[place.name], f"{place.queue}: {text_of(task_id)} in {place.name}")
+                self._advance(len(ids))
+        self._listed[place.queue, place.name] = array("Q", sorted(hashes))
 
-    def _entry_pages(self, queue: str, name: str, state: str) -> Iterator[tuple[int, list[tuple[bytes, str]]]]:
-        """Yield, page by page, how many entries a sorted set has, and ID and state of each task that is wrong there."""
-        key, prefix = index_key(queue, name), queue_prefix(queue)
+    def _check_set(self, place: Place, tally: Tally) -> Walk:
+        """Check a sorted set page by page."""
+        state, entries, count = _SORTED_SETS[place.name], 0, _PAGE
         score, task_id = b"", b""
-        while True:
-            self._database.pace.spend(_PAGE)
-            count, score, task_id, *wrong = self._database.run(
-                "existing_keys/check_index", key, prefix, state, _PAGE, score, task_id
+        while count == _PAGE:
+            count, score, task_id, *wrong = yield (
+                place.key,
+                queue_prefix(place.queue),
+                state,
+                _PAGE,
+                score,
+                task_id,
             )
-            yield count, list(zip(wrong[::2], map(text_of, wrong[1::2]), strict=True))
-            if count < _PAGE:
-                return
+            self._database.pace.spend(1 + count)
+            entries += count
+            self._advance(count)
+            for wrong_id, found in zip(map(text_of, wrong[::2]), map(text_of, wrong[1::2]), strict=True):
+                example = f"{place.queue}: {wrong_id} in {place.name}, the task is {found or 'gone'}"
+                tally.add_problem(problem_of(state, found), example)
+        if place.name == "archived" and entries >= OWN_ARCHIVE_CAP:
+            tally.add_problem("at-cap", f"{place.queue}: {entries:,}")
 
 
 def problem_of(state: str, found: str) -> str:

@@ -1,10 +1,17 @@
 """What can be wrong with the keys of an Asynq database, by name: the table that `audit` reports from. Pure."""
 
+from asynq_ttl.asynq.keys import AMBIGUOUS
 from asynq_ttl.existing_keys.findings import Finding, Severity
 
 _NOTICE, _WARNING, _DANGER = Severity.NOTICE, Severity.WARNING, Severity.DANGER
 
 PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
+    "wrong-type": (
+        _DANGER,
+        "keys of another type than Asynq has at their place",
+        "each command of Asynq on them fails; what they should tell of tasks is not in this report",
+        "find out who writes them (asynq:queues lists what other programs add), then RENAME or DEL them",
+    ),
     "live-ttl": (
         _DANGER,
         "live tasks whose key has a TTL",
@@ -58,6 +65,12 @@ PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
         "task keys whose message cannot be read",
         "no rule can decide about them",
         "find out who writes them: a fork of Asynq, or another program with keys of this form",
+    ),
+    "ambiguous": (
+        _WARNING,
+        f"names with {AMBIGUOUS} in them, which can be read as those of another queue",
+        "sidecar and tools leave such queues and tasks alone: they get no TTL and are not in this report",
+        f"use names of queues and task IDs without {AMBIGUOUS}",
     ),
     "at-cap": (
         _WARNING,

@@ -16,6 +16,9 @@ from asynq_ttl.times import format_duration
 STATES = ("pending", "archived", "completed", "retry", "scheduled", "active", "aggregating", "")
 """The states in the order in which they are shown; the last is that of a hash without one."""
 
+# Nobody reads a longer table, and drawing one takes seconds.
+_MOST_ROWS = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -96,7 +99,9 @@ def print_report(report: Report, console: Console) -> None:
         table.add_column(heading, overflow="fold")
     for heading in ("tasks", "memory", "with TTL", "without", "orphans", "oldest"):
         table.add_column(heading, justify="right")
-    for queue, state, group in rows(report.tally):
+    found = rows(report.tally)
+    largest = found if len(found) <= _MOST_ROWS else sorted(found, key=lambda row: -row[2].bytes)[:_MOST_ROWS]
+    for queue, state, group in largest:
         table.add_row(
             visible(queue),
             visible(state) or "none",
@@ -108,7 +113,9 @@ def print_report(report: Report, console: Console) -> None:
             format_duration(group.oldest) if sum(group.ages) else "",
         )
     console.print(table)
-    total = sum(group.bytes for *_, group in rows(report.tally)) + sum(report.tally.indexes.values())
+    if len(found) > len(largest):
+        console.print(f"... and {len(found) - len(largest):,} smaller ones; --json has all of them", highlight=False)
+    total = sum(group.bytes for *_, group in found) + sum(report.tally.indexes.values())
     console.print(f"{report.tally.keys:,} keys, {bytes_text(total)} with lists and indexes, {report.seconds:.1f} s")
     ahead = report.forecast
     console.print(

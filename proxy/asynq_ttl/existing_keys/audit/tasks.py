@@ -9,8 +9,8 @@ from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
 from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, standing_of
-from asynq_ttl.policy.plan import Act, Plan, Standing, plan
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Policy, State
+from asynq_ttl.policy.plan import Act, Plan, Standing, plan, verdict_of
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State
 
 _DAY = 86_400
 
@@ -61,7 +61,7 @@ class TaskCounter:
         example = f"{task.queue}: {text_of(task.id)}"
         if task.locked and state is State.ARCHIVED:
             self._tally.add_problem("archived-lock", example)
-        if task.score is None:
+        if task.nowhere:
             group.add_orphan()
             self._tally.add_problem("orphan", f"{example} is {task.state}")
         standing = standing_of(task, state)
@@ -75,8 +75,8 @@ class TaskCounter:
         group.own.add(_day(own, self._now), content)
         group.policy.add(_day(policy, self._now), content)
         if 0 <= self._now - since < ARRIVAL_DAYS * _DAY:
-            group.own_lives.add(_day(own, since), content)
-            group.policy_lives.add(_day(policy, since), content)
+            group.own_lives.add(_life(None if own is None else own - since), content)
+            group.policy_lives.add(_life(self._policy_life(standing, own)), content)
 
     def _ends(self, task: Standing, ttl_ms: int, planned: Plan | None) -> tuple[int | None, int | None]:
         """Return when a task ends under Asynq alone, and when under the policy, in Unix seconds; None for never."""
@@ -92,6 +92,18 @@ class TaskCounter:
             return own, self._now
         return own, planned.expires_at if planned.act is Act.TTL else None
 
+    def _policy_life(self, task: Standing, own: int | None) -> int | None:
+        """Return how many seconds a task that arrives lives under the policy; None for ever."""
+        verdict = None
+        if self._policy.enforces(task.id):
+            verdict = verdict_of(self._policy, task.queue, task.type, task.state)
+        if verdict is None:
+            return None if own is None else own - task.since
+        if verdict.retention.keep is Keep.FOREVER:
+            return None
+        own_retention = task.retention_seconds if task.state is State.COMPLETED else OWN_ARCHIVE_SECONDS
+        return 0 if verdict.retention.keep is Keep.DELETE else verdict.retention.resolve(own_retention)
+
 
 def content_bytes(task: Task) -> int:
     """Return the bytes of a task's message and result."""
@@ -100,7 +112,7 @@ def content_bytes(task: Task) -> int:
 
 def must_be_listed(task: Task) -> bool:
     """Say whether a list must hold a task, or it is lost: it is live, and no sorted set holds it."""
-    return task.record is not None and task.size > 0 and task.state in LIVE and task.score is None
+    return task.record is not None and task.size > 0 and task.state in LIVE and task.nowhere
 
 
 def _day(when: int | None, start: int) -> int:
@@ -108,3 +120,11 @@ def _day(when: int | None, start: int) -> int:
     if when is None:
         return NEVER
     return min(max(-(-(when - start) // _DAY), 0), HORIZON_DAYS + 1)
+
+
+def _life(seconds: int | None) -> int:
+    """Return a life to three digits, so that few different ones are counted; it is at most beyond the forecast."""
+    if seconds is None:
+        return NEVER
+    seconds = min(max(seconds, 0), (HORIZON_DAYS + 1) * _DAY)
+    return round(seconds, min(3 - len(str(seconds)), 0))

@@ -7,17 +7,27 @@ from collections.abc import Iterator, Sequence
 
 from redis.exceptions import ResponseError
 
+from asynq_ttl.existing_keys import own_connection
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding, Severity
 
 _SIDECAR_NAMES = ("asynq-ttl", "asynq-ttl-sweeper")
-_OWN_NAMES = (*_SIDECAR_NAMES, "asynq-ttl-tools")
+_OWN_NAMES = (*_SIDECAR_NAMES, own_connection.NAME)
 _SENTINEL_NAME = "sentinel-"
 _MOST_CLIENTS = 2_000
 _SHOWN = 5
 
 Client = dict[str, str]
 """One line of `CLIENT LIST`."""
+
+
+_NAMELESS = Finding(
+    "bypass",
+    Severity.NOTICE,
+    "who is connected past a sidecar cannot be told",
+    "sidecars are known by the names of their connections, and the server does not take that of this one",
+    "give the user +client|setname, or take the rename-command of CLIENT away",
+)
 
 
 def check(database: Database, connected: int) -> Iterator[Finding]:
@@ -40,7 +50,7 @@ def check(database: Database, connected: int) -> Iterator[Finding]:
         return
     if not database.upstream.sentinels:
         yield from check_watched(clients)
-    yield check_bypass(clients)
+    yield check_bypass(clients) if _has_names(clients) else _NAMELESS
 
 
 def check_watched(clients: Sequence[Client]) -> Iterator[Finding]:
@@ -61,7 +71,10 @@ def check_bypass(clients: Sequence[Client]) -> Finding:
         what = f"no sidecar is connected, and {len(others)} clients of Asynq are"
         why = "tasks that are archived or completed now get no TTL"
         severity = Severity.WARNING if others else Severity.NOTICE
-        return Finding("bypass", severity, what, why, "start asynq-ttl serve, and point clients at it")
+        advice = (
+            "start asynq-ttl serve, and point clients at it; one whose user may not run CLIENT SETNAME is not seen here"
+        )
+        return Finding("bypass", severity, what, why, advice)
     if past:
         what = "clients of Asynq connect from where no sidecar is"
         why = (
@@ -79,5 +92,13 @@ def _is_asynq(client: Client) -> bool:
     return client.get("cmd") in ("evalsha", "subscribe") or "go-redis" in client.get("lib-name", "")
 
 
+def _has_names(clients: Sequence[Client]) -> bool:
+    """Say whether connections of ours have names: this one has asked for one."""
+    return any(client.get("name") in _OWN_NAMES for client in clients)
+
+
 def _host(client: Client) -> str:
+    """Return where a client connects from. That of a unix socket has the socket's path there, and U among its flags."""
+    if "U" in client.get("flags", ""):
+        return "unix socket"
     return client.get("addr", "").rpartition(":")[0] or "unix socket"

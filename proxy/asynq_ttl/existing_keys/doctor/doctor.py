@@ -3,44 +3,58 @@
 Makes every check and sorts what they found; each kind of check has a module of its own. Changes nothing.
 
 Invariant: a check that is passed is a finding too, of severity `FINE`, so that a person sees what was checked; so is a
-check that the user has no right to make.
+check that the user has no right to make, and it keeps none of the others from being made.
 """
 
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+
+from redis.exceptions import ResponseError
 
 from asynq_ttl.existing_keys.database import Database, sentinel_clients
-from asynq_ttl.existing_keys.doctor import clients, policy_fit, rights, sentinels, server_info
+from asynq_ttl.existing_keys.doctor import clients, key_types, policy_fit, rights, sentinels, server_info
 from asynq_ttl.existing_keys.doctor.sample import take_sample
-from asynq_ttl.existing_keys.findings import Finding
+from asynq_ttl.existing_keys.findings import Finding, Severity
 from asynq_ttl.policy.rules import Policy
 
 
-def examine(database: Database, policy: Policy, queues: list[str], sample: int) -> list[Finding]:
+def examine(database: Database, policy: Policy, queues: list[str] | None, sample: int) -> list[Finding]:
     """Make all checks and return what they found, the worst first.
 
     Args:
         database: where.
         policy: the policy that is to be in force.
-        queues: those that Asynq lists, at least one.
+        queues: those that Asynq lists, at least one; None where the user may not ask.
         sample: about how many tasks are read, to learn which types there are.
     """
-    info: dict[str, Any] = dict(database.client.info("everything"))
+    info = database.info("everything")
     found = [
-        *server_info.check_version(info),
-        *server_info.check_memory(info),
-        *server_info.check_scripts(info),
-        *server_info.check_topology(info),
+        *server_info.check(info),
         *_check_sentinels(database),
-        *server_info.check_connections(info),
-        *rights.check(database, queues[0]),
-        *_check_clock(database, policy),
-        *clients.check(database, int(info["connected_clients"])),
+        *rights.check(database, queues),
+        *_unless_refused(
+            "key-types", "the types of keys were not looked at", lambda: key_types.check(database, queues or [])
+        ),
+        *_unless_refused("clock", "the clocks were not compared", lambda: _check_clock(database, policy)),
+        *clients.check(database, int(info.get("connected_clients", 0))),
+        *_unless_refused("policy", "tasks were not looked at", lambda: _check_policy(database, policy, sample)),
     ]
-    tasks = take_sample(database, sample)
-    found += [*policy_fit.check_globs(policy, tasks), *policy_fit.check_times(policy, tasks)]
     return sorted(found, key=lambda item: -item.severity)
+
+
+def _unless_refused(code: str, undone: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Return what a check finds, or that the user may not make it."""
+    try:
+        return list(check())
+    except ResponseError as error:
+        why = f"the server refuses what is needed for that: {error}"
+        return [Finding(code, Severity.NOTICE, undone, why, "see the findings about rights")]
+
+
+def _check_policy(database: Database, policy: Policy, sample: int) -> Iterator[Finding]:
+    tasks = take_sample(database, sample)
+    yield from policy_fit.check_globs(policy, tasks)
+    yield from policy_fit.check_times(policy, tasks)
 
 
 def _check_sentinels(database: Database) -> Iterator[Finding]:

@@ -1,76 +1,130 @@
-"""Which commands wrappers and the sweeper need, and whether the user may run them. Changes nothing.
+"""Whether the user in the URL may run what wrappers, the sidecar and the tools need. Changes nothing.
 
-Each command is tried on a key that does not exist, with arguments with which it does nothing to such a key.
+Which commands these are: `needed_rights`. A doctor tries all of them, and names all that are missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from asynq_ttl.existing_keys import needed_rights
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding, Severity
+from asynq_ttl.existing_keys.needed_rights import Need
+from asynq_ttl.existing_keys.refused import Refused, probe_key
 
-# What wrappers add to Asynq's scripts: the users that clients log in as need it. docs/failure-modes.md lists the same.
-# Each command with the arguments that follow the key.
-WRAPPERS = {
-    "DEL": "",
-    "GET": "",
-    "HEXISTS": "msg",
-    "HGET": "msg",
-    "HMGET": "msg",
-    "LINDEX": "0",
-    "LRANGE": "0 0",
-    "LREM": "1 x",
-    "PERSIST": "",
-    "PEXPIRE": "1000",
-    "PTTL": "",
-    "TIME": "",
-    "ZCARD": "",
-    "ZRANGE": "0 0",
-    "ZRANGEBYSCORE": "0 0",
-    "ZREM": "x",
-    "ZSCORE": "x",
-}
-# What the sweeper runs: the user in `--upstream` needs it.
-SWEEPER = {"EXISTS": ""} | {
-    name: arguments for name, arguments in WRAPPERS.items() if name not in ("LINDEX", "PEXPIRE")
-}
-# What the sweeper does to its lock.
-LOCK = {"GET": "", "SET": "x XX", "DEL": ""}
+_OWN_PROBE = b"asynq-ttl:probe"
 
 
-def tries(commands: dict[str, str]) -> tuple[str, ...]:
-    """Return commands, each with its arguments, as `Database.denied` takes them."""
-    return tuple(f"{name} {arguments}".strip() for name, arguments in commands.items())
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One group of rights: what it is called, how bad it is where one is missing, and what comes of that."""
+
+    code: str
+    need: Need
+    severity: Severity
+    may: str
+    lost: str
+    more: str = ""
 
 
-def check(database: Database, queue: str) -> Iterator[Finding]:
-    """Say whether the user may run what wrappers and the sweeper run, and may take the sweeper's lock.
+_CHECKS = (
+    _Check(
+        "rights-wrappers",
+        needed_rights.WRAPPERS,
+        Severity.DANGER,
+        "run what wrappers add",
+        "tasks move without their TTL",
+        "the users that clients log in as need the same",
+    ),
+    _Check(
+        "rights-sidecar",
+        needed_rights.CONTROL,
+        Severity.DANGER,
+        "load wrappers",
+        "no wrapper is loaded: no task gets a TTL",
+    ),
+    _Check(
+        "rights-sweeper",
+        needed_rights.SWEEPER,
+        Severity.DANGER,
+        "run what the sweeper does",
+        "due tasks stay until their keys expire, and TTLs stay on tasks that were run again without a sidecar",
+    ),
+    _Check(
+        "rights-lock",
+        needed_rights.LOCK,
+        Severity.WARNING,
+        "take the sweeper's lock",
+        "the sweeper cannot take its lock, so it never sweeps",
+    ),
+    _Check(
+        "rights-sink",
+        needed_rights.SINK,
+        Severity.NOTICE,
+        "hand due tasks over to a sink",
+        "with --sink nothing is handed over or removed",
+    ),
+    _Check(
+        "rights-spans",
+        needed_rights.SPANS,
+        Severity.NOTICE,
+        "find the tasks of bulk operations",
+        "spans of bulk operations do not name tasks",
+    ),
+    _Check(
+        "rights-tools",
+        needed_rights.READING,
+        Severity.NOTICE,
+        "read tasks with the tools",
+        "audit, backfill, persist and export refuse to run, and doctor does not look at tasks",
+        "only the user of the tools needs it",
+    ),
+    _Check(
+        "rights-changing",
+        needed_rights.CHANGING,
+        Severity.NOTICE,
+        "change tasks with the tools",
+        "backfill --apply and persist --apply refuse to run",
+        "only the user of the tools needs it",
+    ),
+)
+_SENTINELS = _Check(
+    "rights-sentinels",
+    needed_rights.BEHIND_SENTINELS,
+    Severity.DANGER,
+    "ask a master for its role",
+    "the sidecar takes no server for the master, so clients are refused",
+)
+
+
+def check(database: Database, queues: Sequence[str] | None) -> Iterator[Finding]:
+    """Say for each group of rights whether the user has it, and name what else is done without.
 
     Args:
         database: where.
-        queue: the name of the queue on whose keys the commands are tried.
+        queues: the names of the queues that Asynq lists: on keys of the first of them the commands are tried.
     """
-    for code, whose, commands, more in (
-        ("rights-wrappers", "what wrappers add", WRAPPERS, "the users that clients log in as need the same"),
-        ("rights-sweeper", "what the sweeper does", SWEEPER, "see docs/failure-modes.md for the whole list"),
-    ):
-        denied = database.denied(queue, tries(commands))
-        if denied:
-            names = ", ".join(denied)
-            why = "tasks move without their TTL" if "wrappers" in code else "due tasks stay until their keys expire"
-            wanted = " ".join(f"+{name.lower()}" for name in denied)
-            advice = f"give it {wanted} ~asynq:*; {more}"
-            yield Finding(code, Severity.DANGER, f"the user may not run {names}", why, advice)
-        else:
-            yield Finding(code, Severity.FINE, f"the user may do {whose}", "", "")
-    denied = database.denied_on(b"asynq-ttl:probe", tries(LOCK))
-    if denied:
-        what = f"the user may not run {', '.join(denied)} on asynq-ttl:*"
-        yield Finding(
-            "rights-lock",
-            Severity.WARNING,
-            what,
-            "the sweeper cannot take its lock, so it never sweeps",
-            "give it ~asynq-ttl:*",
+    for group in (*_CHECKS, *([_SENTINELS] if database.upstream.sentinels else [])):
+        key = _OWN_PROBE if group.need.keys == needed_rights.OWN_KEYS else probe_key(queues)
+        refused = database.refused(group.need.commands, key)
+        yield (
+            _missing(group, refused)
+            if refused
+            else Finding(group.code, Severity.FINE, f"the user may {group.may}", "", "")
         )
-    else:
-        yield Finding("rights-lock", Severity.FINE, "the user may take the sweeper's lock", "", "")
+    yield _spared(database.refused(needed_rights.SPARED, probe_key(queues)))
+
+
+def _missing(group: _Check, refused: Refused) -> Finding:
+    advice = refused.advice(group.need.keys) + (f"; {group.more}" if group.more else "")
+    return Finding(group.code, group.severity, f"{refused}", group.lost, advice)
+
+
+def _spared(refused: Refused) -> Finding:
+    names = (*refused.denied, *refused.unknown)
+    if not names:
+        return Finding("rights-spared", Severity.FINE, "the user may ask all that is nice to know", "", "")
+    lost = "; ".join(needed_rights.SPARED[name].replace("`", "") for name in names)
+    what = f"{Refused(refused.denied, refused.unknown)}, which is done without"
+    advice = Refused(refused.denied, refused.unknown).advice(needed_rights.ASYNQ_KEYS)
+    return Finding("rights-spared", Severity.NOTICE, what, lost, f"nothing has to be done; or {advice}")

@@ -7,7 +7,7 @@ from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import task_pages
 from asynq_ttl.policy.rules import State
 
-# Asking for the end of a lock is a command of its own; so many queues and types with locks tell enough.
+# Asking for the end of a lock is a command of its own; so many locks tell enough.
 _MOST_LOCKS = 200
 
 Kind = tuple[str, str]
@@ -24,6 +24,7 @@ class Sample:
         kinds: their queues and types.
         locks: the longest time until a uniqueness lock ends of a task that is not completed, in seconds.
         waits: the longest time until a retry, in seconds.
+        asked: how many locks were asked for their end.
     """
 
     tasks: int = 0
@@ -31,10 +32,16 @@ class Sample:
     kinds: set[Kind] = field(default_factory=set)
     locks: dict[Kind, int] = field(default_factory=dict)
     waits: dict[Kind, int] = field(default_factory=dict)
+    asked: int = 0
 
     def add_task(self) -> None:
         """Count a task that was read."""
         self.tasks += 1
+
+    def add_lock(self, kind: Kind, seconds: int) -> None:
+        """Take note of a lock and of when it ends."""
+        self.asked += 1
+        self.locks[kind] = max(self.locks.get(kind, 0), seconds)
 
     def cut_short(self) -> None:
         """Take note that there are more tasks than were read."""
@@ -60,8 +67,8 @@ def _add(database: Database, sample: Sample, task: Task, now: int) -> None:
     sample.add_task()
     kind = (task.queue, task.type)
     sample.kinds.add(kind)
-    if task.locked and task.state != State.COMPLETED.value and len(sample.locks) < _MOST_LOCKS:
+    if task.locked and task.state != State.COMPLETED.value and sample.asked < _MOST_LOCKS:
         seconds = int(database.client.pttl(task.record.unique_key)) // 1000
-        sample.locks[kind] = max(sample.locks.get(kind, 0), seconds)
+        sample.add_lock(kind, seconds)
     if task.state == "retry" and task.score is not None:
         sample.waits[kind] = max(sample.waits.get(kind, 0), seconds_of(task.score) - now)

@@ -4,25 +4,42 @@ from collections.abc import Iterator
 from typing import Any
 
 from asynq_ttl.existing_keys.findings import Finding, Severity
+from asynq_ttl.net.server_version import NEEDED
 from asynq_ttl.times import format_duration
 
 Info = dict[str, Any]
 """INFO as redis-py has it: fields and their values."""
 
 _FINE, _WARNING, _DANGER = Severity.FINE, Severity.WARNING, Severity.DANGER
-_ASYNQ_NEEDS, _TRIED_SINCE = (4, 0), (6, 2)
+_ASYNQ_NEEDS, _TRIED_SINCE = (4, 0), NEEDED
 _MOST_SCRIPTS = 500
 # Clocks that differ by less are as good as equal: TTLs are days, and the policy has a grace.
 _SKEW_SECONDS = 2.0
 
 
+def check(info: Info) -> Iterator[Finding]:
+    """Make all checks of INFO; where the server does not tell it, say what was not looked at."""
+    if not info:
+        what = "version, memory, scripts, replication and connections of the server were not looked at"
+        yield Finding("server", Severity.NOTICE, what, "the server does not answer INFO", "give the user +info")
+        return
+    yield from check_version(info)
+    yield from check_memory(info)
+    yield from check_scripts(info)
+    yield from check_topology(info)
+    yield from check_connections(info)
+
+
 def check_version(info: Info) -> Iterator[Finding]:
     """Say whether Asynq runs on this version, and whether asynq-ttl is tried with it."""
     product = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version") or info["redis_version"])
+    version = str(info.get("valkey_version") or info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     what = f"the server is {product} {version}"
-    if numbers < _ASYNQ_NEEDS:
+    if not numbers:
+        what, why = "the version of the server is not known", "the server does not say it"
+        yield Finding("version", Severity.NOTICE, what, why, "it has to be 6.2 or later")
+    elif numbers < _ASYNQ_NEEDS:
         yield Finding("version", _DANGER, what, "Asynq needs Redis 4.0 or later", "use a newer server")
     elif numbers < _TRIED_SINCE:
         why = "asynq-ttl is tried with Redis 6.2 and later; users with rights of their own (ACL) came with 6.0"
@@ -46,7 +63,7 @@ def check_memory(info: Info) -> Iterator[Finding]:
         yield Finding("eviction", _WARNING, what, why, "set maxmemory-policy noeviction, and alert on memory instead")
     else:
         yield Finding("eviction", _FINE, what, "a TTL makes no key a candidate of eviction", "")
-    if limit and int(info["used_memory"]) > limit * 0.9:
+    if limit and int(info.get("used_memory", 0)) > limit * 0.9:
         share = int(info["used_memory"]) * 100 // limit
         why = "with noeviction Asynq cannot enqueue once it is full"
         yield Finding(
@@ -91,7 +108,7 @@ def check_topology(info: Info) -> Iterator[Finding]:
 
 def check_connections(info: Info) -> Iterator[Finding]:
     """Warn where nearly as many clients are connected as may be."""
-    clients, most = int(info["connected_clients"]), int(info.get("maxclients", 0))
+    clients, most = int(info.get("connected_clients", 0)), int(info.get("maxclients", 0))
     if most and clients > most * 0.8:
         what = f"{clients:,} of at most {most:,} clients are connected"
         why = "the sidecar has one connection for each of its clients, and a few of its own"

@@ -15,7 +15,7 @@ local function unchanged(id, task, state, score, score_now, message, timed, ttl_
     return false
   elseif state == '' and action == 'remove' then
     -- A hash without a state: while it has a lease, its worker may still complete, retry or archive the task.
-    if redis.call('ZSCORE', queue .. 'lease', id) or redis.call('ZSCORE', queue .. 'deadlines', id) then
+    if ask('ZSCORE', queue .. 'lease', id) or ask('ZSCORE', queue .. 'deadlines', id) or #wrong > 0 then
       return false
     end
   end
@@ -26,14 +26,19 @@ local function remove(key, index, id, lock)
   if index ~= '' then
     redis.call('ZREM', queue .. index, id)
   end
-  if lock and redis.call('GET', lock) == id then
+  if lock and ask('GET', lock) == id then
     redis.call('DEL', lock)
   end
 end
 local function change(id, index, state, score, message, timed, action, expires_at_ms, new_score)
   local key = queue .. 't:' .. id
-  local task = redis.call('HMGET', key, 'state', 'unique_key')
-  local score_now = index ~= '' and redis.call('ZSCORE', queue .. index, id)
+  wrong = {}
+  local task = ask('HMGET', key, 'state', 'unique_key')
+  local score_now = index ~= '' and ask('ZSCORE', queue .. index, id)
+  if #wrong > 0 then
+    -- The task's key or its index is of another type: nobody can tell whether the task is as it was.
+    return 0
+  end
   local ttl_ms = redis.call('PTTL', key)
   if action == 'drop' then
     -- A ghost: the hash is gone, or belongs to a later life of the ID. Only the entry goes.

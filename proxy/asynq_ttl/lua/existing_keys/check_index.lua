@@ -4,14 +4,15 @@
 -- Returns how many entries were read, score and ID of the last one, then ID and state of each that is wrong.
 local first = 0
 if ARGV[4] ~= '' then
-  local rank = redis.call('ZRANK', KEYS[1], ARGV[5])
-  first = rank and rank + 1 or redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[4])
+  local rank = ask('ZRANK', KEYS[1], ARGV[5])
+  first = rank and rank + 1 or ask('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[4]) or 0
 end
-local entries = redis.call('ZRANGE', KEYS[1], first, first + tonumber(ARGV[3]) - 1, 'WITHSCORES')
+local entries = ask('ZRANGE', KEYS[1], first, first + tonumber(ARGV[3]) - 1, 'WITHSCORES') or {}
 local found = {#entries / 2, entries[#entries] or '', entries[#entries - 1] or ''}
 for at = 1, #entries, 2 do
-  local state = redis.call('HGET', queue .. 't:' .. entries[at], 'state')
-  if state ~= ARGV[2] then
+  -- A key that is no hash says nothing of a state.
+  local state = ask('HGET', queue .. 't:' .. entries[at], 'state')
+  if state ~= nil and state ~= ARGV[2] then
     found[#found + 1] = entries[at]
     found[#found + 1] = state or ''
   end

@@ -2,10 +2,10 @@
 -- missed.
 -- KEYS[1]: the list. ARGV: the prefix of the queue's keys, the first position, the number of IDs.
 -- Returns the IDs, and those of them whose hash is gone or has no message.
-local ids = redis.call('LRANGE', KEYS[1], ARGV[2], tonumber(ARGV[2]) + tonumber(ARGV[3]) - 1)
+local ids = ask('LRANGE', KEYS[1], ARGV[2], tonumber(ARGV[2]) + tonumber(ARGV[3]) - 1) or {}
 local gone = {}
 for _, id in ipairs(ids) do
-  if redis.call('HEXISTS', queue .. 't:' .. id, 'msg') == 0 then
+  if ask('HEXISTS', queue .. 't:' .. id, 'msg') == 0 then
     gone[#gone + 1] = id
   end
 end

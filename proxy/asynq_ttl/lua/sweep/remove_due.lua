@@ -1,14 +1,19 @@
 -- Removes due tasks that a sink has taken, or gives the keys of those that it has not taken more time.
 -- KEYS[1]: the index. ARGV: what the queue's keys start with, the state, grace in milliseconds, milliseconds that a key
--- lives on beyond the grace (0 to remove the tasks), then ID and digest of each task.
+-- lives on beyond the grace (0 to remove the tasks), a number of entries, then ID and digest of each task.
+-- A task is due that has no more than the grace left; where there is a number of entries, as long as the index has more.
 -- Returns the IDs of the tasks that are gone. (`task.prologue.lua` comes first.)
 local gone = {}
-for at = 5, #ARGV, 2 do
+for at = 6, #ARGV, 2 do
   local id = ARGV[at]
   local key = queue .. 't:' .. id
   local task = redis.call('HMGET', key, 'state', 'unique_key')
   local left = redis.call('PTTL', key)
-  if task[1] == ARGV[2] and left >= 0 and left <= tonumber(ARGV[3]) then
+  local due = left >= 0 and left <= tonumber(ARGV[3])
+  if ARGV[5] ~= '' then
+    due = redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[5])
+  end
+  if task[1] == ARGV[2] and due then
     if ARGV[4] ~= '0' then
       redis.call('PEXPIRE', key, tonumber(ARGV[3]) + tonumber(ARGV[4]))
     elseif digest(key) == ARGV[at + 1] then

@@ -4,13 +4,17 @@
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: a TTL is asked for
 end
-local read = ARGV[2] == 'pending' and 'LRANGE' or 'ZREVRANGE'
-local ids = redis.call(read, KEYS[1], ARGV[3], ARGV[4])
+local ids
+if ARGV[2] == 'pending' then
+  ids = redis.call('LRANGE', KEYS[1], ARGV[3], ARGV[4])
+else
+  ids = redis.call('ZREVRANGE', KEYS[1], ARGV[3], ARGV[4])
+end
 local persisted = 0
 for _, id in ipairs(ids) do
   local key = ARGV[1] .. id
   -- Somebody who does not go through a sidecar ran the task again, so it still has the TTL of its earlier life.
-  if redis.call('PTTL', key) >= 0 and redis.call('HGET', key, 'state') == ARGV[2] then
+  if redis.call('PTTL', key) >= 0 and redis.pcall('HGET', key, 'state') == ARGV[2] then
     persisted = persisted + redis.call('PERSIST', key)
   end
 end

@@ -1,7 +1,12 @@
 local asynq_ttl_now = tonumber(ARGV[time_arg])
 ARGV[time_arg] = string.format('%.0f', asynq_ttl_now + asynq_ttl_behind(asynq_ttl_now))
-local asynq_ttl_own = asynq_ttl_now - tonumber(ARGV[cutoff_arg])
-local asynq_ttl_cap = math.max(tonumber(ARGV[cap_arg]) - 1, 0)
+-- A script that does not trim has no such argument (its position is 0, where ARGV has nothing).
+local asynq_ttl_own = ARGV[cutoff_arg] and asynq_ttl_now - tonumber(ARGV[cutoff_arg]) or 7776000
+local asynq_ttl_cap = ARGV[cap_arg] and math.max(tonumber(ARGV[cap_arg]) + cap_offset, 0) or -1
 -- The script's own trims leave hashes behind; they find nothing to do, and the epilogue trims instead.
-ARGV[cutoff_arg] = '-inf'
-ARGV[cap_arg] = '1000000000'
+if ARGV[cutoff_arg] then
+  ARGV[cutoff_arg] = '-inf'
+end
+if ARGV[cap_arg] then
+  ARGV[cap_arg] = '1000000000'
+end

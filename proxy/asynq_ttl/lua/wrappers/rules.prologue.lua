@@ -98,7 +98,7 @@ local function asynq_ttl_settle(index, prefix, ids, now, own_seconds, own_cap)
   end
   local cap = rules.cap
   if cap >= 0 and rules.share < 10000 then
-    cap = math.max(cap, own_cap)
+    cap = own_cap < 0 and -1 or math.max(cap, own_cap)
   elseif cap < 0 and not rules.uncapped then
     cap = own_cap
   end

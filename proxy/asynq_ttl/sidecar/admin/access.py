@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 from asynq_ttl.net.address import Address
 
+READING = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods of calls that change nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -29,7 +32,7 @@ def refusal(method: str, headers: Mapping[str, str], address: Address | None, to
     """Return why a call is refused; None if it may be done.
 
     Args:
-        method: the request's method; GET, HEAD and OPTIONS change nothing.
+        method: the request's method.
         headers: the request's headers, looked up in any case.
         address: where the server listens.
         token: what calls that change something have to bring along; empty for none.
@@ -37,7 +40,7 @@ def refusal(method: str, headers: Mapping[str, str], address: Address | None, to
     host, origin = headers.get("Host", ""), headers.get("Origin")
     if _is_loopback(address) and not _is_loopback_name(host):
         return Refusal(403, "the Host of a request to the loopback interface must name it, such as 127.0.0.1")
-    changes = method not in ("GET", "HEAD", "OPTIONS")
+    changes = method not in READING
     if (origin is not None and urlsplit(origin).netloc != host) or (
         changes and headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
     ):
@@ -46,7 +49,7 @@ def refusal(method: str, headers: Mapping[str, str], address: Address | None, to
         return None
     if token:
         given = headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
             return Refusal(401, "this call needs the token of --admin-token: Authorization: Bearer TOKEN")
     elif not _is_local(address):
         return Refusal(403, "calls that change something are refused here: start with --admin-token")

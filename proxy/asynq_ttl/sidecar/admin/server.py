@@ -15,19 +15,19 @@ import base64
 import hashlib
 import json
 import logging
-import os
 import re
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from aiohttp import web
 
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import remove_stale_socket, shared_socket
+from asynq_ttl.net.listener import cannot_listen, shared_socket
+from asynq_ttl.net.secret_file import SecretFileError, read_token
+from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
@@ -39,7 +39,7 @@ _log = logging.getLogger("asynq_ttl.admin")
 HEARTBEAT_SECONDS = 1.0
 
 _MAX_BODY_BYTES = 16 * 1024
-_SHUTDOWN_SECONDS = 1.0
+_SHUTDOWN_SECONDS = 0.3
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,11 +55,13 @@ class AdminSettings:
     Attributes:
         address: where it listens; None for no admin server.
         token: what calls that change something have to bring along; empty for none.
+        token_file: a file with the token instead, read at each such call; None for none.
         required: whether the sidecar is not to start without it.
     """
 
     address: Address | None
-    token: str = ""
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
     required: bool = True
 
 
@@ -77,12 +79,14 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
     runner = web.AppRunner(
         admin.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
     )
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as ending:
+        ending.push_async_callback(runner.cleanup)
+        ending.callback(admin.closing.set)
+        await runner.setup()
         try:
-            address = await _listen(runner, settings.address, shared=sidecar.settings.reuse_port)
-        except OSError as error:
-            reason = f"cannot listen at {settings.address}: {error.strerror or error}"
+            address = await _listen(runner, settings.address, ending, shared=sidecar.settings.reuse_port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
+            reason = cannot_listen(settings.address, error)
             if settings.required:
                 raise AdminError(f"the admin server {reason}; give --admin another address, or off") from None
             _log.warning("no admin server, it %s; give --admin another address, or off", reason)
@@ -90,35 +94,19 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
             where = str(address) if address.path else f"http://{address}/"
             _log.info("admin server at %s", where)
         yield
-    finally:
-        admin.closing.set()
-        await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, address: Address, *, shared: bool) -> Address:
+async def _listen(runner: web.AppRunner, address: Address, ending: AsyncExitStack, *, shared: bool) -> Address:
     if address.path:
-        await asyncio.to_thread(remove_stale_socket, Path(address.path))
-        await web.SockSite(runner, _private_socket(address.path)).start()
+        taken = ListeningPath(Path(address.path), private=True)
+        ending.callback(taken.remove)
+        await web.SockSite(runner, taken.socket).start()
         return address
     if shared:
         await web.SockSite(runner, await asyncio.to_thread(shared_socket, address)).start()
     else:
         await web.TCPSite(runner, address.host or None, address.port).start()
     return Address(address.host, runner.addresses[0][1])
-
-
-def _private_socket(path: str) -> socket.socket:
-    """Return a unix socket that from its first moment is for its owner alone."""
-    made = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        made.bind(path)
-    except OSError:
-        made.close()
-        raise
-    finally:
-        os.umask(mask)
-    return made
 
 
 class Admin:
@@ -277,16 +265,31 @@ class Admin:
             except ValueError:
                 return _refusal(400, "the body is no JSON")
             level = str(body.get("level", "")) if isinstance(body, dict) else ""
+        level = level.strip().lower()
+        level = "warning" if level == "warn" else level
         if level not in LEVELS:
             return _refusal(400, f"{level!r} is no level; expected one of {', '.join(LEVELS)}")
         self._sidecar.telemetry.happened("log_level", level)
         set_level(level)
         return _json({"log_level": level})
 
+    def _token(self) -> str:
+        """Return the token in force; empty where there is to be none.
+
+        Raises:
+            SecretFileError: its file cannot be read, or is empty.
+        """
+        file = self._settings.token_file
+        return self._settings.token if file is None else read_token(file)
+
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a request, or answer it with the headers that every answer has."""
-        refused = access.refusal(request.method, request.headers, self._settings.address, self._settings.token)
+        try:
+            token = "" if request.method in access.READING else self._token()
+        except SecretFileError as error:
+            return _refusal(503, f"the token file {error}")
+        refused = access.refusal(request.method, request.headers, self._settings.address, token)
         if refused is not None:
             return _refusal(refused.status, refused.message)
         try:

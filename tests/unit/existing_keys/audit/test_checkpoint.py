@@ -5,6 +5,7 @@ import pytest
 
 from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint, Progress
 from asynq_ttl.existing_keys.audit.counts import Tally
+from asynq_ttl.existing_keys.named_files import FileError
 
 RUN = {"upstream": "redis://h:1/0", "queues": ["*"]}
 
@@ -68,3 +69,10 @@ def test_an_audit_that_ended_leaves_no_file(tmp_path: Path) -> None:
     checkpoint.done()
     checkpoint.done()
     assert not path.exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for a fault of Redis."""
+    monkeypatch.setattr("asynq_ttl.existing_keys.audit.checkpoint._SAVE_SECONDS", 0)
+    with pytest.raises(FileError, match=r"file\.new: No such file or directory"):
+        Checkpoint(tmp_path / "absent" / "file", {}).save(Progress(now=1))

@@ -1,7 +1,7 @@
 import json
 import random
 
-from asynq_ttl.existing_keys.audit.counts import AGE_NAMES, Tally, load_tally
+from asynq_ttl.existing_keys.audit.counts import AGE_NAMES, NEVER, Tally, load_tally
 
 
 def test_the_estimate_holds_what_is_there() -> None:
@@ -56,7 +56,7 @@ def test_a_checkpoint_brings_everything_back() -> None:
     group = tally.group("q\udcff", "archived")
     group.add_age(5)
     group.own.add(3, 100)
-    group.policy_lives.add(100_000, 5)
+    group.policy_lives.add(NEVER, 5)
     for _ in range(9):
         tally.add_problem("ghost", "q: a")
     assert load_tally(json.loads(json.dumps(tally.dump()))) == tally

@@ -27,8 +27,8 @@ def test_what_arrives_adds_up_to_its_life() -> None:
     group = tally.group("q", "completed")
     group.add_age(7 * DAY)
     for _ in range(7):
-        group.own_lives.add(30, 100)
-        group.policy_lives.add(2, 100)
+        group.own_lives.add(30 * DAY, 100)
+        group.policy_lives.add(2 * DAY, 100)
     leak = tally.group("q", "archived")
     for _ in range(7):
         leak.own_lives.add(NEVER, 10)
@@ -44,9 +44,21 @@ def test_caps_hold() -> None:
     group = tally.group("q", "archived")
     group.add_age(3600)
     for _ in range(2 * OWN_ARCHIVE_CAP):
-        group.own_lives.add(90, 1)
-        group.policy_lives.add(7, 1)
+        group.own_lives.add(90 * DAY, 1)
+        group.policy_lives.add(7 * DAY, 1)
     ahead = forecast(tally, WEEK)
     assert ahead.days == 1.0
     assert ahead.own[HORIZON_DAYS] == OWN_ARCHIVE_CAP
     assert ahead.policy[HORIZON_DAYS] == 50
+
+
+def test_what_lives_for_seconds_takes_next_to_nothing() -> None:
+    """4,500 tasks a day that live for 30 seconds are about two at any time, in whatever queues they are."""
+    tally = Tally()
+    for queue in ("p", "q"):
+        group = tally.group(queue, "completed")
+        group.add_age(7 * DAY)
+        for _ in range(7 * 2250):
+            group.policy_lives.add(30, 100)
+    ahead = forecast(tally, WEEK)
+    assert [ahead.policy[day] for day in (1, 90)] == [156, 156]

@@ -3,8 +3,15 @@ import pytest
 from asynq_ttl.asynq.keys import index_key
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.indexes import Indexes, problem_of
+from asynq_ttl.existing_keys.survey import Place, survey
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP
 from support.scripted_database import NOW, ScriptedDatabase, task_of
+
+
+def places(database: ScriptedDatabase) -> list[Place]:
+    """Return the lists and sorted sets of the queue `q`."""
+    return list(survey(database, ["q"]))
+
 
 PENDING, ACTIVE = index_key("q", "pending"), index_key("q", "active")
 
@@ -15,7 +22,7 @@ def test_the_ids_of_lists_that_have_no_task() -> None:
         [task_of("pending"), task_of("active", name="b")], lists={PENDING: [b"a", b"gone"], ACTIVE: [b"b", b"lost"]}
     )
     tally, steps = Tally(), list[int]()
-    Indexes(database, steps.append).read_lists("q", tally)
+    Indexes(database, steps.append).read_lists(places(database), tally)
     assert tally.problems == {"waiting-gone": 1, "active-gone": 1}
     assert tally.examples == {"waiting-gone": ["q: gone in pending"], "active-gone": ["q: lost in active"]}
     assert sum(steps) == 4
@@ -28,13 +35,13 @@ def test_it_is_remembered_what_is_in_the_lists() -> None:
     database.lists[PENDING] = [name.encode() for name in names]
     indexes = Indexes(database)
     assert not indexes.lists(task_of("pending", name="0"))
-    indexes.read_lists("q")
+    indexes.read_lists(places(database))
     assert all(indexes.lists(task_of("pending", name=name)) for name in names)
     assert not indexes.lists(task_of("pending", name="450"))
     assert not indexes.lists(task_of("active", name="0"))
     assert not indexes.lists(task_of("pending", name="0", queue="p"))
     database.lists[PENDING] = []
-    indexes.read_lists("q")
+    indexes.read_lists(places(database))
     assert not indexes.lists(task_of("pending", name="0"))
 
 
@@ -61,7 +68,7 @@ def test_entries_whose_task_is_in_another_state() -> None:
     database.indexes[index_key("q", "archived")] += [(NOW, b"again"), (NOW, b"gone")]
     database.indexes[index_key("q", "lease")] = [(NOW, b"again")]
     tally, steps = Tally(), list[int]()
-    Indexes(database, steps.append).check_sorted_sets("q", tally)
+    Indexes(database, steps.append).check_sorted_sets(places(database), tally)
     assert tally.problems == {"ghost-live": 1, "ghost": 1, "active-gone": 1}
     assert tally.examples["ghost"] == ["q: gone in archived, the task is gone"]
     assert tally.examples["active-gone"] == ["q: again in lease, the task is pending"]
@@ -73,10 +80,12 @@ def test_an_archive_at_asynqs_cap(entries: int, problems: dict[str, int]) -> Non
     """Page by page, all of its entries are counted."""
     tasks = [task_of("archived", name=f"{number:05}", score=NOW) for number in range(entries)]
     tally = Tally()
-    Indexes(ScriptedDatabase(tasks)).check_sorted_sets("q", tally)
+    database = ScriptedDatabase(tasks)
+    Indexes(database).check_sorted_sets(places(database), tally)
     assert tally.problems == problems
 
 
-def test_the_bytes_of_a_queue_are_those_of_all_lists_and_sets() -> None:
-    """Leases included."""
-    assert Indexes(ScriptedDatabase()).bytes_of("q") == 8 * 1000
+def test_each_list_and_set_is_measured() -> None:
+    """Leases included, and however many there are."""
+    found = [Place(f"q{number}", name, 1) for number in range(60) for name in ("pending", "lease")]
+    assert list(Indexes(ScriptedDatabase()).bytes_of(found)) == [(place.queue, 1000) for place in found]

@@ -105,8 +105,8 @@ def test_when_a_task_ends(task: Task, policy: Policy, own: int, ruled: int) -> N
 def test_only_what_came_in_the_last_days_says_how_long_tasks_live() -> None:
     """Older tasks are those that are left of many; they would make lives look longer."""
     group = counted(archived(2), archived(20)).group("q", "archived")
-    assert list(group.own_lives.by_day) == [OWN_DAYS]
-    assert list(group.policy_lives.by_day) == [7]
+    assert list(group.own_lives.by_day) == [round(OWN_DAYS * DAY, -4)]
+    assert list(group.policy_lives.by_day) == [round(7 * DAY, -3)]
     assert sum(count for _, count, _ in group.own_lives.items()) == 1
 
 
@@ -132,3 +132,20 @@ def test_a_result_is_content() -> None:
 def test_what_must_be_in_a_list(task: Task, *, must: bool) -> None:
     """A live task that no sorted set has; of what is no task that can be read, nothing is said."""
     assert must_be_listed(task) is must
+
+
+@pytest.mark.parametrize(
+    ("retention", "life"),
+    [
+        (Retention(Keep.TTL, 30), 30),
+        (Retention(Keep.DELETE), 0),
+        (Retention(Keep.FOREVER), NEVER),
+        (Retention(Keep.OWN), 3600),
+    ],
+)
+def test_under_the_policy_tasks_live_as_long_as_its_retention(retention: Retention, life: int) -> None:
+    """Not as long as those have lived that are there without it, and without the grace of their keys."""
+    policy = Policy((Rule("r", completed=retention),))
+    task = task_of("completed", score=NOW, completed_at=NOW - DAY, retention_seconds=3600)
+    group = counted(task, policy=policy).group("q", "completed")
+    assert list(group.policy_lives.by_day) == [life]

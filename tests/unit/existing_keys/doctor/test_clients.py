@@ -77,8 +77,8 @@ def test_our_tools_and_strangers_are_nobody_s_clients() -> None:
     assert clients.check_bypass([SIDECAR, tools, stranger]).severity is Severity.FINE
 
 
-def test_a_connection_without_an_address_is_a_host_of_its_own() -> None:
-    """It can only have come by a unix socket."""
+def test_a_unix_socket_is_a_host_of_its_own() -> None:
+    """Its connections have no address."""
     assert clients.check_bypass([SIDECAR, {"cmd": "evalsha"}]).examples == ["unix socket"]
 
 
@@ -95,7 +95,7 @@ def test_sentinels_that_the_url_does_not_name() -> None:
 )
 def test_behind_named_sentinels_nobody_is_warned_of_them(url: str, codes: list[str]) -> None:
     """They are where the address comes from."""
-    database = Listing([{"addr": "10.0.0.5:1", "name": "sentinel-1a2b-cmd"}], url)
+    database = Listing([{"addr": "10.0.0.5:1", "name": "sentinel-1a2b-cmd"}, SIDECAR], url)
     assert [found.code for found in clients.check(database, 1)] == codes
 
 
@@ -111,3 +111,10 @@ def test_a_user_without_the_right_is_told_so() -> None:
     found = list(clients.check(Listing(NoPermissionError("no 'client|list'")), 1))
     assert [(finding.code, finding.severity) for finding in found] == [("bypass", Severity.NOTICE)]
     assert "+client|list" in found[0].advice
+
+
+def test_without_names_nobody_is_said_to_walk_past() -> None:
+    """This connection has asked for a name: if it has none, sidecars have none either."""
+    found = list(clients.check(Listing([BESIDE, PAST]), 2))
+    assert [(finding.code, finding.severity) for finding in found] == [("bypass", Severity.NOTICE)]
+    assert "+client|setname" in found[0].advice

@@ -1,10 +1,14 @@
 """All checks are made, and the worst finding comes first."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
+
+from redis.exceptions import NoPermissionError
 
 from asynq_ttl.existing_keys.doctor.doctor import examine
 from asynq_ttl.existing_keys.findings import Severity
+from asynq_ttl.existing_keys.refused import Refused
 from asynq_ttl.policy_file.load import parse_policy
 from support.scripted_database import ScriptedDatabase, task_of
 
@@ -28,22 +32,24 @@ class Server(ScriptedDatabase):
         self._skew = skew
 
     def info(self, section: str) -> dict[str, Any]:
-        """Return INFO."""
+        """Return INFO, or nothing where the user may not ask."""
         assert section == "everything"
-        return self._info
+        return {} if "INFO" in self._missing else self._info
 
     def time(self) -> tuple[int, int]:
         """Return the server's time."""
+        if "TIME" in self._missing:
+            raise NoPermissionError("no permissions to run the 'time' command")
         now = time.time() + self._skew
         return int(now), int(now % 1 * 1e6)
 
     def client_list(self) -> list[dict[str, str]]:
         """Return that a sidecar is connected."""
-        return [{"addr": "10.0.0.1:1", "name": "asynq-ttl"}]
+        return [{"addr": "10.0.0.1:1", "name": "asynq-ttl"}, {"addr": "10.0.0.1:2", "name": "asynq-ttl-tools"}]
 
-    def denied_on(self, key: bytes, commands: tuple[str, ...]) -> list[str]:
+    def refused(self, commands: Iterable[str], key: bytes) -> Refused:
         """Return those of the commands that the user may not run."""
-        return [name for name in (command.split()[0] for command in commands) if name in self._missing]
+        return Refused(tuple(name for name in commands if name in self._missing))
 
 
 def test_a_healthy_set_up_lists_what_was_looked_at() -> None:
@@ -69,3 +75,18 @@ def test_a_missing_right_is_found() -> None:
     missing = [finding for finding in found if finding.severity is not Severity.FINE]
     assert missing
     assert all("PEXPIRE" in " ".join((finding.what, finding.why, *finding.examples)) for finding in missing)
+
+
+def test_a_check_that_the_user_may_not_make_keeps_no_other_from_being_made() -> None:
+    """It is a finding, and so is the missing right."""
+    found = {finding.code: finding for finding in examine(Server(INFO, missing=("INFO", "TIME")), POLICY, ["q"], 100)}
+    assert found["server"].severity is found["clock"].severity is Severity.NOTICE
+    assert "TIME" in found["rights-wrappers"].what
+    assert {"bypass", "policy", "rights-spared"} <= set(found)
+
+
+def test_a_server_that_tells_little() -> None:
+    """Managed ones leave fields out."""
+    found = {finding.code: finding for finding in examine(Server({"role": "master"}), POLICY, None, 100)}
+    assert found["version"].severity is Severity.NOTICE
+    assert "policy" in found

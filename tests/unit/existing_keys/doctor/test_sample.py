@@ -1,5 +1,7 @@
 """What a sample of the tasks tells."""
 
+import pytest
+
 from asynq_ttl.existing_keys.doctor.sample import take_sample
 from support.scripted_database import NOW, ScriptedDatabase, task_of
 
@@ -42,8 +44,15 @@ def test_locks_of_tasks_that_are_not_completed() -> None:
 def test_waits_for_a_retry() -> None:
     """The longest of a type; a task that waits for its own time is none."""
     tasks = [
-        task_of("retry", name="1", score=NOW + 600),
-        task_of("retry", name="2", score=NOW + 60),
+        task_of("retry", name="1", score=NOW + 60),
+        task_of("retry", name="2", score=NOW + 600),
         task_of("scheduled", name="3", score=NOW + 9_000, task_type="later"),
     ]
     assert take_sample(ScriptedDatabase(tasks), 100).waits == {("q", "x"): 600}
+
+
+def test_only_so_many_locks_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few kinds of tasks hold them."""
+    monkeypatch.setattr("asynq_ttl.existing_keys.doctor.sample._MOST_LOCKS", 2)
+    tasks = [task_of("archived", name=f"{number}", score=NOW, locked=True, unique_key="u") for number in range(5)]
+    assert take_sample(ScriptedDatabase(tasks), 100).asked == 2

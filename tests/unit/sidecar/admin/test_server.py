@@ -142,6 +142,8 @@ async def test_reload_drain_and_log_level(asked: Sidecar, client: Client) -> Non
     assert (answer.status, (await answer.json())["faults"]) == (422, ["there is no policy file to reload"])
     assert await (await client.post("/api/log-level?level=debug")).json() == {"log_level": "debug"}
     assert await (await client.post("/api/log-level", json={"level": "info"})).json() == {"log_level": "info"}
+    assert await (await client.post("/api/log-level?level=WARN")).json() == {"log_level": "warning"}
+    assert await (await client.post("/api/log-level", json={"level": " Info "})).json() == {"log_level": "info"}
     for wrong in ({"json": {"level": "loud"}}, {"json": ["x"]}, {"data": "nonsense"}, {}):
         assert (await client.post("/api/log-level", **wrong)).status == 400
     assert (await client.post("/api/drain")).status == 202
@@ -195,6 +197,26 @@ async def test_a_token_is_asked_for_on_the_loopback_interface_too(asked: Sidecar
     assert (await client.post("/api/pause")).status == 401
     assert (await client.post("/api/pause", headers={"Authorization": "Bearer right"})).status == 200
     await client.close()
+
+
+async def test_a_token_can_be_replaced(asked: Sidecar, tmp_path: Path) -> None:
+    """In its file, which is read at each call; while there is none in it, nothing may be changed."""
+    file = tmp_path / "token"
+    admin = Admin(AdminSettings(LOOPBACK, token_file=file), asked)
+    async with TestClient(TestServer(admin.application())) as client:
+        for content, given, expected in (
+            (None, "old", 503),
+            ("old\n", "old", 200),
+            ("new\n", "old", 401),
+            ("new\n", "new", 200),
+            (" \n", "", 503),
+        ):
+            file.unlink(missing_ok=True)
+            if content is not None:
+                file.write_text(content)
+            answer = await client.post("/api/pause", headers={"Authorization": f"Bearer {given}"})
+            assert answer.status == expected
+            assert (await client.get("/api/status")).status == 200
 
 
 async def test_it_listens(asked: Sidecar, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

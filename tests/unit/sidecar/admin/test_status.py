@@ -2,7 +2,10 @@
 
 import json
 
+from redis.exceptions import ResponseError
+
 from asynq_ttl.events import FailOpen
+from asynq_ttl.policy.rules import State
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.rewriting.registry import Status
 from asynq_ttl.sidecar.admin import status
@@ -43,6 +46,18 @@ def test_the_overview() -> None:
     assert (told["sweep"]["due"], told["sweep"]["ghosts"], bool(told["sweep"]["last"])) == (1, 2, True)
     assert told["latency_microseconds"]["command"] == {"p50": 50.0, "p99": 99.0, "max": 100.0, "measurements": 100}
     assert told["latency_microseconds"]["reply"] == {}
+
+
+def test_the_places_that_cannot_be_swept() -> None:
+    """Each by its name, with what Redis says of it."""
+    asked = sidecar()
+    with asked.sweeper.failures.kept_to(0, "mail\udc00", State.ARCHIVED):
+        raise ResponseError("WRONGTYPE")
+    told = json.loads(json.dumps(status.overview(asked)))["sweep"]
+    assert told["refusals"] == 1
+    (failing,) = told["failing"]
+    assert failing["place"] == "archived of queue mail\N{REPLACEMENT CHARACTER} in database 0"
+    assert (failing["error"], bool(failing["at"])) == ("WRONGTYPE", True)
 
 
 def test_the_policy_in_force() -> None:

@@ -1,0 +1,29 @@
+"""Says which file it was that could not be read or written, and why. Each file of the tools goes through here.
+
+Invariant: an error of the file system is never taken for one of Redis or of the network.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class FileError(Exception):
+    """A file cannot be used; the message names it and says why."""
+
+
+@contextmanager
+def named(path: Path, hint: str = "") -> Iterator[None]:
+    """Name a file in errors of the file system.
+
+    Args:
+        path: the file.
+        hint: what to do, or nothing.
+
+    Raises:
+        FileError: in place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}" + (f"; {hint}" if hint else "")) from error

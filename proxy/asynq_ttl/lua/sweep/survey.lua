@@ -1,0 +1,77 @@
+-- Says where in some queues there may be something to do. Changes nothing.
+-- KEYS: of each queue the indexes completed and archived, the lists active and pending, and the index retry, in this order.
+-- ARGV[1..3]: how many members a place has at most that is looked through here; the grace in milliseconds; how many seconds
+-- ago a task may have become due.
+-- ARGV[4..]: the retentions that archived tasks of these queues can have, in seconds.
+-- Returns for each key: how many members it has (of a list no more than are looked through and one); 1 if one of them may have
+-- something wrong with it, else 0; when the first task can become due, nil for never.
+local most, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
+local earliest = tonumber(redis.call('TIME')[1]) - tonumber(ARGV[3])
+local states = {'completed', 'archived', 'active', 'pending', 'retry'}
+local function is_odd(key, state)
+  local left = redis.call('PTTL', key)
+  if state == 'pending' or state == 'retry' then
+    return left >= 0
+  elseif state == 'active' then
+    return left ~= -1 or redis.pcall('HEXISTS', key, 'msg') == 0
+  elseif left == -2 or left >= 0 and left <= grace then
+    return true
+  end
+  local found = redis.pcall('HGET', key, 'state')
+  return type(found) ~= 'table' and (found ~= state or left == -1 and redis.pcall('HEXISTS', key, 'msg') == 0)
+end
+-- Returns when the first member with at least this score ends its retention.
+local function ends(key, lowest, retention)
+  local score = tonumber(redis.call('ZRANGEBYSCORE', key, lowest, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  return score and math.max(score + retention, 0)
+end
+local function first_due(key, state)
+  if state == 'completed' then
+    return ends(key, '-inf', 0)
+  end
+  local first
+  for number = 4, #ARGV do
+    local at = ends(key, earliest - ARGV[number], ARGV[number])
+    first = at and math.min(at, first or at) or first
+  end
+  return first
+end
+-- Returns the members of a place, if they are looked through, and how many it has; nothing for a key of another type.
+local function members(key, state)
+  if state == 'active' or state == 'pending' then
+    local ids = redis.pcall('LRANGE', key, -most - 1, -1)
+    return not ids.err and ids, #ids
+  end
+  local size = redis.pcall('ZCARD', key)
+  if type(size) ~= 'number' then
+    return nil
+  end
+  return size > 0 and size <= most and redis.call('ZRANGE', key, 0, -1) or {}, size
+end
+local function survey(key, state)
+  local ids, size = members(key, state)
+  if not ids then
+    return 1, 1, false -- who works on it is told what is wrong
+  elseif size == 0 then
+    return 0, 0, false
+  end
+  local odd = 0
+  if size > most then
+    odd = state == 'active' and 1 or 0 -- the others have a round trip of their own
+  else
+    local prefix = string.sub(key, 1, -#state - 1) .. 't:'
+    for _, id in ipairs(ids) do
+      odd = is_odd(prefix .. id, state) and 1 or odd
+    end
+  end
+  local due = (state == 'completed' or state == 'archived') and first_due(key, state)
+  return size, odd, due and due < 1e15 and due
+end
+local answer = {}
+for number, key in ipairs(KEYS) do
+  local size, odd, due = survey(key, states[(number - 1) % #states + 1])
+  answer[#answer + 1] = size
+  answer[#answer + 1] = odd
+  answer[#answer + 1] = due or false
+end
+return answer

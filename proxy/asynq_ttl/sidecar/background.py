@@ -1,0 +1,77 @@
+"""What a sidecar does beside serving clients: sweeping, watching files, keeping an eye on Redis.
+
+Invariants:
+
+* What raises harms nothing else, and does not end. It is named in the log, counted, and begun again a second later.
+  Each has a task of its own, so that one that fails does not cancel the others.
+* Nothing of it holds up the end: what does not heed its cancellation is left behind.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+
+from asynq_ttl.telemetry.logs import Repetition
+
+_log = logging.getLogger("asynq_ttl.background")
+
+AGAIN_SECONDS = 1.0
+# A task that has swallowed its cancellation is cancelled again after so long.
+_CANCEL_SECONDS = 0.2
+_CANCELLATIONS = 3
+
+
+class Background:
+    """The background tasks of one sidecar."""
+
+    def __init__(self) -> None:
+        self.failures: Counter[str] = Counter()
+        """How often each has raised, by name."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._repetition = Repetition()
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin something that runs until `end`.
+
+        Args:
+            name: what it is called in the log and in metrics.
+            work: does it, until it is cancelled.
+        """
+        self._tasks.append(asyncio.get_running_loop().create_task(self._keep(name, work)))
+
+    async def end(self) -> None:
+        """Cancel all."""
+        await _end(self._tasks)
+        self._tasks = []
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - a bug in one must not end it, nor anything else
+                self.failures[name] += 1
+                more = self._repetition.allows(name)
+                if more is not None:
+                    _log.error("%s failed and begins again: %s%s", name, type(error).__name__, more, exc_info=error)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def within(seconds: float, *endings: Coroutine[None, None, None]) -> None:
+    """Do some endings side by side. One that fails or hangs, as a Redis that is stopped makes it, keeps none back."""
+    tasks = [asyncio.get_running_loop().create_task(ending) for ending in endings]
+    done, late = await asyncio.wait(tasks, timeout=seconds)
+    await _end(late)
+    for task in done:
+        if (error := task.exception()) is not None:
+            _log.error("ending: %s", type(error).__name__, exc_info=error)
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: before Python 3.12 `asyncio.wait_for` can swallow a cancellation."""
+    left = set(tasks)
+    for _ in range(_CANCELLATIONS):
+        for task in left:
+            task.cancel()
+        if left:
+            _, left = await asyncio.wait(left, timeout=_CANCEL_SECONDS)

@@ -1,0 +1,134 @@
+"""With a sink, no task goes that the sink has not taken: whatever the worker, the sink and the sidecar do meanwhile."""
+
+import time
+
+import pytest
+
+from support.asynq import Harness
+from support.existing_keys import QUEUE, members, now, put, tasks, ttl
+from support.servers import Server, SidecarFactory, wait_until
+from support.webhook import Webhook
+
+POLICY = """
+version: 1
+grace: 8s
+rules:
+  - {name: all, archived: {ttl: 3s}, completed: {ttl: 3s}}
+"""
+SINK_FAILS = "the sink .* failed"
+
+DEAD = [{"id": f"dead-{number}", "type": "x", "payload": '{"do": "skip"}'} for number in range(100)]
+DONE = [{"id": f"done-{number}", "type": "x", "payload": "{}", "retention": "1h"} for number in range(100)]
+ALL = {str(task["id"]) for task in [*DEAD, *DONE]}
+
+
+def test_all_that_a_worker_ends_arrives(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """Each once, with a worker whose janitor runs behind the sidecar."""
+    with Webhook() as sink, server.client() as client:
+        sidecar = start_sidecar(server.url, POLICY, sink=sink.address)
+        worker = harness.serve(sidecar.address)
+        harness.enqueue(sidecar.address, *DEAD, *DONE)
+        wait_until(lambda: sink.ids == ALL, "not all arrive", 25)
+        wait_until(lambda: not tasks(client), "not all are removed")
+        assert len(sink.taken) == len(ALL)
+        worker.stop()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 11.0])
+def test_a_sink_that_is_down_for_a_time_gets_all_afterwards(
+    seconds: float, server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """Whether it answers with an error or not at all; the janitor and every key's grace are over meanwhile."""
+    with Webhook() as sink, server.client() as client:
+        sink.status, sink.seconds = 500, seconds
+        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink.address)
+        sidecar.expected_warnings.append(SINK_FAILS)
+        worker = harness.serve(sidecar.address)
+        harness.enqueue(sidecar.address, *DEAD, *DONE)
+        wait_until(lambda: len(members(client, "archived") | members(client, "completed")) == len(ALL), "not all end")
+        time.sleep(12)
+        assert tasks(client) == ALL
+        assert not sink.taken
+        sink.status, sink.seconds = 200, 0
+        wait_until(lambda: sink.ids == ALL, "not all arrive", 40)
+        wait_until(lambda: not tasks(client), "not all are removed")
+        worker.stop()
+
+
+def test_a_sidecar_that_is_killed_loses_nothing(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """It is killed while the sink takes tasks, and stays away for longer than the policy's grace."""
+    with Webhook() as sink, server.client() as client:
+        sink.seconds = 1
+        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink.address)
+        harness.enqueue(sidecar.address, *DEAD, *DONE)
+        harness.work(sidecar.address)
+        wait_until(lambda: sink.taken, "nothing arrives")
+        sidecar.kill()
+        time.sleep(9)
+        assert tasks(client) | sink.ids == ALL
+        sink.seconds = 0
+        sidecar.start()
+        wait_until(lambda: not tasks(client), "not all are removed", 60)
+        assert sink.ids == ALL
+
+
+def test_keys_that_are_about_to_expire_are_kept_for_a_sink(server: Server, start_sidecar: SidecarFactory) -> None:
+    """They were written without a sink, with a short grace; now there is one, and it does not answer."""
+    with Webhook() as sink, server.client() as client:
+        sink.status, sink.seconds = 500, 11
+        for number in range(700):
+            put(client, f"due-{number}", "archived", now(client) - 5, ttl=9_000)
+        put(client, "not due", "completed", now(client) + 20, ttl=9_000)
+        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink.address)
+        sidecar.expected_warnings.append(SINK_FAILS)
+        with client.pipeline() as pipeline:
+            for name in tasks(client):
+                pipeline.expire(f"{QUEUE}t:{name}", 8)
+            pipeline.execute()
+        wait_until(lambda: ttl(client, "due-0") > 3_000 and ttl(client, "not due") > 3_000, "they do not get more time")
+        time.sleep(9)
+        assert len(tasks(client)) == 701
+        sink.status, sink.seconds = 200, 0
+        wait_until(lambda: not tasks(client), "not all are removed", 60)
+        assert len(sink.ids) == 701
+
+
+@pytest.mark.parametrize("kept", ["3s", "delete"])
+def test_what_is_archived_by_hand_arrives(
+    kept: str, server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """All pending ones at once, and one by itself."""
+    with Webhook() as sink, server.client() as client:
+        sidecar = start_sidecar(server.url, POLICY.replace("3s", kept), sweep_interval="1", sink=sink.address)
+        harness.enqueue(sidecar.address, *DONE)
+        harness.inspect(
+            sidecar.address,
+            {"op": "archive_task", "queue": "default", "id": "done-0"},
+            {"op": "archive_all", "queue": "default", "state": "pending"},
+        )
+        wait_until(lambda: not tasks(client), "not all are removed", 25)
+        assert sink.ids == {str(task["id"]) for task in DONE}
+
+
+def test_what_is_over_a_cap_arrives(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """While the sink is down the archive grows; then it gets the oldest, and the newest stay, in no hurry to expire."""
+    policy = POLICY.replace("archived: {ttl: 3s}", "archived: {ttl: 1h, max: 10}")
+    with Webhook() as sink, server.client() as client:
+        sink.status = 500
+        sidecar = start_sidecar(server.url, policy, sweep_interval="1", sink=sink.address)
+        sidecar.expected_warnings.append(SINK_FAILS)
+        harness.enqueue(sidecar.address, *DEAD[:50])
+        harness.work(sidecar.address)
+        harness.enqueue(sidecar.address, *DONE[:10])
+        time.sleep(1.1)  # scores are whole seconds
+        harness.inspect(sidecar.address, {"op": "archive_all", "queue": "default", "state": "pending"})
+        newest = {str(task["id"]) for task in DONE[:10]}
+        time.sleep(2)
+        assert len(members(client, "archived")) == 60
+        sink.status = 200
+        wait_until(lambda: members(client, "archived") == newest, "the oldest do not go", 25)
+        assert sink.ids == {str(task["id"]) for task in DEAD[:50]}
+        assert tasks(client) == newest
+        assert all(3_600 < ttl(client, name) <= 7_200 for name in newest)

@@ -1,0 +1,94 @@
+"""`asynq-ttl serve` as a process whose end is looked at: when, with which status and word, and what it leaves."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from support.commands import command_line
+from support.servers import wait_until
+
+END_SECONDS = 5.0
+"""How long it may take from what ends it to its end. Two seconds are promised; the machine may be busy."""
+_START_SECONDS = 30.0
+
+
+class Serving:
+    """`asynq-ttl serve` in a process group of its own."""
+
+    def __init__(self, log: Path, line: list[str], environment: dict[str, str]) -> None:
+        self._log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                line, stdout=subprocess.DEVNULL, stderr=file, env=environment, start_new_session=True
+            )
+
+    def told(self) -> str:
+        """Return what it has said so far."""
+        return self._log.read_text()
+
+    @property
+    def faults(self) -> list[str]:
+        """The lines that are not of the log, or are errors in it."""
+        return [line for line in self.told().splitlines() if not re.search(" (INFO|WARNING) ", line)]
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has said something."""
+        wait_until(lambda: text in self.told() or self.process.poll() is not None, f"not said: {text}")
+        assert self.process.poll() is None, self.told()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = END_SECONDS) -> int:
+        """Return the status it ends with; it has to end in time and to leave no process behind."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end: {self.told()}") from None
+        wait_until(lambda: not self._lives(), "it has left a process", END_SECONDS)
+        return status
+
+    def fail(self) -> int:
+        """Return the status with which it fails to start."""
+        return self.end(_START_SECONDS)
+
+    def kill(self) -> None:
+        """End it and whatever it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _lives(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+@contextmanager
+def serving(
+    folder: Path, *options: object, before: tuple[str, ...] = (), variables: dict[str, str] | None = None
+) -> Iterator[Serving]:
+    """Run `asynq-ttl serve` while the block runs.
+
+    Args:
+        folder: where its log is.
+        options: of the command.
+        before: a program, and its arguments, that runs the command line it is given.
+        variables: more environment variables.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "ASYNQ_TTL_"))}
+    number = len(list(folder.glob("log-*")))
+    process = Serving(
+        folder / f"log-{number}", [*before, *command_line("serve", *options)], environment | (variables or {})
+    )
+    try:
+        yield process
+    finally:
+        process.kill()

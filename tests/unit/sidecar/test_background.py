@@ -1,0 +1,95 @@
+"""What runs in the background goes on, whatever it raises."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from asynq_ttl.sidecar import background as module
+from asynq_ttl.sidecar.background import Background, within
+from asynq_ttl.sidecar.sidecar import Sidecar
+from support.recorded import sidecar
+
+
+async def test_what_raises_is_named_counted_and_begun_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once in the log, each time in the counter; the others do not notice."""
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.001)
+    begun: list[str] = []
+
+    async def fail() -> None:
+        begun.append("fails")
+        raise KeyError("x")
+
+    async def work() -> None:
+        begun.append("works")
+        await asyncio.sleep(60)
+
+    background = Background()
+    background.start("the policy watch", fail)
+    background.start("the sweeper", work)
+    while begun.count("fails") < 5:  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0.001)
+    await background.end()
+    assert begun.count("works") == 1
+    assert background.failures["the policy watch"] >= 4
+    assert caplog.messages == ["the policy watch failed and begins again: KeyError"]
+
+
+PARTS: dict[str, Callable[[Sidecar, pytest.MonkeyPatch, Callable[..., Awaitable[None]]], None]] = {
+    "the latency probe": lambda made, patch, fail: patch.setattr(made.telemetry, "loop_late", _raise),
+    "the control connection": lambda made, patch, fail: patch.setattr(made.control, "run", fail),
+    "the sweeper": lambda made, patch, fail: patch.setattr(made.sweeper, "run", fail),
+}
+
+
+def _raise(*_arguments: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("name", PARTS)
+async def test_each_part_of_a_sidecar_is_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still listens, and counts."""
+    made = sidecar()
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    PARTS[name](made, monkeypatch, fail)
+    async with made.running() as address:
+        while not made.background.failures[name]:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.close()
+
+
+async def test_what_hangs_or_raises_at_the_end_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is left behind, even where it swallows its cancellation each time."""
+    monkeypatch.setattr(module, "_CANCEL_SECONDS", 0.01)
+    ended: list[str] = []
+    over = asyncio.Event()
+
+    async def hang() -> None:
+        while not over.is_set():
+            with suppress(asyncio.CancelledError):
+                await over.wait()
+
+    async def fail() -> None:
+        raise KeyError("x")
+
+    async def work() -> None:
+        ended.append("well")
+
+    background = Background()
+    background.start("what hangs", hang)
+    await asyncio.sleep(0)
+    await background.end()
+    await within(0.05, hang(), fail(), work())
+    assert ended == ["well"]
+    assert caplog.messages == ["ending: KeyError"]
+    over.set()
+    await asyncio.sleep(0.01)

@@ -1,0 +1,68 @@
+from typing import Any, cast
+
+from redis.exceptions import ResponseError
+
+from asynq_ttl.policy.reach import Reach
+from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
+from asynq_ttl.sweep.connections import Connections
+from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.schedule import Schedule
+from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL
+from asynq_ttl.sweep.surveyor import Surveyor
+from asynq_ttl.upstream.endpoint import Endpoint
+from support.scripted_redis import ScriptedServer
+
+DAY = 86_400
+POLICY = Policy((Rule("day", archived=Retention(Keep.TTL, DAY)),), grace_seconds=60)
+
+
+def scene(queues: dict[int, Any], reach: Reach, **scripts: Any) -> tuple[Surveyor, ScriptedServer]:
+    """Return a surveyor of some databases, and what it talks to."""
+    server = ScriptedServer(queues, **scripts)
+    connections = Connections(cast("Endpoint", server))
+    return Surveyor(connections, lambda: reach, set(queues), Schedule(5), Failures()), server
+
+
+async def test_many_queues_are_surveyed_in_one_script() -> None:
+    """With the keys of all their places, the grace, how far back is looked, and the retentions that they share."""
+    names = {f"q{number:03}".encode() for number in range(BATCH + 1)}
+    surveyor, server = scene({0: names}, Reach(POLICY, set()))
+    await surveyor.survey()
+    first, second = server.asked
+    assert len(first.keys) == BATCH * len(PLACES)
+    assert second.keys == [b"asynq:{q100}:" + place.encode() for place in PLACES]
+    assert first.args == [SMALL, 60_000, 65, DAY]
+    await surveyor.survey()
+    assert len(server.asked) == 2
+
+
+async def test_only_queues_that_hold_ended_tasks_are_remembered_as_swept() -> None:
+    """A name without keys takes no room in the memory."""
+    reach = Reach(POLICY, set())
+    here = [0, 0, None, 1, 0, None, *[0, 0, None] * 3]
+
+    def survey(keys: list[bytes], _args: list[Any]) -> list[Any]:
+        return [part for key in keys[::5] for part in (here if b"{mail}" in key else [0, 0, None] * 5)]
+
+    surveyor, _ = scene({0: {b"mail", b"bogus"}}, reach, survey=survey)
+    await surveyor.survey()
+    assert reach.enforced == {"mail"}
+
+
+async def test_where_the_list_of_queues_is_refused_those_known_are_surveyed_all_the_same() -> None:
+    """A key of another type in the list's place hides no queue that this process has enforced a policy for."""
+    surveyor, server = scene({0: ResponseError("WRONGTYPE")}, Reach(POLICY, {"mail"}))
+    await surveyor.survey()
+    assert [asked.keys[0] for asked in server.asked] == [b"asynq:{mail}:completed"]
+
+
+async def test_beside_the_holder_of_the_lock_only_what_is_not_listed_is_surveyed() -> None:
+    """Where this process knows of nothing, Redis is not even asked."""
+    surveyor, server = scene({0: {b"mail", b"sms"}}, Reach(POLICY, {"mail", "unlisted"}))
+    await surveyor.survey(unlisted_only=True)
+    assert [asked.keys[0] for asked in server.asked] == [b"asynq:{unlisted}:completed"]
+    await surveyor.survey()
+    assert len(server.asked[-1].keys) == 3 * len(PLACES)
+    surveyor, server = scene({0: ResponseError("nobody asks")}, Reach(POLICY, set()))
+    await surveyor.survey(unlisted_only=True)
+    assert server.asked == []
