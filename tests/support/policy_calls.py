@@ -31,26 +31,12 @@ from support.small_scripts import (
 from support.task_message import encode_task
 
 DAY = 86_400
-
-
 NOW = 1_700_000_000
-
-
 OWN_SECONDS = 90 * DAY
-
-
 GRACE = 60
-
-
 TRIMS_OFF = ((4, b"-inf"), (5, b"1000000000"))
-
-
 FOREVER = Retention(Keep.FOREVER)
-
-
 DELETE = Retention(Keep.DELETE)
-
-
 OWN = Retention(Keep.OWN)
 
 
@@ -89,37 +75,21 @@ def archive(task_type: str = "job:x", task_id: str = "id", cap: int = 10_000) ->
 
 
 LIMITS = [b"%d" % NOW, b"%d" % (NOW - OWN_SECONDS), b"10000"]
-
-
 ARCHIVE_ONE_CALL = (
     ARCHIVE_ONE,
     [b"asynq:{q}:t:id", b"asynq:{q}:archived"],
     [b"id", *LIMITS, b"asynq:{q}:"],
 )
-
-
 ARCHIVE_ALL_CALL = (ARCHIVE_ALL, [b"asynq:{q}:retry", b"asynq:{q}:archived"], [*LIMITS, b"asynq:{q}:t:"])
-
-
 RUN_ONE_CALL = (RUN_ONE, [b"asynq:{q}:t:id", b"asynq:{q}:pending"], [b"id", b"asynq:{q}:"])
-
-
 RUN_ALL_CALL = (RUN_ALL, [b"asynq:{q}:archived", b"asynq:{q}:pending"], [b"asynq:{q}:t:"])
-
-
 DEQUEUE_CALL = (
     DEQUEUE,
     [b"asynq:{q}:pending", b"asynq:{q}:paused", b"asynq:{q}:active", b"asynq:{q}:lease"],
     [b"%d" % NOW, b"asynq:{q}:t:"],
 )
-
-
 DELETE_ALL_CALL = (DELETE_ALL, [b"asynq:{q}:archived"], [b"asynq:{q}:t:"])
-
-
 JANITOR_CALL = (JANITOR, [b"asynq:{q}:completed"], [b"%d" % NOW, b"asynq:{q}:t:", b"100"])
-
-
 EVERY_CALL = {
     "complete": complete(),
     "archive": archive(),
@@ -132,8 +102,6 @@ EVERY_CALL = {
     "delete_all": DELETE_ALL_CALL,
     "janitor": JANITOR_CALL,
 }
-
-
 each_kind = pytest.mark.parametrize("kind", EVERY_CALL)
 
 

@@ -1,6 +1,7 @@
 """`asynq-ttl report`: what a policy would do with the tasks a sidecar has seen, beside what the policy in force does.
 
-The sidecar counts the kinds of tasks that enter a terminal state (`census`); any policy can be asked about them.
+The sidecar counts the kinds of tasks that enter a terminal state, and `policy.what_if` says what a policy does with
+them. Here that is asked for and shown.
 """
 
 import json

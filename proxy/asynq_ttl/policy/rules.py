@@ -19,6 +19,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from asynq_ttl.policy.glob import Glob
+from asynq_ttl.times import format_duration
 
 # Rollout shares are counted in hundredths of a percent.
 FULL_ROLLOUT = 10_000
@@ -69,6 +70,11 @@ class Retention:
 
     keep: Keep
     seconds: int = 0
+
+    @property
+    def text(self) -> str:
+        """As it stands in a policy file: a duration, `keep`, `forever` or `delete`."""
+        return format_duration(self.seconds) if self.keep is Keep.TTL else self.keep.value
 
     def resolve(self, own_seconds: int) -> int | None:
         """Return the seconds to keep a task; None for ever, 0 not at all.

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, State
+from asynq_ttl.policy.rules import Mode, Policy, State
 from asynq_ttl.times import format_duration
 
 # How soon a task's memory is free again: at most so many seconds after it enters the state.
 HORIZONS = (0, 3_600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400)
-UNMATCHED = "(no rule: as Asynq)"
+NO_RULE = "(no rule: as Asynq)"
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> 
     """Return what a policy does with the tasks of a census.
 
     Args:
-        census: what the admin server answers to `/api/census`.
+        census: the counts, as a sidecar answers to `/api/census`.
         policy: the policy that is asked about, as if it were enforced for all tasks.
         in_force: the policy in force; None where Asynq's own times are, as in shadow mode.
     """
@@ -103,7 +103,7 @@ def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> 
         for state in State:
             said = rule.says(state)
             if said is not None:
-                lines[rule.name, state.value] = Line(rule.name, state.value, _in_words(said))
+                lines[rule.name, state.value] = Line(rule.name, state.value, said.text)
     freed, freed_in_force, tasks = Freed(), Freed(), 0
     for kind in census["kinds"]:
         state = State(kind["state"])
@@ -134,13 +134,9 @@ def _verdict(policy: Policy | None, kind: dict[str, Any], state: State) -> tuple
     """Return the rule that decides about a kind of task, and for how many seconds it is kept; None for ever."""
     verdict = policy.decide(kind["queue"], kind["type"], state) if policy is not None else None
     if verdict is None:
-        return UNMATCHED, kind["own_seconds"]
+        return NO_RULE, kind["own_seconds"]
     return verdict.rule, verdict.retention.resolve(kind["own_seconds"])
 
 
 def _plus(total: int | None, kept_seconds: int | None, size_bytes: int) -> int | None:
     return None if total is None or kept_seconds is None else total + kept_seconds * size_bytes
-
-
-def _in_words(kept: Retention) -> str:
-    return format_duration(kept.seconds) if kept.keep is Keep.TTL else kept.keep.value

@@ -29,12 +29,10 @@ from asynq_ttl.rewriting.registry import Script, ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from support.asynq_calls import OWN_CAP, OWN_SECONDS, AsynqCalls, Call
 from support.asynq_source import scripts
+from support.policy_calls import DAY, DELETE, FOREVER, GRACE, NOW, OWN, for_seconds, policy_of, types
 from support.servers import Server, start_redis
 from support.task_message import encode_task
 
-DAY = 86_400
-NOW = 1_700_000_000
-GRACE = 60
 QUEUE = "asynq:{q}:"
 PREFIX = f"{QUEUE}t:"
 # The day's counters have to stay for a comparison: the clock of these calls is years behind.
@@ -229,26 +227,6 @@ def wrapped(
 ) -> Outcome:
     """Call a script's wrapper by a policy."""
     return look(client, *send(client, learnt(version, name), call or call_of(name), policy))
-
-
-def policy_of(*rules: Rule, rollout: int = FULL_ROLLOUT) -> Policy:
-    """Return a policy with a known grace."""
-    return Policy(rules, grace_seconds=GRACE, rollout=rollout)
-
-
-def types(*globs: str) -> tuple[Glob, ...]:
-    """Return compiled globs."""
-    return tuple(compile_glob(glob) for glob in globs)
-
-
-def for_seconds(seconds: int) -> Retention:
-    """Return a retention of a time."""
-    return Retention(Keep.TTL, seconds)
-
-
-FOREVER = Retention(Keep.FOREVER)
-DELETE = Retention(Keep.DELETE)
-OWN = Retention(Keep.OWN)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What a policy would do with the tasks that were seen."""
 
-from asynq_ttl.policy.what_if import UNMATCHED, PolicyReport, compare, horizons, policy_in_force
+from asynq_ttl.policy.what_if import NO_RULE, PolicyReport, compare, horizons, policy_in_force
 from support.counted_tasks import ASKED, CENSUS, DAY, IN_FORCE
 
 
@@ -21,8 +21,8 @@ def test_beside_asynqs_own_times() -> None:
         ("mail", "completed"): ("forever", 5, 500),
         ("noise", "archived"): ("delete", 3, 30),
         ("unused", "archived"): ("5d", 0, 0),
-        (UNMATCHED, "archived"): ("keep", 2, 20),
-        (UNMATCHED, "completed"): ("keep", 1, 7),
+        (NO_RULE, "archived"): ("keep", 2, 20),
+        (NO_RULE, "completed"): ("keep", 1, 7),
     }
     assert bytes_of(report) == (
         {"at once": 30, "within 1d": 1_000, "within 90d": 20, "later": 7, "never": 500},

@@ -35,6 +35,8 @@ from support.policy_calls import (
 )
 from support.task_message import encode_task
 
+# --- completed --------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize(
     ("retention", "tail", "score", "action", "ttl"),
@@ -79,6 +81,9 @@ def test_the_producer_s_trace_context_goes_into_the_decision() -> None:
     message = encode_task("a", "id", "q", 600, headers={"traceparent": "00-1", "tracestate": "a=b"})
     decision = decided(rewritten(policy_of(ALL), complete(message=message)))
     assert (decision.traceparent, decision.tracestate) == ("00-1", "a=b")
+
+
+# --- archived by a worker ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,6 +212,9 @@ def test_asynq_keeps_one_entry_fewer_than_it_says(cap: int, kept: int) -> None:
     assert found.tail == b"86460000 %d %d 0 60" % (NOW - DAY, kept)
 
 
+# --- not enforced, not concerned --------------------------------------------------------------------------
+
+
 def test_a_completed_task_of_a_type_without_a_rule_goes_as_it_came() -> None:
     """A rule for another type of the queue changes nothing about it."""
     assert rewritten(policy_of(Rule("r", types=types("pay:*"), completed=for_seconds(1))), complete()) is None
@@ -225,6 +233,9 @@ def test_ghosts_are_healed_after_the_rules_of_their_queue_are_gone() -> None:
         assert archived.argv == TRIMS_OFF
         for found in (completed, archived):
             assert found.decision is None or not found.decision.enforced
+
+
+# --- what is not understood -------------------------------------------------------------------------------
 
 
 def test_an_expiry_that_does_not_fit_the_retention_is_not_understood() -> None:

@@ -66,6 +66,9 @@ def test_a_question_heals_no_queue() -> None:
     assert healed == {"q"}
 
 
+# --- live again -------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("kind", ["run_one", "run_all"])
 def test_a_task_that_is_run_again_is_persisted(kind: str) -> None:
     """The wrapper needs no argument: it takes the TTL off."""
@@ -119,6 +122,9 @@ def test_a_dequeue_is_decided_once_for_its_queue() -> None:
     """The hottest script costs one look-up: other keys of a later call do not matter."""
     rewriter = Rewriter(policy_of(ALL), set())
     assert rewritten(rewriter, DEQUEUE_CALL) is rewritten(rewriter, DEQUEUE_CALL)
+
+
+# --- not enforced, not concerned --------------------------------------------------------------------------
 
 
 @each_kind
@@ -199,6 +205,9 @@ def test_outside_the_rollout_s_share_a_task_is_shadowed(kind: str) -> None:
         assert found.enforced is decided(found).enforced is half.enforces(task_id)
         seen.add(found.enforced)
     assert seen == {True, False}
+
+
+# --- what is not understood -------------------------------------------------------------------------------
 
 
 @each_kind

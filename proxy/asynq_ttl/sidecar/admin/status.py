@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Retention, Rule
+from asynq_ttl.policy.rules import FULL_ROLLOUT, Rule
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
-from asynq_ttl.times import format_duration, rfc3339
+from asynq_ttl.times import rfc3339
 
 Json = dict[str, Any]
 
@@ -183,14 +183,10 @@ def _rule(rule: Rule) -> Json:
     }
     for state, retention in (("archived", rule.archived), ("completed", rule.completed)):
         if retention is not None:
-            said[state] = _retention(retention)
+            said[state] = retention.text
     if rule.archived_max is not None:
         said["max"] = rule.archived_max
     return said
-
-
-def _retention(retention: Retention) -> str:
-    return format_duration(retention.seconds) if retention.keep is Keep.TTL else retention.keep.value
 
 
 def _summed(counts: Counter[tuple[str, str, str, str, str]], position: int) -> Counter[str]:

@@ -77,8 +77,8 @@ def test_our_tools_and_strangers_are_nobody_s_clients() -> None:
     assert clients.check_bypass([SIDECAR, tools, stranger]).severity is Severity.FINE
 
 
-def test_a_unix_socket_is_a_host_of_its_own() -> None:
-    """Its connections have no address."""
+def test_a_connection_without_an_address_is_a_host_of_its_own() -> None:
+    """It can only have come by a unix socket."""
     assert clients.check_bypass([SIDECAR, {"cmd": "evalsha"}]).examples == ["unix socket"]
 
 

@@ -44,8 +44,8 @@ def test_locks_of_tasks_that_are_not_completed() -> None:
 def test_waits_for_a_retry() -> None:
     """The longest of a type; a task that waits for its own time is none."""
     tasks = [
-        task_of("retry", name="1", score=NOW + 60),
-        task_of("retry", name="2", score=NOW + 600),
+        task_of("retry", name="1", score=NOW + 600),
+        task_of("retry", name="2", score=NOW + 60),
         task_of("scheduled", name="3", score=NOW + 9_000, task_type="later"),
     ]
     assert take_sample(ScriptedDatabase(tasks), 100).waits == {("q", "x"): 600}
