@@ -303,9 +303,9 @@ def _client(upstream: Upstream, database: int) -> Redis:
     """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
     if upstream.sentinels:
-        addresses = [(address.host, address.port) for address in upstream.sentinels]
-        asking = {**options, "ssl": upstream.tls, **_sentinel_login(upstream)}
-        host, port = Sentinel(addresses, sentinel_kwargs=asking).discover_master(upstream.master)
+        asking = Sentinel([])
+        asking.sentinels = [_sentinel_client(upstream, address) for address in upstream.sentinels]
+        host, port = asking.discover_master(upstream.master)
         options |= {"username": upstream.username or None, "password": upstream.password or None}
         options |= {"host": host, "port": port}
     else:
@@ -318,9 +318,19 @@ def _client(upstream: Upstream, database: int) -> Redis:
 def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
     """Yield a client of each Sentinel that the URL names; each is closed when the next one is asked for."""
     for address in upstream.sentinels:
-        asking = {**_options(upstream), "ssl": upstream.tls, **_sentinel_login(upstream)}
-        with Redis(host=address.host, port=address.port, decode_responses=True, **asking) as client:
+        with _sentinel_client(upstream, address) as client:
             yield address, client
+
+
+def _sentinel_client(upstream: Upstream, address: Address) -> Redis:
+    """Return a client of a Sentinel.
+
+    Its connections begin with a question too. Without one, what TLS 1.3 sends after the handshake may arrive when
+    redis-py is about to use the connection, and is taken for a reply that nobody asked for.
+    """
+    options = {**_options(upstream), **_sentinel_login(upstream), "decode_responses": True}
+    place = {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
+    return Redis.from_pool(ConnectionPool(**options, **place))
 
 
 def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:

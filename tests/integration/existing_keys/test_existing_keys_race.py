@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from support.asynq import Harness
@@ -15,6 +16,7 @@ from support.servers import Server, SidecarFactory
 TASKS = 150
 LEAST_CHANGES = 2
 SECONDS = 8
+LONGEST_SECONDS = 90
 # The sidecar takes TTLs off what is run again, and gives none itself: backfill has always something to do.
 SIDECAR = "version: 1\nrules: [{name: other, match: {type: 'other:*'}, archived: {ttl: 7d}}]"
 POLICY = """
@@ -39,6 +41,7 @@ return wrong
 """
 
 
+@pytest.mark.timeout(180)
 def test_no_task_is_harmed(server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path) -> None:
     """No live task ever has a TTL, none that took the place of another gets what that one was to get, none is lost."""
     sidecar = start_sidecar(server.url, SIDECAR)
@@ -120,7 +123,7 @@ def test_no_task_is_harmed(server: Server, harness: Harness, start_sidecar: Side
 
 def goes_on(seconds: float, changed: dict[str, int]) -> bool:
     """Say whether the race goes on: for its time, and until each tool has come upon something to change some times."""
-    return seconds < SECONDS or (min(changed.values()) <= LEAST_CHANGES and seconds < 4 * SECONDS)
+    return seconds < SECONDS or (min(changed.values()) <= LEAST_CHANGES and seconds < LONGEST_SECONDS)
 
 
 def assert_kept_for_ever(client: "Redis", names: set[str]) -> None:

@@ -104,7 +104,7 @@ async def following(named: list[Speaker]) -> AsyncIterator[tuple[Endpoint, Senti
         while tasks:  # as the server does, since redis-py can swallow a cancellation
             for task in tasks:
                 task.cancel()
-            tasks = list((await asyncio.wait(tasks, timeout=0.2))[1])
+            tasks = list((await asyncio.wait(tasks, timeout=2))[1])
 
 
 async def until(condition: Callable[[], bool]) -> None:
