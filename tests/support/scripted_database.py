@@ -98,7 +98,7 @@ class ScriptedDatabase(Database):
         scripts: dict[str, Callable[..., Any]] = {
             "shared/read_tasks": self._read_tasks,
             "existing_keys/read_index": self._read_index,
-            "existing_keys/survey": self._survey,
+            "existing_keys/queue_places": self._queue_places,
             "existing_keys/check_list": self._check_list,
             "existing_keys/check_index": self._check_index,
             "existing_keys/change_tasks": self._change_tasks,
@@ -178,7 +178,7 @@ class ScriptedDatabase(Database):
             found += [name, b"%d" % value, self._row(prefix + b"t:" + name)]
         return found
 
-    def _survey(self, _key: bytes, prefix: bytes, *names: str) -> list[Any]:
+    def _queue_places(self, _key: bytes, prefix: bytes, *names: str) -> list[Any]:
         found: list[Any] = []
         for key in (prefix + name.encode() for name in names):
             kind = b"list" if key in self.lists else b"zset" if key in self.indexes else b"none"

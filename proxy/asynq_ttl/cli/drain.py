@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.standard_output import say
 
 # How it is started: by its name, by `python -m asynq_ttl`, or by the path of what that runs.
 _PROGRAM = re.compile(rb"(?:^|/)(?:asynq-ttl|asynq_ttl|asynq_ttl/__main__\.py)$")
@@ -45,7 +46,7 @@ def drain(pid: int, timeout: float) -> None:
         fail(f"process {pid} belongs to somebody else: {error.strerror}")
     finally:
         os.close(process)
-    click.echo("drained")
+    say("drained")
 
 
 def _is_sidecar(pid: int) -> bool:

@@ -1,0 +1,61 @@
+"""What cannot be written ends a command in one line with a status, whichever command it is."""
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from asynq_ttl.cli.main import COMMANDS
+from asynq_ttl.cli.standard_output import CLOSED, say, writing
+from support.commands import command_line
+
+POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]\n"
+LINES = [
+    "--help",
+    "--version",
+    *(f"{name} --help" for name in COMMANDS),
+    "check POLICY",
+    "explain --policy POLICY --queue q --type t --state archived",
+]
+
+
+def test_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines as they are."""
+    say("[a]")
+    assert capsys.readouterr().out == "[a]\n"
+
+
+def test_nobody_reads_any_more(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command ends without a word, whoever found out."""
+    with pytest.raises(SystemExit) as ended, writing():
+        raise BrokenPipeError
+    assert ended.value.code == CLOSED
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError(errno.ENOSPC, "full", "journal")]
+)
+def test_what_is_not_of_standard_output_goes_on(error: OSError) -> None:
+    """Of the network, or of a file with a name."""
+    with pytest.raises(type(error)) as raised, writing():
+        raise error
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_full_disk_and_a_closed_pipe(line: str, tmp_path: Path) -> None:
+    """The first is called that, with standard output's name and nothing after it; the second ends without a word."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    command = command_line(*(word.replace("POLICY", str(policy)) for word in line.split()))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "standard output: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (CLOSED, "")
