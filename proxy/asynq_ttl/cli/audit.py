@@ -26,8 +26,8 @@ from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import worst
 from asynq_ttl.existing_keys.pages import TaskFilter
-from asynq_ttl.existing_keys.refused import probe_key
 from asynq_ttl.existing_keys.queue_places import queue_places
+from asynq_ttl.existing_keys.refused import probe_key
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Policy

@@ -20,8 +20,8 @@ from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider,
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
-from asynq_ttl.existing_keys.standing import TERMINAL
 from asynq_ttl.existing_keys.queue_places import Place, queue_places
+from asynq_ttl.existing_keys.standing import TERMINAL
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy, State
 
 _ORDER = (State.ARCHIVED, State.COMPLETED)
