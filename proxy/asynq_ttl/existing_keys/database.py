@@ -267,7 +267,7 @@ class Database:
     def _of_forks(self) -> str:
         """Return, in words, which prefixes of forks there are; nothing where there are none or the user may not ask."""
         try:
-            prefixes = foreign_prefixes.find(self.client, self.pace.spend).prefixes
+            prefixes = foreign_prefixes.find(self.client, self.pace.spend).seen
         except ResponseError:
             return ""
         told = "; there are tasks of a fork of Asynq whose keys begin with {}, which are not handled"

@@ -17,29 +17,28 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from asynq_ttl.asynq.keys import foreign_prefix
+from asynq_ttl.asynq.keys import LIKE_TASK_PATTERN, foreign_prefix
 
 MOST_KEYS = 100_000
 """So many keys are looked at, more or less: SCAN counts in steps."""
-_PATTERN = b"*{*}:t:*"
 _STEP = 1_000
 _MOST_PREFIXES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Prefixes:
     """What was found.
 
     Attributes:
-        prefixes: what keys begin with, up to the hash tag, and how many were seen that do; the most frequent first.
+        seen: what keys begin with, up to the hash tag, and how many were seen that do; the most frequent first.
         whole: whether all keys of the database were looked at.
     """
 
-    prefixes: dict[str, int]
+    seen: dict[str, int]
     whole: bool
 
 
-def find(client: "Redis", spend: Callable[[int], None]) -> Found:
+def find(client: "Redis", spend: Callable[[int], None]) -> Prefixes:
     """Look for them.
 
     Args:
@@ -53,7 +52,7 @@ def find(client: "Redis", spend: Callable[[int], None]) -> Found:
     cursor, looked = 0, 0
     while True:
         spend(_STEP)
-        answer: Any = client.scan(cursor, match=_PATTERN, count=_STEP)
+        answer: Any = client.scan(cursor, match=LIKE_TASK_PATTERN, count=_STEP)
         cursor, looked = int(answer[0]), looked + _STEP
         for key in answer[1]:
             prefix = foreign_prefix(key)
@@ -62,8 +61,8 @@ def find(client: "Redis", spend: Callable[[int], None]) -> Found:
                 first.setdefault(prefix, key)
         if not cursor or looked >= MOST_KEYS:
             break
-    prefixes = {prefix: count for prefix, count in seen.most_common() if _is_task(client, first[prefix])}
-    return Found(prefixes, whole=not cursor)
+    named = {prefix: count for prefix, count in seen.most_common() if _is_task(client, first[prefix])}
+    return Prefixes(named, whole=not cursor)
 
 
 def _is_task(client: "Redis", key: bytes) -> bool:
