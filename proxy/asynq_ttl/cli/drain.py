@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.options import Amount, fail
 from asynq_ttl.cli.standard_output import say
 
 # How it is started: by its name, by `python -m asynq_ttl`, or by the path of what that runs.
@@ -24,7 +24,7 @@ _PROGRAM = re.compile(rb"(?:^|/)(?:asynq-ttl|asynq_ttl|asynq_ttl/__main__\.py)$"
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     default=30.0,
     show_default=True,
     help="Seconds to wait until it has ended.",

@@ -18,9 +18,7 @@ class _Console(Console):
 
 def console(*, highlight: bool = True, soft_wrap: bool = False) -> Console:
     """Return a console for tables, as wide as the terminal, or 120 columns. Print within `writing`."""
-    # There may be no standard output at all.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    return _Console(width=None if terminal else 120, highlight=highlight, soft_wrap=soft_wrap)
+    return _Console(width=None if sys.stdout.isatty() else 120, highlight=highlight, soft_wrap=soft_wrap)
 
 
 def show(*parts: Any, highlight: bool = True) -> None:  # noqa: ANN401 - whatever rich can draw

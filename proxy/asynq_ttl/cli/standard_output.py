@@ -1,4 +1,4 @@
-"""Standard output, which may be closed before the end, or full. All commands run within `writing`.
+"""Standard output and error, which may be closed, or full. All commands run within `writing`.
 
 `ready` and `--help` import it: nothing here costs time to import.
 
@@ -7,6 +7,8 @@ Invariants:
 * Whoever reads may stop at any time, as `head` does: the command ends without a word, with the status of a program that
   SIGPIPE ended.
 * What cannot be written otherwise is told in one line that names standard output.
+* What is told on standard error ends nothing if it cannot be written.
+* No file or connection gets the number of a standard stream that is closed: what is written there would end in it.
 * An error that names a file, or is none of writing, is not standard output's and goes on.
 """
 
@@ -36,8 +38,7 @@ def writing() -> Iterator[None]:
         if error.filename is not None or error.errno not in _OF_WRITING:
             raise
         _give_up()
-        with suppress(OSError):
-            click.echo(f"standard output: {error.strerror}", err=True)
+        tell(f"standard output: {error.strerror}")
         raise SystemExit(_FULL) from None
 
 
@@ -47,9 +48,26 @@ def say(text: str) -> None:
         click.echo(text)
 
 
+def tell(text: str) -> None:
+    """Print a line on standard error."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def open_closed_streams() -> None:
+    """Open each standard stream that the process was started without, at the null device."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Takes the lowest number that is free, which is this one.
+            opened = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(opened, "w" if number else "r"))
+
+
 def _give_up() -> None:
     """Let nobody try again, when the process ends, to write what could not be written."""
-    with suppress(AttributeError, OSError, ValueError):
+    with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 
 from asynq_ttl.cli.printing import console, show
@@ -15,9 +13,3 @@ def test_nobody_reads_any_more() -> None:
     """What rich would hide is raised."""
     with pytest.raises(BrokenPipeError):
         console().on_broken_pipe()
-
-
-def test_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with `>&-`: there is nobody to read it, and nothing fails."""
-    monkeypatch.setattr(sys, "stdout", None)
-    show("[bold]b[/]")

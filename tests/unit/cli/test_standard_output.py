@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,30 @@ def test_a_full_disk_and_a_closed_pipe(line: str, tmp_path: Path) -> None:
     with os.fdopen(writer, "w") as pipe:
         done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (CLOSED, "")
+
+
+@pytest.mark.parametrize("line", ["check POLICY", "check NONE", "audit --upstream redis://127.0.0.1:1"])
+def test_closed_streams(line: str, tmp_path: Path) -> None:
+    """The status says what came of it, with nobody to be told."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    command = command_line(*(word.replace("POLICY", str(policy)) for word in line.split()))
+    usual = subprocess.run(command, capture_output=True, check=False)
+    closed = subprocess.run(["/bin/sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], check=False)
+    no_error = subprocess.run(
+        ["/bin/sh", "-c", '"$@" 2>/dev/full', "sh", *command], stdout=subprocess.DEVNULL, check=False
+    )
+    assert closed.returncode == no_error.returncode == usual.returncode
+    assert b"Traceback" not in usual.stderr
+
+
+def test_no_connection_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """What a library writes on standard error would reach whoever it is to."""
+    told = tmp_path / "told"
+    code = (
+        "import os, sys; from asynq_ttl.cli.standard_output import open_closed_streams as f; f();"
+        f"open({str(told)!r}, 'w').write(' '.join(map(os.readlink, ['/proc/self/fd/%d' % n for n in range(3)])));"
+        "print(1); print(2, file=sys.stderr); sys.stdin.read()"
+    )
+    subprocess.run(["/bin/sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code], check=True)
+    assert told.read_text() == "/dev/null /dev/null /dev/null"

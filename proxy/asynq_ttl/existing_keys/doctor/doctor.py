@@ -48,7 +48,8 @@ def _unless_refused(code: str, undone: str, check: Callable[[], Iterator[Finding
     try:
         return list(check())
     except ResponseError as error:
-        why = f"the server refuses what is needed for that: {error}"
+        # Of an unknown command Redis repeats the arguments.
+        why = f"the server refuses what is needed for that: {str(error).partition(', with args')[0]}"
         return [Finding(code, Severity.NOTICE, undone, why, "see the findings about rights")]
 
 
