@@ -16,7 +16,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
 import click
 
@@ -56,13 +56,15 @@ def tell(text: str) -> None:
 
 def open_closed_streams() -> None:
     """Open each standard stream that the process was started without, at the null device."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Takes the lowest number that is free, which is this one.
-            opened = os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, os.fdopen(opened, "w" if number else "r"))
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            if number == 1:
+                redirect_stdout(os.fdopen(number, "w")).__enter__()
+            elif number == 2:
+                redirect_stderr(os.fdopen(number, "w")).__enter__()
 
 
 def _give_up() -> None:

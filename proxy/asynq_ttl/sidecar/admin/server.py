@@ -297,6 +297,11 @@ class Admin:
             response = await handler(request)
         except web.HTTPException as error:
             return _refusal(error.status, error.reason)
+        except ConnectionError:  # whoever asked has gone
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one call harms no other
+            self._sidecar.background.failed("an admin call", error, "is answered with 500")
+            return _refusal(500, "the call has failed; the log says why")
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response

@@ -72,6 +72,23 @@ async def test_a_sink_that_fails_is_told_and_clients_may_come() -> None:
     assert told["sweep"]["sink"] == {"failures": 1, "problem": "the sink file:/x fails: disk full"}
 
 
+async def test_a_call_that_raises_harms_no_other(
+    asked: Sidecar, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is answered, counted, and named once in the log."""
+
+    def fail(**_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(asked.in_force, "pause", fail)
+    for _ in range(3):
+        answer = await client.post("/api/pause")
+        assert (answer.status, await answer.json()) == (500, {"error": "the call has failed; the log says why"})
+    assert asked.background.failures == {"an admin call": 3}
+    assert caplog.messages == ["an admin call failed and is answered with 500: ZeroDivisionError"]
+    assert (await client.get("/livez")).status == 200
+
+
 async def test_what_is_told(asked: Sidecar, client: Client) -> None:
     """Every call answers with what it says, and nothing is kept by a cache."""
     asked.telemetry.decided(outcome())
