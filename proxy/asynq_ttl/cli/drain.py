@@ -18,9 +18,17 @@ from asynq_ttl.cli.standard_output import say
 _PROGRAM = re.compile(rb"(?:^|/)(?:asynq-ttl|asynq_ttl|asynq_ttl/__main__\.py)$")
 
 
+# What the system can have as the number of a process.
+_MOST = 2**31 - 1
+
+
 @click.command()
 @click.option(
-    "--pid", type=click.IntRange(min=1), default=1, show_default=True, help="The process; in a container it is 1."
+    "--pid",
+    type=click.IntRange(min=1, max=_MOST),
+    default=1,
+    show_default=True,
+    help="The process; in a container it is 1.",
 )
 @click.option(
     "--timeout",

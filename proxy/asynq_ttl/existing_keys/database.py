@@ -110,10 +110,10 @@ class Database:
                     "that is said or done here would be whole; a cluster is not supported yet"
                 )
             queues = self.queues()
-            wanted = READING.commands + (CHANGING.commands if changing else ())
+            wanted = {*READING.commands, *(CHANGING.commands if changing else ())}
             if not self.upstream.database:
-                wanted = tuple(command for command in wanted if command != "SELECT")
-            refused = self.refused(wanted, probe_key(queues))
+                wanted.discard("SELECT")
+            refused = self.refused(sorted(wanted), probe_key(queues))
             if refused:
                 raise DatabaseError(f"{self.upstream}: {refused}: {refused.advice(ASYNQ_KEYS)}")
         return queues or []
