@@ -80,5 +80,7 @@ _POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
 def _part(name: str, shape: Shape) -> bytes:
     """Return a Lua part with the positions of a shape put in."""
     text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
-    text = text.replace("source_command", f"'{shape.source_command}'").replace("cap_offset", f"{shape.cap_offset}")
+    text = text.replace("source_command", f"'{shape.source_command}'")
+    last = f"tonumber(ARGV[{shape.limit_arg}]) + {shape.limit_offset}" if shape.limit_arg else f"{shape.limit_offset}"
+    text = text.replace("cap_offset", f"{shape.cap_offset}").replace("source_last", last)
     return text.encode()

@@ -204,9 +204,9 @@ def test_a_task_outside_the_share_trims_nothing_that_is_kept_longer(
     assert (found.enforced, found.tail) == (tail is not None, tail or found.tail)
 
 
-@pytest.mark.parametrize(("cap", "kept"), [(10_000, 9_999), (2, 1), (1, 0), (0, 0)])
+@pytest.mark.parametrize(("cap", "kept"), [(10_000, 9_999), (2, 1), (1, 0), (0, -1)])
 def test_asynq_keeps_one_entry_fewer_than_it_says(cap: int, kept: int) -> None:
-    """Without a `max` the number of entries is what Asynq would leave."""
+    """Without a `max` the number of entries is what Asynq would leave; any number where it says none."""
     found = rewritten(policy_of(Rule("r", archived=for_seconds(DAY))), archive(cap=cap))
     assert found is not None
     assert found.tail == b"86460000 %d %d 0 60" % (NOW - DAY, kept)
