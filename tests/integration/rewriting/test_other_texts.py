@@ -66,7 +66,7 @@ def send(client: redis.Redis, text: bytes, policy: Policy | None, keys: list[str
         [str(arg).encode() if type(arg) is not bytes else arg for arg in args],
     )
     if policy is None:
-        return client.eval(text, len(keys), *words[0], *words[1])
+        return client.execute_command("EVAL", text, len(keys), *words[0], *words[1])
     script: Script = ScriptRegistry().learn(text)
     command = [b"EVALSHA", script.sha, b"%d" % len(keys), *words[0], *words[1]]
     rewrite = Rewriter(policy, set()).rewrite(script, command, len(keys))
@@ -75,7 +75,7 @@ def send(client: redis.Redis, text: bytes, policy: Policy | None, keys: list[str
     for number, value in rewrite.argv:
         words[1][number - 1] = value
     tail = () if rewrite.tail is None else (rewrite.tail,)
-    return client.eval(script.wrapper, len(keys), *words[0], *words[1], *tail)
+    return client.execute_command("EVAL", script.wrapper, len(keys), *words[0], *words[1], *tail)
 
 
 def archive(client: redis.Redis, trim: str, policy: Policy | None, cap: int = 5) -> object:
@@ -91,8 +91,7 @@ def archive(client: redis.Redis, trim: str, policy: Policy | None, cap: int = 5)
 
 def archived(client: redis.Redis) -> list[bytes]:
     """Return the archive, the oldest first."""
-    found: list[bytes] = client.zrange(f"{QUEUE}archived", 0, -1)
-    return found
+    return [bytes(each) for each in client.zrange(f"{QUEUE}archived", 0, -1)]  # type: ignore[arg-type] # not scores
 
 
 @each_trim
