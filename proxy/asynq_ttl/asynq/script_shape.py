@@ -43,6 +43,8 @@ class Kind(Enum):
     """The same before v0.22: it reads more of a task than its message, and raises where there is no message."""
     JANITOR = "janitor"
     """A server deletes the completed tasks whose Retention is over."""
+    BY_EFFECT = "by_effect"
+    """No text is of this kind: it is how a script that is not understood is wrapped. What it does its tasks show."""
     UNKNOWN = "unknown"
     """It writes a terminal state in a way that is not understood."""
     OTHER = "other"

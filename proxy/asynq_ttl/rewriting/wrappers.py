@@ -47,6 +47,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "wrappers/clock.prologue",
             "shared/states.prologue",
             "wrappers/trim.prologue",
+            "shared/pick.prologue",
             "wrappers/rules.prologue",
             "wrappers/archive_one.prologue",
         ),
@@ -57,6 +58,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "wrappers/clock.prologue",
             "shared/states.prologue",
             "wrappers/trim.prologue",
+            "shared/pick.prologue",
             "wrappers/rules.prologue",
             "wrappers/archive_all.prologue",
         ),
@@ -67,6 +69,10 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
     Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
     Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
+    Kind.BY_EFFECT: (
+        ("wrappers/clock.prologue", "shared/states.prologue", "shared/pick.prologue", "wrappers/effect.prologue"),
+        ("wrappers/effect.epilogue",),
+    ),
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
 }
 
