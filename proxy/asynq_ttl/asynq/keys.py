@@ -119,6 +119,19 @@ def terminal_queue(keys: list[bytes]) -> str | None:
     return None
 
 
+def may_be_terminal(keys: Sequence[bytes]) -> bool:
+    """Say whether KEYS look like one of the three forms of `terminal_queue`, by their ends alone.
+
+    What is asked about nearly every command: where this says no, `terminal_queue` returns None.
+    """
+    if any(key.endswith(TERMINAL) for key in keys):
+        return True
+    if len(keys) < 3:
+        return False
+    polled = keys[0].endswith(PENDING) and keys[2].endswith(ACTIVE)
+    return polled or (keys[1].endswith(PENDING) and keys[2].endswith(GROUPS))
+
+
 def ended_queue(keys: Sequence[bytes]) -> str | None:
     """Return the queue in which a script with these KEYS may end a task; None where none can be told.
 

@@ -95,11 +95,13 @@ class ScriptRegistry:
 
     Attributes:
         untouched: those that no call can make the sidecar wrap: their calls go as they came, whatever KEYS they have.
+            None stands for a script whose text was never seen: its calls go so while their KEYS concern no terminal
+            state (`keys.may_be_terminal`).
         changes: grows whenever the status of a script changes.
     """
 
     def __init__(self) -> None:
-        self.untouched: dict[bytes, Script] = {}
+        self.untouched: dict[bytes, Script | None] = {}
         self.changes = 0
         self._wrapped: dict[bytes, Script] = {}
         # Those without a shape that may end a task all the same, and what was made of any script to go by effect.
@@ -117,6 +119,7 @@ class ScriptRegistry:
         known = self.get(sha)
         if known is not None:
             return known
+        self.untouched.pop(sha, None)  # it is unseen no longer
         small = len(text) <= MAX_TEXT_BYTES
         shape = classify(text) if small else Shape(Kind.OTHER)
         wrapper = wrap(text, shape)
@@ -124,7 +127,20 @@ class ScriptRegistry:
             return self._wrapped.setdefault(sha, Script(sha, shape, text, wrapper, sha_of(wrapper)))
         if not wrapper and small and (shape.kind is Kind.UNKNOWN or may_end_tasks(text)):
             return _add(self._unclear, Script(sha, shape, text), MAX_UNCLEAR)
-        return _add(self.untouched, Script(sha, shape, crowded_out=bool(wrapper)), MAX_OTHERS)
+        if wrapper:  # each call of it is one that cannot be rewritten
+            return _add(self._unclear, Script(sha, shape, crowded_out=True), MAX_UNCLEAR)
+        return _add(self.untouched, Script(sha, shape), MAX_OTHERS)
+
+    def unseen(self, sha: bytes) -> None:
+        """Take note of a call by a SHA whose text was never seen, as it is where Redis has served Asynq before.
+
+        Args:
+            sha: as the client wrote it. One that Redis would not write so is not remembered: should the text come,
+                nobody would find that entry again.
+        """
+        if len(sha) == 40 and sha.islower() and self.get(sha) is None:
+            _make_room(self.untouched, MAX_OTHERS)
+            self.untouched[sha] = None
 
     def by_effect(self, script: Script) -> Script | None:
         """Return what a learnt script is with a wrapper that goes by effect.
@@ -174,12 +190,19 @@ class ScriptRegistry:
             self.changes += script.become(script.status, flushed=script.status is Status.ACTIVE)
 
 
-def _add(scripts: dict[bytes, Script], script: Script, most: int) -> Script:
+_Scripts = dict[bytes, Script] | dict[bytes, Script | None]
+
+
+def _add(scripts: _Scripts, script: Script, most: int) -> Script:
     """Remember a script beside others, of which the oldest is forgotten where there are as many as may be."""
-    if len(scripts) >= most:
-        scripts.pop(next(iter(scripts)))
+    _make_room(scripts, most)
     scripts[script.sha] = script
     return script
+
+
+def _make_room(scripts: _Scripts, most: int) -> None:
+    if len(scripts) >= most:
+        scripts.pop(next(iter(scripts)))
 
 
 def sha_of(text: bytes) -> bytes:

@@ -127,6 +127,7 @@ class ScriptCalls:
         Where it may be one that ends a task, the client is made to send the text: by a SHA that no script has.
         """
         if self.in_transaction or not self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
+            self._shared.registry.unseen(command[1])
             return FORWARD
         if command[1].lower() in self._asked:
             # Redis has the script and the client knows it, so it may not have the text at hand any more.

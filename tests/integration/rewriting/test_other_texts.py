@@ -39,8 +39,9 @@ TRIMS: dict[str, tuple[bytes, int]] = {
         5,
     ),
     "by rank": (
-        b'local k = KEYS[3] local n = redis.call("ZCARD", k) - ARGV[5] '
-        + b'if n >= 0 then redis.call("ZREMRANGEBYRANK", k, 0, n) end',
+        b'local n = redis.call("ZCARD", KEYS[3]) - ARGV[5] if n >= 0 then RANKS end'.replace(
+            b"RANKS", b'redis.call("ZREMRANGEBYRANK", KEYS[3], 0, n)'
+        ),
         4,
     ),
     "not at all": (b"", 9),
