@@ -34,7 +34,10 @@ _COMPLETE, _POLL = complete(sha_of(COMPLETE)), dequeue(sha_of(DEQUEUE))
 KINDS = {
     "forwarded": (pipeline((b"GET", TASK)), b"$-1\r\n"),
     "untouched": (pipeline((b"EVALSHA", sha_of(OTHER), b"2", TASK, PENDING, b"message")), b":1\r\n"),
-    "unseen": (pipeline((b"EVALSHA", b"0123456789abcdef" * 2 + b"01234567", b"2", TASK, PENDING, b"message")), b":1\r\n"),
+    "unseen": (
+        pipeline((b"EVALSHA", b"0123456789abcdef" * 2 + b"01234567", b"2", TASK, PENDING, b"message")),
+        b":1\r\n",
+    ),
     "poll": (pipeline(_POLL), b"$-1\r\n"),
     "decided": (pipeline(_COMPLETE), b"+OK\r\n"),
     "pipeline": (pipeline((b"PING",), _COMPLETE, _POLL), b"+PONG\r\n+OK\r\n$-1\r\n"),

@@ -166,6 +166,14 @@ class ScriptRegistry:
         """Return the scripts that have a wrapper, in the order in which they were learnt; those by effect at the end."""
         return (*self._wrapped.values(), *self._by_effect.values())
 
+    def not_understood(self) -> tuple[Script, ...]:
+        """Return the scripts that end tasks in a way that is not understood: those that go by effect, then the others.
+
+        Their texts are kept, up to the limits above.
+        """
+        unclear = (script for script in self._unclear.values() if script.kind is Kind.UNKNOWN)
+        return (*self._by_effect.values(), *unclear)
+
     def activated(self, script: Script) -> None:
         """Take note that Redis has compiled a script's wrapper and its original."""
         self.changes += script.become(Status.ACTIVE)

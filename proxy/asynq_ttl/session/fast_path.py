@@ -1,9 +1,9 @@
 """The short way of a chunk: what goes to Redis for it is known from an earlier one, without a decision.
 
 It decides nothing. Commands that no session is interested in, and calls of scripts without a wrapper, go as they came;
-so do those of scripts whose texts were never seen, while their KEYS concern no terminal state. A poll becomes what such a poll became before. Any other command is handed over, taken apart, so that nobody has to do
-that again. What is asked about every chunk also has a compiled answer (`_fast_path.c`); where that was not built, the
-one here is used.
+so do those of scripts whose texts were never seen, while their KEYS concern no terminal state. A poll becomes what such
+a poll became before. Any other command is handed over, taken apart, so that nobody has to do that again. What is asked
+about every chunk also has a compiled answer (`_fast_path.c`); where that was not built, the one here is used.
 
 Invariants:
 
@@ -112,10 +112,8 @@ class Memory:
         command = commands[0]
         evalsha = command[0] in _EVALSHA and len(command) > 2
         seen = untouched.get(command[1], False) if evalsha else False
-        if seen:
-            return 1
         keys = numkeys(command)
-        if seen is None and keys > 0 and not may_be_terminal(command[3 : 3 + keys]):
+        if seen or (seen is None and keys > 0 and not may_be_terminal(command[3 : 3 + keys])):
             return 1
         if evalsha and keys >= 0:
             beginning = beginning_of(chunk, command, 3 + keys)

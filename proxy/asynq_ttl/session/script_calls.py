@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
-from asynq_ttl.asynq.keys import PREFIX, ended_queue, foreign_prefix, subject_of, terminal_queue
+from asynq_ttl.asynq.keys import PREFIX, ended_queue, foreign_prefix, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
@@ -87,7 +87,7 @@ class ScriptCalls:
         """Decide about an EVAL; the arguments are as for `evalsha`."""
         if keys < 0:
             return FORWARD
-        script = self._learn(command[1])
+        script = self._shared.registry.learn(command[1])
         if keys == 0:
             return FORWARD
         if script.flushed and activated is None and not self._shared.rewriter.off:
@@ -131,8 +131,8 @@ class ScriptCalls:
             return FORWARD
         if command[1].lower() in self._asked:
             # Redis has the script and the client knows it, so it may not have the text at hand any more.
-            detail = f"script {command[1].decode('latin-1')}"
-            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys])
+            detail = "its text was never seen, and the client may not have it any more"
+            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys], sha=command[1])
             return FORWARD
         return [command[0], IMPOSSIBLE_SHA, *command[2:]]
 
@@ -142,15 +142,9 @@ class ScriptCalls:
         Whoever loads a script may call it without a text to fall back to. So its wrapper is loaded even if that was
         done before: whether Redis still has it is not known.
         """
-        script = self._learn(text)
+        script = self._shared.registry.learn(text)
         wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
         return script if wanted and activated is None else FORWARD
-
-    def _learn(self, text: bytes) -> Script:
-        script = self._shared.registry.learn(text)
-        if script.crowded_out and not self._shared.rewriter.off:
-            self._shared.fail_open(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others", script)
-        return script
 
     def _call(
         self, script: Script, name: bytes, command: Command, keys: int, activated: Script | None, *, chunk: bytes = b""
@@ -193,9 +187,11 @@ class ScriptCalls:
             except NotUnderstood as error:
                 why = error
         if rewrite is None:
-            if why is None and script.kind is Kind.UNKNOWN and self._shared.rewriter.concerns(subject_of(named)[0]):
+            if why is None and script.crowded_out:
+                why = NotUnderstood(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others")
+            elif why is None and script.kind is Kind.UNKNOWN:
                 why = NotUnderstood(FailOpen.SHAPE, "it writes a terminal state in an unknown way")
-            if why is not None:
+            if why is not None and not self._shared.rewriter.off:
                 self._shared.fail_open(why.reason, str(why), script, named)
             return FORWARD
         changed: Command | None = None

@@ -8,6 +8,7 @@ from asynq_ttl.asynq.script_shape import OTHER, UNKNOWN, Kind, Shape
 from asynq_ttl.rewriting import registry as scripts
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_TEXT_BYTES, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.wrappers import wrap
+from support import small_scripts
 from support.small_scripts import ARCHIVE_ALL, COMPLETE, RUN_ONE, SHAPES
 
 by_kind = pytest.mark.parametrize("text", SHAPES, ids=lambda text: SHAPES[text].kind.value)
@@ -115,12 +116,50 @@ def test_a_huge_text_is_not_read() -> None:
 def test_learning_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limits scripts are forwarded untouched, and the oldest of those are forgotten."""
     monkeypatch.setattr(scripts, "MAX_WRAPPED", 2)
-    monkeypatch.setattr(scripts, "MAX_OTHERS", 3)
+    monkeypatch.setattr(scripts, "MAX_UNCLEAR", 3)
     registry = ScriptRegistry()
     learnt = [registry.learn(COMPLETE + b"-- %d" % number) for number in range(6)]
     assert registry.wrapped() == tuple(learnt[:2])
     assert [bool(script.wrapper) for script in learnt] == [True, True, False, False, False, False]
+    assert [script.crowded_out for script in learnt] == [False, False, True, True, True, True]
     assert [registry.get(script.sha) for script in learnt] == [*learnt[:2], None, *learnt[3:]]
+
+
+def test_a_script_never_seen_is_noted_by_its_sha_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its text comes. What no text could have, or the registry knows already, is not; nor more than so many."""
+    monkeypatch.setattr(scripts, "MAX_OTHERS", 3)
+    registry = ScriptRegistry()
+    known = registry.learn(COMPLETE)
+    for sha in (known.sha, sha_of(small_scripts.OTHER).upper(), b"short", b""):
+        registry.unseen(sha)
+    assert registry.untouched == {}
+    registry.unseen(sha_of(small_scripts.OTHER))
+    assert registry.untouched == {sha_of(small_scripts.OTHER): None}
+    assert registry.get(sha_of(small_scripts.OTHER)) is None
+    other = registry.learn(small_scripts.OTHER)
+    assert registry.untouched == {other.sha: other}
+    registry.unseen(sha_of(RUN_ONE))
+    registry.learn(RUN_ONE)
+    assert registry.untouched == {other.sha: other}
+    for number in range(5):
+        registry.unseen(sha_of(b"%d" % number))
+    assert list(registry.untouched) == [sha_of(b"%d" % number) for number in (2, 3, 4)]
+
+
+def test_what_is_not_understood_can_be_listed() -> None:
+    """With its text, whether it is wrapped by effect or not."""
+    registry = ScriptRegistry()
+    registry.learn(COMPLETE)
+    registry.learn(small_scripts.OTHER)
+    one, two = registry.learn(small_scripts.UNKNOWN), registry.learn(small_scripts.UNKNOWN + b" ")
+    assert registry.not_understood() == (one, two)
+    by_effect = registry.by_effect(two)
+    assert by_effect is not None
+    assert registry.not_understood() == (by_effect, one)
+    assert [script.text for script in registry.not_understood()] == [
+        small_scripts.UNKNOWN + b" ",
+        small_scripts.UNKNOWN,
+    ]
 
 
 def test_a_flush_concerns_what_redis_had_loaded() -> None:

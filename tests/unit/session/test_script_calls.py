@@ -185,10 +185,22 @@ def test_a_wrapper_that_could_not_be_loaded_is_tried_again() -> None:
 def test_an_unknown_shape_is_told() -> None:
     """A script that writes a terminal state in a way that is not understood goes as it came; somebody is told."""
     talk = Conversation()
-    command = (b"EVAL", UNKNOWN, b"1", b"asynq:{q}:t:1")
-    assert talk.downstream_sends(command) == encode(command)
     assert talk.downstream_sends((b"SCRIPT", b"LOAD", UNKNOWN)) == encode((b"SCRIPT", b"LOAD", UNKNOWN))
-    assert talk.complaints() == [FailOpen.SHAPE, FailOpen.SHAPE]
+    assert talk.complaints() == []
+    for name, script in ((b"EVAL", UNKNOWN), (b"EVALSHA", sha_of(UNKNOWN)), (b"EVALSHA", sha_of(UNKNOWN).upper())):
+        command = (name, script, b"1", b"asynq:{q}:t:1")
+        assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == [FailOpen.SHAPE] * 3
+
+
+@pytest.mark.parametrize("key", [b"asynq:{q}:t:1", b"other:{other}:t:1", b"job:1"])
+def test_nobody_is_told_of_a_queue_that_is_not_concerned(key: bytes) -> None:
+    """Nor of keys that are not Asynq's."""
+    rule = Rule("other", queues=(compile_glob("other"),), archived=Retention(Keep.TTL, DAY))
+    talk = Conversation(rule)
+    for command in ((b"EVAL", UNKNOWN, b"1", key), (b"EVALSHA", sha_of(UNKNOWN), b"1", key)):
+        assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == []
 
 
 def test_evalsha_becomes_evalsha_of_the_wrapper() -> None:
@@ -343,9 +355,9 @@ def test_what_redis_takes_for_no_number_of_keys_is_none(keys: bytes) -> None:
 
 
 def test_a_script_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes as it came, and whenever its text is sent it is a fail-open, as long as a policy is in force."""
+    """It goes as it came, and each of its calls is a fail-open, as long as a policy is in force."""
     monkeypatch.setattr(asynq_ttl.rewriting.registry, "MAX_WRAPPED", 1)
-    for mode, told in ((Mode.ENFORCE, [FailOpen.SCRIPTS] * 2), (Mode.OFF, [])):
+    for mode, told in ((Mode.ENFORCE, [FailOpen.SCRIPTS] * 3), (Mode.OFF, [])):
         talk = Conversation(mode=mode).knows(DEQUEUE)
         for _ in range(2):
             command = complete(COMPLETE, name=b"EVAL")
