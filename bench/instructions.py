@@ -35,7 +35,7 @@ KINDS = {
     "forwarded": (pipeline((b"GET", TASK)), b"$-1\r\n"),
     "untouched": (pipeline((b"EVALSHA", sha_of(OTHER), b"2", TASK, PENDING, b"message")), b":1\r\n"),
     "unseen": (
-        pipeline((b"EVALSHA", b"0123456789abcdef" * 2 + b"01234567", b"2", TASK, PENDING, b"message")),
+        pipeline((b"EVALSHA", b"5eed" * 10, b"2", TASK, PENDING, b"message")),
         b":1\r\n",
     ),
     "poll": (pipeline(_POLL), b"$-1\r\n"),

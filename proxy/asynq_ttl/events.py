@@ -108,7 +108,7 @@ class Outcome(NamedTuple):
 
     @property
     def moved(self) -> int | None:
-        """How many tasks a script says it has moved; None where its reply is no number, or nobody knows what it means."""
+        """How many tasks a script says it has moved; None where its reply is no number, or has a meaning of its own."""
         number = self.reply[1:]
         if self.decision.operation == "end" or not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
             return None

@@ -1,7 +1,7 @@
 """Texts that are not understood, and yet may end a task. Pure; beside `script_shape`, which says what is understood.
 
-Invariant: a text of which this says no writes no terminal state, whatever KEYS and ARGV it is called with: each state it
-writes is spelt out in the text, and is a live one.
+Invariant: a text of which this says no writes no terminal state, whatever KEYS and ARGV it is called with: each state
+that it writes is spelt out, and is a live one.
 """
 
 from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
@@ -28,5 +28,8 @@ def _writes_unread(call: LuaCall) -> bool:
         return call.command in _OTHER_WRITES
     fields = call.args[1:]
     if len(fields) % 2 or not all(name.startswith('"') for name in fields[::2]):
-        return True  # names that come from elsewhere, or a list that is unpacked
-    return any(name == '"state"' and not value.startswith('"') for name, value in zip(fields[::2], fields[1::2], strict=True))
+        return True  # names that come from elsewhere
+    if fields and fields[-1].endswith((")", "...")):
+        return True  # more of them may come from there
+    states = (value for name, value in zip(fields[::2], fields[1::2], strict=True) if name == '"state"')
+    return not all(state.startswith('"') for state in states)

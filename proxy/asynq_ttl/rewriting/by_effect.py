@@ -1,7 +1,7 @@
 """Calls of scripts that are not understood, but whose KEYS say that they may end a task. Pure.
 
-What such a script does its text does not tell; what a task is after it, its hash does. So the wrapper looks at the tasks
-among KEYS, gets the rules that can apply to their queue, and picks one inside Redis: see `lua/wrappers/effect.epilogue`.
+What such a script does its text does not tell; what a task is after it, its hash does. So the wrapper looks at the
+tasks among KEYS, and picks one of the rules that can apply to their queue: see `lua/wrappers/effect.epilogue`.
 
 Invariants:
 

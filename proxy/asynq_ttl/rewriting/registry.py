@@ -12,8 +12,8 @@ Invariants:
     ACTIVE   ACTIVE      BROKEN    NEW       ACTIVE, to be loaded anew before the next EVAL
     BROKEN   ACTIVE      BROKEN    BROKEN    BROKEN
 
-* A script may have two wrappers: by its shape, and by effect, for calls that the text does not explain. The latter is made
-  only when such a call is seen.
+* A script may have two wrappers: by its shape, and by effect, for calls that the text does not explain. The latter is
+  made only when such a call is seen.
 * Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
 """
 
@@ -151,7 +151,7 @@ class ScriptRegistry:
         found = self._by_effect.get(script.sha)
         if found is None:
             shape = Shape(Kind.BY_EFFECT)
-            wrapper = wrap(script.text, shape)
+            wrapper = wrap(script.text, shape) if script.text else b""
             if not wrapper or self._full:
                 return None
             found = self._by_effect[script.sha] = Script(script.sha, shape, script.text, wrapper, sha_of(wrapper))
@@ -163,7 +163,7 @@ class ScriptRegistry:
         return len(self._wrapped) + len(self._by_effect) >= MAX_WRAPPED
 
     def wrapped(self) -> tuple[Script, ...]:
-        """Return the scripts that have a wrapper, in the order in which they were learnt; those by effect at the end."""
+        """Return the scripts that have a wrapper, in the order in which they got it; those by effect come last."""
         return (*self._wrapped.values(), *self._by_effect.values())
 
     def not_understood(self) -> tuple[Script, ...]:

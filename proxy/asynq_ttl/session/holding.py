@@ -47,8 +47,8 @@ class Holding:
     Args:
         room: where room is taken.
         may_be_rewritten: given the leading arguments of a command, says whether it may have to be rewritten.
-        fail_open: told, with a reason, in words, and with those of its KEYS that have come, of a command that goes on in
-            pieces although it may have to be rewritten.
+        fail_open: told of a command that goes on in pieces although it may have to be rewritten: a reason, what exactly
+            in words, and what has come of its KEYS.
     """
 
     __slots__ = ("_fail_open", "_may_be_rewritten", "_room", "taken_bytes")

@@ -157,7 +157,7 @@ def wrappers(sidecar: Sidecar) -> Json:
 
 
 def scripts_not_understood(sidecar: Sidecar) -> list[Json]:
-    """Return the first `MAX_SCRIPTS` scripts that end tasks in a way that is not understood, as far as they were seen."""
+    """Return the scripts seen that end tasks in a way that is not understood; at most `MAX_SCRIPTS`."""
     return [
         {
             "script": script.sha.decode(),

@@ -10,7 +10,7 @@ from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.rewriting.registry import Status
 from asynq_ttl.sidecar.admin import status
 from support.recorded import failed_open, outcome, sidecar, swept
-from support.small_scripts import ARCHIVE
+from support.small_scripts import ARCHIVE, COMPLETE, UNKNOWN
 
 POLICY = parse_policy(
     """
