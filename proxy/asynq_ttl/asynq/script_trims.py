@@ -64,7 +64,8 @@ def read_trims(calls: tuple[LuaCall, ...], index: str) -> Trims | None:
             return None
     if len(cutoffs) > 1 or len(caps) > 1:
         return None
-    return Trims(*cutoffs or {0}, *(caps.pop() if caps else (0, -1)))
+    cap_arg, cap_offset = caps.pop() if caps else (0, -1)
+    return Trims(cutoffs.pop() if cutoffs else 0, cap_arg, cap_offset)
 
 
 def _cutoff(call: LuaCall) -> int:
