@@ -34,15 +34,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class AsynqLoad:
-    """How much of it, and whether enqueueing and processing overlap."""
+    """How much of it, whether enqueueing and processing overlap, and whether Redis knows all scripts before."""
 
     tasks: int
     together: bool = False
+    known: bool = False
 
     @property
     def name(self) -> str:
         """What the load is called in results."""
-        return "asynq-together" if self.together else "asynq"
+        return "asynq-together" if self.together else "asynq-known" if self.known else "asynq"
 
     def measure(self, contestant: Contestant) -> Measurement:
         """Warm up, then apply it."""
@@ -61,7 +62,9 @@ class AsynqLoad:
         return Measurement(found)
 
     def warm_up(self, contestant: Contestant, harness: Harness) -> None:
-        """Let scripts be learnt and connections be made once."""
+        """Let scripts be learnt and connections be made once; past the proxy first, where Redis is to know them."""
+        if self.known:
+            self._apply(contestant, harness, _WARM_UP_TASKS, past=True)
         self._apply(contestant, harness, _WARM_UP_TASKS)
 
     def run(self, contestant: Contestant, harness: Harness) -> Run:
@@ -79,12 +82,13 @@ class AsynqLoad:
             proxy_after, server_after = _used(contestant)
         return Run(report, proxy_after - proxy, server_after - server, commands)
 
-    def _apply(self, contestant: Contestant, harness: Harness, tasks: int) -> dict[str, Any]:
+    def _apply(self, contestant: Contestant, harness: Harness, tasks: int, *, past: bool = False) -> dict[str, Any]:
         shares = ["-archive-share", ARCHIVE_SHARE, "-retain-share", RETAIN_SHARE, "-rerun-share", RERUN_SHARE]
         options = ["-tasks", tasks, "-producers", PRODUCERS, "-concurrency", CONCURRENCY, "-timeout", "3m", *shares]
         if not self.together:
             options.append("-fill-first")
-        process = harness.start("load", f"127.0.0.1:{contestant.port}", *map(str, options))
+        port = contestant.server.port if past else contestant.port
+        process = harness.start("load", f"127.0.0.1:{port}", *map(str, options))
         output, errors = process.communicate()
         report = json.loads(output or "{}")
         if process.returncode or report["timed_out"] or report["enqueued"] != tasks or report["outcomes"]["other"]:

@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.session import Session
-from support.conversation import TASK, Conversation, complete, dequeue, pipeline
+from support.conversation import PENDING, TASK, Conversation, complete, dequeue, pipeline
 from support.small_scripts import COMPLETE, DEQUEUE, OTHER
 
 _COMMANDS = 4000
@@ -33,7 +33,11 @@ _WARM_UP = 200
 _COMPLETE, _POLL = complete(sha_of(COMPLETE)), dequeue(sha_of(DEQUEUE))
 KINDS = {
     "forwarded": (pipeline((b"GET", TASK)), b"$-1\r\n"),
-    "untouched": (pipeline((b"EVALSHA", sha_of(OTHER), b"2", TASK, b"asynq:{q}:pending", b"message")), b":1\r\n"),
+    "untouched": (pipeline((b"EVALSHA", sha_of(OTHER), b"2", TASK, PENDING, b"message")), b":1\r\n"),
+    "unseen": (
+        pipeline((b"EVALSHA", b"5eed" * 10, b"2", TASK, PENDING, b"message")),
+        b":1\r\n",
+    ),
     "poll": (pipeline(_POLL), b"$-1\r\n"),
     "decided": (pipeline(_COMPLETE), b"+OK\r\n"),
     "pipeline": (pipeline((b"PING",), _COMPLETE, _POLL), b"+PONG\r\n+OK\r\n$-1\r\n"),

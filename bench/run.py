@@ -184,7 +184,7 @@ _SCALE = tuple(load.name for load in scale_loads())
 
 
 def _loads(tasks: int) -> list[Load]:
-    asynq_loads = [AsynqLoad(tasks), AsynqLoad(tasks, together=True)]
+    asynq_loads = [AsynqLoad(tasks), AsynqLoad(tasks, together=True), AsynqLoad(tasks, known=True)]
     return [*asynq_loads, OneConnectionLoad(), *commands_loads(), *scale_loads()]
 
 

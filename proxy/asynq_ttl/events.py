@@ -27,12 +27,12 @@ class Decision(NamedTuple):
     """One decision: a tuple, since each task that ends has one, and a frozen dataclass takes four times as long.
 
     Attributes:
-        operation: complete, archive or run.
+        operation: complete, archive or run; end, where what becomes of a task is known inside Redis only.
         script: the script's name for telemetry, such as `asynq.archive`.
         queue: the queue's name.
         task_id: the task; empty for a bulk operation.
         task_type: the task's type; empty where the command does not carry it.
-        state: the state the task enters.
+        state: the state the task enters; for `end`, may enter: `ended` where that is either of the terminal ones.
         rule: the name of the rule that decided; empty where none did, or where the rule is picked in Redis.
         action: what happens to the key.
         ttl_seconds: time to live of the key; None where it gets none or it is picked in Redis.
@@ -108,9 +108,9 @@ class Outcome(NamedTuple):
 
     @property
     def moved(self) -> int | None:
-        """How many tasks a script says it has moved; None where its reply is no number."""
+        """How many tasks a script says it has moved; None where its reply is no number, or has a meaning of its own."""
         number = self.reply[1:]
-        if not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
+        if self.decision.operation == "end" or not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
             return None
         return max(int(number), 0)
 

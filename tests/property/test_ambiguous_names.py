@@ -13,6 +13,7 @@ from asynq_ttl.asynq.keys import (
     queue_of_key,
     queue_of_task,
     task_prefix,
+    ended_queue,
     terminal_queue,
 )
 
@@ -25,13 +26,14 @@ NAMES = st.lists(st.sampled_from(["a", "b", "{", "}", ":", "}:", "t:", "}:t:", "
 @example("a", "zz}:t:x")
 @example("", "}:archived")
 @example("a}", "x")
+@example("a", "}:archived")
 @given(NAMES, NAMES)
 def test_all_agree_whose_a_key_is(queue: str, task_id: str) -> None:
     """A queue is its own, for everybody, or for nobody; no key is taken for one of another queue but a doubtful one."""
     index, key = index_key(queue, "archived"), task_prefix(queue) + task_id.encode()
     owner = None if ambiguous(queue) else queue
     assert queue_of_index(index) == queue_of(index, ARCHIVED) == owner
-    assert terminal_queue([key, index]) == owner
+    assert terminal_queue([key, index]) == ended_queue([key, index]) == owner
     run_again = [key, index_key(queue, "pending"), index_key(queue, "groups")]
     assert terminal_queue(run_again) == owner
     dequeue = [index_key(queue, "pending"), index_key(queue, "paused"), index_key(queue, "active")]

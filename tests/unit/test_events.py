@@ -27,3 +27,5 @@ def test_how_many_tasks_a_script_has_moved(reply: bytes, moved: int | None) -> N
     """A number in the reply says so; a negative one is a code for none."""
     decision = Decision("run", "asynq.run_all", "q", "pending", Action.PERSIST, enforced=True)
     assert Outcome(decision, 0, 1, 2, reply).moved == moved
+    # What a script that is not understood answers has a meaning of its own.
+    assert Outcome(decision._replace(operation="end"), 0, 1, 2, reply).moved is None

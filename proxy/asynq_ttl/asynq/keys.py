@@ -122,6 +122,37 @@ def terminal_queue(keys: list[bytes]) -> str | None:
     return None
 
 
+def may_be_terminal(keys: Sequence[bytes]) -> bool:
+    """Say whether KEYS look like one of the three forms of `terminal_queue`, by their ends alone.
+
+    What is asked about nearly every command: where this says no, `terminal_queue` returns None.
+    """
+    if any(key.endswith(TERMINAL) for key in keys):
+        return True
+    if len(keys) < 3:
+        return False
+    polled = keys[0].endswith(PENDING) and keys[2].endswith(ACTIVE)
+    return polled or (keys[1].endswith(PENDING) and keys[2].endswith(GROUPS))
+
+
+def ended_queue(keys: Sequence[bytes]) -> str | None:
+    """Return the queue in which a script with these KEYS may end a task; None where none can be told.
+
+    That is so where one of KEYS is a terminal index, and another is a task key of the same queue.
+    """
+    for key in keys:
+        queue = queue_of_index(key)
+        if queue is not None and task_ids(keys, queue):
+            return queue
+    return None
+
+
+def task_ids(keys: Sequence[bytes], queue: str) -> list[bytes]:
+    """Return the IDs of the tasks of a queue whose keys are among some."""
+    prefix = task_prefix(queue)
+    return [key[len(prefix) :] for key in keys if key.startswith(prefix)]
+
+
 def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
     """Return the queue and the task ID that a script with these KEYS is about; each empty where no key tells."""
     queue = ""

@@ -1,20 +1,22 @@
 """Linear expressions of one ARGV, such as `-(ARGV[5]+1)`, as a script's trim has them. Pure.
 
-The text is canonical, as `lua_reader` gives it: no white space, local names resolved.
+The text is canonical, as `lua_reader` gives it: no white space, local names resolved. An `@`, which Lua
+does not have, stands for the size of whatever the expression is about.
 """
 
 import re
 from typing import NamedTuple
 
-_TOKEN = re.compile(r"tonumber|ARGV\[([1-9][0-9]?)\]|([0-9]{1,9})|[-+()]")
+_TOKEN = re.compile(r"tonumber|ARGV\[([1-9][0-9]?)\]|([0-9]{1,9})|[-+()@]")
 
 
 class Linear(NamedTuple):
-    """The expression `factor * ARGV[arg] + constant`."""
+    """The expression `factor * ARGV[arg] + constant + sizes * size`."""
 
     arg: int
     factor: int
     constant: int
+    sizes: int = 0
 
 
 def linear(expression: str) -> Linear | None:
@@ -23,7 +25,7 @@ def linear(expression: str) -> Linear | None:
     Args:
         expression: what a Lua text has, so its parentheses and operators are where Lua takes them.
     """
-    arg = factor = constant = end = 0
+    arg = factor = constant = sizes = end = 0
     sign, around = 1, [1]
     for token in _TOKEN.finditer(expression):
         if token.start() != end:
@@ -36,6 +38,8 @@ def linear(expression: str) -> Linear | None:
             arg, factor, sign = int(token[1]), factor + sign * around[-1], 1
         elif token[2]:
             constant, sign = constant + sign * around[-1] * int(word), 1
+        elif word == "@":
+            sizes, sign = sizes + sign * around[-1], 1
         elif word == "-":
             sign = -sign
         elif word == "(":
@@ -43,4 +47,4 @@ def linear(expression: str) -> Linear | None:
             sign = 1
         elif word == ")" and len(around) > 1:
             around.pop()
-    return Linear(arg, factor, constant) if factor and end == len(expression) else None
+    return Linear(arg, factor, constant, sizes) if factor and end == len(expression) else None

@@ -2,7 +2,8 @@
 
 This is not a Lua interpreter. It reads `redis.call(...)` and `redis.pcall(...)`, and it resolves the simplest of local
 names: after `local index = KEYS[2]`, an argument `index` reads as `KEYS[2]`, and after `local cap = ARGV[5] + 1`, an
-argument `-cap` reads as `-(ARGV[5]+1)`. Any other name stays as it is in the text.
+argument `-cap` reads as `-(ARGV[5]+1)`. Any other name stays as it is in the text. What an expression reads as,
+`lua_expressions` says; what holds where a call stands, `lua_blocks`.
 
 Invariants:
 
@@ -14,12 +15,10 @@ Invariants:
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-# Security limits: no text may be slow to read, or grow while it is read. Asynq's longest call has about 40
-# tokens, its longest expression 20 characters.
-_MAX_TOKENS = 200
-_MAX_EXPRESSION = 100
+from asynq_ttl.asynq.lua_blocks import Blocks
+from asynq_ttl.asynq.lua_expressions import MAX_TOKENS, arguments, expression, total
 
 # A string or comment without an end takes the rest of the text, which Lua would refuse.
 _TOKEN = re.compile(
@@ -32,15 +31,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-# What `_sum` gives, and a plain ARGV.
-_SUM = re.compile(r"(?:tonumber|ARGV\[\d+\]|[-+()\d])+")
 _CALLERS = (["redis", ".", "call"], ["redis", ".", "pcall"])
 # What a script may do with KEYS or ARGV as a whole without changing it: count, unpack, or go through it.
 _READERS = (["unpack", "("], ["ipairs", "("], ["pairs", "("], ["getn", "("])
-# What after a term says that the expression is more than terms joined by `..`.
-_CONTINUES = frozenset((*".([{:+-*/%^<>", "==", "~=", "<=", ">=", "and", "or"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +45,12 @@ class LuaCall:
         command: the command in upper case.
         args: its arguments as canonical text: strings in double quotes, no white space, local names resolved. So
             `"state"`, `KEYS[1]`, `ARGV[2]..id`.
+        guard: what holds where it is called, see `lua_blocks`.
     """
 
     command: str
     args: tuple[str, ...]
+    guard: tuple[str, ...] = field(default=(), compare=False)
 
 
 class LuaText:
@@ -134,7 +130,7 @@ def _bindings(tokens: list[str]) -> Counter[str]:
         if word in ("=", "in"):
             bound.update(_targets(tokens, position - 1))
         elif word == "function":
-            head = tokens[position + 1 : position + _MAX_TOKENS]
+            head = tokens[position + 1 : position + MAX_TOKENS]
             bound.update(head[: head.index(")")] if ")" in head else head)
     return bound
 
@@ -146,7 +142,7 @@ def _targets(tokens: list[str], position: int) -> Iterator[str]:
     """
     depth = 0
     name_expected = True
-    for word in reversed(tokens[max(position - _MAX_TOKENS, 0) : position + 1]):
+    for word in reversed(tokens[max(position - MAX_TOKENS, 0) : position + 1]):
         depth += (word == "]") - (word == "[")
         if depth or word == "[":
             continue
@@ -165,17 +161,18 @@ def _calls(tokens: list[str], bound: Counter[str], callers: set[str]) -> Iterato
         bound: how often each name is given a value.
         callers: local names for `redis.call`.
     """
-    names: dict[str, str] = {}
+    names = dict.fromkeys(callers, "redis.call")
+    blocks = Blocks(tokens, names)
     for position, word in enumerate(tokens):
+        blocks.enter(position)
         if word == "local" and tokens[position + 2 : position + 3] == ["="]:
             name = tokens[position + 1]
-            if bound[name] == 1:
-                value = _expression(tokens, position + 3, names) or _sum(tokens, position + 3, names)
-                names[name] = value or name
+            if bound[name] == 1 and name not in callers:
+                names[name] = expression(tokens, position + 3, names) or total(tokens, position + 3, names) or name
         elif tokens[position : position + 3] in _CALLERS or _is_call(tokens, position, callers):
-            args = _arguments(tokens, position + (1 if word in callers else 3), names)
+            args = arguments(tokens, position + (1 if word in callers else 3), names)
             if args and args[0].startswith('"'):
-                yield LuaCall(args[0][1:-1].upper(), tuple(args[1:]))
+                yield LuaCall(args[0][1:-1].upper(), tuple(args[1:]), blocks.guard)
 
 
 def _callers(tokens: list[str], bound: Counter[str]) -> set[str]:
@@ -198,91 +195,3 @@ def _is_call(tokens: list[str], position: int, callers: set[str]) -> bool:
         and tokens[position + 1 : position + 2] == ["("]
         and tokens[position - 1 : position] not in ([["."], [":"]])
     )
-
-
-def _arguments(tokens: list[str], position: int, names: dict[str, str]) -> list[str]:
-    """Return the arguments of a call as canonical text; none where no call is at `position`, or too long a one.
-
-    Args:
-        tokens: the text's tokens.
-        position: where the opening parenthesis is.
-        names: what local names stand for.
-    """
-    if tokens[position : position + 1] != ["("]:
-        return []
-    args: list[list[str]] = [[]]
-    depth = 0
-    for word in tokens[position : position + _MAX_TOKENS]:
-        if word in _CLOSE:
-            depth -= 1
-            if depth == 0:
-                return ["".join(arg) for arg in args]
-        if depth == 1 and word == ",":
-            args.append([])
-        elif depth > 0:
-            args[-1].append(names.get(word, word))
-        if word in _OPEN:
-            depth += 1
-    return []
-
-
-def _expression(tokens: list[str], position: int, names: dict[str, str]) -> str:
-    """Return a simple expression as canonical text: terms joined by `..`. Empty for anything else.
-
-    Args:
-        tokens: the text's tokens.
-        position: where the expression begins.
-        names: what the local names before it stand for; one that stands for nothing simple stays as it is.
-    """
-    terms: list[str] = []
-    while sum(map(len, terms)) <= _MAX_EXPRESSION:
-        word = tokens[position] if position < len(tokens) else ""
-        term = names.get(word, word)
-        if term in ("KEYS", "ARGV") and tokens[position + 1 : position + 4 : 2] == ["[", "]"]:
-            terms.append("".join((term, *tokens[position + 1 : position + 4])))
-            position += 4
-        elif word.startswith('"') or _NAME.fullmatch(word):
-            terms.append(term)
-            position += 1
-        else:
-            return ""
-        following = tokens[position] if position < len(tokens) else ""
-        if following != "..":
-            return "" if following in _CONTINUES else "..".join(terms)
-        position += 1
-    return ""
-
-
-def _sum(tokens: list[str], position: int, names: dict[str, str]) -> str:
-    """Return a sum of numbers and ARGV as canonical text, in parentheses where it has several terms. Empty for others.
-
-    Args:
-        tokens: the text's tokens.
-        position: where the expression begins.
-        names: what the local names before it stand for.
-    """
-    found: list[str] = []
-    depth, operand = 0, True
-    for _ in range(_MAX_EXPRESSION):
-        word = tokens[position] if position < len(tokens) else ""
-        position += 1
-        if operand and word == "ARGV" and tokens[position : position + 3 : 2] == ["[", "]"]:
-            word = "".join((word, *tokens[position : position + 3]))
-            position += 3
-            operand = False
-        elif operand and word == "tonumber" and tokens[position : position + 1] == ["("]:
-            word, position, depth = "tonumber(", position + 1, depth + 1
-        elif operand and word in ("-", "("):
-            depth += word == "("
-        elif operand and (word.isdigit() or _SUM.fullmatch(names.get(word, ""))):
-            word, operand = names.get(word, word), False
-        elif not operand and word == ")" and depth:
-            depth -= 1
-        elif not operand and word in ("+", "-"):
-            operand = True
-        else:
-            ended = not operand and not depth and word not in _CONTINUES
-            text = "".join(found)
-            return (f"({text})" if "+" in text or "-" in text else text) if ended else ""
-        found.append(word)
-    return ""

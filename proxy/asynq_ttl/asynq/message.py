@@ -47,6 +47,10 @@ class TaskMessage(NamedTuple):
     tracestate: str
 
 
+UNREADABLE = TaskMessage("", b"", "", 0, "", "")
+"""What is known of a task whose message cannot be read."""
+
+
 class TaskRecord(NamedTuple):
     """A whole TaskMessage. Times are Unix seconds, 0 where they are not set; `timeout` and `retention` are seconds."""
 

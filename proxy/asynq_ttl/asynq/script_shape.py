@@ -7,17 +7,17 @@ KEYS and ARGV play those parts.
 Invariants:
 
 * A text that writes a terminal state in a way that is not understood is `Kind.UNKNOWN`; any other text is `Kind.OTHER`.
-  Neither is ever wrapped.
+  What these do to a task, its text does not tell.
 * No text raises.
 """
 
 import re
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
 
-from asynq_ttl.asynq.linear import linear
 from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
+from asynq_ttl.asynq.script_sources import read_source
+from asynq_ttl.asynq.script_trims import read_trims
 
 
 class Kind(Enum):
@@ -43,6 +43,8 @@ class Kind(Enum):
     """The same before v0.22: it reads more of a task than its message, and raises where there is no message."""
     JANITOR = "janitor"
     """A server deletes the completed tasks whose Retention is over."""
+    BY_EFFECT = "by_effect"
+    """No text is of this kind: it is how a script that is not understood is wrapped. What it does its tasks show."""
     UNKNOWN = "unknown"
     """It writes a terminal state in a way that is not understood."""
     OTHER = "other"
@@ -70,7 +72,9 @@ class Shape:
         cap_offset: how many entries more than that the script keeps; -1 in Asynq up to v0.26, whose cap is off by one.
         prefix_arg: what task keys start with.
         batch_arg: the most members that the janitor takes.
-        source_command: `ZRANGE` or `LRANGE`, by which a bulk script reads its source.
+        source_command: `ZRANGE`, `ZREVRANGE` or `LRANGE`, by which a bulk script reads its source.
+        limit_arg: bounds what it reads of it; 0 where no ARGV does.
+        limit_offset: it reads up to this rank, and as much further as that ARGV says; -1 without one, to the end.
     """
 
     kind: Kind
@@ -88,6 +92,8 @@ class Shape:
     prefix_arg: int = 0
     batch_arg: int = 0
     source_command: str = ""
+    limit_arg: int = 0
+    limit_offset: int = -1
 
 
 OTHER = Shape(Kind.OTHER)
@@ -95,15 +101,7 @@ UNKNOWN = Shape(Kind.UNKNOWN)
 
 _TERMINAL = ("archived", "completed")
 _ADDS = frozenset(("ZADD", "HSET", "LPUSH", "RPUSH"))
-_READS = frozenset(("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS"))
 _DELETES = ("DEL", "UNLINK")
-# What removes entries of an index by range, or reads them in order to.
-_TRIMS = frozenset(
-    (
-        *("ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "ZREMRANGEBYLEX", "ZPOPMIN", "ZPOPMAX", "ZMPOP"),
-        *("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZRANGESTORE"),
-    )
-)
 # Lua counts from 1, and Asynq's scripts take less than ten of each.
 _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
@@ -182,7 +180,7 @@ def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -
     """Return the shape of a script that archives one task or all of a source."""
     index, time, member = add
     task, message = _key(write.args[0]), _arg(_fields(write).get('"msg"', ""))
-    trims = _trims(calls, index)
+    trims = read_trims(calls, index)
     if trims is None:
         return None
     parts = Shape(
@@ -202,15 +200,17 @@ def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -
         if message:
             return parts
         return replace(parts, kind=Kind.ARCHIVE_ONE) if _reads_state(calls, write.args[0]) else None
-    prefix, source = _prefix(write.args[0]), _source(calls, index)
+    prefix, source = _prefix(write.args[0]), read_source(calls, index)
     if not prefix or not source:
         return None
     return replace(
         parts,
         kind=Kind.ARCHIVE_ALL,
         prefix_arg=prefix,
-        source_key=_key(source.args[0]),
+        source_key=source.key,
         source_command=source.command,
+        limit_arg=source.limit_arg,
+        limit_offset=source.limit_offset,
     )
 
 
@@ -246,10 +246,17 @@ def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     task, prefix = _key(write.args[0]), _prefix(write.args[0])
     if task:
         return Shape(Kind.RUN_ONE, task_key=task) if _reads_state(calls, write.args[0]) else None
-    source = _source(calls)
-    if not prefix or not source or source.command != "ZRANGE":
+    source = read_source(calls)
+    if not prefix or not source or source.command == "LRANGE":
         return None
-    return Shape(Kind.RUN_ALL, source_key=_key(source.args[0]), prefix_arg=prefix)
+    return Shape(
+        Kind.RUN_ALL,
+        source_key=source.key,
+        prefix_arg=prefix,
+        source_command=source.command,
+        limit_arg=source.limit_arg,
+        limit_offset=source.limit_offset,
+    )
 
 
 def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:
@@ -276,14 +283,22 @@ def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:
 
 def _delete_all(calls: tuple[LuaCall, ...]) -> Shape | None:
     """Return the shape of an inspector's script that empties an index."""
-    source = _source(calls)
-    if not source or source.command != "ZRANGE" or any(call.command in _ADDS for call in calls):
+    source = read_source(calls)
+    if not source or source.command == "LRANGE" or any(call.command in _ADDS for call in calls):
         return None
-    empties = any(call.command in _DELETES and call.args[:1] == source.args[:1] for call in calls)
+    index = f"KEYS[{source.key}]"
+    empties = any(call.command in (*_DELETES, "ZREM") and call.args[:1] == (index,) for call in calls)
     prefix = _deleted_prefix(calls)
     if not empties or not prefix:
         return None
-    return Shape(Kind.DELETE_ALL, source_key=_key(source.args[0]), prefix_arg=prefix)
+    return Shape(
+        Kind.DELETE_ALL,
+        source_key=source.key,
+        prefix_arg=prefix,
+        source_command=source.command,
+        limit_arg=source.limit_arg,
+        limit_offset=source.limit_offset,
+    )
 
 
 def _deleted_prefix(calls: tuple[LuaCall, ...]) -> int:
@@ -297,47 +312,6 @@ def _reads_state(calls: tuple[LuaCall, ...], task: str) -> bool:
     return any(
         call.command in ("HGET", "HMGET") and call.args[:1] == (task,) and '"state"' in call.args for call in calls
     )
-
-
-def _source(calls: tuple[LuaCall, ...], index: str = "") -> LuaCall | None:
-    """Return the call by which a bulk script reads all IDs of its source; None where it reads anything else.
-
-    Args:
-        calls: the script's calls.
-        index: the index that the script trims, if any: what reads that is not counted.
-    """
-    reads = {call for call in calls if call.command in _READS and call.args[:1] != (index,)}
-    if len(reads) != 1:
-        return None
-    return _find(tuple(reads), "ZRANGE", _KEYS, "0", "-1") or _find(tuple(reads), "LRANGE", _KEYS, "0", "-1")
-
-
-class _Trims(NamedTuple):
-    """How a script trims an index; see `Shape`."""
-
-    cutoff_arg: int = 0
-    cap_arg: int = 0
-    cap_offset: int = -1
-
-
-def _trims(calls: tuple[LuaCall, ...], index: str) -> _Trims | None:
-    """Return how an index is trimmed, by age, by number, both or not at all; None where that is not understood."""
-    found = _Trims()
-    for call in calls:
-        if call.args[:1] != (index,) or call.command not in _TRIMS:
-            continue
-        by_score = call.command in ("ZREMRANGEBYSCORE", "ZRANGEBYSCORE") or '"BYSCORE"' in call.args
-        if by_score and _matches(call, (index, '"-inf"', _ARGV)):
-            found = found._replace(cutoff_arg=_arg(call.args[2]))
-        elif call.command in ("ZREMRANGEBYRANK", "ZRANGE") and _matches(call, (index, "0")) and len(call.args) > 2:
-            last = linear(call.args[2])
-            if last is None or last.factor != -1:
-                return None
-            # The entries up to rank `-cap + constant` go, so `cap - 1 - constant` stay.
-            found = found._replace(cap_arg=last.arg, cap_offset=-1 - last.constant)
-        else:
-            return None
-    return found
 
 
 def _find(calls: tuple[LuaCall, ...], command: str, *patterns: str | re.Pattern[str]) -> LuaCall | None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from asynq_ttl.cli.admin_client import AdminClientError, Json, ask
+from asynq_ttl.cli.options import FAILED, Listen, fail, option
 from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.standard_output import say, writing
 from asynq_ttl.cli.tool_options import (
@@ -13,8 +15,9 @@ from asynq_ttl.cli.tool_options import (
     reached,
     upstream_option,
 )
-from asynq_ttl.existing_keys.doctor.doctor import examine
-from asynq_ttl.existing_keys.findings import findings_json, print_findings, worst
+from asynq_ttl.existing_keys.doctor import scripts
+from asynq_ttl.existing_keys.doctor.doctor import by_severity, examine
+from asynq_ttl.existing_keys.findings import Finding, findings_json, print_findings, worst
 from asynq_ttl.net import address
 
 
@@ -29,18 +32,43 @@ from asynq_ttl.net import address
     show_default=True,
     help="The most tasks looked at to learn which types there are.",
 )
+@option(
+    "--admin",
+    type=Listen(),
+    default=None,
+    help="Where a running sidecar's admin server listens, HOST:PORT or unix:PATH, to ask which scripts it does not "
+    "understand.",
+)
 @rate_option
-def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool, sample: int, rate: float) -> None:
+def doctor(
+    *,
+    upstream: address.Upstream,
+    policy: Path | None,
+    json_wanted: bool,
+    sample: int,
+    admin: address.Address | None,
+    rate: float,
+) -> None:
     """Check a set-up: server, rights, clients, clocks, and the policy against what exists. Changes nothing.
 
     Exits with 0 if nothing needs to be done, with 3 after a warning, with 4 if tasks can be lost.
     """
     loaded = load(policy)
+    not_understood = _ask_sidecar(admin) if admin is not None else []
     with reached(upstream, rate) as database:
-        findings = examine(database, loaded, database.queues(), sample)
+        findings = by_severity([*examine(database, loaded, database.queues(), sample), *not_understood])
     if json_wanted:
         say(findings_json(str(upstream), findings))
     else:
         with writing():
             print_findings(findings, console())
     raise SystemExit(worst(findings).status)
+
+
+def _ask_sidecar(admin: address.Address) -> list[Finding]:
+    """Return what a running sidecar says of the scripts that it does not understand."""
+    try:
+        told: list[Json] = ask(admin, "/api/status").get("scripts_not_understood", [])
+    except AdminClientError as error:
+        fail(str(error), FAILED)
+    return scripts.check([(each["script"], each["wrapped"], each["first_line"]) for each in told])

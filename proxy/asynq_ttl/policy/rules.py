@@ -111,9 +111,9 @@ class Rule:
         """Say whether the rule can concern tasks of this queue."""
         return not self.queues or any(glob.matches(queue) for glob in self.queues)
 
-    def matches_type(self, task_type: str) -> bool:
-        """Say whether the rule concerns tasks of this type."""
-        return not self.types or any(glob.matches(task_type) for glob in self.types)
+    def matches_type(self, task_type: str | None) -> bool:
+        """Say whether the rule concerns tasks of this type; None for one that cannot be read, which no glob matches."""
+        return not self.types or (task_type is not None and any(glob.matches(task_type) for glob in self.types))
 
     def hides(self, later: "Rule", state: State) -> bool:
         """Say whether `later` can never decide about `state` because this rule comes first."""
@@ -201,12 +201,15 @@ class Policy:
         self.digest = digest
         self.text = text
         self.hands_over = hands_over
-        self._verdicts: dict[tuple[str, str, State], Verdict | None] = {}
+        self._verdicts: dict[tuple[str, str | None, State], Verdict | None] = {}
         self._queue_rules: dict[tuple[str, State], tuple[Rule, ...]] = {}
         self._limits: dict[str, ArchiveLimits | None] = {}
 
-    def decide(self, queue: str, task_type: str, state: State) -> Verdict | None:
-        """Return the verdict about a task of this queue and type entering a state; None without a rule."""
+    def decide(self, queue: str, task_type: str | None, state: State) -> Verdict | None:
+        """Return the verdict about a task of this queue and type entering a state; None without a rule.
+
+        A type that cannot be read is None: only rules for every type decide about it.
+        """
         key = (queue, task_type, state)
         try:
             return self._verdicts[key]

@@ -110,18 +110,21 @@ class Call:
         return task_id
 
     def check_prefix(self, queue: str) -> None:
-        """Check that the task keys of a bulk script are those of a queue.
+        """Check that the task keys of a bulk script are those of a queue, and that a bound of it is a number.
 
         Raises:
-            NotUnderstood: they are another queue's.
+            NotUnderstood: they are another queue's, or it is no integer.
         """
+        if self.shape.limit_arg:
+            self.number(self.shape.limit_arg)
         if self.arg(self.shape.prefix_arg) != task_prefix(queue):
             raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{self.shape.prefix_arg}] is not the task key prefix")
 
     def archive_times(self) -> tuple[int, int, int]:
         """Return when the task died, and the script's own retention in seconds and number of entries kept.
 
-        Without a trim by age the retention is Asynq's; without a trim by number that is -1, for any number.
+        Without a trim by age the retention is Asynq's. Without a trim by number that is -1, for any number, and so it
+        is where the ARGV is below 1, by which scripts say that there is none.
 
         Raises:
             NotUnderstood: one of them is no integer.
@@ -129,5 +132,5 @@ class Call:
         shape = self.shape
         now = self.number(shape.time_arg)
         own_seconds = now - self.number(shape.cutoff_arg) if shape.cutoff_arg else OWN_ARCHIVE_SECONDS
-        own_cap = max(self.number(shape.cap_arg) + shape.cap_offset, 0) if shape.cap_arg else -1
-        return now, own_seconds, own_cap
+        cap = self.number(shape.cap_arg) if shape.cap_arg else 0
+        return now, own_seconds, max(cap + shape.cap_offset, 0) if cap > 0 else -1

@@ -6,6 +6,8 @@ archives it is not; see `by_hand`.
 Invariants:
 
 * Where no rule says anything about a task, its command goes as it came, or only heals what an earlier policy has left.
+* An archived task whose message cannot be read gets what a rule for every type says. A completed one is left to
+  `by_effect`: without its Retention nobody knows when it has completed.
 * A task that is only shadowed gets nothing, but neither do its script's own trims remove what a rule keeps for longer.
 """
 
@@ -134,8 +136,8 @@ class Ending:
             healing = Rewrite(enforced=True, tail=tail, argv=argv)
         if limits is None:
             return healing
-        task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
-        verdict = self._policy.decide(queue.name, task.type, State.ARCHIVED)
+        task, task_type = self._read(call)
+        verdict = self._policy.decide(queue.name, task_type, State.ARCHIVED)
         if verdict is None:
             if not limits.outlasts(own_seconds):
                 return healing
@@ -147,6 +149,14 @@ class Ending:
             # A task outside the share gets nothing, but what is kept for longer must not go by Asynq's own trims.
             healing = Rewrite(enforced=True, tail=tail % ONLY_HEAL, argv=argv)
         return self._by_verdict(call, queue, task, verdict, own_seconds, tail=tail, argv=argv, healing=healing)
+
+    def _read(self, call: Call) -> tuple[message.TaskMessage, str | None]:
+        """Return the message that a call carries, and the task's type; None for one that cannot be read."""
+        try:
+            task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
+        except message.MessageError:
+            return message.UNREADABLE, None
+        return task, task.type
 
     def _first_seen(self, known: dict[bytes, _Queue | None], index: bytes, suffix: bytes) -> _Queue | None:
         """Return the queue of an index that is not remembered; None where it is not concerned.

@@ -12,6 +12,8 @@ Invariants:
     ACTIVE   ACTIVE      BROKEN    NEW       ACTIVE, to be loaded anew before the next EVAL
     BROKEN   ACTIVE      BROKEN    BROKEN    BROKEN
 
+* A script may have two wrappers: by its shape, and by effect, for calls that the text does not explain. The latter is
+  made only when such a call is seen.
 * Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
 """
 
@@ -20,12 +22,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from asynq_ttl.asynq.script_shape import Kind, Shape, classify
+from asynq_ttl.asynq.unclear_text import may_end_tasks
 from asynq_ttl.rewriting.wrappers import wrap
 
 # Limits on what learning remembers. Real Asynq has about 50 scripts a version; whoever makes scripts up as
 # they go along must not grow the sidecar. Past the limits a script is forwarded untouched.
 MAX_WRAPPED = 1_000
 MAX_OTHERS = 10_000
+MAX_UNCLEAR = 1_000
 MAX_TEXT_BYTES = 64 * 1024
 
 # A SHA that no script can have (SHA-1 is hexadecimal): Redis answers NOSCRIPT, and the client sends the text.
@@ -50,7 +54,7 @@ class Script:
     Attributes:
         sha: its SHA.
         shape: what it does, and with which KEYS and ARGV.
-        text: its text; empty where it is not wrapped.
+        text: its text; empty where it is not wrapped, and cannot be by effect.
         wrapper: its wrapper's text; empty where it is not wrapped.
         wrapper_sha: its wrapper's SHA; likewise.
         status: how far the wrapper has come.
@@ -90,41 +94,85 @@ class ScriptRegistry:
     """The scripts of one Redis by their SHA. Shared by all sessions.
 
     Attributes:
-        untouched: those without a wrapper: their calls go as they came.
+        untouched: those that no call can make the sidecar wrap: their calls go as they came, whatever KEYS they have.
+            None stands for a script whose text was never seen: its calls go so while their KEYS concern no terminal
+            state (`keys.may_be_terminal`).
         changes: grows whenever the status of a script changes.
     """
 
     def __init__(self) -> None:
-        self.untouched: dict[bytes, Script] = {}
+        self.untouched: dict[bytes, Script | None] = {}
         self.changes = 0
         self._wrapped: dict[bytes, Script] = {}
+        # Those without a shape that may end a task all the same, and what was made of any script to go by effect.
+        self._unclear: dict[bytes, Script] = {}
+        self._by_effect: dict[bytes, Script] = {}
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
-        found = self._wrapped.get(sha) or self.untouched.get(sha)
-        if found is None and not sha.islower():
-            sha = sha.lower()
-            found = self._wrapped.get(sha) or self.untouched.get(sha)
-        return found
+        found = self._wrapped.get(sha) or self.untouched.get(sha) or self._by_effect.get(sha) or self._unclear.get(sha)
+        return self.get(sha.lower()) if found is None and not sha.islower() and sha.lower() != sha else found
 
     def learn(self, text: bytes) -> Script:
         """Return the script of a text, classified and wrapped if this is the first time it is seen."""
         sha = sha_of(text)
-        known = self._wrapped.get(sha) or self.untouched.get(sha)
+        known = self.get(sha)
         if known is not None:
             return known
-        shape = classify(text) if len(text) <= MAX_TEXT_BYTES else Shape(Kind.OTHER)
+        self.untouched.pop(sha, None)  # it is unseen no longer
+        small = len(text) <= MAX_TEXT_BYTES
+        shape = classify(text) if small else Shape(Kind.OTHER)
         wrapper = wrap(text, shape)
-        if not wrapper or len(self._wrapped) >= MAX_WRAPPED:
-            if len(self.untouched) >= MAX_OTHERS:
-                self.untouched.pop(next(iter(self.untouched)))
-            return self.untouched.setdefault(sha, Script(sha, shape, crowded_out=bool(wrapper)))
-        script = Script(sha, shape, text, wrapper, sha_of(wrapper))
-        return self._wrapped.setdefault(sha, script)
+        if wrapper and not self._full:
+            return self._wrapped.setdefault(sha, Script(sha, shape, text, wrapper, sha_of(wrapper)))
+        if not wrapper and small and (shape.kind is Kind.UNKNOWN or may_end_tasks(text)):
+            return _add(self._unclear, Script(sha, shape, text), MAX_UNCLEAR)
+        if wrapper:  # each call of it is one that cannot be rewritten
+            return _add(self._unclear, Script(sha, shape, crowded_out=True), MAX_UNCLEAR)
+        return _add(self.untouched, Script(sha, shape), MAX_OTHERS)
+
+    def unseen(self, sha: bytes) -> None:
+        """Take note of a call by a SHA whose text was never seen, as it is where Redis has served Asynq before.
+
+        Args:
+            sha: as the client wrote it. One that Redis would not write so is not remembered: should the text come,
+                nobody would find that entry again.
+        """
+        if len(sha) == 40 and sha.islower() and self.get(sha) is None:
+            _make_room(self.untouched, MAX_OTHERS)
+            self.untouched[sha] = None
+
+    def by_effect(self, script: Script) -> Script | None:
+        """Return what a learnt script is with a wrapper that goes by effect.
+
+        Returns:
+            A script of the same SHA and text; None where too many are wrapped already, or where it cannot be wrapped.
+        """
+        found = self._by_effect.get(script.sha)
+        if found is None:
+            shape = Shape(Kind.BY_EFFECT)
+            wrapper = wrap(script.text, shape) if script.text else b""
+            if not wrapper or self._full:
+                return None
+            found = self._by_effect[script.sha] = Script(script.sha, shape, script.text, wrapper, sha_of(wrapper))
+            self._unclear.pop(script.sha, None)  # it need not be kept twice
+        return found
+
+    @property
+    def _full(self) -> bool:
+        return len(self._wrapped) + len(self._by_effect) >= MAX_WRAPPED
 
     def wrapped(self) -> tuple[Script, ...]:
-        """Return the scripts that have a wrapper, in the order in which they were learnt."""
-        return tuple(self._wrapped.values())
+        """Return the scripts that have a wrapper, in the order in which they got it; those by effect come last."""
+        return (*self._wrapped.values(), *self._by_effect.values())
+
+    def not_understood(self) -> tuple[Script, ...]:
+        """Return the scripts that end tasks in a way that is not understood: those that go by effect, then the others.
+
+        Their texts are kept, up to the limits above.
+        """
+        unclear = (script for script in self._unclear.values() if script.kind is Kind.UNKNOWN)
+        return (*self._by_effect.values(), *unclear)
 
     def activated(self, script: Script) -> None:
         """Take note that Redis has compiled a script's wrapper and its original."""
@@ -140,14 +188,29 @@ class ScriptRegistry:
         If it is told so, it may call the script without its text. Whether Redis still has the wrapper is not known, so
         that has to be loaded before the next call.
         """
-        script = self.get(sha)
-        if script is not None and script.status is Status.ACTIVE:
-            self.changes += script.become(Status.NEW, flushed=script.flushed)
+        for script in (self.get(sha), self._by_effect.get(sha.lower())):
+            if script is not None and script.status is Status.ACTIVE:
+                self.changes += script.become(Status.NEW, flushed=script.flushed)
 
     def flushed(self) -> None:
         """Take note that a client empties the script cache: before its next EVAL a wrapper is loaded anew."""
-        for script in self._wrapped.values():
+        for script in self.wrapped():
             self.changes += script.become(script.status, flushed=script.status is Status.ACTIVE)
+
+
+_Scripts = dict[bytes, Script] | dict[bytes, Script | None]
+
+
+def _add(scripts: _Scripts, script: Script, most: int) -> Script:
+    """Remember a script beside others, of which the oldest is forgotten where there are as many as may be."""
+    _make_room(scripts, most)
+    scripts[script.sha] = script
+    return script
+
+
+def _make_room(scripts: _Scripts, most: int) -> None:
+    if len(scripts) >= most:
+        scripts.pop(next(iter(scripts)))
 
 
 def sha_of(text: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """One command of an Asynq script and a policy in, the command to send instead out. Pure.
 
 Knows which part of the package decides about which kind of script. What is decided stands there: in `ending`, `by_hand`
-and `reviving`.
+and `reviving`; and in `by_effect`, for calls that no text explains.
 
 Invariants:
 
@@ -10,13 +10,14 @@ Invariants:
   most at the score, cutoff and cap, and at most one argument more at the end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from asynq_ttl.asynq import message
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import FailOpen
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy
+from asynq_ttl.rewriting.by_effect import ByEffect
 from asynq_ttl.rewriting.by_hand import ByHand
 from asynq_ttl.rewriting.call import Call, NotUnderstood, Rewrite
 from asynq_ttl.rewriting.ending import Ending
@@ -49,6 +50,7 @@ class Rewriter:
         self.policy = self.reach.policy
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
+        self._by_effect = ByEffect(self.reach)
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {
             Kind.COMPLETE: ending.complete,
             Kind.ARCHIVE: ending.archive,
@@ -88,5 +90,24 @@ class Rewriter:
             raise
         except message.MessageError as error:
             raise NotUnderstood(FailOpen.MESSAGE, str(error)) from None
+        except Exception as error:  # whatever a policy raises, the task must move
+            raise NotUnderstood(FailOpen.POLICY, f"{type(error).__name__}: {error}") from error
+
+    def rewrite_by_effect(self, keys: Sequence[bytes]) -> Rewrite | None:
+        """Decide about one call of a script that is not understood, or of one whose arguments are not.
+
+        Args:
+            keys: the call's KEYS.
+
+        Returns:
+            What to do, with the wrapper that goes by effect; None to forward the command untouched.
+
+        Raises:
+            NotUnderstood: it has to be forwarded untouched although a rule might concern it.
+        """
+        if self.off:
+            return None
+        try:
+            return self._by_effect.end(keys)
         except Exception as error:  # whatever a policy raises, the task must move
             raise NotUnderstood(FailOpen.POLICY, f"{type(error).__name__}: {error}") from error

@@ -47,6 +47,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "wrappers/clock.prologue",
             "shared/states.prologue",
             "wrappers/trim.prologue",
+            "shared/pick.prologue",
             "wrappers/rules.prologue",
             "wrappers/archive_one.prologue",
         ),
@@ -57,6 +58,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "wrappers/clock.prologue",
             "shared/states.prologue",
             "wrappers/trim.prologue",
+            "shared/pick.prologue",
             "wrappers/rules.prologue",
             "wrappers/archive_all.prologue",
         ),
@@ -67,6 +69,10 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
     Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
     Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
+    Kind.BY_EFFECT: (
+        ("wrappers/clock.prologue", "shared/states.prologue", "shared/pick.prologue", "wrappers/effect.prologue"),
+        ("wrappers/effect.epilogue",),
+    ),
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
 }
 
@@ -80,5 +86,7 @@ _POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
 def _part(name: str, shape: Shape) -> bytes:
     """Return a Lua part with the positions of a shape put in."""
     text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
-    text = text.replace("source_command", f"'{shape.source_command}'").replace("cap_offset", f"{shape.cap_offset}")
+    text = text.replace("source_command", f"'{shape.source_command}'")
+    last = f"tonumber(ARGV[{shape.limit_arg}]) + {shape.limit_offset}" if shape.limit_arg else f"{shape.limit_offset}"
+    text = text.replace("cap_offset", f"{shape.cap_offset}").replace("source_last", last)
     return text.encode()

@@ -56,6 +56,46 @@ number_of_keys(const char *digits, Py_ssize_t length, Py_ssize_t arguments)
     return keys <= arguments ? keys : -1;
 }
 
+/* How keys end, by which `may_be_terminal` in asynq/keys.py goes. */
+typedef struct {
+    const char *end;
+    Py_ssize_t length;
+} Suffix;
+#define SUFFIX(text) {text, sizeof text - 1}
+static const Suffix ARCHIVED = SUFFIX("}:archived"), COMPLETED = SUFFIX("}:completed"), PENDING = SUFFIX("}:pending"),
+                    ACTIVE = SUFFIX("}:active"), GROUPS = SUFFIX("}:groups");
+
+static int
+ends(const char *value, Py_ssize_t length, Suffix suffix)
+{
+    return length >= suffix.length && memcmp(value + length - suffix.length, suffix.end, suffix.length) == 0;
+}
+
+/* Say whether the KEYS in `at` to `end`, so many of them, may concern a terminal state, as `may_be_terminal` does. */
+static int
+may_be_terminal(const char *at, const char *end, Py_ssize_t keys)
+{
+    int first = 0, second = 0;
+    for (Py_ssize_t key = 0; key < keys; key++) {
+        Py_ssize_t length;
+        const char *value;
+        at = bulk(at, end, &value, &length);
+        if (ends(value, length, ARCHIVED) || ends(value, length, COMPLETED)) {
+            return 1;
+        }
+        if (key == 0) {
+            first = ends(value, length, PENDING);
+        }
+        else if (key == 1) {
+            second = ends(value, length, PENDING);
+        }
+        else if (key == 2 && ((first && ends(value, length, ACTIVE)) || (second && ends(value, length, GROUPS)))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Return the arguments of the command in `at` to `end`, which has been seen to be one. */
 static PyObject *
 arguments(const char *at, const char *end)
@@ -124,18 +164,25 @@ answer(const char *start, const char *end, PyObject *untouched, PyObject *polls)
         return taken_apart(start, end, -1);
     }
     at = bulk(at, end, &value, &length);
-    int evalsha = is_evalsha(value, length);
+    int evalsha = is_evalsha(value, length), unseen = 0;
     at = bulk(at, end, &value, &length);
     if (evalsha) {
         PyObject *sha = PyBytes_FromStringAndSize(value, length);
-        int found = sha == NULL ? -1 : PyDict_Contains(untouched, sha);
+        PyObject *script = sha == NULL ? NULL : PyDict_GetItemWithError(untouched, sha);
         Py_XDECREF(sha);
-        if (found != 0) {
-            return found < 0 ? NULL : PyLong_FromLong(1);
+        if (script == NULL && PyErr_Occurred()) {
+            return NULL;
+        }
+        unseen = script == Py_None;
+        if (script != NULL && !unseen) {
+            return PyLong_FromLong(1);
         }
     }
     at = bulk(at, end, &value, &length);
     keys = number_of_keys(value, length, count - 3);
+    if (unseen && keys > 0 && !may_be_terminal(at, end, keys)) {
+        return PyLong_FromLong(1);
+    }
     if (evalsha && keys >= 0) {
         for (Py_ssize_t key = 0; key < keys; key++) {
             at = bulk(at, end, &value, &length);

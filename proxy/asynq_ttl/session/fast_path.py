@@ -1,9 +1,9 @@
 """The short way of a chunk: what goes to Redis for it is known from an earlier one, without a decision.
 
-It decides nothing. Commands that no session is interested in, and calls of scripts without a wrapper, go as they came.
-A poll becomes what such a poll became before. Any other command is handed over, taken apart, so that nobody has to do
-that again. What is asked about every chunk also has a compiled answer (`_fast_path.c`); where that was not built, the
-one here is used.
+It decides nothing. Commands that no session is interested in, and calls of scripts without a wrapper, go as they came;
+so do those of scripts whose texts were never seen, while their KEYS concern no terminal state. A poll becomes what such
+a poll became before. Any other command is handed over, taken apart, so that nobody has to do that again. What is asked
+about every chunk also has a compiled answer (`_fast_path.c`); where that was not built, the one here is used.
 
 Invariants:
 
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from asynq_ttl.asynq.keys import may_be_terminal
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import Command, WholeCommands, is_plain
@@ -92,7 +93,8 @@ class Memory:
         Args:
             chunk: the chunk.
             special: names of commands that a session is interested in, in upper case; EVALSHA is one of them.
-            untouched: SHAs of scripts whose calls go as they came, as its keys.
+            untouched: SHAs of scripts whose calls go as they came, as its keys; where the value is None, only those
+                whose KEYS concern no terminal state.
             polls: as `polls` above.
 
         Returns:
@@ -109,9 +111,10 @@ class Memory:
             return None
         command = commands[0]
         evalsha = command[0] in _EVALSHA and len(command) > 2
-        if evalsha and command[1] in untouched:
-            return 1
+        seen = untouched.get(command[1], False) if evalsha else False
         keys = numkeys(command)
+        if seen or (seen is None and keys > 0 and not may_be_terminal(command[3 : 3 + keys])):
+            return 1
         if evalsha and keys >= 0:
             beginning = beginning_of(chunk, command, 3 + keys)
             instead = polls.get(beginning)

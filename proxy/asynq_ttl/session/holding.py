@@ -47,13 +47,17 @@ class Holding:
     Args:
         room: where room is taken.
         may_be_rewritten: given the leading arguments of a command, says whether it may have to be rewritten.
-        fail_open: told, with a reason and in words, of a command that goes on in pieces although it may have to be.
+        fail_open: told of a command that goes on in pieces although it may have to be rewritten: a reason, what exactly
+            in words, and what has come of its KEYS.
     """
 
     __slots__ = ("_fail_open", "_may_be_rewritten", "_room", "taken_bytes")
 
     def __init__(
-        self, room: Room, may_be_rewritten: Callable[[Command], bool], fail_open: Callable[[FailOpen, str], None]
+        self,
+        room: Room,
+        may_be_rewritten: Callable[[Command], bool],
+        fail_open: Callable[[FailOpen, str, Command], None],
     ) -> None:
         self.taken_bytes = 0
         """The room that a large command has; the relay says when to give it back."""
@@ -74,12 +78,12 @@ class Holding:
             if not self._may_be_rewritten(head):
                 return False
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the sidecar, the command goes on
-            self._fail_open(FailOpen.INTERNAL, f"{type(error).__name__}: {error}")
+            self._fail_open(FailOpen.INTERNAL, f"{type(error).__name__}: {error}", head[3:])
             return False
         more = max(2 * size - self.taken_bytes, 0)
         if size >= MAX_HELD_BYTES or not self._room.take(more):
             why = "" if size >= MAX_HELD_BYTES else ", and there is no room for more: see --max-held-mib"
-            self._fail_open(FailOpen.SIZE, f"a script call of more than {size} bytes{why}")
+            self._fail_open(FailOpen.SIZE, f"a script call of more than {size} bytes{why}", head[3:])
             return False
         self.taken_bytes += more
         return True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
-from asynq_ttl.asynq.keys import PREFIX, foreign_prefix, terminal_queue
+from asynq_ttl.asynq.keys import PREFIX, ended_queue, foreign_prefix, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
@@ -37,6 +37,8 @@ script's wrapper, whatever the end of that."""
 
 _DEQUEUE = Kind.DEQUEUE
 _ACTIVE = Status.ACTIVE
+# A call that is not understood for one of these reasons goes by effect, if its KEYS allow it.
+_LEFT_TO_EFFECT = (FailOpen.ARGUMENTS, FailOpen.MESSAGE)
 
 
 class ScriptCalls:
@@ -85,10 +87,10 @@ class ScriptCalls:
         """Decide about an EVAL; the arguments are as for `evalsha`."""
         if keys < 0:
             return FORWARD
-        script = self._learn(command[1])
+        script = self._shared.registry.learn(command[1])
         if keys == 0:
             return FORWARD
-        if script.flushed and script is not activated and not self._shared.rewriter.off:
+        if script.flushed and activated is None and not self._shared.rewriter.off:
             return script
         return self._call(script, script.wrapper, command, keys, activated)
 
@@ -113,10 +115,11 @@ class ScriptCalls:
         if name != b"EVALSHA" or len(head) < 3:
             return name == b"EVALSHA"
         script = self._shared.registry.get(head[1])
-        if script is not None:
+        if script is not None and (script.wrapper or not script.text):
             return bool(script.wrapper)
         keys = int(head[2]) if head[2].isdigit() and len(head[2]) < 4 else 0
-        return len(head) < 3 + keys or self._shared.rewriter.concerns(terminal_queue(head[3 : 3 + keys]))
+        concerned = terminal_queue if script is None else ended_queue
+        return len(head) < 3 + keys or self._shared.rewriter.concerns(concerned(head[3 : 3 + keys]))
 
     def _unknown(self, command: Command, keys: int) -> Answer:
         """Decide about a script whose text was never seen. Redis may know it for long, as the one that enqueues.
@@ -124,11 +127,12 @@ class ScriptCalls:
         Where it may be one that ends a task, the client is made to send the text: by a SHA that no script has.
         """
         if self.in_transaction or not self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
+            self._shared.registry.unseen(command[1])
             return FORWARD
         if command[1].lower() in self._asked:
             # Redis has the script and the client knows it, so it may not have the text at hand any more.
-            detail = f"script {command[1].decode('latin-1')}"
-            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys])
+            detail = "its text was never seen, and the client may not have it any more"
+            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys], sha=command[1])
             return FORWARD
         return [command[0], IMPOSSIBLE_SHA, *command[2:]]
 
@@ -138,30 +142,21 @@ class ScriptCalls:
         Whoever loads a script may call it without a text to fall back to. So its wrapper is loaded even if that was
         done before: whether Redis still has it is not known.
         """
-        script = self._learn(text)
-        wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
-        return script if wanted and script is not activated else FORWARD
-
-    def _learn(self, text: bytes) -> Script:
         script = self._shared.registry.learn(text)
-        if script.kind is Kind.UNKNOWN and not self._shared.rewriter.off:
-            self._shared.fail_open(FailOpen.SHAPE, "it writes a terminal state in an unknown way", script)
-        elif script.crowded_out and not self._shared.rewriter.off:
-            self._shared.fail_open(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others", script)
-        return script
+        wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
+        return script if wanted and activated is None else FORWARD
 
     def _call(
         self, script: Script, name: bytes, command: Command, keys: int, activated: Script | None, *, chunk: bytes = b""
     ) -> Answer:
         """Decide about the call of a learnt script; `name` is what calls its wrapper instead."""
-        if not script.wrapper:
-            return FORWARD
+        if not script.wrapper or script.kind is Kind.BY_EFFECT:
+            return self._call_by_effect(script, command, keys, activated)
         rewriter = self._shared.rewriter
         try:
             rewrite = rewriter.rewrite(script, command, keys)
         except NotUnderstood as error:
-            self._shared.fail_open(error.reason, str(error), script, command[3 : 3 + keys])
-            return FORWARD
+            return self._call_by_effect(script, command, keys, activated, error)
         changed: Command | None = None
         if rewrite is None:
             if not command[3].startswith(PREFIX) and not rewriter.off:
@@ -178,6 +173,41 @@ class ScriptCalls:
             # What becomes of a poll depends on nothing but its KEYS and the number of its arguments.
             out = encode(changed) if changed is not None else chunk
             self._shared.memory.remember(chunk, command, keys, out, rewriter)
+        return FORWARD if changed is None else changed
+
+    def _call_by_effect(
+        self, script: Script, command: Command, keys: int, activated: Script | None, why: NotUnderstood | None = None
+    ) -> Answer:
+        """Decide about a call that its script's text does not explain; `why` is what it fails by, if it has a shape."""
+        named = command[3 : 3 + keys]
+        rewrite = None
+        if script.text and (why is None or why.reason in _LEFT_TO_EFFECT):
+            try:
+                rewrite = self._shared.rewriter.rewrite_by_effect(named)
+            except NotUnderstood as error:
+                why = error
+        if rewrite is None:
+            if why is None and script.crowded_out:
+                why = NotUnderstood(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others")
+            elif why is None and script.kind is Kind.UNKNOWN:
+                why = NotUnderstood(FailOpen.SHAPE, "it writes a terminal state in an unknown way")
+            if why is not None and not self._shared.rewriter.off:
+                self._shared.fail_open(why.reason, str(why), script, named)
+            return FORWARD
+        changed: Command | None = None
+        if rewrite.enforced:
+            by_effect = self._shared.registry.by_effect(script)
+            if by_effect is None:
+                self._shared.fail_open(FailOpen.SCRIPTS, f"there are {MAX_WRAPPED} others", script, named)
+                return FORWARD
+            whole = command[0].upper() == b"EVAL"
+            if whole and by_effect.flushed and activated is None:
+                return by_effect
+            if by_effect.status is not _ACTIVE:
+                return self._inactive(by_effect, activated, named)
+            changed = _rewritten(rewrite, by_effect.wrapper if whole else by_effect.wrapper_sha, command, keys)
+        if rewrite.decision is not None:
+            self._expect(rewrite.decision)
         return FORWARD if changed is None else changed
 
     def _inactive(self, script: Script, activated: Script | None, keys: Sequence[bytes]) -> Answer:

@@ -11,6 +11,10 @@ from asynq_ttl.session.fast_path import Memory
 from asynq_ttl.session.holding import Room
 from asynq_ttl.wire.commands import Command, WholeCommands
 
+_SHA_DIGITS = 40
+# What is told whatever the KEYS are: they are not Asynq's, or the policy cannot be asked.
+_ABOUT_ANY_KEYS = (FailOpen.PREFIX, FailOpen.POLICY, FailOpen.INTERNAL)
+
 
 @dataclass(slots=True)
 class Shared:
@@ -46,15 +50,20 @@ class Shared:
         self.rewriter = rewriter
 
     def fail_open(
-        self, reason: FailOpen, detail: str, script: Script | None = None, keys: Sequence[bytes] = ()
+        self, reason: FailOpen, detail: str, script: Script | None = None, keys: Sequence[bytes] = (), sha: bytes = b""
     ) -> None:
-        """Tell of a command that goes on untouched.
+        """Tell of a command that goes on untouched, unless its KEYS name no queue that the policy concerns.
 
         Args:
             reason: why.
             detail: what exactly, in words.
             script: the script that it calls, where that is known.
             keys: its KEYS, where they are known.
+            sha: the SHA that it calls, where the script is not known.
         """
-        kind, sha = (script.kind.value, script.sha.decode()) if script is not None else ("", "")
-        self.observer.failed_open(FailedOpen(reason, detail, self.clock(), kind, sha, *subject_of(keys)))
+        queue, task_id = subject_of(keys)
+        if keys and reason not in _ABOUT_ANY_KEYS and not self.rewriter.concerns(queue or None):
+            return
+        kind, sha = (script.kind.value, script.sha) if script is not None else ("", sha)
+        known = sha.decode("latin-1")[:_SHA_DIGITS]
+        self.observer.failed_open(FailedOpen(reason, detail, self.clock(), kind, known, queue, task_id))

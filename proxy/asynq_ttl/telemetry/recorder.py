@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
+from asynq_ttl.telemetry.advice import line_of
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
@@ -64,7 +65,7 @@ class Telemetry:
 
     Attributes:
         decisions: decisions by queue, state, rule, action and mode.
-        fail_opens: commands forwarded untouched although a rule might concern them, by reason.
+        fail_opens: commands forwarded untouched although a rule might concern them, by reason and queue.
         unwrappable: scripts that Redis refused to compile.
         activations: wrappers loaded into Redis, by result: ok, error.
         reloads: policy reloads by result: ok, error.
@@ -87,7 +88,7 @@ class Telemetry:
         open_redis: OpenRedis | None = None,
     ) -> None:
         self.decisions: Counter[DecisionKey] = Counter()
-        self.fail_opens: Counter[str] = Counter()
+        self.fail_opens: Counter[tuple[str, str]] = Counter()
         self.unwrappable = 0
         self.activations: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
@@ -145,22 +146,19 @@ class Telemetry:
 
     def failed_open(self, failure: FailedOpen) -> None:
         """Count a command that was forwarded untouched, make its span, and warn (at times)."""
-        reason = failure.reason.value
-        self.fail_opens[reason] += 1
+        key = (failure.reason.value, failure.queue)
+        if key not in self.fail_opens and len(self.fail_opens) >= MAX_DECISION_SERIES:
+            key = (failure.reason.value, OVERFLOW)
+        self.fail_opens[key] += 1
         trace_id = self.spans.failed_open(failure)
         self.recent.add(failure, trace_id)
-        what = f"{failure.kind} script {failure.sha[:8]}" if failure.kind else "a command"
-        where = f" of queue {failure.queue}" if failure.queue else ""
+        held_back_by = failure.sha
         if failure.reason is FailOpen.PREFIX:
             if failure.detail in self._prefixes or len(self._prefixes) >= _MAX_PREFIXES:
                 return
             self._prefixes.add(failure.detail)
-            reason = failure.detail
-        self._warn(
-            reason,
-            trace_id,
-            f"failed open ({failure.reason.value}): {what}{where} was forwarded untouched: {failure.detail}",
-        )
+            held_back_by = failure.detail
+        self._warn(f"{failure.reason.value} {held_back_by}", trace_id, line_of(failure))
 
     def activated(self, activated: Activated) -> None:
         """Take note of the end of loading a wrapper."""
@@ -249,7 +247,7 @@ class Telemetry:
             "asynq_ttl.fail_open",
             "Commands forwarded untouched although a rule might concern them.",
             lambda: self.fail_opens,
-            ("reason",),
+            ("reason", "asynq.queue"),
         )
         counter("asynq_ttl.cluster.signs", "Signs that Redis is a cluster.", lambda: self.cluster.seen, ("sign",))
         counter("asynq_ttl.policy.reloads", "Policy reloads by result.", lambda: self.reloads, ("result",))

@@ -97,12 +97,12 @@ class ControlConnection:
 
         For a moment after a failure nobody waits for another one.
         """
-        load = self._loads.get(script.sha)
+        load = self._loads.get(script.wrapper_sha)
         if load is None:
             if time.monotonic() < self._not_before:
                 return
-            load = self._loads[script.sha] = asyncio.create_task(self._activate(script))
-            load.add_done_callback(lambda _: self._loads.pop(script.sha, None))
+            load = self._loads[script.wrapper_sha] = asyncio.create_task(self._activate(script))
+            load.add_done_callback(lambda _: self._loads.pop(script.wrapper_sha, None))
         await asyncio.shield(load)
 
     async def reload(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -60,7 +61,10 @@ class SidecarThread:
 
     def fail_opens(self) -> dict[str, int]:
         """Return how often the sidecar failed open, by reason."""
-        return {} if self._sidecar is None else dict(self._sidecar.telemetry.fail_opens)
+        counts: Counter[str] = Counter()
+        for (reason, _), count in ({} if self._sidecar is None else self._sidecar.telemetry.fail_opens).items():
+            counts[reason] += count
+        return dict(counts)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)

@@ -8,6 +8,7 @@ from asynq_ttl.asynq.keys import (
     COMPLETED,
     GROUPS,
     PENDING,
+    ended_queue,
     foreign_prefix,
     index_key,
     printable,
@@ -16,6 +17,7 @@ from asynq_ttl.asynq.keys import (
     queue_of_task,
     queue_prefix,
     subject_of,
+    task_ids,
     task_prefix,
     terminal_queue,
     text_of,
@@ -153,3 +155,45 @@ def test_what_can_be_printed() -> None:
 def test_what_keys_of_a_fork_begin_with(key: bytes, prefix: str) -> None:
     """Up to the hash tag or the first colon, bounded, and fit to be shown."""
     assert foreign_prefix(key) == prefix
+
+
+INDEX, TASK = b"asynq:{q}:archived", b"asynq:{q}:t:1"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [TASK, INDEX],
+        [INDEX, TASK],
+        [b"lock:1", TASK, b"asynq:{q}:active", b"asynq:{q}:completed"],
+        [b"asynq:{other}:archived", TASK, INDEX],
+        [b"asynq:{q}:t:", INDEX],
+    ],
+)
+def test_a_task_and_a_terminal_index_of_one_queue_may_be_its_end(keys: list[bytes]) -> None:
+    """Wherever they stand among KEYS."""
+    assert ended_queue(keys) == "q"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [TASK],
+        [INDEX],
+        [TASK, b"asynq:{q}:pending"],
+        [TASK, b"asynq:{other}:archived"],
+        [TASK, b"myapp:{q}:archived"],
+        [b"asynq:{q}:g:t:1", INDEX],
+        [b"asynq:{a}:b}:t:1", b"asynq:{a}:b}:archived"],
+    ],
+)
+def test_anything_else_is_no_end(keys: list[bytes]) -> None:
+    """One of the two is missing, or they are of two queues, or the name of the queue can be read twice."""
+    assert ended_queue(keys) is None
+
+
+def test_the_tasks_among_keys_are_those_of_the_queue() -> None:
+    """In their order, by their IDs."""
+    keys = [TASK, INDEX, b"asynq:{other}:t:2", b"asynq:{q}:t:a:b", TASK]
+    assert task_ids(keys, "q") == [b"1", b"a:b", b"1"]

@@ -11,6 +11,7 @@ from support.small_scripts import (
     ARCHIVE_ALL,
     ARCHIVE_ONE,
     COMPLETE,
+    DELETE_ALL,
     DEQUEUE,
     JANITOR,
     RUN_ALL,
@@ -108,6 +109,27 @@ def test_an_archive_may_have_no_trims() -> None:
     assert classify(neither) == replace(SHAPES[ARCHIVE], cap_arg=0, cutoff_arg=0)
 
 
+@pytest.mark.parametrize("text", [ARCHIVE, ARCHIVE_ONE, ARCHIVE_ALL])
+def test_what_is_too_many_may_be_counted(text: bytes) -> None:
+    """The size of the index less what is kept, popped; `script_trims` has the forms."""
+    shape = SHAPES[text]
+    index, cap = b"KEYS[%d]" % shape.index_key, b"ARGV[%d]" % shape.cap_arg
+    trim = b'redis.call("ZREMRANGEBYRANK", %b, 0, -%b)' % (index, cap)
+    popped = b'local over = redis.call("ZCARD", %b) - %b if over > 0 then redis.call("ZPOPMIN", %b, over) end'
+    written = changed(text, trim, popped % (index, cap, index))
+    assert classify(written) == replace(shape, cap_offset=0)
+
+
+@pytest.mark.parametrize("text", [ARCHIVE_ALL, RUN_ALL, DELETE_ALL])
+def test_a_bulk_script_may_take_only_some(text: bytes) -> None:
+    """A number of its own, or what an ARGV says, from either end; `script_sources` has the forms."""
+    every = b'"ZRANGE", KEYS[1], 0, -1'
+    some = changed(text, every, b'"ZREVRANGE", KEYS[1], 0, tonumber(ARGV[7]) - 1')
+    assert classify(some) == replace(SHAPES[text], source_command="ZREVRANGE", limit_arg=7)
+    some = changed(text, every, b'"ZRANGE", KEYS[1], 0, 99').replace(b'"DEL", KEYS[1]', b'"ZREM", KEYS[1], "x"')
+    assert classify(some) == replace(SHAPES[text], limit_offset=99)
+
+
 def test_a_list_as_source_is_told_from_a_set() -> None:
     """The command that reads all IDs is remembered with the shape."""
     assert classify(changed(ARCHIVE_ALL, b'"ZRANGE"', b'"LRANGE"')) == replace(
@@ -133,12 +155,14 @@ def test_a_list_as_source_is_told_from_a_set() -> None:
         (ARCHIVE, b"-ARGV[5]", b"-ARGV[5] - ARGV[4]"),
         (ARCHIVE, b'"ZREMRANGEBYRANK", KEYS[3], 0,', b'"ZREMRANGEBYRANK", KEYS[3], 1,'),
         (ARCHIVE, b'"ZREMRANGEBYRANK", KEYS[3], 0, -ARGV[5]', b'"ZPOPMIN", KEYS[3], ARGV[5]'),
+        (ARCHIVE, b"-ARGV[5])", b'-ARGV[5]) redis.call("ZREMRANGEBYRANK", KEYS[3], 0, -ARGV[6])'),
+        (ARCHIVE, b"ARGV[4])", b'ARGV[4]) redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", ARGV[6])'),
         (ARCHIVE, b"ARGV[3], ARGV[1])", b"ARGV[3], name)"),
         (ARCHIVE, b'"msg", ARGV[2], ', b""),
         (ARCHIVE, b'"state", "archived")', b'"state", "archived") redis.call("HSET", KEYS[9], "state", "completed")'),
         (ARCHIVE_ONE, b'redis.call("HGET", KEYS[1], "state")', b'redis.call("HGET", KEYS[1])'),
         (ARCHIVE_ALL, b"ARGV[4] .. name", b"name"),
-        (ARCHIVE_ALL, b'"ZRANGE", KEYS[1], 0, -1', b'"ZRANGE", KEYS[1], 0, 99'),
+        (ARCHIVE_ALL, b'"ZRANGE", KEYS[1], 0, -1', b'"ZRANGE", KEYS[1], 0, size'),
         (ARCHIVE_ALL, b'redis.call("DEL", KEYS[1])', b'redis.call("SMEMBERS", KEYS[3])'),
     ],
 )
@@ -315,6 +339,12 @@ def test_garbage_is_other(garbage: bytes) -> None:
         b"KEYS",
         b"ARGV[1]=",
         b"((((",
+        b"if a",
+        b"if a and ",
+        b"while a do ",
+        b"local a=ARGV[1]+",
+        b'redis.call("ZCARD",',
+        b'redis.call("ZPOPMIN",KEYS[1],redis.call("ZCARD",KEYS[1])-ARGV[1])',
     ],
 )
 def test_no_text_takes_long_to_read(piece: bytes) -> None:

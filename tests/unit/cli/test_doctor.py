@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from asynq_ttl.cli import doctor as command
+from asynq_ttl.cli.admin_client import AdminClientError
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding, Severity
+from asynq_ttl.net.address import Address
 from asynq_ttl.policy.rules import Policy
 from support.scripted_database import ScriptedDatabase, task_of
 from support.scripted_tool import ScriptedTool
@@ -43,6 +45,28 @@ def test_the_status_is_that_of_the_worst_finding(
     assert text.stdout.count("do: set noeviction") == len(severities)
     assert len(json.loads(told.stdout)["findings"]) == len(severities)
     assert (run.changing, run.closed) == ([], 2)
+
+
+def test_a_sidecar_is_asked_for_the_scripts_that_it_does_not_understand(
+    run: ScriptedTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its admin server is told; without an answer nothing is checked."""
+    asked: list[str] = []
+
+    def ask(admin: Address, call: str) -> dict[str, object]:
+        asked.append(f"{admin} {call}")
+        if admin.port == 2:
+            raise AdminClientError("nobody answers")
+        return {"scripts_not_understood": [{"script": "ab", "wrapped": "by effect", "first_line": "-- ours"}]}
+
+    monkeypatch.setattr(command, "examine", lambda *_: [finding(Severity.WARNING)])
+    monkeypatch.setattr(command, "ask", ask)
+    told = json.loads(run("doctor", "--json", "--admin", "127.0.0.1:1").stdout)["findings"]
+    assert [found["code"] for found in told] == ["eviction", "scripts"]
+    assert told[1]["examples"] == ["ab (wrapped by effect): -- ours"]
+    refused = run("doctor", "--admin", "127.0.0.1:2")
+    assert (refused.exit_code, "nobody answers" in refused.stderr) == (1, True)
+    assert asked == ["127.0.0.1:1 /api/status", "127.0.0.1:2 /api/status"]
 
 
 def test_what_is_examined(run: ScriptedTool, monkeypatch: pytest.MonkeyPatch) -> None:

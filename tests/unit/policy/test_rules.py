@@ -72,6 +72,15 @@ def test_the_first_matching_rule_that_speaks_about_the_state_decides() -> None:
     assert policy.decide("pay", "mail", State.ARCHIVED) == Verdict("rest", ttl(7))
 
 
+def test_a_type_that_cannot_be_read_has_the_rule_for_every_type() -> None:
+    """No glob matches it, not even the one that matches any type."""
+    any_type = Rule("any", types=(compile_glob("*"),), archived=Retention(Keep.DELETE))
+    rest = Rule("rest", archived=Retention(Keep.FOREVER))
+    assert Policy((any_type, rest)).decide("q", None, State.ARCHIVED) == Verdict("rest", Retention(Keep.FOREVER))
+    assert Policy((any_type,)).decide("q", None, State.ARCHIVED) is None
+    assert not any_type.matches_type(None)
+
+
 def test_without_a_matching_rule_there_is_no_verdict() -> None:
     """Neither a rule of another queue nor one of another type decides."""
     policy = Policy((rule("a", queues="a", archived=KEEP), rule("b", queues="b", types="x", archived=KEEP)))

@@ -3,7 +3,7 @@ import pytest
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.call import Call, NotUnderstood
 from asynq_ttl.rewriting.registry import ScriptRegistry
-from support.small_scripts import ARCHIVE
+from support.small_scripts import ARCHIVE, RUN_ALL
 
 SCRIPT = ScriptRegistry().learn(ARCHIVE)
 KEYS = [b"asynq:{q}:t:id", b"asynq:{q}:active", b"asynq:{q}:archived"]
@@ -47,4 +47,22 @@ def test_a_task_key_is_the_prefix_and_the_id() -> None:
 def test_asynqs_own_limits() -> None:
     """Its retention is the time of death less the cutoff; its cap is off by one."""
     assert call().archive_times() == (2000, 1000, 9)
-    assert call(argv=[*ARGV[:4], b"0"]).archive_times() == (2000, 1000, 0)
+    assert call(argv=[*ARGV[:4], b"1"]).archive_times() == (2000, 1000, 0)
+
+
+@pytest.mark.parametrize("cap", [b"0", b"-1"])
+def test_a_cap_of_none_is_any_number(cap: bytes) -> None:
+    """So scripts say that they do not trim."""
+    assert call(argv=[*ARGV[:4], cap]).archive_times() == (2000, 1000, -1)
+
+
+def test_the_bound_of_a_bulk_script_is_a_number() -> None:
+    """The wrapper reads as many of the source as the script does."""
+    script = ScriptRegistry().learn(RUN_ALL.replace(b"0, -1", b"0, ARGV[2] - 1"))
+    for bound in (b"3", b"all"):
+        command = [b"EVALSHA", script.sha, b"2", b"asynq:{q}:archived", b"asynq:{q}:pending", b"asynq:{q}:t:", bound]
+        if bound == b"3":
+            Call(script, command, 2).check_prefix("q")
+        else:
+            with pytest.raises(NotUnderstood, match=r"ARGV\[2\] is no integer"):
+                Call(script, command, 2).check_prefix("q")

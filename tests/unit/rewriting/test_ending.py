@@ -17,7 +17,6 @@ from support.policy_calls import (
     ARCHIVE_ONE_CALL,
     DAY,
     DELETE,
-    EVERY_CALL,
     FOREVER,
     GRACE,
     NOW,
@@ -204,9 +203,9 @@ def test_a_task_outside_the_share_trims_nothing_that_is_kept_longer(
     assert (found.enforced, found.tail) == (tail is not None, tail or found.tail)
 
 
-@pytest.mark.parametrize(("cap", "kept"), [(10_000, 9_999), (2, 1), (1, 0), (0, 0)])
+@pytest.mark.parametrize(("cap", "kept"), [(10_000, 9_999), (2, 1), (1, 0), (0, -1)])
 def test_asynq_keeps_one_entry_fewer_than_it_says(cap: int, kept: int) -> None:
-    """Without a `max` the number of entries is what Asynq would leave."""
+    """Without a `max` the number of entries is what Asynq would leave; any number where it says none."""
     found = rewritten(policy_of(Rule("r", archived=for_seconds(DAY))), archive(cap=cap))
     assert found is not None
     assert found.tail == b"86460000 %d %d 0 60" % (NOW - DAY, kept)
@@ -249,12 +248,25 @@ def test_a_retention_past_any_number_is_not_understood() -> None:
     assert reason_of(policy_of(Rule("r", completed=OWN)), complete(10**14)) is FailOpen.ARGUMENTS
 
 
-@pytest.mark.parametrize("kind", ["complete", "archive"])
-def test_a_message_that_does_not_decode_is_not_understood(kind: str) -> None:
-    """Its type cannot be known, so no rule can decide."""
-    text, keys, args = EVERY_CALL[kind]
-    broken = [b"\xff" if len(arg) > 15 else arg for arg in args]
-    assert reason_of(policy_of(ALL), (text, keys, broken)) is FailOpen.MESSAGE
+JSON = b'{"type": "job:x", "id": "id"}'
+
+
+def test_a_completion_whose_message_does_not_decode_is_not_understood() -> None:
+    """Without its Retention nobody knows when it has completed."""
+    assert reason_of(policy_of(ALL), complete(message=JSON)) is FailOpen.MESSAGE
+
+
+def test_an_archived_task_whose_message_does_not_decode_has_the_rule_for_every_type() -> None:
+    """No glob matches a type that cannot be read, and the archive is trimmed as for any other task."""
+    text, keys, args = archive()
+    unreadable = (text, keys, [args[0], JSON, *args[2:]])
+    every = policy_of(Rule("any", types=types("*"), archived=DELETE), ALL)
+    found = rewritten(every, unreadable)
+    assert found is not None
+    assert found.tail is not None
+    assert found.tail.split()[0] == b"%d" % ((3600 + GRACE) * 1000)
+    assert (decided(found).rule, decided(found).task_type, decided(found).task_id) == ("all", "", "id")
+    assert rewritten(policy_of(Rule("any", types=types("*"), archived=DELETE)), unreadable) is None
 
 
 def test_the_producer_s_trace_context_is_looked_for_where_somebody_said() -> None:

@@ -8,7 +8,10 @@ from asynq_ttl.asynq.script_shape import OTHER, UNKNOWN, Kind, Shape
 from asynq_ttl.rewriting import registry as scripts
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_TEXT_BYTES, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.wrappers import wrap
+from support import small_scripts
+from support.foreign_worker import FAIL, MOVE
 from support.small_scripts import ARCHIVE_ALL, COMPLETE, RUN_ONE, SHAPES
+from support.small_scripts import OTHER as OTHER_TEXT
 
 by_kind = pytest.mark.parametrize("text", SHAPES, ids=lambda text: SHAPES[text].kind.value)
 
@@ -115,12 +118,50 @@ def test_a_huge_text_is_not_read() -> None:
 def test_learning_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limits scripts are forwarded untouched, and the oldest of those are forgotten."""
     monkeypatch.setattr(scripts, "MAX_WRAPPED", 2)
-    monkeypatch.setattr(scripts, "MAX_OTHERS", 3)
+    monkeypatch.setattr(scripts, "MAX_UNCLEAR", 3)
     registry = ScriptRegistry()
     learnt = [registry.learn(COMPLETE + b"-- %d" % number) for number in range(6)]
     assert registry.wrapped() == tuple(learnt[:2])
     assert [bool(script.wrapper) for script in learnt] == [True, True, False, False, False, False]
+    assert [script.crowded_out for script in learnt] == [False, False, True, True, True, True]
     assert [registry.get(script.sha) for script in learnt] == [*learnt[:2], None, *learnt[3:]]
+
+
+def test_a_script_never_seen_is_noted_by_its_sha_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its text comes. What no text could have, or the registry knows already, is not; nor more than so many."""
+    monkeypatch.setattr(scripts, "MAX_OTHERS", 3)
+    registry = ScriptRegistry()
+    known = registry.learn(COMPLETE)
+    for sha in (known.sha, sha_of(small_scripts.OTHER).upper(), b"short", b""):
+        registry.unseen(sha)
+    assert registry.untouched == {}
+    registry.unseen(sha_of(small_scripts.OTHER))
+    assert registry.untouched == {sha_of(small_scripts.OTHER): None}
+    assert registry.get(sha_of(small_scripts.OTHER)) is None
+    other = registry.learn(small_scripts.OTHER)
+    assert registry.untouched == {other.sha: other}
+    registry.unseen(sha_of(RUN_ONE))
+    registry.learn(RUN_ONE)
+    assert registry.untouched == {other.sha: other}
+    for number in range(5):
+        registry.unseen(sha_of(b"%d" % number))
+    assert list(registry.untouched) == [sha_of(b"%d" % number) for number in (2, 3, 4)]
+
+
+def test_what_is_not_understood_can_be_listed() -> None:
+    """With its text, whether it is wrapped by effect or not."""
+    registry = ScriptRegistry()
+    registry.learn(COMPLETE)
+    registry.learn(small_scripts.OTHER)
+    one, two = registry.learn(small_scripts.UNKNOWN), registry.learn(small_scripts.UNKNOWN + b" ")
+    assert registry.not_understood() == (one, two)
+    by_effect = registry.by_effect(two)
+    assert by_effect is not None
+    assert registry.not_understood() == (by_effect, one)
+    assert [script.text for script in registry.not_understood()] == [
+        small_scripts.UNKNOWN + b" ",
+        small_scripts.UNKNOWN,
+    ]
 
 
 def test_a_flush_concerns_what_redis_had_loaded() -> None:
@@ -139,3 +180,68 @@ def test_a_script_says_how_many_arguments_it_needs(text: bytes) -> None:
     numbers = {part.name: getattr(script.shape, part.name) for part in fields(Shape)}
     assert script.least_keys == max(value for name, value in numbers.items() if name.endswith("_key"))
     assert script.least_args == max(value for name, value in numbers.items() if name.endswith("_arg"))
+
+
+# --- by effect ---------------------------------------------------------------------------------------------
+
+
+def test_what_may_end_a_task_keeps_its_text_until_it_is_called_so() -> None:
+    """It has no wrapper at first; the calls of anything else go as they came, whatever their KEYS."""
+    registry = ScriptRegistry()
+    unclear, other = registry.learn(MOVE), registry.learn(OTHER_TEXT)
+    assert (unclear.text, unclear.wrapper, other.text) == (MOVE, b"", b"")
+    assert registry.untouched == {other.sha: other}
+    assert registry.learn(MOVE) is registry.get(unclear.sha.upper()) is unclear
+    assert registry.wrapped() == ()
+
+
+@pytest.mark.parametrize("text", [MOVE, COMPLETE])
+def test_a_script_is_wrapped_by_effect_once(text: bytes) -> None:
+    """Under its own SHA, beside the wrapper of its shape if it has one."""
+    registry = ScriptRegistry()
+    script = registry.learn(text)
+    found = registry.by_effect(script)
+    assert found is not None
+    assert (found.kind, found.sha, found.text) == (Kind.BY_EFFECT, script.sha, text)
+    assert found.wrapper == wrap(text, Shape(Kind.BY_EFFECT))
+    assert (found.wrapper_sha, found.status) == (sha_of(found.wrapper), Status.NEW)
+    assert registry.by_effect(script) is registry.by_effect(found) is found
+    shaped = (script,) if text is COMPLETE else ()
+    assert registry.wrapped() == (*shaped, found)
+    assert registry.get(script.sha) is registry.learn(text) is (script if shaped else found)
+
+
+def test_both_wrappers_of_a_script_are_doubted_and_flushed() -> None:
+    """Whether Redis still has them is not known of either."""
+    registry = ScriptRegistry()
+    script = registry.learn(COMPLETE)
+    found = registry.by_effect(script)
+    assert found is not None
+    for one in (script, found):
+        registry.activated(one)
+    registry.flushed()
+    assert (script.flushed, found.flushed) == (True, True)
+    before = registry.changes
+    registry.doubted(script.sha.upper())
+    assert (script.status, found.status) == (Status.NEW, Status.NEW)
+    assert registry.changes == before + 2
+
+
+def test_wrapping_by_effect_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All wrapped scripts count; of texts that are kept the oldest are forgotten."""
+    monkeypatch.setattr(scripts, "MAX_WRAPPED", 2)
+    monkeypatch.setattr(scripts, "MAX_UNCLEAR", 2)
+    registry = ScriptRegistry()
+    learnt = [registry.learn(MOVE + b"-- %d" % number) for number in range(3)]
+    assert [registry.get(script.sha) for script in learnt] == [None, *learnt[1:]]
+    assert registry.by_effect(registry.learn(COMPLETE)) is not None
+    assert registry.by_effect(learnt[1]) is None
+    assert registry.learn(RUN_ONE).crowded_out
+
+
+def test_what_cannot_be_wrapped_is_not_wrapped_by_effect() -> None:
+    """A shebang without an end, or a text that is not kept."""
+    registry = ScriptRegistry()
+    shebang = registry.learn(b"#!lua redis[x]()")
+    assert registry.by_effect(shebang) is None
+    assert registry.by_effect(registry.learn(FAIL + b" " * MAX_TEXT_BYTES)) is None

@@ -14,7 +14,7 @@ from asynq_ttl.policy.rules import (
     State,
     Verdict,
 )
-from asynq_ttl.rewriting import by_hand, ending, reviving
+from asynq_ttl.rewriting import by_effect, by_hand, ending, reviving
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.rewriter import Rewriter
@@ -42,7 +42,7 @@ from support.policy_calls import (
 
 def forget_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave no memory for queues."""
-    for module in (by_hand, ending, reach, reviving):
+    for module in (by_effect, by_hand, ending, reach, reviving):
         monkeypatch.setattr(module, "_MEMORY_LIMIT", 0)
 
 
@@ -265,7 +265,7 @@ def test_a_janitor_without_a_limit_is_not_understood(batch: bytes) -> None:
 class FaultyPolicy(Policy):
     """A policy that cannot be evaluated."""
 
-    def decide(self, queue: str, task_type: str, state: State) -> Verdict | None:
+    def decide(self, queue: str, task_type: str | None, state: State) -> Verdict | None:
         """Fail."""
         raise ZeroDivisionError(f"{queue} {task_type} {state}")
 
@@ -312,3 +312,28 @@ def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
     healing = Rewriter(policy_of(), {"q"}, hands_over=True)
     assert tail_of(healing, archive()).split()[1] == b"-"
     assert b'"cutoff":-1' in tail_of(healing, ARCHIVE_ONE_CALL)
+
+
+ENDED = [b"asynq:{q}:t:id", b"asynq:{q}:archived"]
+
+
+def test_a_call_that_no_text_explains_is_decided_by_its_keys() -> None:
+    """Where they are no end of a task, or the mode is off, it goes as it came."""
+    rewriter = Rewriter(policy_of(ALL), set())
+    found = rewriter.rewrite_by_effect(ENDED)
+    assert found is not None
+    assert decided(found).operation == "end"
+    assert rewriter.rewrite_by_effect(ENDED[:1]) is None
+    assert Rewriter(policy_of(ALL, mode=Mode.OFF), {"q"}).rewrite_by_effect(ENDED) is None
+
+
+def test_a_policy_that_raises_about_an_end_is_not_understood() -> None:
+    """Whatever it raises, the task has to move."""
+
+    class Raising(Policy):
+        def queue_rules(self, queue: str, state: State) -> tuple[Rule, ...]:
+            raise ZeroDivisionError(f"{queue} {state}")
+
+    with pytest.raises(NotUnderstood) as caught:
+        Rewriter(Raising((ALL,)), set()).rewrite_by_effect(ENDED)
+    assert caught.value.reason is FailOpen.POLICY

@@ -2,6 +2,7 @@ import pytest
 
 from asynq_ttl.asynq.script_shape import Kind, Shape, classify
 from asynq_ttl.rewriting.wrappers import wrap
+from support.foreign_worker import MOVE, PEEK
 from support.small_scripts import ARCHIVE, COMPLETE
 
 
@@ -36,6 +37,17 @@ def test_a_shebang_stays_in_front() -> None:
     wrapper = wrap(b"#!lua flags=no-writes\n" + COMPLETE, classify(COMPLETE))
     assert wrapper.startswith(b"#!lua flags=no-writes\n")
     assert wrapper.count(b"#!lua") == 1
+
+
+@pytest.mark.parametrize("text", [MOVE, b"#!lua flags=allow-oom\n" + PEEK])
+def test_any_text_can_be_wrapped_by_effect(text: bytes) -> None:
+    """No position in it has to be known."""
+    wrapper = wrap(text, Shape(Kind.BY_EFFECT))
+    before, original, after = wrapper.partition(text.split(b"\n", 1)[1])
+    assert original
+    assert b"_key]" not in wrapper
+    assert b"_arg]" not in wrapper
+    assert b"redis.call" not in before + after
 
 
 def test_what_is_added_never_raises() -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asynq_ttl.asynq.keys import may_be_terminal, terminal_queue
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
-from asynq_ttl.rewriting.registry import ScriptRegistry, Status, sha_of
+from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session import fast_path
 from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
@@ -26,6 +27,7 @@ SPECIAL = frozenset((b"EVALSHA", b"A"))
 Recall = Callable[..., Recalled]
 RECALL: list[Recall] = [each.Memory(ScriptRegistry(), WholeCommands()).recall for each in (fast_path, PLAIN)]
 DEQUEUE_SHA = sha_of(DEQUEUE)
+OTHER_SCRIPT = ScriptRegistry().learn(OTHER)
 ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retention(Keep.TTL, DAY))
 
 
@@ -91,7 +93,41 @@ def test_a_call_of_an_untouched_script_is_counted(name: bytes, arguments: list[b
     """Whatever its arguments are: Redis looks at them. One of another script comes out."""
     for sha, answer in ((b"u", 1), (b"v", ([name, b"v", *arguments], numkeys([name, b"v", *arguments])))):
         chunk = encode([name, sha, *arguments])
-        assert [recall(chunk, SPECIAL, {b"u": None}, {}) for recall in RECALL] == [answer] * 2
+        assert [recall(chunk, SPECIAL, {b"u": OTHER_SCRIPT}, {}) for recall in RECALL] == [answer] * 2
+
+
+KEY = st.builds(
+    b"%b%b".__mod__,
+    st.tuples(
+        st.sampled_from([b"asynq:{q}", b"asynq:{q}:t:x}", b"", b"other"]),
+        st.sampled_from([b"", b":archived", b":completed", b":pending", b":active", b":groups", b":lease", b":t:id"]),
+    ),
+)
+
+
+@given(keys=st.lists(KEY, max_size=5), more=st.lists(WORDS, max_size=3))
+@example(keys=[b"asynq:{q}:t:id", b"asynq:{q}:pending"], more=[b"message"])
+@example(keys=[b"asynq:{q}:t:id", b"asynq:{q}:pending", b"asynq:{q}:groups"], more=[])
+@example(keys=[b"asynq:{q}:pending", b"asynq:{q}:paused", b"asynq:{q}:active", b"asynq:{q}:lease"], more=[])
+@example(keys=[b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:completed"], more=[])
+@example(keys=[b"}:archived"], more=[])
+@example(keys=[], more=[b"asynq:{q}:archived"])
+def test_a_call_of_a_script_never_seen_is_counted_where_its_keys_concern_no_terminal_state(
+    keys: list[bytes], more: list[bytes]
+) -> None:
+    """Of any other call it is for others to decide, and of one without KEYS."""
+    command = [b"EVALSHA", b"u", b"%d" % len(keys), *keys, *more]
+    answer = 1 if keys and not may_be_terminal(keys) else (command, len(keys))
+    assert [recall(encode(command), SPECIAL, {b"u": None}, {}) for recall in RECALL] == [answer] * 2
+    if answer == 1:
+        assert terminal_queue(keys) is None
+
+
+@pytest.mark.parametrize("keys", [b"x", b"9", b"01", b"-1"])
+def test_a_call_that_redis_refuses_is_never_counted_by_its_keys(keys: bytes) -> None:
+    """What its KEYS are is not known."""
+    command = [b"EVALSHA", b"u", keys, b"k"]
+    assert [recall(encode(command), SPECIAL, {b"u": None}, {}) for recall in RECALL] == [(command, -1)] * 2
 
 
 @pytest.mark.parametrize("arguments", [(), (b"",), (b"1", b"2"), (b"$1\r\nx\r\n" * 9, b"1")])
@@ -270,6 +306,47 @@ def test_asking_changes_nothing() -> None:
     memory.remember(encode(other := [*POLL[:3], b"k3", *POLL[4:]]), other, 2, encode(other), rewriter)
     assert memory.holds(rewriter)
     assert len(memory.polls) == 1
+
+
+# --- scripts never seen -------------------------------------------------------------------------------------------
+
+DONE = (b"EVALSHA", b"d" * 40, b"3", b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:t:1", b"1")
+
+
+def test_a_script_never_seen_goes_the_short_way_from_its_second_call_on() -> None:
+    """Redis has known it for long; each call is counted and goes as it came."""
+    talk = Conversation()
+    asked = 0
+
+    def count(*arguments: object) -> Recalled:
+        nonlocal asked
+        seen: Recalled = talk.shared.memory.recall(*arguments)  # type: ignore[arg-type] # as the session gives them
+        asked += type(seen) is int
+        return seen
+
+    talk.session._recall = count
+    assert [talk.downstream_sends(DONE) for _ in range(3)] == [encode(DONE)] * 3
+    assert asked == 2
+    assert talk.session.commands == 3
+
+
+def test_a_call_of_it_that_may_end_a_task_is_still_asked_for_its_text() -> None:
+    """However often it went the short way."""
+    talk = Conversation()
+    for _ in range(2):
+        talk.downstream_sends(DONE)
+    ending = complete(DONE[1])
+    assert talk.downstream_sends(ending) == encode((ending[0], IMPOSSIBLE_SHA, *ending[2:]))
+
+
+def test_a_script_whose_text_comes_is_unseen_no_longer() -> None:
+    """From then on its text says what becomes of its calls."""
+    talk = Conversation()
+    talk.downstream_sends((DONE[0], sha_of(COMPLETE), *DONE[2:]))
+    assert talk.registry.untouched == {sha_of(COMPLETE): None}
+    talk.knows(COMPLETE)
+    assert talk.registry.untouched == {}
+    assert talk.downstream_sends(complete(sha_of(COMPLETE))) != encode(complete(sha_of(COMPLETE)))
 
 
 # --- polls of a client --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import asynq_ttl.wire.commands
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.session.holding import Holding, Room
-from asynq_ttl.wire.commands import HOLD_BYTES, encode
+from asynq_ttl.wire.commands import HOLD_BYTES, Command, encode
 from support.conversation import ACTIVE, INDEX, LEASE, PAUSED, PENDING, Conversation, complete, completed, pipeline
 from support.small_scripts import COMPLETE, OTHER
 
@@ -45,9 +45,10 @@ class Told:
     def __init__(self) -> None:
         self.reasons: list[FailOpen] = []
 
-    def __call__(self, reason: FailOpen, detail: str) -> None:
+    def __call__(self, reason: FailOpen, detail: str, keys: Command) -> None:
         """Remember a reason."""
         assert detail
+        assert isinstance(keys, list)
         self.reasons.append(reason)
 
 

@@ -6,13 +6,16 @@ import pytest
 
 import asynq_ttl.rewriting.registry
 import asynq_ttl.session.script_calls
+from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, Script, Status, sha_of
+from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.script_calls import FORWARD, ScriptCalls
 from asynq_ttl.wire.commands import encode
 from support.conversation import DAY, INDEX, MESSAGE, Conversation, complete, completed, dequeue, pipeline, run
+from support.foreign_worker import MOVE
 from support.small_scripts import COMPLETE, DEQUEUE, OTHER, RUN_ONE, UNKNOWN
 
 OK = b"+OK\r\n"
@@ -183,12 +186,24 @@ def test_a_wrapper_that_could_not_be_loaded_is_tried_again() -> None:
 
 
 def test_an_unknown_shape_is_told() -> None:
-    """A script that writes a terminal state in a way that is not understood goes as it came; somebody is told."""
+    """A script that writes a terminal state in a way that is not understood goes as it came; each call is told of."""
     talk = Conversation()
-    command = (b"EVAL", UNKNOWN, b"1", b"asynq:{q}:t:1")
-    assert talk.downstream_sends(command) == encode(command)
     assert talk.downstream_sends((b"SCRIPT", b"LOAD", UNKNOWN)) == encode((b"SCRIPT", b"LOAD", UNKNOWN))
-    assert talk.complaints() == [FailOpen.SHAPE, FailOpen.SHAPE]
+    assert talk.complaints() == []
+    for name, script in ((b"EVAL", UNKNOWN), (b"EVALSHA", sha_of(UNKNOWN)), (b"EVALSHA", sha_of(UNKNOWN).upper())):
+        command = (name, script, b"1", b"asynq:{q}:t:1")
+        assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == [FailOpen.SHAPE] * 3
+
+
+@pytest.mark.parametrize("key", [b"asynq:{q}:t:1", b"other:{other}:t:1", b"job:1"])
+def test_nobody_is_told_of_a_queue_that_is_not_concerned(key: bytes) -> None:
+    """Nor of keys that are not Asynq's."""
+    rule = Rule("other", queues=(compile_glob("other"),), archived=Retention(Keep.TTL, DAY))
+    talk = Conversation(rule)
+    for command in ((b"EVAL", UNKNOWN, b"1", key), (b"EVALSHA", sha_of(UNKNOWN), b"1", key)):
+        assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == []
 
 
 def test_evalsha_becomes_evalsha_of_the_wrapper() -> None:
@@ -227,11 +242,19 @@ def test_evalsha_without_arguments_goes_as_it_came() -> None:
     assert talk.downstream_sends((b"EVALSHA",)) == encode((b"EVALSHA",))
 
 
+ARCHIVED, LIVE = b"asynq:{q}:archived", b"asynq:{q}:active"
+
+
+def elsewhere(command: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return a call whose KEYS name a task of another queue than the index is of."""
+    return tuple(b"asynq:{r}:t:1" if part == b"asynq:{q}:t:1" else part for part in command)
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (complete(COMPLETE_SHA, task=b"\xff"), FailOpen.MESSAGE),
-        ((*complete(COMPLETE_SHA)[:6], b"soon", MESSAGE), FailOpen.ARGUMENTS),
+        (elsewhere(complete(COMPLETE_SHA, task=b"\xff")), FailOpen.MESSAGE),
+        (elsewhere((*complete(COMPLETE_SHA)[:6], b"soon", MESSAGE)), FailOpen.ARGUMENTS),
     ],
 )
 def test_a_call_that_is_not_understood_goes_as_it_came(command: tuple[bytes, ...], reason: FailOpen) -> None:
@@ -240,6 +263,173 @@ def test_a_call_that_is_not_understood_goes_as_it_came(command: tuple[bytes, ...
     assert talk.downstream_sends(command) == encode(command)
     assert talk.complaints() == [reason]
     assert talk.session.pending == 0
+
+
+# --- by effect ----------------------------------------------------------------------------------------------------
+
+
+def move(script: bytes, *, name: bytes = b"EVALSHA", index: bytes = ARCHIVED) -> tuple[bytes, ...]:
+    """Return the command by which a foreign worker moves a task."""
+    return (name, script, b"3", b"asynq:{q}:t:1", LIVE, index, b"1", b"archived", b"5")
+
+
+def by_effect(talk: Conversation, text: bytes, command: tuple[bytes, ...]) -> bytes:
+    """Return what a call becomes that goes by effect."""
+    script = talk.registry.learn(text)
+    wrapped = talk.registry.by_effect(script)
+    found = talk.shared.rewriter.rewrite_by_effect(command[3 : 3 + int(command[2])])
+    assert wrapped is not None
+    assert found is not None
+    assert found.tail is not None
+    name = wrapped.wrapper if command[0] == b"EVAL" else wrapped.wrapper_sha
+    return encode((command[0], name, *command[2:], found.tail))
+
+
+@pytest.mark.parametrize("text", [UNKNOWN, MOVE])
+def test_what_no_text_explains_is_wrapped_when_its_keys_say_so(text: bytes) -> None:
+    """Its first such call waits for a wrapper; that runs it, and then looks what has become of the task."""
+    talk = Conversation()
+    command = move(text, name=b"EVAL")
+    assert talk.downstream_sends(command) == b""
+    waiting = talk.session.waiting_for
+    assert waiting is not None
+    assert (waiting.kind, waiting.sha) == (Kind.BY_EFFECT, sha_of(text))
+    assert talk.activation_ends(Status.ACTIVE) == by_effect(talk, text, command)
+    command = move(sha_of(text))
+    assert talk.downstream_sends(command) == by_effect(talk, text, command)
+    talk.upstream_replies(OK, b":5\r\n")
+    outcomes = talk.observer.outcomes
+    assert [outcome.decision.operation for outcome in outcomes] == ["end", "end"]
+    assert [outcome.moved for outcome in outcomes] == [None, None]
+    assert talk.complaints() == []
+
+
+def test_what_is_loaded_and_never_sent_again_is_wrapped_too() -> None:
+    """A client that calls a script by its SHA alone had to load it: the text is known from there."""
+    talk = Conversation()
+    load = (b"SCRIPT", b"LOAD", MOVE)
+    assert talk.downstream_sends(load) == encode(load)
+    command = move(sha_of(MOVE))
+    assert talk.downstream_sends(command) == b""
+    assert talk.activation_ends(Status.ACTIVE) == by_effect(talk, MOVE, command)
+    assert talk.downstream_sends(load) == b""  # Redis may have lost both
+    assert talk.activation_ends(Status.ACTIVE) == encode(load)
+
+
+def test_each_call_is_looked_at() -> None:
+    """The same script goes as it came where its KEYS name no end of a task: nothing is wrapped, and nobody is told."""
+    talk = Conversation()
+    for command in (
+        move(MOVE, name=b"EVAL", index=b"asynq:{q}:retry"),
+        move(sha_of(MOVE), index=b"asynq:{q}:retry"),
+        (b"EVALSHA", sha_of(MOVE), b"1", b"my:key"),
+    ):
+        assert talk.downstream_sends(command) == encode(command)
+    assert talk.registry.wrapped() == ()
+    assert talk.session.pending == 0
+    assert talk.complaints() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [complete(COMPLETE_SHA, task=b"\xff"), (*complete(COMPLETE_SHA)[:6], b"1700000000000000000", MESSAGE)],
+)
+def test_a_call_that_is_not_understood_goes_by_effect(command: tuple[bytes, ...]) -> None:
+    """The script is understood, this message or this score is not: what becomes of the task shows all the same."""
+    talk = Conversation().knows(COMPLETE)
+    assert talk.downstream_sends(command) == b""
+    assert talk.activation_ends(Status.ACTIVE) == by_effect(talk, COMPLETE, command)
+    assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(completed(talk.wrapper_sha(COMPLETE)))
+    assert talk.complaints() == []
+
+
+def test_one_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes as it came, like any script beyond the limit."""
+    monkeypatch.setattr(asynq_ttl.rewriting.registry, "MAX_WRAPPED", 0)
+    talk = Conversation()
+    assert talk.downstream_sends(move(MOVE, name=b"EVAL")) == encode(move(MOVE, name=b"EVAL"))
+    assert talk.complaints() == [FailOpen.SCRIPTS]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(Status.BROKEN, FailOpen.COMPILE), (Status.NEW, FailOpen.ACTIVATION)])
+def test_without_a_wrapper_by_effect_the_command_goes_as_it_came(status: Status, reason: FailOpen) -> None:
+    """Whether Redis refused it or it could not be loaded in time."""
+    talk = Conversation()
+    command = move(MOVE, name=b"EVAL")
+    talk.downstream_sends(command)
+    assert talk.activation_ends(status) == encode(command)
+    assert talk.complaints() == [reason]
+    assert talk.session.pending == 0
+
+
+def test_in_shadow_mode_nothing_is_wrapped_by_effect() -> None:
+    """What would be decided is told."""
+    talk = Conversation(mode=Mode.SHADOW)
+    command = move(MOVE, name=b"EVAL")
+    assert talk.downstream_sends(command) == encode(command)
+    talk.upstream_replies(OK)
+    assert [outcome.decision.enforced for outcome in talk.observer.outcomes] == [False]
+    assert talk.registry.wrapped() == ()
+
+
+def test_a_state_without_a_rule_is_healed_without_a_word() -> None:
+    """A task of that queue may live again by the same script."""
+    talk = Conversation(Rule("completed", completed=Retention(Keep.TTL, DAY)))
+    command = move(MOVE, name=b"EVAL")
+    talk.downstream_sends(command)
+    assert talk.activation_ends(Status.ACTIVE) == by_effect(talk, MOVE, command)
+    assert talk.session.pending == 0
+
+
+@pytest.mark.parametrize("text", [MOVE, COMPLETE])
+def test_after_script_flush_a_wrapper_by_effect_is_loaded_again(text: bytes) -> None:
+    """Each wrapper of the script is waited for once, and what fails then does not stop the command."""
+    talk = Conversation().knows(text)
+    command = move(text, name=b"EVAL")
+    if text is COMPLETE:
+        command = (*complete(text, name=b"EVAL")[:6], b"soon", MESSAGE)
+    talk.downstream_sends(command)
+    expected = by_effect(talk, text, command)
+    assert talk.activation_ends(Status.ACTIVE) == expected
+    talk.downstream_sends((b"SCRIPT", b"FLUSH"))
+    assert talk.downstream_sends(command) == b""
+    assert talk.session.resume() == expected
+
+
+def test_a_policy_that_raises_about_an_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command goes as it came."""
+
+    def raises(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    talk = Conversation()
+    monkeypatch.setattr(talk.shared.rewriter.policy, "queue_rules", raises)
+    monkeypatch.setattr(talk.shared.rewriter.policy, "concerns", lambda _: True)
+    command = move(MOVE, name=b"EVAL")
+    assert talk.downstream_sends(command) == encode(command)
+    assert talk.complaints() == [FailOpen.POLICY]
+
+
+def test_of_a_large_call_enough_is_held_to_see_whether_it_goes_by_effect() -> None:
+    """By its KEYS, once they are there."""
+    talk = Conversation()
+    talk.registry.learn(MOVE)
+    talk.registry.learn(OTHER)
+    decide, _ = calls(talk)
+    command = list(move(sha_of(MOVE)))
+    assert decide.may_be_rewritten(command[:4])
+    assert decide.may_be_rewritten(command)
+    assert not decide.may_be_rewritten(list(move(sha_of(MOVE), index=b"asynq:{q}:retry")))
+    assert not decide.may_be_rewritten([b"EVALSHA", sha_of(OTHER), *command[2:]])
+
+
+def test_off_means_nothing_by_effect_either() -> None:
+    """Nothing is decided or told, though the queue was healed before."""
+    talk = Conversation(mode=Mode.OFF)
+    command = move(UNKNOWN, name=b"EVAL")
+    assert talk.downstream_sends(command) == encode(command)
+    assert Rewriter(talk.shared.rewriter.policy, {"q"}).rewrite_by_effect(list(command[3:6])) is None
+    assert talk.complaints() == []
 
 
 @pytest.mark.parametrize("call", [complete, dequeue, run])
@@ -343,9 +533,9 @@ def test_what_redis_takes_for_no_number_of_keys_is_none(keys: bytes) -> None:
 
 
 def test_a_script_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes as it came, and whenever its text is sent it is a fail-open, as long as a policy is in force."""
+    """It goes as it came, and each of its calls is a fail-open, as long as a policy is in force."""
     monkeypatch.setattr(asynq_ttl.rewriting.registry, "MAX_WRAPPED", 1)
-    for mode, told in ((Mode.ENFORCE, [FailOpen.SCRIPTS] * 2), (Mode.OFF, [])):
+    for mode, told in ((Mode.ENFORCE, [FailOpen.SCRIPTS] * 3), (Mode.OFF, [])):
         talk = Conversation(mode=mode).knows(DEQUEUE)
         for _ in range(2):
             command = complete(COMPLETE, name=b"EVAL")

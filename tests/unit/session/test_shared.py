@@ -3,7 +3,7 @@
 from asynq_ttl.events import FailedOpen, FailOpen
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
-from asynq_ttl.rewriting.registry import sha_of
+from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import encode
 from support.conversation import DAY, INDEX, Conversation, complete
@@ -19,7 +19,8 @@ ELSEWHERE = Rule("elsewhere", queues=(compile_glob("other"),), completed=Retenti
 def test_a_command_that_fails_open_is_told_with_its_keys() -> None:
     """Whoever is told can say which queue and task are concerned."""
     talk = Conversation().knows(COMPLETE)
-    talk.downstream_sends(complete(COMPLETE_SHA, task=b"\xff"))
+    talk.registry.learn(COMPLETE).status = Status.BROKEN
+    talk.downstream_sends(complete(COMPLETE_SHA))
     assert [(failure.queue, failure.task_id) for failure in talk.observer.failures] == [("q", "1")]
 
 

@@ -41,12 +41,15 @@ def test_no_name_can_grow_the_metrics() -> None:
         noted.decided(outcome(queue=f"q{number}"))
         noted.swept(swept("a", queue=f"q{number}"))
         noted.repaired(f"q{number}", 0, 1)
+        noted.failed_open(failed_open(FailOpen.SHAPE, "x", ARCHIVE_SCRIPT, f"q{number}"))
     noted.decided(outcome(queue="q0"))
     assert len(noted.decisions) == telemetry_module.MAX_DECISION_SERIES + 1
     assert noted.decisions["other", "archived", "other", "ttl", "enforce"] == 100
     assert noted.decisions["q0", "archived", "default", "ttl", "enforce"] == 2
     assert len(noted.sweeps_due) == telemetry_module.MAX_DECISION_SERIES + 1
     assert noted.sweeps_due["other"] == noted.sweeps_ghosts["other"] == 100
+    assert len(noted.fail_opens) == telemetry_module.MAX_DECISION_SERIES + 1
+    assert noted.fail_opens["shape", "other"] == 100
 
 
 def test_a_foreign_prefix_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,7 +57,7 @@ def test_a_foreign_prefix_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     noted = noting()
     for number in (*range(30), *range(30)):
         noted.failed_open(failed_open(FailOpen.PREFIX, f"its keys begin with p{number}:{{", ARCHIVE_SCRIPT))
-    assert noted.fail_opens == {"prefix": 60}
+    assert noted.fail_opens == {("prefix", ""): 60}
     assert len(caplog.messages) == len(set(caplog.messages)) == 20
     assert caplog.messages[0].startswith("failed open (prefix): ")
 
@@ -65,13 +68,23 @@ def test_a_fail_open_names_queue_and_task(caplog: pytest.LogCaptureFixture) -> N
     for _ in range(3):
         noted.failed_open(failed_open(FailOpen.MESSAGE, "truncated", ARCHIVE_SCRIPT, "mail", "id-1"))
     noted.failed_open(failed_open(FailOpen.INTERNAL, "ValueError: x"))
-    assert noted.fail_opens == {"message": 3, "internal": 1}
+    assert noted.fail_opens == {("message", "mail"): 3, ("internal", ""): 1}
     assert [entry.get("id") for entry in noted.recent.latest(EntryFilter())] == [None, "id-1", "id-1", "id-1"]
-    sha = ARCHIVE_SCRIPT.sha.decode()[:8]
-    assert caplog.messages == [
-        f"failed open (message): archive script {sha} of queue mail was forwarded untouched: truncated",
-        "failed open (internal): a command was forwarded untouched: ValueError: x",
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "failed open (message)",
+        "failed open (internal)",
     ]
+
+
+def test_warnings_are_held_back_by_script(caplog: pytest.LogCaptureFixture) -> None:
+    """One script that fails all the time hides no other one."""
+    noted = noting()
+    scripts = [ARCHIVE_SCRIPT, ScriptRegistry().learn(COMPLETE)]
+    for script in scripts * 3:
+        noted.failed_open(failed_open(FailOpen.MESSAGE, "truncated", script, "mail"))
+    assert len(caplog.messages) == 2
+    for script, message in zip(scripts, caplog.messages, strict=True):
+        assert script.sha.decode() in message
 
 
 def test_activations(caplog: pytest.LogCaptureFixture) -> None:

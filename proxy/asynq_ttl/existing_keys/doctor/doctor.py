@@ -40,6 +40,11 @@ def examine(database: Database, policy: Policy, queues: list[str] | None, sample
         *clients.check(database, int(info.get("connected_clients", 0))),
         *_unless_refused("policy", "tasks were not looked at", lambda: _check_policy(database, policy, sample)),
     ]
+    return by_severity(found)
+
+
+def by_severity(found: list[Finding]) -> list[Finding]:
+    """Return findings, the worst first."""
     return sorted(found, key=lambda item: -item.severity)
 
 

@@ -20,6 +20,10 @@ Json = dict[str, Any]
 # More connections than this are counted, not listed.
 MAX_CONNECTIONS = 1_000
 
+# More scripts than this are not listed, and no more of a line is shown.
+MAX_SCRIPTS = 50
+_MAX_LINE = 100
+
 _VERSION = metadata.version("asynq-ttl")
 
 
@@ -49,7 +53,9 @@ def overview(sidecar: Sidecar) -> Json:
             "by_mode": _summed(telemetry.decisions, 4),
             "by_queue": dict(_summed(telemetry.decisions, 0).most_common(50)),
         },
-        "fail_opens": dict(telemetry.fail_opens),
+        "fail_opens": _summed(telemetry.fail_opens, 0),
+        "fail_opens_by_queue": dict(_summed(telemetry.fail_opens, 1).most_common(50)),
+        "scripts_not_understood": scripts_not_understood(sidecar),
         "sweep": _sweep(sidecar),
         "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
         "wrappers": Counter(script.status.value for script in sidecar.registry.wrapped()),
@@ -153,6 +159,25 @@ def wrappers(sidecar: Sidecar) -> Json:
     }
 
 
+def scripts_not_understood(sidecar: Sidecar) -> list[Json]:
+    """Return the scripts seen that end tasks in a way that is not understood; at most `MAX_SCRIPTS`."""
+    return [
+        {
+            "script": script.sha.decode(),
+            "first_line": first_line(script.text),
+            "wrapped": "by effect" if script.wrapper else "not at all",
+        }
+        for script in islice(sidecar.registry.not_understood(), MAX_SCRIPTS)
+    ]
+
+
+def first_line(text: bytes) -> str:
+    """Return the first line of a script that says anything, so that a person knows it again."""
+    said = (line.strip() for line in text.decode("utf-8", "replace").splitlines())
+    line = next((line for line in said if line), "")
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
 def census(sidecar: Sidecar) -> Json:
     """Return how many tasks of each kind were seen, and the policy in force: what `asynq-ttl report` asks for."""
     seen = sidecar.telemetry.task_counts
@@ -192,8 +217,8 @@ def _rule(rule: Rule) -> Json:
     return said
 
 
-def _summed(counts: Counter[tuple[str, str, str, str, str]], position: int) -> Counter[str]:
-    """Return decisions by one of their labels."""
+def _summed(counts: Counter[tuple[str, str, str, str, str]] | Counter[tuple[str, str]], position: int) -> Counter[str]:
+    """Return what is counted by one of its labels."""
     summed: Counter[str] = Counter()
     for labels, count in counts.items():
         summed[printable(labels[position])] += count

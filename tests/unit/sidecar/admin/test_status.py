@@ -10,7 +10,7 @@ from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.rewriting.registry import Status
 from asynq_ttl.sidecar.admin import status
 from support.recorded import failed_open, outcome, sidecar, swept
-from support.small_scripts import ARCHIVE
+from support.small_scripts import ARCHIVE, COMPLETE, UNKNOWN
 
 POLICY = parse_policy(
     """
@@ -43,9 +43,25 @@ def test_the_overview() -> None:
     assert told["decisions"]["by_mode"] == {"enforce": 2, "shadow": 1}
     assert told["decisions"]["by_queue"] == {"mail": 3}
     assert told["fail_opens"] == {"message": 1}
+    assert told["fail_opens_by_queue"] == {"": 1}
+    assert told["scripts_not_understood"] == []
     assert (told["sweep"]["due"], told["sweep"]["ghosts"], bool(told["sweep"]["last"])) == (1, 2, True)
     assert told["latency_microseconds"]["command"] == {"p50": 50.0, "p99": 99.0, "max": 100.0, "measurements": 100}
     assert told["latency_microseconds"]["reply"] == {}
+
+
+def test_the_scripts_that_are_not_understood() -> None:
+    """Each by its SHA and the first line that says anything, and whether it goes by effect."""
+    asked = sidecar()
+    asked.registry.learn(COMPLETE)
+    one = asked.registry.learn(b"\n  \n -- what we do \n" + UNKNOWN)
+    two = asked.registry.learn(UNKNOWN + b"-" * 200)
+    asked.registry.by_effect(one)
+    first, second = json.loads(json.dumps(status.overview(asked)))["scripts_not_understood"]
+    assert first == {"script": one.sha.decode(), "first_line": "-- what we do", "wrapped": "by effect"}
+    assert (second["script"], second["wrapped"]) == (two.sha.decode(), "not at all")
+    assert (len(second["first_line"]), second["first_line"][-1]) == (100, "\N{HORIZONTAL ELLIPSIS}")
+    assert status.first_line(b"\n \n") == ""
 
 
 def test_the_places_that_cannot_be_swept() -> None:

@@ -1,0 +1,43 @@
+"""The rules that can apply to a queue and state, as Lua inside Redis picks one by the type in a task's message. Pure.
+
+What is built here `lua/shared/pick.prologue` reads.
+
+Invariant: for a task of any type, and for one whose type cannot be read, Lua picks what `Policy.decide` decides.
+"""
+
+import json
+
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, State
+
+
+def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, object]:
+    """Return the rules for tasks of a queue that enter a state.
+
+    `rules` has them in order, each with `types` (Lua patterns; none for every type) and `seconds`. `unmatched` is what
+    holds where none matches; it is missing where nothing does. Seconds are -1 for ever, 0 for not at all, `own` for
+    Asynq's own time.
+    """
+    rules = policy.queue_rules(queue, state)
+    content: dict[str, object] = {
+        "rules": [
+            {"types": [glob.lua.decode("latin-1") for glob in rule.types], "seconds": _lua_seconds(retention)}
+            for rule in rules
+            if (retention := rule.says(state)) is not None
+        ]
+    }
+    limits = policy.archive_limits(queue) if state is State.ARCHIVED else None
+    if limits is not None and rules[-1].types and limits.outlasts(OWN_ARCHIVE_SECONDS):
+        content["unmatched"] = "own"
+    return content
+
+
+def lua_argument(content: dict[str, object]) -> bytes:
+    """Return a wrapper's argument. Lua patterns are bytes; Latin-1 carries each of them through JSON as it is."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
+
+
+def _lua_seconds(retention: Retention) -> int | str:
+    """Return how many seconds a task is kept, for the wrapper: -1 for ever, 0 not at all, `own` for Asynq's time."""
+    if retention.keep is Keep.OWN:
+        return "own"
+    return -1 if retention.keep is Keep.FOREVER else retention.seconds

@@ -1,0 +1,54 @@
+"""What Lua inside Redis is told of the rules."""
+
+import json
+
+import pytest
+
+from asynq_ttl.policy.rules import Rule, State
+from asynq_ttl.rewriting.lua_rules import lua_argument, picked_rules
+from support.policy_calls import DAY, DELETE, FOREVER, OWN, for_seconds, policy_of, types
+
+MIXED = policy_of(
+    Rule("a", types=types("ping:*", "é?"), archived=for_seconds(60), completed=OWN),
+    Rule("b", types=types("x"), archived=OWN),
+    Rule("elsewhere", queues=types("other"), archived=for_seconds(1), completed=for_seconds(1)),
+    Rule("c", types=types("y"), completed=FOREVER),
+    Rule("d", archived=DELETE),
+    Rule("never", archived=FOREVER),
+)
+
+
+def test_the_rules_of_a_state_go_in_their_order() -> None:
+    """Each with its patterns and seconds, up to the first that matches every type; what is silent is left out."""
+    first = [glob.lua.decode("latin-1") for glob in types("ping:*", "é?")]
+    assert picked_rules(MIXED, "q", State.ARCHIVED) == {
+        "rules": [{"types": first, "seconds": 60}, {"types": ["^x$"], "seconds": "own"}, {"types": [], "seconds": 0}]
+    }
+    assert picked_rules(MIXED, "q", State.COMPLETED) == {
+        "rules": [{"types": first, "seconds": "own"}, {"types": ["^y$"], "seconds": -1}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "unmatched"),
+    [
+        ((Rule("r", types=types("a"), archived=FOREVER, completed=FOREVER),), "own"),
+        ((Rule("r", types=types("a"), archived=for_seconds(91 * DAY)),), "own"),
+        ((Rule("r", types=types("a"), archived=for_seconds(60)),), None),
+        ((Rule("r", archived=FOREVER),), None),
+        ((Rule("r", completed=FOREVER),), None),
+    ],
+)
+def test_without_a_rule_archived_tasks_have_asynq_s_time_where_its_trims_are_off(
+    rules: tuple[Rule, ...], unmatched: str | None
+) -> None:
+    """Completed ones never have: no trim concerns them."""
+    assert picked_rules(policy_of(*rules), "q", State.ARCHIVED).get("unmatched") == unmatched
+    assert "unmatched" not in picked_rules(policy_of(*rules), "q", State.COMPLETED)
+
+
+def test_patterns_go_through_json_byte_by_byte() -> None:
+    """They are no UTF-8: Lua works on bytes."""
+    argument = lua_argument(picked_rules(MIXED, "q", State.ARCHIVED))
+    assert types("é?")[0].lua.replace(b"\\", b"\\\\") in argument
+    assert json.loads(argument.decode("latin-1")) == picked_rules(MIXED, "q", State.ARCHIVED)
