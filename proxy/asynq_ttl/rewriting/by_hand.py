@@ -4,13 +4,12 @@ The command carries no message, so no task's type is known here. The wrapper get
 as JSON, and picks one for each task inside Redis: see `lua/wrappers/rules.prologue`.
 """
 
-import json
-
 from asynq_ttl.asynq.keys import ARCHIVED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Action, Decision
+from asynq_ttl.policy.lua_rules import lua_argument, rules_for_lua
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, ArchiveLimits, Keep, Retention, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, ArchiveLimits, State
 from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
 
 HEALING_RULES = (
@@ -94,14 +93,7 @@ class ByHand:
             return known
         rules = self._policy.queue_rules(queue, State.ARCHIVED)
         content: dict[str, object] = {
-            "rules": [
-                {
-                    "types": [glob.lua.decode("latin-1") for glob in rule.types],
-                    "seconds": _lua_seconds(rule.archived),
-                }
-                for rule in rules
-                if rule.archived is not None
-            ],
+            "rules": rules_for_lua(rules, State.ARCHIVED),
             "grace": self._policy.grace_seconds,
             "share": self._policy.rollout,
             "cutoff": -1 if limits.cutoff_seconds is None else limits.cutoff_seconds,
@@ -112,16 +104,8 @@ class ByHand:
         }
         if rules[-1].types and limits.outlasts(OWN_ARCHIVE_SECONDS):
             content["unmatched"] = "own"
-        # Lua patterns are bytes; Latin-1 carries each of them through JSON as it is.
-        argument = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
+        argument = lua_argument(content)
         if len(self._rules_json) >= _MEMORY_LIMIT:
             self._rules_json.clear()
         self._rules_json[queue] = argument
         return argument
-
-
-def _lua_seconds(retention: Retention) -> int | str:
-    """Return how many seconds a task is kept, for the wrapper: -1 for ever, 0 not at all, `own` for Asynq's time."""
-    if retention.keep is Keep.OWN:
-        return "own"
-    return -1 if retention.keep is Keep.FOREVER else retention.seconds

@@ -88,6 +88,7 @@ class Sidecar:
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,
+            began=self.started_ns / 1e9,
             handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
         )
         self.relay = Relay(

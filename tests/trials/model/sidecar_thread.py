@@ -62,6 +62,10 @@ class SidecarThread:
         """Return how often the sidecar failed open, by reason."""
         return {} if self._sidecar is None else dict(self._sidecar.telemetry.fail_opens)
 
+    def adoptions(self) -> dict[tuple[str, str, str, str], int]:
+        """Return how many tasks were adopted, by queue, state, rule and mode."""
+        return {} if self._sidecar is None else dict(self._sidecar.telemetry.adoptions.tasks)
+
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
 
@@ -89,5 +93,4 @@ class SidecarThread:
 
     async def _sweep(self) -> None:
         assert self._sidecar is not None
-        if self._sidecar.shared.rewriter.reach.sweeps:
-            await self._sidecar.sweeper.sweep()
+        await self._sidecar.sweeper.sweep()
