@@ -45,8 +45,7 @@ _AHEAD_SECONDS = 60
 _FIRST_SECONDS = 60
 
 Where = tuple[str | int, ...]
-"""A page of an index, as `sweep.lua` takes it: `rank`, first, last and two empty texts, or `score`, lowest, highest, offset,
-count."""
+"""A page of an index, as `sweep.lua` takes it: by rank or by score."""
 
 
 class Seen(NamedTuple):

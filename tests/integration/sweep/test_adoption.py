@@ -125,7 +125,7 @@ def test_what_is_due_already_goes_whole(scene: Scene) -> None:
 
 @pytest.mark.parametrize("score", [1.0, 0.0, 1.79e18, 4.1e9, float("inf")])
 def test_what_cannot_be_dated_counts_from_now(scene: Scene, score: float) -> None:
-    """A score that is no death, a message without the time of its end. It is never gone at once, nor by another score."""
+    """A score that is no death, a message without the time of its end: it is never gone at once."""
     scene.put("dead", "archived", score)
     scene.put("noise", "archived", score, encode_task("noise:x"))
     scene.put("done", "completed", score, completed("x", 0, HOUR))
@@ -142,7 +142,7 @@ def test_what_cannot_be_dated_counts_from_now(scene: Scene, score: float) -> Non
 
 
 def test_a_message_that_cannot_be_read_is_a_matter_of_rules_without_a_type(scene: Scene) -> None:
-    """So it is never kept for ever, or deleted, by a rule that asks for its type. With `keep`, its score says how long."""
+    """A rule that asks for its type does not decide. With `keep`, its score says how long."""
     now = time.time()
     scene.put("json", "archived", now, JSON)
     scene.put("json-done", "completed", now * 1e9, JSON)
@@ -200,7 +200,7 @@ def test_only_the_share_of_the_rollout_is_adopted(scene: Scene) -> None:
 
 
 def test_nothing_but_an_ended_task_is_touched(scene: Scene) -> None:
-    """Live tasks, tasks that are elsewhere, other keys at their place, queues with ambiguous names or without a rule."""
+    """Live tasks, tasks elsewhere, other keys at their place, queues with ambiguous names or without a rule."""
     now = time.time()
     scene.put("live", "pending", now, index="archived")
     scene.put("other", "completed", now, index="archived")
@@ -213,7 +213,9 @@ def test_nothing_but_an_ended_task_is_touched(scene: Scene) -> None:
         scene.client.sadd("asynq:queues", queue)
         scene.client.hset(f"asynq:{{{queue}}}:t:dead", mapping={"msg": "x", "state": "archived"})
         scene.client.zadd(f"asynq:{{{queue}}}:archived", {"dead": now})
-    scene.sidecar.reload(POLICY.replace("name: all,", "name: all, match: {queue: 'd*'},"))
+    scene.sidecar.reload(
+        "version: 1\nrules: [{name: d, match: {queue: 'd*'}, archived: {ttl: 1h}, completed: {ttl: 1h}}]"
+    )
     for _ in range(2):
         scene.sidecar.sweep()
     names = ("live", "other", "strange", "string", "done")
@@ -242,7 +244,7 @@ def test_large_indexes_are_gone_through_page_by_page(scene: Scene) -> None:
 
 
 def test_a_worker_with_plain_commands(server: Server, start_sidecar: SidecarFactory) -> None:
-    """BRPOPLPUSH, HGETALL, LREM, HSET, ZADD through the sidecar: a TTL in the next round, also where a list is a set."""
+    """Through the sidecar: a TTL in the next round, also where a list stands in the place of an index."""
     sidecar = start_sidecar(server.url, POLICY, sweep_interval="0.2")
     with server.client() as direct, sidecar.client() as worker:
         worker.sadd("asynq:queues", "default")
