@@ -19,8 +19,8 @@ from asynq_ttl.sweep.schedule import Index
 from asynq_ttl.sweep.survey import BATCH, Queue
 
 # Pages, queues and tasks that are remembered.
-_MOST_PAGES = 50_000
-_MOST_RULES = 10_000
+MOST_PAGES = 50_000
+MOST_RULES = 10_000
 MOST_TOLD = 10_000
 
 
@@ -57,7 +57,7 @@ class Adoption:
             self._left.clear()
             self._told.clear()
         if index not in self._rules:
-            if len(self._rules) >= _MOST_RULES:
+            if len(self._rules) >= MOST_RULES:
                 self._rules.clear()
             self._rules[index] = adoption_rules(policy, index.queue, index.state)
         return self._rules[index]
@@ -73,7 +73,7 @@ class Adoption:
 
     def note_left(self, index: Index, first: int | None, digest: str) -> None:
         """Take note of the tasks that were left without a TTL; the arguments are those of `left`, and their digest."""
-        if len(self._left) >= _MOST_PAGES:
+        if len(self._left) >= MOST_PAGES:
             self._left.clear()
         self._left[index, first] = digest
 
