@@ -128,8 +128,8 @@ def _adopted(policy: Policy, retention: Retention) -> str:
     """Return what becomes of a task that ended in a way that no command tells of."""
     if policy.adopt is Adopt.OFF or retention.keep is Keep.FOREVER:
         return "adopt: no, a task that ended past the sidecar stays as it is"
-    whose = "since this sidecar began " if policy.adopt is Adopt.NEW else ""
-    return f"adopt: a task that ended past the sidecar {whose}gets the same from the sweeper"
+    since = "since this sidecar began " if policy.adopt is Adopt.NEW else ""
+    return f"adopt: a task that ended past the sidecar {since}gets the same from the sweeper"
 
 
 def _rollout(policy: Policy) -> str:

@@ -256,14 +256,13 @@ class Sweeper:
                 break
 
     async def _sweep_page(self, index: Index, *where: str | int) -> tuple[Swept, int]:
-        """Remove what is due on a page of an index, or note it for the handover; drop the page's ghosts; tell of it.
+        """Remove what is due on a page, or note it for the handover; drop its ghosts; tell of it.
 
         Args:
             index: the index.
             where: which page, as `sweep.lua` takes it: by rank or by score.
 
-        Returns:
-            The page, and how many of its tasks have no TTL.
+        Returns: the page, and how many of its tasks have no TTL.
         """
         started = time.time_ns()
         database, queue, state = index

@@ -7,6 +7,7 @@ from collections import Counter
 
 from asynq_ttl.events import Adopted
 
+ADOPTED = "Tasks that ended without a TTL and got one from the sweeper."
 ADOPTION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.mode")
 _OVERFLOW = "other"
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
-from asynq_ttl.telemetry.adoptions import ADOPTION_LABELS, Adoptions
+from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
@@ -275,18 +275,10 @@ class Telemetry:
             lambda: self.sweeps_ghosts,
             ("asynq.queue",),
         )
-        counter(
-            "asynq_ttl.adopted",
-            "Tasks that ended without a TTL and got one from the sweeper.",
-            lambda: self.adoptions.tasks,
-            ADOPTION_LABELS,
-        )
+        counter("asynq_ttl.adopted", ADOPTED, lambda: self.adoptions.tasks, ADOPTION_LABELS)
         counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", lambda: self.sweep_rounds, ("result",))
-        counter(
-            "asynq_ttl.sweep.seconds",
-            "How long the sweeper's rounds took, waiting for Redis included.",
-            lambda: self.sweep_seconds,
-        )
+        told = "How long the sweeper's rounds took, waiting for Redis included."
+        counter("asynq_ttl.sweep.seconds", told, lambda: self.sweep_seconds)
         self.metrics.gauge(
             "asynq_ttl.sweep.last", "When the last round that came to its end did so.", lambda: self.swept_at, unit="s"
         )

@@ -135,7 +135,7 @@ def test_a_task_taken_and_ended_past_the_sidecar_gets_its_ttl_from_the_sweeper(f
 
 
 def test_a_task_completed_past_the_sidecar_lives_as_long_as_the_policy_says(fleet: Fleet) -> None:
-    """From the sweeper's next round on any janitor goes by it too; what is kept for ever is the janitor's, as before."""
+    """From the sweeper's next round on any janitor goes by it too. `forever` is left to the janitor, as before."""
     fleet.settle(fleet.past, "done")
     fleet.settle(fleet.past, "precious", type="precious:x")
     fleet.sidecar.sweep()

@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis import Redis
 
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.plan import Act, Standing, plan
+from asynq_ttl.policy.rules import Adopt, Keep, Policy, Retention, Rule, State
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sweep.schedule import PAGE_SIZE
 from support.asynq import Harness
@@ -222,6 +227,67 @@ def test_nothing_but_an_ended_task_is_touched(scene: Scene) -> None:
     assert [scene.ttl(name) for name in names] == [UNTIMED] * len(names)
     assert scene.client.ttl("asynq:{a}:b}:t:dead") == scene.client.ttl("asynq:{elsewhere}:t:dead") == UNTIMED
     assert scene.sidecar.adoptions() == {}
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Make a policy of some rules by type, perhaps with one for every type behind them."""
+    retentions = st.one_of(
+        st.integers(1, 3 * HOUR).map(lambda seconds: Retention(Keep.TTL, seconds)),
+        st.sampled_from([Retention(Keep.OWN), Retention(Keep.FOREVER), Retention(Keep.DELETE)]),
+    )
+    globs = [
+        *draw(st.lists(st.sampled_from(["a*", "?b", "[ab]*", "ab"]), max_size=3)),
+        *draw(st.sampled_from([[], [""]])),
+    ]
+    rules = [
+        Rule(
+            f"rule{number}",
+            types=(compile_glob(glob),) if glob else (),
+            archived=draw(st.one_of(st.none(), retentions)),
+            completed=draw(st.one_of(st.none(), retentions)),
+        )
+        for number, glob in enumerate(globs)
+    ]
+    return Policy(tuple(rules), grace_seconds=30, rollout=draw(st.sampled_from([10_000, 5_000, 0])), adopt=Adopt.ALL)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    policy=policies(),
+    tasks=st.lists(
+        st.tuples(st.sampled_from(["a", "b", "ab", "é"]), st.integers(0, 4 * HOUR), st.integers(1, 2 * HOUR)),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_the_sweeper_gives_what_the_policy_plans(
+    scene: Scene, policy: Policy, tasks: list[tuple[str, int, int]]
+) -> None:
+    """Rule, time, score and share are picked in Redis as `plan` picks them, in both states."""
+    scene.client.flushall()
+    scene.client.sadd("asynq:queues", "default")
+    now = int(time.time())
+    expected = {}
+    for number, (task_type, age, retention) in enumerate(tasks):
+        for state in State:
+            name, done = f"{state.value}-{number}", state is State.COMPLETED
+            score = now - age + (retention if done else 0)
+            scene.put(name, state.value, score, completed(task_type, now - age, retention))
+            standing = Standing("default", name.encode(), task_type, state, now - age, score, retention, timed=False)
+            expected[name] = plan(policy, standing, now)
+    scene.sidecar.use(policy)
+    scene.sidecar.sweep()
+    for name, planned in expected.items():
+        state, expires = name.partition("-")[0], scene.ttl(name) + time.time()
+        if planned is None or planned.act is Act.PERSIST or (planned.reason == "kept for ever"):
+            assert scene.ttl(name) == UNTIMED
+        elif planned.act is Act.REMOVE:
+            assert (scene.ttl(name), scene.score(state, name)) == (GONE, None)
+        elif scene.ttl(name) != GONE:  # its time may have come meanwhile
+            assert planned.expires_at is not None
+            assert abs(expires - planned.expires_at) < 5
+            assert planned.score is None or abs((scene.score(state, name) or 0) - planned.score) < 2
 
 
 def test_large_indexes_are_gone_through_page_by_page(scene: Scene) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sidecar.sidecar import Sidecar
 from support.in_process import make_sidecar
@@ -52,7 +53,11 @@ class SidecarThread:
 
     def reload(self, policy: str) -> None:
         """Put another policy in force, as a changed policy file does."""
-        self._call(self._reload(policy))
+        self.use(parse_policy(policy, "model"))
+
+    def use(self, policy: Policy) -> None:
+        """Put a policy in force."""
+        self._call(self._use(policy))
 
     def sweep(self) -> None:
         """Do one round of the sweeper, if the policy has it sweep at all."""
@@ -87,9 +92,9 @@ class SidecarThread:
     async def _wait(self) -> None:
         await asyncio.gather(*self._running)
 
-    async def _reload(self, policy: str) -> None:
+    async def _use(self, policy: Policy) -> None:
         assert self._sidecar is not None
-        self._sidecar.in_force.replace(parse_policy(policy, "model"))
+        self._sidecar.in_force.replace(policy)
 
     async def _sweep(self) -> None:
         assert self._sidecar is not None

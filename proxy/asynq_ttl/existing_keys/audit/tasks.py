@@ -8,7 +8,7 @@ from asynq_ttl.asynq.message import TaskRecord
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
-from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, standing_of
+from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, is_dated, standing_of
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan, verdict_of
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State
 
@@ -71,6 +71,8 @@ class TaskCounter:
         planned = plan(self._policy, standing, self._now)
         if planned is not None and planned.act in (Act.TTL, Act.REMOVE):
             self._tally.add_problem("untimed", example)
+            if not task.nowhere and not is_dated(task, self._now):
+                self._tally.add_problem("undated", example)
         own, policy = self._ends(standing, task.ttl_ms, planned)
         group.own.add(_day(own, self._now), content)
         group.policy.add(_day(policy, self._now), content)
