@@ -13,7 +13,7 @@ LIVE = ("pending", "active", "scheduled", "retry", "aggregating")
 
 
 def is_dated(task: Task, now: int) -> bool:
-    """Say whether the sweeper can tell when a terminal task ended: by its score in `archived`, by its message otherwise.
+    """Say whether the sweeper can tell when a terminal task ended: by its score in `archived`, else by its message.
 
     Args:
         task: the task.
