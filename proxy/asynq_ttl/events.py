@@ -153,11 +153,43 @@ class Swept:
     end_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Tasks that had ended without a TTL, and were given one by a rule.
+
+    Attributes:
+        database: the number of the Redis database.
+        queue: the queue's name.
+        state: the state they are in.
+        rule: the name of the rule that decided.
+        ids: their IDs.
+        ttl_seconds: how long their keys live now, at most.
+        undated: of how many nobody knows when they ended, so that their retention began just now.
+        enforced: False where nothing was changed (shadow mode).
+        start_ns: when their page was asked for, nanoseconds since the epoch.
+        end_ns: when the answer came.
+    """
+
+    database: int
+    queue: str
+    state: State
+    rule: str
+    ids: tuple[str, ...]
+    ttl_seconds: int
+    undated: int
+    enforced: bool
+    start_ns: int
+    end_ns: int
+
+
 class SweepObserver(Protocol):
     """Who is told what the sweeper does."""
 
     def swept(self, page: Swept) -> None:
         """Take note of a page."""
+
+    def adopted(self, tasks: Adopted) -> None:
+        """Take note of tasks that were adopted."""
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
         """Take note of TTLs taken off live tasks, and of active IDs without a task that were dropped."""
@@ -235,7 +267,7 @@ class Happened:
     detail: str
 
 
-Record = Outcome | Swept | FailedOpen | Happened
+Record = Outcome | Swept | Adopted | FailedOpen | Happened
 
 
 class LatencyObserver(Protocol):

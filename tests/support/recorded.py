@@ -1,6 +1,6 @@
 """Decisions, pages of sweeps and scripts for tests of what is told about them."""
 
-from asynq_ttl.events import Action, Activated, Decision, FailedOpen, FailOpen, Outcome, Swept
+from asynq_ttl.events import Action, Activated, Adopted, Decision, FailedOpen, FailOpen, Outcome, Swept
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy, State
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry
@@ -40,6 +40,11 @@ def outcome(reply: bytes = b"+OK", **changes: object) -> Outcome:
 def swept(*due: str, ghosts: int = 0, queue: str = "mail") -> Swept:
     """Return a page of a sweep."""
     return Swept(0, queue, State.ARCHIVED, 500, due, ghosts, START, END)
+
+
+def adopted(*ids: str, queue: str = "mail", undated: int = 0, enforced: bool = True) -> Adopted:
+    """Return tasks that were adopted."""
+    return Adopted(0, queue, State.ARCHIVED, "default", ids, 3_660, undated, enforced, START, END)
 
 
 def sidecar(policy: Policy = DEFAULT_POLICY, *, pulled: bool = False, task_ids: bool = True) -> Sidecar:

@@ -40,7 +40,9 @@ class ScriptedRedis:
         self.asked = asked
         self.closed = False
         self.scripts = {
-            "sweep": lambda _keys, _args: [0, 0, 0, [], []],
+            "sweep": lambda _keys, _args: [0, 0, 0, [], [], 0],
+            "newest": lambda keys, _args: [b"(0", b"9", *[0] * len(keys)],
+            "adopt": lambda _keys, _args: [b"digest", 0, 0],
             "survey": lambda keys, _args: SOMETHING * (len(keys) // 5),
             "sweep_active": lambda _keys, _args: [0, 0, 0],
             "sweep_waiting": lambda _keys, _args: [0, 0],

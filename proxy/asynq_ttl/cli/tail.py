@@ -24,7 +24,9 @@ _COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", 
 @click.option("--action", multiple=True, type=Choice([action.value for action in Action]), help="Only these.")
 @click.option("--mode", multiple=True, type=Choice(["enforce", "shadow"]), help="Only decisions that were (not) done.")
 @click.option(
-    "--kind", multiple=True, help="Only these kinds: decision, sweep, fail_open, reload, activation, pause, ..."
+    "--kind",
+    multiple=True,
+    help="Only these kinds: decision, sweep, adoption, fail_open, reload, activation, pause, ...",
 )
 @click.option("--count", type=click.IntRange(min=0), default=0, help="End after so many; 0 for never.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
@@ -59,7 +61,7 @@ def line_of(entry: Json) -> str:
     if kind == "dropped":
         return f"[yellow]{entry['entries']} entries were too many to show[/]"
     parts = [f"[dim]{entry['time'][11:23]}[/]"]
-    if kind in ("decision", "sweep"):
+    if kind in ("decision", "sweep", "adoption"):
         parts += _decided(entry)
     else:
         mark = "red" if kind == "fail_open" or entry.get("result") == "error" else "bold"
@@ -75,7 +77,7 @@ def _decided(entry: Json) -> list[str]:
     parts = [
         f"{entry['operation']:<8}",
         f"[{colour}]{action}{seconds}[/]{shadow}",
-        *_named(entry, "queue", "type", "id", "rule", "tasks", "ghosts"),
+        *_named(entry, "queue", "type", "id", "rule", "tasks", "undated", "ghosts"),
     ]
     if entry.get("ids"):
         parts.append(f"[dim]ids=[/]{_plain(','.join(entry['ids']))}")

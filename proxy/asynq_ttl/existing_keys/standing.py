@@ -6,8 +6,24 @@ from asynq_ttl.policy.rules import State
 
 TERMINAL = {state.value: state for state in State}
 """The states in which a task stays until somebody removes it, by Asynq's names."""
+# Asynq keys tasks as it does since 2021; a clock may be a minute ahead. The sweeper's `adopt.lua` has the same limits.
+_EARLIEST, _AHEAD_SECONDS = 1_577_836_800, 60
 LIVE = ("pending", "active", "scheduled", "retry", "aggregating")
 """The states in which a task still has to run."""
+
+
+def is_dated(task: Task, now: int) -> bool:
+    """Say whether the sweeper can tell when a terminal task ended: by its score in `archived`, else by its message.
+
+    Args:
+        task: the task.
+        now: Redis's time in Unix seconds.
+    """
+    if task.state == State.ARCHIVED.value:
+        ended = 0 if task.score is None else seconds_of(task.score)
+    else:
+        ended = task.record.completed_at if task.record else 0
+    return _EARLIEST <= ended <= now + _AHEAD_SECONDS
 
 
 def standing_of(task: Task, state: State) -> Standing:

@@ -8,6 +8,7 @@ from asynq_ttl.policy.rules import (
     FULL_ROLLOUT,
     OWN_ARCHIVE_CAP,
     OWN_ARCHIVE_SECONDS,
+    Adopt,
     ArchiveLimits,
     Keep,
     Mode,
@@ -57,7 +58,7 @@ def explain(policy: Policy, queue: str, task_type: str, state: State) -> list[st
         lines.append("  concerns: only a task with a Retention, Asynq itself deletes any other at once")
     elif limits is not None and verdict.retention.keep is not Keep.DELETE:
         lines.append(f"  {_cap(limits)}")
-    return [*lines, f"  {_rollout(policy)}"]
+    return [*lines, f"  {_rollout(policy)}", f"  {_adopted(policy, verdict.retention)}"]
 
 
 def _reason_against(rule: Rule, queue: str, task_type: str, state: State) -> str | None:
@@ -121,6 +122,14 @@ def _undecided(policy: Policy, queue: str, state: State) -> list[str]:
         f"  retention: {own} (Asynq's own time)",
         f"  key TTL: {ttl}, since a rule of this queue keeps tasks for longer and Asynq's trim by age is off",
     ]
+
+
+def _adopted(policy: Policy, retention: Retention) -> str:
+    """Return what becomes of a task that ended in a way that no command tells of."""
+    if policy.adopt is Adopt.OFF or retention.keep is Keep.FOREVER:
+        return "adopt: no, a task that ended past the sidecar stays as it is"
+    since = "since this sidecar began " if policy.adopt is Adopt.NEW else ""
+    return f"adopt: a task that ended past the sidecar {since}gets the same from the sweeper"
 
 
 def _rollout(policy: Policy) -> str:

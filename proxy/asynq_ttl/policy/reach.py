@@ -15,7 +15,7 @@ Invariants:
 
 import hashlib
 
-from asynq_ttl.policy.rules import Mode, Policy
+from asynq_ttl.policy.rules import Adopt, Mode, Policy
 
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000
@@ -83,6 +83,15 @@ class Reach:
     def heals(self, queue: str) -> bool:
         """Say whether tasks of a queue may carry a TTL of ours, which has to come off when they live again."""
         return self.concerns(queue) and (self.enforcing or queue in self._healed)
+
+    @property
+    def only_tells(self) -> bool:
+        """Whether what would be adopted is told, and nothing is changed."""
+        return not self.off and not self.enforcing and self.policy.adopt is not Adopt.OFF
+
+    def adopts(self, queue: str) -> bool:
+        """Say whether tasks of a queue that have ended without a TTL get one, or are told of in shadow mode."""
+        return not self.off and self.policy.adopt is not Adopt.OFF and self.policy.concerns(queue)
 
     def lingers(self, queue: str) -> bool:
         """Say whether an earlier policy may have left tasks and entries in a queue for which none is enforced now."""

@@ -49,6 +49,17 @@ class Mode(Enum):
     OFF = "off"
 
 
+class Adopt(Enum):
+    """Which tasks the sweeper adopts: it gives those that ended without a TTL what the policy says."""
+
+    NEW = "new"
+    """Those that ended since the sidecar began."""
+    ALL = "all"
+    """All of them."""
+    OFF = "off"
+    """None."""
+
+
 class Keep(Enum):
     """How long a task is kept in a terminal state."""
 
@@ -175,6 +186,7 @@ class Policy:
         mode: what is done with the decisions.
         grace_seconds: how much longer than its retention a key lives if nobody sweeps.
         rollout: share of task IDs that are enforced, in hundredths of a percent.
+        adopt: which tasks get their TTL from the sweeper, because no command gave them one.
         source: where it came from, for messages and logs.
         digest: a short hash of its text, for logs, traces and the admin page.
         text: what was written, for whoever asks which policy is in force.
@@ -188,6 +200,7 @@ class Policy:
         mode: Mode = Mode.ENFORCE,
         grace_seconds: int = 60,
         rollout: int = FULL_ROLLOUT,
+        adopt: Adopt = Adopt.NEW,
         source: str = "built-in",
         digest: str = "",
         text: str = "",
@@ -197,6 +210,7 @@ class Policy:
         self.mode = mode
         self.grace_seconds = grace_seconds
         self.rollout = rollout
+        self.adopt = adopt
         self.source = source
         self.digest = digest
         self.text = text
@@ -330,6 +344,7 @@ class Policy:
             mode=mode or self.mode,
             grace_seconds=self.grace_seconds if grace_seconds is None else grace_seconds,
             rollout=self.rollout,
+            adopt=self.adopt,
             source=self.source,
             digest=self.digest,
             text=self.text,

@@ -65,6 +65,7 @@ def parse_policy(text: str, source: str) -> Policy:
         mode=document.mode,
         grace_seconds=document.grace,
         rollout=document.rollout,
+        adopt=document.adopt,
         source=source,
         digest=hashlib.sha256(encoded).hexdigest()[:12],
         text=text,

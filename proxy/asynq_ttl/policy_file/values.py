@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, Val
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
-from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Mode, Retention, Rule
+from asynq_ttl.policy.rules import FULL_ROLLOUT, Adopt, Keep, Mode, Retention, Rule
 from asynq_ttl.policy_file.faults import shown
 from asynq_ttl.policy_file.places import in_words
 from asynq_ttl.policy_file.yaml_tree import Tree
@@ -41,13 +41,22 @@ def _version(value: object) -> int:
     return value
 
 
-def _mode(value: object) -> Mode:
-    names = [mode.value for mode in Mode]
+def _word(value: object, names: list[str], refusal: str, known: str) -> str:
+    """Return a value that is one of some words; `refusal` says what it is not, `known` what the words are."""
     if isinstance(value, str) and value in names:
-        return Mode(value)
+        return value
     close = ["off"] if value is False else difflib.get_close_matches(str(value).lower(), names, 1)
     meant = f", did you mean {close[0]}?" if close else ""
-    raise _refused(f"{shown(value)} is no mode", f"the modes are {', '.join(names)}{meant}")
+    raise _refused(f"{shown(value)} is {refusal}", f"{known} {', '.join(names)}{meant}")
+
+
+def _mode(value: object) -> Mode:
+    return Mode(_word(value, [mode.value for mode in Mode], "no mode", "the modes are"))
+
+
+def _adopt(value: object) -> Adopt:
+    names = [adopt.value for adopt in Adopt]
+    return Adopt(_word(value, names, "not what can be adopted", "write one of"))
 
 
 def _seconds(value: object) -> int:
@@ -183,6 +192,7 @@ class Document(_Model):
     mode: Annotated[Mode, PlainValidator(_mode)] = Mode.ENFORCE
     grace: Annotated[int, PlainValidator(_grace)] = 60
     rollout: Annotated[int, PlainValidator(_rollout)] = FULL_ROLLOUT
+    adopt: Annotated[Adopt, PlainValidator(_adopt)] = Adopt.NEW
     rules: Annotated[list[_Rule], BeforeValidator(lambda value: [] if value is None else value)] = []
 
 

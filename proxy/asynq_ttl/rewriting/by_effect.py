@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from asynq_ttl.asynq.keys import ended_queue, index_key, queue_prefix, task_ids, text_of
 from asynq_ttl.events import Action, Decision
+from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import FOREVER_SCORE, State
 from asynq_ttl.rewriting.call import ACTIONS, Rewrite
-from asynq_ttl.rewriting.lua_rules import lua_argument, picked_rules
 
 OPERATION = "end"
 """What the decisions are called: whether a task has ended is known inside Redis only."""

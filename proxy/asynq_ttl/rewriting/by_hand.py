@@ -7,10 +7,10 @@ as JSON, and picks one for each task inside Redis: see `lua/wrappers/rules.prolo
 from asynq_ttl.asynq.keys import ARCHIVED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Action, Decision
+from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import ArchiveLimits, State
 from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
-from asynq_ttl.rewriting.lua_rules import lua_argument, picked_rules
 
 HEALING_RULES = (
     b'{"rules":[],"grace":0,"share":10000,"cutoff":0,"cutoff_own":true,"cap":-1,"uncapped":false,"spare":false}'
@@ -106,4 +106,3 @@ class ByHand:
             self._rules_json.clear()
         self._rules_json[queue] = argument
         return argument
-

@@ -15,7 +15,8 @@ Invariants:
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 # A place with no more members is looked through by the survey itself.
@@ -43,11 +44,13 @@ class Found(NamedTuple):
         members: how many it has; of a list no more than `SMALL` and one.
         odd: whether a member may have something wrong with it, so that it has to be looked at.
         due: when a task can be due, in Unix seconds by the clock of Redis; None for never.
+        untimed: a digest of the ended tasks without a TTL; empty where there are none, or too many members to see.
     """
 
     members: int
     odd: bool
     due: int | None
+    untimed: str = ""
 
 
 Places = dict[str, Found]
@@ -99,17 +102,40 @@ class Survey:
         """Return the queues that have to be surveyed now, by database."""
         return sorted(queue for queue, when in self._survey_at.items() if when <= at)
 
-    def surveyed(self, queue: Queue, answer: Sequence[int | None], at: float, within: float) -> None:
-        """Take note of what `survey.lua` says of a queue; it is surveyed again within some seconds."""
+    def surveyed(
+        self,
+        queue: Queue,
+        answer: Sequence[int | None],
+        at: float,
+        within: float,
+        untimed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Take note of what `survey.lua` says of a queue; it is surveyed again within some seconds.
+
+        Args:
+            queue: the queue.
+            answer: three values for each place.
+            at: when.
+            within: how many seconds.
+            untimed: digests of the tasks without a TTL, by place.
+        """
         self._survey_at[queue] = at + within * _early()
         places = {
-            place: Found(members or 0, bool(odd), due)
+            place: Found(members or 0, bool(odd), due, untimed.get(place, ""))
             for place, members, odd, due in zip(PLACES, answer[::3], answer[1::3], answer[2::3], strict=True)
             if members
         }
         self._places.pop(queue, None)
         if places:
             self._places[queue] = places
+
+    def queues(self) -> KeysView[Queue]:
+        """Return all queues that are swept."""
+        return self._survey_at.keys()
+
+    def untimed(self) -> list[tuple[Queue, str, str]]:
+        """Return the small indexes with tasks that have no TTL, each with a digest of these."""
+        return [(queue, place, found.untimed) for queue, place, found in self._all() if found.untimed]
 
     def again(self, queue: Queue) -> None:
         """Have a queue surveyed in the next round: what was known of it has changed."""

@@ -36,6 +36,7 @@ class Surveyor:
         databases: the numbers of those that clients have used. A number that Redis does not have is taken out.
         schedule: how often rounds are, and which retentions a queue has.
         failures: where refusals are noted.
+        wanted: says whether a queue is surveyed; None for those in which there may be TTLs of ours.
 
     Attributes:
         known: what the surveys have found.
@@ -48,12 +49,15 @@ class Surveyor:
         databases: set[int],
         schedule: Schedule,
         failures: Failures,
+        *,
+        wanted: Callable[[str], bool] | None = None,
     ) -> None:
         self._connections = connections
         self._reach = reach
         self._databases = databases
         self._schedule = schedule
         self._failures = failures
+        self._wanted = wanted or (lambda name: reach().heals(name))
         self._unlisted_only = False
         self._script = load("sweep/survey")
         self.known = Survey()
@@ -96,7 +100,7 @@ class Surveyor:
             names, within = set(map(text_of, members)), self._pass_seconds
         reach = self._reach()
         swept = reach.enforced - names if self._unlisted_only else reach.enforced | names
-        clear = (name for name in swept if reach.heals(name) and not ambiguous(name))
+        clear = (name for name in swept if self._wanted(name) and not ambiguous(name))
         self.known.listed(database, clear, at, within)
 
     async def _survey_or_each(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:
@@ -120,8 +124,13 @@ class Surveyor:
             args=[SMALL, policy.grace_seconds * 1000, self._schedule.looks_back_seconds(policy), *retentions],
         )
         at, width = time.monotonic(), 3 * len(PLACES)
+        extra = answer[width * len(queues) :]
+        untimed: dict[int, dict[str, str]] = defaultdict(dict)
+        for key, digest in zip(extra[::2], extra[1::2], strict=True):
+            untimed[key // len(PLACES)][PLACES[key % len(PLACES)]] = text_of(digest)
         for number, queue in enumerate(queues):
-            self.known.surveyed(queue, answer[number * width : (number + 1) * width], at, self._pass_seconds)
+            found = answer[number * width : (number + 1) * width]
+            self.known.surveyed(queue, found, at, self._pass_seconds, untimed[number])
             if self.known.holds(queue):
                 self._reach().note_enforced(queue.name)
 

@@ -34,10 +34,13 @@ from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
+from asynq_ttl.sweep.adopter import Adopter, Where
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
+from asynq_ttl.sweep.live_tasks import LiveTasks
 from asynq_ttl.sweep.lock import Lock
+from asynq_ttl.sweep.onlooker import Onlooker
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
     ROUNDS_IN_GRACE,
@@ -47,7 +50,6 @@ from asynq_ttl.sweep.schedule import (
     Schedule,
     WaitingTasks,
 )
-from asynq_ttl.sweep.survey import Queue
 from asynq_ttl.sweep.surveyor import Surveyor
 from asynq_ttl.upstream.endpoint import Endpoint
 
@@ -55,8 +57,6 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 
 # A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
-# How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
-LEASE_SLACK_SECONDS = 30
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
 _TERMINAL = tuple(state.value for state in State)
@@ -73,6 +73,7 @@ class Sweeper:
         observer: who is told.
         interval_seconds: the longest time between rounds.
         handover: who gets due tasks before they are removed; None for nobody.
+        began: when the sidecar began, in Unix seconds; 0 for now.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Sweeper:
         *,
         interval_seconds: float,
         handover: Handover | None = None,
+        began: float = 0,
     ) -> None:
         self._connections = Connections(endpoint)
         self._handover = handover
@@ -100,8 +102,13 @@ class Sweeper:
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
         self._index_script = load("shared/states.prologue", "sweep/sweep")
         self._ghost_script = load("sweep/sweep_ghosts")
-        self._active_script = load("sweep/sweep_active")
-        self._waiting_script = load("sweep/sweep_waiting")
+        self._live = LiveTasks(self._connections, observer)
+        self._adopter = Adopter(
+            self._connections, reach, self._schedule, self.failures, observer, began=began or time.time()
+        )
+        self._onlooker = Onlooker(
+            self._connections, reach, databases, self._adopter, self.failures, interval_seconds=interval_seconds
+        )
 
     @property
     def behind(self) -> bool:
@@ -129,9 +136,12 @@ class Sweeper:
             started = time.monotonic()
             problem = ""
             try:
-                if not await self._may_sweep():
+                sweeps = await self._may_sweep()
+                if sweeps:
+                    await self._work()
+                await self._onlooker.look()
+                if not sweeps:
                     continue
-                await self._work()
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
                 _log.warning("sweeping failed, the next round tries again: %s", problem)
@@ -143,8 +153,10 @@ class Sweeper:
         Raises:
             RedisError: Redis cannot be reached or takes no writes. A refusal at one place is only noted.
         """
-        await self._surveyor.survey()
-        await self._work()
+        if self._reach().sweeps:
+            await self._surveyor.survey()
+            await self._work()
+        await self._onlooker.look()
 
     async def _work(self) -> None:
         """Do what the surveys have found worth doing."""
@@ -154,20 +166,37 @@ class Sweeper:
         self._found.clear()
         await self._remove_due()
         await self._look_at_odd()
+        await self._adopt()
         for index, first in self._schedule.patrol_pages(self._policy):
             looked = Looked(0, kept=0)  # also after a refusal: the patrol goes on elsewhere
             with self.failures.kept_to(*index):
-                looked = _looked(await self._sweep_page(index, "rank", first, first + PAGE_SIZE - 1, "", ""))
+                looked = await self._patrol_page(index, first)
             self._schedule.patrol.looked(index, looked)
         waiting = [WaitingTasks(*queue, place) for queue, place, _ in known.larger(*WAITING_STATES)]
         for place, first in self._schedule.waiting_pages(self._policy, waiting):
             looked = Looked(0, kept=0)
             with self.failures.kept_to(*place):
-                looked = await self._repair_waiting(place, first)
+                looked = await self._live.repair_waiting(place, first)
             self._schedule.waiting.looked(place, looked)
         if self._handover is not None:
             await self._note_over_cap(self._handover)
             await self._hand_over(self._handover)
+
+    async def _adopt(self) -> None:
+        """Give what ended without a TTL what the policy says; remove what is due by that."""
+        if self._reach().enforcing:
+            for index, page in await self._adopter.look(self._surveyor.known):
+                with self.failures.kept_to(*index):
+                    await self._sweep_page(index, *page)
+
+    async def _patrol_page(self, index: Index, first: int) -> Looked:
+        """Sweep a page, and adopt its tasks without a TTL."""
+        page: Where = "rank", first, first + PAGE_SIZE - 1, "", ""
+        swept, untimed = await self._sweep_page(index, *page)
+        if untimed and self._reach().enforcing and (await self._adopter.page(index, page)).due:
+            again, _ = await self._sweep_page(index, *page)
+            return Looked(swept.examined, kept=swept.examined - _gone(swept) - _gone(again))
+        return Looked(swept.examined, kept=swept.examined - _gone(swept))
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -207,8 +236,8 @@ class Sweeper:
             index = Index(*queue, State(state))
             with self.failures.kept_to(*index):
                 for window, offset in self._schedule.due_pages(self._policy, index, int(now)):
-                    page = await self._sweep_page(index, "score", *window, offset, PAGE_SIZE)
-                    self._schedule.due.looked(_looked(page))
+                    page, _ = await self._sweep_page(index, "score", *window, offset, PAGE_SIZE)
+                    self._schedule.due.looked(Looked(page.examined, kept=page.examined - _gone(page)))
             known.again(queue)
 
     async def _look_at_odd(self) -> None:
@@ -219,47 +248,21 @@ class Sweeper:
                 if place in _TERMINAL:
                     await self._sweep_page(Index(*queue, State(place)), "rank", 0, PAGE_SIZE - 1, "", "")
                 elif place in WAITING_STATES:
-                    await self._repair_waiting(WaitingTasks(*queue, place), 0)
+                    await self._live.repair_waiting(WaitingTasks(*queue, place), 0)
                 else:
-                    await self._repair_active(queue)
+                    await self._live.repair_active(queue)
                 known.checked(queue, place)
             if time.monotonic() > until:
                 break
 
-    async def _repair_active(self, queue: Queue) -> None:
-        """Repair the IDs of a queue that have been active for longest."""
-        database, name = queue
-        script = (await self._connections.to(database)).register_script(self._active_script)
-        answer: Any = await script(
-            keys=[index_key(name, key) for key in ("active", "lease", "deadlines")],
-            args=[task_prefix(name), PAGE_SIZE, int(time.time()) - LEASE_SLACK_SECONDS],
-        )
-        _, persisted, dropped = answer
-        self._tell_repaired(name, persisted, dropped)
-
-    async def _repair_waiting(self, place: WaitingTasks, first: int) -> Looked:
-        """Take TTLs off a page of waiting tasks, all of which stay where they are."""
-        database, queue, state = place
-        script = (await self._connections.to(database)).register_script(self._waiting_script)
-        answer: Any = await script(
-            keys=[index_key(queue, state)], args=[task_prefix(queue), state, first, first + PAGE_SIZE - 1]
-        )
-        examined, persisted = answer
-        self._tell_repaired(queue, persisted, 0)
-        return Looked(examined, kept=examined)
-
-    def _tell_repaired(self, queue: str, persisted: int, dropped: int) -> None:
-        if persisted or dropped:
-            message = "queue %s: %d TTLs taken off live tasks, %d active IDs without a task dropped"
-            _log.info(message, queue, persisted, dropped)
-            self._observer.repaired(queue, persisted, dropped)
-
-    async def _sweep_page(self, index: Index, *where: str | int) -> Swept:
-        """Remove what is due on a page of an index, or note it for the handover; drop the page's ghosts; tell of it.
+    async def _sweep_page(self, index: Index, *where: str | int) -> tuple[Swept, int]:
+        """Remove what is due on a page, or note it for the handover; drop its ghosts; tell of it.
 
         Args:
             index: the index.
             where: which page, as `sweep.lua` takes it: by rank or by score.
+
+        Returns: the page, and how many of its tasks have no TTL.
         """
         started = time.time_ns()
         database, queue, state = index
@@ -270,7 +273,7 @@ class Sweeper:
         about = task_prefix(queue), state.value, grace_ms
         script: Any = client.register_script(self._index_script)
         answer: Any = await script(keys=[key], args=[*about, *where, *margins, *retentions])
-        examined, _, ghosts, due, missing = answer
+        examined, _, ghosts, due, missing, untimed = answer
         if self._handover is not None:
             self._found.append((index, Batch(queue, state.value, due, grace_ms)))
             due = []
@@ -282,7 +285,7 @@ class Sweeper:
         page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
         if ids or ghosts:
             self._observer.swept(page)
-        return page
+        return page, untimed
 
     async def _note_over_cap(self, handover: Handover) -> None:
         """Note the oldest tasks of archives that are larger than the policy in force lets them be."""
@@ -312,5 +315,6 @@ class Sweeper:
                     self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns()))
 
 
-def _looked(page: Swept) -> Looked:
-    return Looked(page.examined, kept=page.examined - len(page.due) - page.ghosts)
+def _gone(page: Swept) -> int:
+    """Return how many entries of a page are gone."""
+    return len(page.due) + page.ghosts

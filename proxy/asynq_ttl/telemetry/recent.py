@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.events import FailedOpen, Outcome, Record, Swept
+from asynq_ttl.events import Adopted, FailedOpen, Outcome, Record, Swept
 from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
 from asynq_ttl.times import rfc3339
 
@@ -176,6 +176,8 @@ class Recent:
             entry = _decision(record)
         elif isinstance(record, Swept):
             entry = _sweep(record)
+        elif isinstance(record, Adopted):
+            entry = _adoption(record)
         elif isinstance(record, FailedOpen):
             entry = _failure(record)
         else:
@@ -231,6 +233,24 @@ def _sweep(page: Swept) -> Entry:
         "ghosts": page.ghosts,
         "ids": [_text(task_id) for task_id in page.due[:MAX_IDS]],
         "database": page.database,
+    }
+
+
+def _adoption(tasks: Adopted) -> Entry:
+    return {
+        "kind": "adoption",
+        "time": _time(tasks.end_ns),
+        "operation": "adopt",
+        "queue": _text(tasks.queue),
+        "state": tasks.state.value,
+        "action": "ttl",
+        "mode": "enforce" if tasks.enforced else "shadow",
+        "rule": tasks.rule,
+        "ttl_seconds": tasks.ttl_seconds,
+        "tasks": len(tasks.ids),
+        "undated": tasks.undated,
+        "ids": [_text(task_id) for task_id in tasks.ids[:MAX_IDS]],
+        "database": tasks.database,
     }
 
 

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry.sdk.resources import Resource
 
-from asynq_ttl.events import Action, Activated, FailedOpen, FailOpen, Happened, Outcome, Swept
+from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
+from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import line_of
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
@@ -71,6 +72,7 @@ class Telemetry:
         reloads: policy reloads by result: ok, error.
         sweeps_due: tasks the sweeper removed because their time was over, by queue.
         sweeps_ghosts: index entries the sweeper dropped because they named no task, by queue.
+        adoptions: tasks that the sweeper gave a TTL, because no command had.
         sweep_rounds: rounds of the sweeper by result: ok, partial (something was refused at one place), error.
         sweep_seconds: how long the sweeper's rounds took altogether, waiting for Redis included.
         swept_at: when the last round of the sweeper that came to its end did so, seconds since the epoch; 0 for never.
@@ -102,6 +104,7 @@ class Telemetry:
         }
         self.cluster = ClusterSigns()
         self.task_counts = TaskCounts()
+        self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)
         self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
         find_moved = self._moved_ids.find if self._moved_ids is not None else None
@@ -205,6 +208,11 @@ class Telemetry:
         self.sweeps_ghosts[queue] += page.ghosts
         self.recent.add(page, self.spans.swept(page))
 
+    def adopted(self, tasks: Adopted) -> None:
+        """Count tasks that were adopted, keep that, and make its span."""
+        self.adoptions.add(tasks)
+        self.recent.add(tasks, self.spans.adopted(tasks))
+
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""
         queue = queue if queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
@@ -265,12 +273,10 @@ class Telemetry:
             lambda: self.sweeps_ghosts,
             ("asynq.queue",),
         )
+        counter("asynq_ttl.adopted", ADOPTED, lambda: self.adoptions.tasks, ADOPTION_LABELS)
         counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", lambda: self.sweep_rounds, ("result",))
-        counter(
-            "asynq_ttl.sweep.seconds",
-            "How long the sweeper's rounds took, waiting for Redis included.",
-            lambda: self.sweep_seconds,
-        )
+        told = "How long the sweeper's rounds took, waiting for Redis included."
+        counter("asynq_ttl.sweep.seconds", told, lambda: self.sweep_seconds)
         self.metrics.gauge(
             "asynq_ttl.sweep.last", "When the last round that came to its end did so.", lambda: self.swept_at, unit="s"
         )

@@ -12,7 +12,7 @@ import re
 from opentelemetry.trace import TraceState
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.events import Activated, FailedOpen, Outcome, Swept
+from asynq_ttl.events import Activated, Adopted, FailedOpen, Outcome, Swept
 from asynq_ttl.net.address import Address
 from asynq_ttl.telemetry.finished_span import LinkedSpan
 
@@ -89,6 +89,25 @@ class SpanAttributes:
             "asynq_ttl.mode": "enforce",
             "asynq_ttl.sweep.due": len(page.due),
             "asynq_ttl.sweep.ghosts": page.ghosts,
+        }
+
+    def of_adoption(self, tasks: Adopted) -> NewAttributes:
+        """Return the attributes of tasks that were adopted."""
+        return {
+            **self._server,
+            "db.operation.name": "EVALSHA",
+            "db.stored_procedure.name": "asynq_ttl.adopt",
+            "db.namespace": str(tasks.database),
+            "messaging.operation.type": "settle",
+            "messaging.operation.name": "adopt",
+            "messaging.destination.name": self.text(tasks.queue),
+            "asynq.task.state": tasks.state.value,
+            "asynq_ttl.rule": tasks.rule,
+            "asynq_ttl.action": "ttl",
+            "asynq_ttl.ttl_seconds": tasks.ttl_seconds,
+            "asynq_ttl.mode": "enforce" if tasks.enforced else "shadow",
+            "asynq_ttl.tasks": len(tasks.ids),
+            "asynq_ttl.tasks.undated": tasks.undated,
         }
 
     def of_fail_open(self, failure: FailedOpen) -> NewAttributes:

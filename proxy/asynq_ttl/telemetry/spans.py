@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, TraceState
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.events import Activated, FailedOpen, Outcome, Swept
+from asynq_ttl.events import Activated, Adopted, FailedOpen, Outcome, Swept
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.environment import SPAN_QUEUE_SIZE
 from asynq_ttl.telemetry.exporters import Outlet
@@ -136,6 +136,16 @@ class Spans:
         events = self._events("due", page.due[:MAX_IDS]) if self._task_ids else None
         times = page.start_ns, page.end_ns
         return self._finish(name, ids, times, self._attributes.of_page(page), events=events)
+
+    def adopted(self, tasks: Adopted) -> str:
+        """Make the span of tasks that were adopted. Returns its trace ID; empty if it is not sampled."""
+        name = f"adopt {tasks.queue}"
+        ids = self._sampled(name, _CLIENT)
+        if ids is None:
+            return ""
+        events = self._events("adopted", tasks.ids[:MAX_IDS]) if self._task_ids else None
+        times = tasks.start_ns, tasks.end_ns
+        return self._finish(name, ids, times, self._attributes.of_adoption(tasks), events=events)
 
     def failed_open(self, failure: FailedOpen) -> str:
         """Make the span of a fail-open. Returns its trace ID; empty if it is not sampled."""

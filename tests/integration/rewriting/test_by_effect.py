@@ -199,7 +199,9 @@ def test_by_default_nothing_changes_but_that_keys_go(client: "redis.Redis") -> N
 
 def test_the_rule_is_picked_by_the_type_in_the_message(client: "redis.Redis") -> None:
     """JSON has no type that could be read, nor has a task without a message: they have the rule for every type."""
-    policy = policy_of(Rule("typed", types=types("*x"), archived=for_seconds(60)), Rule("rest", archived=for_seconds(120)))
+    policy = policy_of(
+        Rule("typed", types=types("*x"), archived=for_seconds(60)), Rule("rest", archived=for_seconds(120))
+    )
     for task_id, msg in (("1", encode_task("job:x")), ("2", encode_task("job:y")), ("3", json_message("job:x", "3"))):
         add(client, task_id, msg=msg)
         send(client, move(ACTIVE, ARCHIVED, "archived", 1, task_id), policy)
@@ -333,7 +335,10 @@ def test_outside_the_share_of_a_rollout_a_task_gets_nothing(client: "redis.Redis
         (b"return", None),
         (b"return {1, 'two', false, {3}}", [1, b"two", None, [3]]),
         (b"return redis.error_reply('NOT FOUND')", "error NOT FOUND"),
-        (b"return redis.pcall('GET', KEYS[2])", "error WRONGTYPE Operation against a key holding the wrong kind of value"),
+        (
+            b"return redis.pcall('GET', KEYS[2])",
+            "error WRONGTYPE Operation against a key holding the wrong kind of value",
+        ),
         (b"return #ARGV", 1),
         (b"table.remove(KEYS) table.remove(ARGV) return #KEYS", 1),
     ],
@@ -348,7 +353,9 @@ def test_the_reply_is_the_script_s_own(client: "redis.Redis", text: bytes, reply
 
 def test_a_runtime_error_is_the_script_s_own(client: "redis.Redis") -> None:
     """The same words with the same line, and nothing is done after it."""
-    text = b'local state = "archived"\nredis.call("HSET", KEYS[1], "state", state)\n\nreturn no_such_function(KEYS[2])\n'
+    text = (
+        b'local state = "archived"\nredis.call("HSET", KEYS[1], "state", state)\n\nreturn no_such_function(KEYS[2])\n'
+    )
     call = Foreign(text, (TASK + "1", ARCHIVED), ("1",))
     answers = []
     for way in (plain, send):
@@ -459,7 +466,9 @@ def kept_by_policy(policy: Policy, task_id: bytes, msg: bytes, state: State, sco
     ahead=st.sampled_from([600, -1, 1.7e18]),
     task_id=st.text("abcdef012", min_size=1, max_size=5),
 )
-@example(policy=policy_of(Rule("r", completed=Retention(OWN.keep))), msg=b"", state=State.COMPLETED, ahead=600, task_id="a")
+@example(
+    policy=policy_of(Rule("r", completed=Retention(OWN.keep))), msg=b"", state=State.COMPLETED, ahead=600, task_id="a"
+)
 def test_the_rule_picked_in_redis_is_the_one_the_policy_decides_on(  # noqa: PLR0917 - what an example is made of
     server: Server, policy: Policy, msg: bytes, state: State, ahead: float, task_id: str
 ) -> None:

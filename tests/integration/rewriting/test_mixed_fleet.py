@@ -122,37 +122,47 @@ def test_a_task_enqueued_past_the_sidecar_after_a_sweep_meets_no_ghost(fleet: Fl
     assert fleet.places("again") == {"completed"}
 
 
-def test_a_task_dequeued_past_the_sidecar_is_settled_by_asynq_alone(fleet: Fleet) -> None:
-    """A worker takes and settles a task: with only one side in it, nothing is lost, and there is no TTL."""
+def test_a_task_taken_and_ended_past_the_sidecar_gets_its_ttl_from_the_sweeper(fleet: Fleet) -> None:
+    """Until its next round there is none, as without a sidecar; then it counts from when the task ended."""
     fleet.enqueue(fleet.behind, "done", retention="1h")
     fleet.enqueue(fleet.behind, "dead", "skip")
     fleet.harness.work(fleet.past)
     assert (fleet.state("done"), fleet.state("dead")) == ("completed", "archived")
     assert fleet.ttl("done") == fleet.ttl("dead") == UNTIMED
+    fleet.sidecar.sweep()
+    assert 7190 <= fleet.ttl("done") <= 7230
+    assert 3590 <= fleet.ttl("dead") <= 3630
 
 
-def test_a_task_completed_past_the_sidecar_lives_for_its_own_retention(fleet: Fleet) -> None:
-    """It has no TTL and the sweeper leaves it; any janitor removes it with its entry when Asynq says so."""
+def test_a_task_completed_past_the_sidecar_lives_as_long_as_the_policy_says(fleet: Fleet) -> None:
+    """From the sweeper's next round on any janitor goes by it too. `forever` is left to the janitor, as before."""
     fleet.settle(fleet.past, "done")
+    fleet.settle(fleet.past, "precious", type="precious:x")
     fleet.sidecar.sweep()
-    assert fleet.ttl("done") == UNTIMED
-    score = fleet.client.zscore(f"{QUEUE}completed", "done")
-    assert score is not None
-    assert 3500 < score - time.time() <= 3601
-    fleet.age("completed", "done", 1)
-    fleet.work(fleet.behind, lambda: not fleet.places("done"), "-janitor-interval", "100ms")
-    assert fleet.ttl("done") == GONE
+    assert (fleet.ttl("done") > 7000, fleet.ttl("precious")) == (True, UNTIMED)
+    for name, seconds in (("done", 7200), ("precious", 3600)):
+        score = fleet.client.zscore(f"{QUEUE}completed", name)
+        assert score is not None
+        assert seconds - 100 < score - time.time() <= seconds + 1
+        fleet.age("completed", name, 1)
+    fleet.work(fleet.past, lambda: not fleet.places("done"), "-janitor-interval", "100ms")
+    assert fleet.ttl("done") == fleet.ttl("precious") == GONE
 
 
-def test_a_task_archived_past_the_sidecar_stays_until_the_archive_is_trimmed(fleet: Fleet) -> None:
-    """The sweeper leaves what has no TTL; the next task archived behind the sidecar trims it by the policy's age."""
+def test_a_task_that_ended_past_the_sidecar_before_it_began_stays_until_the_archive_is_trimmed(fleet: Fleet) -> None:
+    """With `adopt: all` the sweeper takes it too. The next task archived behind the sidecar trims it by its age."""
     fleet.settle(fleet.past, "dead", "skip")
-    fleet.sidecar.reload(HOUR)
+    fleet.settle(fleet.past, "too", "skip")
     fleet.age("archived", "dead", 2 * 3600)
+    fleet.age("archived", "too", 1800)
+    fleet.sidecar.reload(HOUR)
     fleet.sidecar.sweep()
-    assert fleet.ttl("dead") == UNTIMED
+    assert fleet.ttl("dead") == fleet.ttl("too") == UNTIMED
     fleet.settle(fleet.behind, "next", "skip")
     assert (fleet.ttl("dead"), fleet.places("dead")) == (GONE, set())
+    fleet.sidecar.reload("adopt: all\n" + HOUR)
+    fleet.sidecar.sweep()
+    assert 1700 < fleet.ttl("too") <= 1860
 
 
 def test_a_worker_past_the_sidecar_trims_the_archive_by_asynq_s_own_limits(fleet: Fleet) -> None:
@@ -303,15 +313,19 @@ def test_a_janitor_past_the_sidecar_goes_by_the_policy_s_times(fleet: Fleet) -> 
     assert (fleet.ttl("precious"), fleet.places("precious")) == (UNTIMED, {"completed"})
 
 
-def test_a_task_archived_by_hand_past_the_sidecar_gets_no_ttl(fleet: Fleet) -> None:
-    """It lives as Asynq has it, and the sweeper leaves it; run again behind the sidecar it is like any other."""
+def test_a_task_archived_by_hand_past_the_sidecar_gets_its_ttl_from_the_sweeper(fleet: Fleet) -> None:
+    """One by one and all of a state; with `adopt: off` it gets none."""
     fleet.enqueue(fleet.behind, "waiting", process_in="1h")
     fleet.inspect(fleet.past, "archive_task", id="waiting")
+    fleet.enqueue(fleet.behind, "too", process_in="1h")
+    assert fleet.inspect(fleet.past, "archive_all", state="scheduled") == 1
+    fleet.sidecar.reload(POLICY + "adopt: off\n")
     fleet.sidecar.sweep()
-    assert (fleet.ttl("waiting"), fleet.places("waiting")) == (UNTIMED, {"archived"})
-    fleet.inspect(fleet.behind, "run_all", state="archived")
-    fleet.inspect(fleet.behind, "archive_task", id="waiting")
-    assert 3600 <= fleet.ttl("waiting") <= 3630
+    assert fleet.ttl("waiting") == fleet.ttl("too") == UNTIMED
+    fleet.sidecar.reload(POLICY)
+    fleet.sidecar.sweep()
+    assert (fleet.ttl("waiting") > 3590, fleet.places("waiting")) == (True, {"archived"})
+    assert (fleet.ttl("too") > 3590, fleet.places("too")) == (True, {"archived"})
 
 
 def test_a_completed_task_archived_by_hand_past_the_sidecar_keeps_the_ttl_of_its_completion(fleet: Fleet) -> None:

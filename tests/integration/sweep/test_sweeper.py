@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis, ResponseError
 
-from asynq_ttl.events import Swept
+from asynq_ttl.events import Adopted, Swept
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
@@ -34,6 +34,9 @@ class Deaf:
 
     def swept(self, page: Swept) -> None:
         """Pass over a page."""
+
+    def adopted(self, tasks: Adopted) -> None:
+        """Pass over adopted tasks."""
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
         """Pass over a repair."""

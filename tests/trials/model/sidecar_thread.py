@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sidecar.sidecar import Sidecar
 from support.in_process import make_sidecar
@@ -53,7 +54,11 @@ class SidecarThread:
 
     def reload(self, policy: str) -> None:
         """Put another policy in force, as a changed policy file does."""
-        self._call(self._reload(policy))
+        self.use(parse_policy(policy, "model"))
+
+    def use(self, policy: Policy) -> None:
+        """Put a policy in force."""
+        self._call(self._use(policy))
 
     def sweep(self) -> None:
         """Do one round of the sweeper, if the policy has it sweep at all."""
@@ -65,6 +70,10 @@ class SidecarThread:
         for (reason, _), count in ({} if self._sidecar is None else self._sidecar.telemetry.fail_opens).items():
             counts[reason] += count
         return dict(counts)
+
+    def adoptions(self) -> dict[tuple[str, str, str, str], int]:
+        """Return how many tasks were adopted, by queue, state, rule and mode."""
+        return {} if self._sidecar is None else dict(self._sidecar.telemetry.adoptions.tasks)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_SECONDS)
@@ -87,11 +96,10 @@ class SidecarThread:
     async def _wait(self) -> None:
         await asyncio.gather(*self._running)
 
-    async def _reload(self, policy: str) -> None:
+    async def _use(self, policy: Policy) -> None:
         assert self._sidecar is not None
-        self._sidecar.in_force.replace(parse_policy(policy, "model"))
+        self._sidecar.in_force.replace(policy)
 
     async def _sweep(self) -> None:
         assert self._sidecar is not None
-        if self._sidecar.shared.rewriter.reach.sweeps:
-            await self._sidecar.sweeper.sweep()
+        await self._sidecar.sweeper.sweep()

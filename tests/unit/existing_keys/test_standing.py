@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, standing_of
+from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, is_dated, standing_of
 from asynq_ttl.policy.plan import Standing
 from asynq_ttl.policy.rules import State
-from support.scripted_database import task_of
+from support.scripted_database import NOW, task_of
 
 
 def test_a_state_is_either_live_or_terminal() -> None:
@@ -45,3 +45,26 @@ def test_a_message_that_cannot_be_read_says_nothing() -> None:
     unreadable = Task("q", b"a", "archived", size=5, score=b"700")
     assert standing_of(unreadable, State.ARCHIVED).since == 700
     assert standing_of(replace(unreadable, score=None), State.ARCHIVED).since == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "score", "completed_at", "dated"),
+    [
+        (State.ARCHIVED, NOW, 0, True),
+        (State.ARCHIVED, NOW + 60, 0, True),
+        (State.ARCHIVED, NOW + 61, 0, False),
+        (State.ARCHIVED, NOW * 1_000_000_000, 0, False),
+        (State.ARCHIVED, 1, NOW, False),
+        (State.ARCHIVED, None, NOW, False),
+        (State.COMPLETED, NOW, 0, False),
+        (State.COMPLETED, 1, NOW, True),
+    ],
+)
+def test_whether_a_task_can_be_dated(state: State, score: int | None, completed_at: int, dated: bool) -> None:
+    """As the sweeper does: an archived one by its score, a completed one by its message."""
+    assert is_dated(task_of(state.value, score=score, completed_at=completed_at), NOW) is dated
+
+
+def test_a_completed_task_whose_message_cannot_be_read_cannot_be_dated() -> None:
+    """Whatever its score says."""
+    assert not is_dated(Task("q", b"a", "completed", size=9), NOW)

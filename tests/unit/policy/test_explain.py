@@ -148,6 +148,24 @@ def test_the_mode_is_told_before_the_decision(mode: str, expected: str) -> None:
 def test_a_partial_rollout_is_told(share: str) -> None:
     """The share is shown as it is written in a policy file."""
     policy = f"version: 1\nrollout: {share}\nrules: [{{name: a, archived: {{ttl: 1d}}}}]"
-    assert told(policy, "q", "t", State.ARCHIVED).endswith(
-        f"rollout: {share} of task IDs are enforced, the others are only traced"
-    )
+    text = told(policy, "q", "t", State.ARCHIVED)
+    assert f"rollout: {share} of task IDs are enforced, the others are only traced\n" in text
+
+
+@pytest.mark.parametrize(
+    ("adopt", "ttl", "expected"),
+    [
+        (
+            "new",
+            "1d",
+            "adopt: a task that ended past the sidecar since this sidecar began gets the same from the sweeper",
+        ),
+        ("all", "1d", "adopt: a task that ended past the sidecar gets the same from the sweeper"),
+        ("off", "1d", "adopt: no, a task that ended past the sidecar stays as it is"),
+        ("all", "forever", "adopt: no, a task that ended past the sidecar stays as it is"),
+    ],
+)
+def test_what_becomes_of_a_task_that_no_command_tells_of(adopt: str, ttl: str, expected: str) -> None:
+    """It is the last line."""
+    policy = f"version: 1\nadopt: {adopt}\nrules: [{{name: a, archived: {{ttl: {ttl}}}}}]"
+    assert told(policy, "q", "t", State.ARCHIVED).endswith(expected)

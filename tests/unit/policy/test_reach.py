@@ -3,7 +3,7 @@ import pytest
 from asynq_ttl.policy import reach as module
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
+from asynq_ttl.policy.rules import Adopt, Keep, Mode, Policy, Retention, Rule
 
 MAIL = Rule("mail", queues=(compile_glob("mail"),), archived=Retention(Keep.TTL, 60))
 
@@ -73,3 +73,21 @@ def test_with_a_sink_keys_outlast_their_retention_by_an_hour(grace: int, expecte
     policy = Policy((MAIL,), grace_seconds=grace)
     assert Reach(policy, set(), hands_over=True).policy.grace_seconds == expected
     assert Reach(policy, set()).policy is policy
+
+
+@pytest.mark.parametrize(
+    ("mode", "adopt", "adopts", "only_tells"),
+    [
+        (Mode.ENFORCE, Adopt.NEW, True, False),
+        (Mode.ENFORCE, Adopt.ALL, True, False),
+        (Mode.ENFORCE, Adopt.OFF, False, False),
+        (Mode.SHADOW, Adopt.NEW, True, True),
+        (Mode.SHADOW, Adopt.OFF, False, False),
+        (Mode.OFF, Adopt.ALL, False, False),
+    ],
+)
+def test_what_is_adopted(mode: Mode, adopt: Adopt, adopts: bool, only_tells: bool) -> None:
+    """Tasks of the queues that the policy in force is about; where it enforces nothing, they are told of."""
+    asked = Reach(Policy((MAIL,), mode=mode, adopt=adopt), {"healed"})
+    assert (asked.adopts("mail"), asked.only_tells) == (adopts, only_tells)
+    assert not asked.adopts("healed")

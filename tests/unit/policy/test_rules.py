@@ -7,6 +7,7 @@ from asynq_ttl.policy.rules import (
     FULL_ROLLOUT,
     OWN_ARCHIVE_CAP,
     OWN_ARCHIVE_SECONDS,
+    Adopt,
     ArchiveLimits,
     HandoverCap,
     Keep,
@@ -204,10 +205,12 @@ def test_the_default_changes_no_retention() -> None:
 @pytest.mark.parametrize(("mode", "expected"), [("enforce", "shadow"), ("shadow", "shadow"), ("off", "off")])
 def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
     """All it says stays, and nothing is enforced; one that is off stays off."""
-    policy = Policy((rule("r"),), mode=Mode(mode), grace_seconds=5, rollout=7, source="s", digest="d", text="t")
+    policy = Policy(
+        (rule("r"),), mode=Mode(mode), grace_seconds=5, rollout=7, adopt=Adopt.ALL, source="s", digest="d", text="t"
+    )
     found = policy.shadowed()
     assert found.mode.value == expected
-    for name in ("rules", "grace_seconds", "rollout", "source", "digest", "text"):
+    for name in ("rules", "grace_seconds", "rollout", "adopt", "source", "digest", "text"):
         assert getattr(found, name) == getattr(policy, name)
 
 
@@ -215,12 +218,14 @@ def test_a_policy_can_be_shadowed(mode: str, expected: str) -> None:
 def test_a_policy_leaves_time_for_handing_over(grace: int, expected: int) -> None:
     """Its grace is long enough, and no task goes at once; all else stays."""
     rules = rule("r", archived=Retention(Keep.DELETE)), rule("s", completed=Retention(Keep.DELETE)), rule("t")
-    policy = Policy(rules, mode=Mode.SHADOW, grace_seconds=grace, rollout=7, source="s", digest="d", text="t")
+    policy = Policy(
+        rules, mode=Mode.SHADOW, grace_seconds=grace, rollout=7, adopt=Adopt.OFF, source="s", digest="d", text="t"
+    )
     found = policy.handing_over(60)
     second = Retention(Keep.TTL, 1)
     assert found.rules == (rule("r", archived=second), rule("s", completed=second), rule("t"))
     assert found.grace_seconds == expected
-    for name in ("mode", "rollout", "source", "digest", "text"):
+    for name in ("mode", "rollout", "adopt", "source", "digest", "text"):
         assert getattr(found, name) == getattr(policy, name)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynq_ttl.policy.glob import compile_glob
-from asynq_ttl.policy.rules import FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule
+from asynq_ttl.policy.rules import FULL_ROLLOUT, Adopt, Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy, parse_policy
 from support.policy_text import VALID, faults_of
@@ -21,6 +21,7 @@ version: 1
 mode: shadow
 grace: 90s
 rollout: 12.5%
+adopt: off
 rules:
   - name: payments
     match: {queue: payments, type: ["payment:*", "refund:*"]}
@@ -46,15 +47,20 @@ rules:
         Rule("noise", (), (compile_glob("ping:*"),), None, Retention(Keep.DELETE)),
         Rule("default", (), (), Retention(Keep.OWN), Retention(Keep.TTL, 129_600), 50_000),
     )
-    assert (policy.mode, policy.grace_seconds, policy.rollout) == (Mode.SHADOW, 90, 1_250)
+    assert (policy.mode, policy.grace_seconds, policy.rollout, policy.adopt) == (Mode.SHADOW, 90, 1_250, Adopt.OFF)
     assert policy.source == "policy.yaml"
     assert policy.digest == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def test_what_is_left_out_has_defaults() -> None:
-    """A policy enforces all tasks, with a minute of grace."""
+    """A policy enforces all tasks, with a minute of grace, and adopts what ends past the sidecar."""
     policy = parse_policy(VALID, "FILE")
-    assert (policy.mode, policy.grace_seconds, policy.rollout) == (Mode.ENFORCE, 60, FULL_ROLLOUT)
+    assert (policy.mode, policy.grace_seconds, policy.rollout, policy.adopt) == (
+        Mode.ENFORCE,
+        60,
+        FULL_ROLLOUT,
+        Adopt.NEW,
+    )
 
 
 def test_every_fault_of_a_file_is_told_in_the_order_of_its_lines() -> None:
@@ -154,6 +160,7 @@ KEYS = st.sampled_from(
         "mode",
         "grace",
         "rollout",
+        "adopt",
         "rules",
         "name",
         "match",

@@ -27,6 +27,15 @@ def _survey() -> Survey:
     return survey
 
 
+def test_small_indexes_with_tasks_that_have_no_ttl_are_known_with_a_digest(survey: Survey) -> None:
+    """Until a survey finds none any more."""
+    assert set(survey.queues()) == {MAIL, SMS}
+    survey.surveyed(MAIL, answer(archived=[3, 0, None], completed=[3, 0, 9]), 10, 20, {"archived": "digest"})
+    assert survey.untimed() == [(MAIL, "archived", "digest")]
+    survey.surveyed(MAIL, answer(archived=[3, 0, None]), 10, 20)
+    assert survey.untimed() == []
+
+
 def test_the_pass_has_room_in_the_grace() -> None:
     """It takes six rounds, or with one round more three fifths of the grace."""
     assert pass_seconds(5, 60) == 30

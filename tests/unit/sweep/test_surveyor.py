@@ -3,11 +3,11 @@ from typing import Any, cast
 from redis.exceptions import ResponseError
 
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
+from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.schedule import Schedule
-from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL
+from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue
 from asynq_ttl.sweep.surveyor import Surveyor
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import ScriptedServer
@@ -47,6 +47,30 @@ async def test_only_queues_that_hold_ended_tasks_are_remembered_as_swept() -> No
     surveyor, _ = scene({0: {b"mail", b"bogus"}}, reach, survey=survey)
     await surveyor.survey()
     assert reach.enforced == {"mail"}
+
+
+async def test_digests_of_tasks_without_a_ttl_come_after_the_places_of_all_queues() -> None:
+    """By the number of the key."""
+    surveyor, _ = scene(
+        {0: {b"mail", b"sms"}},
+        Reach(POLICY, set()),
+        survey=lambda keys, _args: [*[1, 0, None] * len(keys), 1, b"one", 5, b"two"],
+    )
+    await surveyor.survey()
+    assert surveyor.known.untimed() == [
+        (Queue(0, "mail"), "archived", "one"),
+        (Queue(0, "sms"), "completed", "two"),
+    ]
+
+
+async def test_other_queues_can_be_wanted_than_those_with_ttls_of_ours() -> None:
+    """Those with ambiguous names never are."""
+    _, server = scene({0: {b"mail", b"sms", b"a}:b"}}, Reach(POLICY, set()))
+    connections = Connections(cast("Endpoint", server))
+    reach = Reach(Policy((), mode=Mode.SHADOW), set())
+    surveyor = Surveyor(connections, lambda: reach, {0}, Schedule(5), Failures(), wanted=lambda name: name != "sms")
+    await surveyor.survey()
+    assert [asked.keys[0] for asked in server.asked] == [b"asynq:{mail}:completed"]
 
 
 async def test_where_the_list_of_queues_is_refused_those_known_are_surveyed_all_the_same() -> None:

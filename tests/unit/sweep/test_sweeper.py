@@ -6,13 +6,14 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from asynq_ttl.events import Swept
+from asynq_ttl.events import Adopted, Swept
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, HandoverCap, Keep, Policy, Retention, Rule, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Adopt, HandoverCap, Keep, Policy, Retention, Rule, State
 from asynq_ttl.sweep.handover import Batch, Handover
+from asynq_ttl.sweep.live_tasks import LEASE_SLACK_SECONDS
 from asynq_ttl.sweep.lock import LOCK_KEY
 from asynq_ttl.sweep.schedule import DUE_PAGES, PAGE_SIZE
-from asynq_ttl.sweep.sweeper import LEASE_SLACK_SECONDS, Sweeper
+from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import SOMETHING, Asked, ScriptedServer
 
@@ -54,11 +55,16 @@ class Told:
         self.pages: list[Swept] = []
         self.repairs: list[tuple[str, int, int]] = []
         self.rounds: list[str] = []
+        self.adoptions: list[Adopted] = []
         self.refusals: list[int] = []
 
     def swept(self, page: Swept) -> None:
         """Take note of a page."""
         self.pages.append(page)
+
+    def adopted(self, tasks: Adopted) -> None:
+        """Take note of adopted tasks."""
+        self.adoptions.append(tasks)
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:
         """Take note of a repair."""
@@ -106,32 +112,38 @@ def scene(**scripts: Any) -> Scene:
 def answers(*pages: list[Any]) -> Any:
     """Return a script that answers with some pages, then with empty ones."""
     rest = iter(pages)
-    return lambda _keys, _args: next(rest, [0, 0, 0, [], []])
+    return lambda _keys, _args: next(rest, [0, 0, 0, [], [], 0])
 
 
-def page(*due: bytes, examined: int = 10, ghosts: int = 0, missing: tuple[bytes, ...] = ()) -> list[Any]:
+def page(
+    *due: bytes, examined: int = 10, ghosts: int = 0, missing: tuple[bytes, ...] = (), untimed: int = 0
+) -> list[Any]:
     """Return what the script `sweep` answers about a page."""
-    return [examined, len(due), ghosts, list(due), list(missing)]
+    return [examined, len(due), ghosts, list(due), list(missing), untimed]
 
 
 # --- a round ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_round_removes_what_is_due_before_it_looks_at_anything_else() -> None:
-    """First it asks where that can be. Then come what is odd, the patrol, and the tasks that wait."""
+    """First it asks where that can be. Then come what is odd or new, the patrol, and the tasks that wait."""
     here = scene()
     await here.sweeper.sweep()
-    names = ["survey", *["sweep"] * 2, "sweep_active", *["sweep"] * 2, *["sweep_waiting"] * 2]
+    names = ["survey", *["sweep"] * 2, "sweep_active", "newest", *["sweep"] * 2, *["sweep_waiting"] * 2]
     assert here.server.names() == names
     assert [asked.args[3] for asked in here.asked("sweep")] == ["score", "score", "rank", "rank"]
     assert {asked.keys[0] for asked in here.asked("sweep")} == {b"asynq:{mail}:completed", b"asynq:{mail}:archived"}
 
 
-async def test_where_a_survey_finds_nothing_nothing_else_is_asked() -> None:
-    """And a queue that rests is not surveyed in every round."""
+async def test_where_a_survey_finds_nothing_only_one_script_a_round_asks_what_is_new() -> None:
+    """And a queue that rests is not surveyed in every round. Where nothing is adopted, nothing is asked."""
     here = scene(survey=lambda keys, _args: [0, 0, None] * len(keys))
     for _ in range(3):
         await here.sweeper.sweep()
+    assert here.server.names() == ["survey", "newest", "newest", "newest"]
+    here = scene(survey=lambda keys, _args: [0, 0, None] * len(keys))
+    here.reach.policy = Policy((DAYLONG,), grace_seconds=GRACE, adopt=Adopt.OFF)
+    await here.sweeper.sweep()
     assert here.server.names() == ["survey"]
 
 
@@ -141,7 +153,7 @@ async def test_what_is_odd_is_looked_at_once() -> None:
     here = scene(survey=lambda keys, _args: odd * (len(keys) // 5))
     for _ in range(3):
         await here.sweeper.sweep()
-    assert here.server.names() == ["survey", "sweep"]
+    assert [name for name in here.server.names() if name != "newest"] == ["survey", "sweep"]
 
     def refuse(_keys: list[bytes], _args: list[Any]) -> list[Any]:
         raise ResponseError("WRONGTYPE")
@@ -149,7 +161,7 @@ async def test_what_is_odd_is_looked_at_once() -> None:
     here = scene(survey=lambda keys, _args: odd * (len(keys) // 5), sweep=refuse)
     for _ in range(3):
         await here.sweeper.sweep()
-    assert here.server.names() == ["survey", "sweep", "sweep", "sweep"]
+    assert [name for name in here.server.names() if name != "newest"] == ["survey", "sweep", "sweep", "sweep"]
 
 
 async def test_a_page_is_asked_for_with_all_that_says_what_is_due() -> None:
@@ -231,6 +243,36 @@ async def test_large_indexes_make_the_patrol_quicker() -> None:
         return len(here.asked("sweep"))
 
     assert await pages(1_000_000) > 10 * await pages(1_000)
+
+
+async def test_a_page_of_the_patrol_with_untimed_tasks_is_adopted() -> None:
+    """And swept once more if one of them is due already. Where nothing is enforced, it is only looked at."""
+    row = [b"one", 1, 60, 0, 1]
+
+    def sweep(_keys: list[bytes], args: list[Any]) -> list[Any]:
+        return page(untimed=int(args[3] == "rank"))
+
+    here = scene(sweep=sweep, adopt=lambda _keys, args: [b"digest", 1, 1, *(row if args[1] == "archived" else [])])
+    await here.sweeper.sweep()
+    patrol = [name for name in here.server.names() if name in ("sweep", "adopt")][2:]
+    assert sorted(patrol) == ["adopt", "adopt", "sweep", "sweep", "sweep"]
+    assert [(told.rule, told.ids, told.state) for told in here.told.adoptions] == [("day", ("one",), State.ARCHIVED)]
+    here = scene(sweep=sweep)
+    here.reach.enforcing = False
+    await here.sweeper.sweep()
+    assert {asked.args[9] for asked in here.asked("adopt")} == {""}
+
+
+async def test_what_died_of_late_is_adopted_and_what_is_due_of_it_swept() -> None:
+    """In the same round, in the range of scores in which it is."""
+
+    def adopt(_keys: list[bytes], args: list[Any]) -> list[Any]:
+        return [b"digest", 1, 1, b"one", 1, 60, 0, 1] if args[2] == "score" else [b"digest", 0, 0]
+
+    here = scene(newest=lambda _keys, _args: [b"(7", b"9", 1], adopt=adopt)
+    await here.sweeper.sweep()
+    window = ["score", "(7", "9", 0, PAGE_SIZE]
+    assert window in [asked.args[3:8] for asked in here.asked("sweep")]
 
 
 async def test_an_entry_without_a_hash_is_dropped_if_there_is_none_a_moment_later() -> None:

@@ -8,7 +8,7 @@ import pytest
 from asynq_ttl.events import Action, FailedOpen, FailOpen, Happened
 from asynq_ttl.telemetry import recent
 from asynq_ttl.telemetry.recent import EntryFilter, FilterError, Recent, parse_filter
-from support.recorded import ARCHIVE_SHA, END, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, adopted, outcome, swept
 
 
 def test_a_decision_is_told_in_full() -> None:
@@ -180,3 +180,20 @@ def test_nothing_is_put_into_words_while_nobody_watches(monkeypatch: pytest.Monk
     """A decision costs a reference in the ring."""
     monkeypatch.setattr(recent, "_decision", lambda _: pytest.fail("put into words"))
     Recent().add(outcome(), "")
+
+
+def test_an_adoption_is_told_with_its_rule() -> None:
+    """How many tasks, the first IDs, and of how many nobody knows when they ended; IDs only where they are wanted."""
+    log = Recent()
+    log.add(adopted(*map(str, range(recent.MAX_IDS + 5)), undated=2, enforced=False), "ab" * 16)
+    (entry,) = log.latest(parse_filter([("kind", "adoption"), ("rule", "default")]))
+    assert (entry["operation"], entry["state"], entry["action"], entry["mode"]) == (
+        "adopt",
+        "archived",
+        "ttl",
+        "shadow",
+    )
+    assert (entry["tasks"], entry["undated"], len(entry["ids"])) == (recent.MAX_IDS + 5, 2, recent.MAX_IDS)
+    hidden = Recent(task_ids=False)
+    hidden.add(adopted("secret"), "")
+    assert "secret" not in json.dumps(hidden.latest(EntryFilter()))

@@ -9,7 +9,7 @@ from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.telemetry import recorder as telemetry_module
 from asynq_ttl.telemetry.recent import EntryFilter
 from asynq_ttl.telemetry.recorder import Telemetry
-from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, activated, failed_open, outcome, sidecar, swept
+from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, activated, adopted, failed_open, outcome, sidecar, swept
 from support.small_scripts import COMPLETE
 
 KEYS = (b"asynq:{mail}:t:id-1", b"asynq:{mail}:active")
@@ -123,6 +123,18 @@ def test_sweeps() -> None:
     assert noted.sweep_rounds == {"ok": 1, "partial": 1, "error": 1}
     assert (noted.sweep_seconds, noted.swept_at > 0) == (1, True)
     assert (noted.sweeps_due["mail"], noted.sweeps_ghosts["mail"]) == (2, 1)
+
+
+def test_adoptions() -> None:
+    """They are counted, kept and traced."""
+    noted = noting()
+    noted.adopted(adopted("a", "b"))
+    noted.adopted(adopted("c", enforced=False))
+    assert noted.adoptions.tasks == {
+        ("mail", "archived", "default", "enforce"): 2,
+        ("mail", "archived", "default", "shadow"): 1,
+    }
+    assert [entry["kind"] for entry in noted.recent.latest(EntryFilter())] == ["adoption", "adoption"]
 
 
 def test_measurements() -> None:

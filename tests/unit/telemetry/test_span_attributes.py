@@ -6,7 +6,7 @@ from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.net.address import Address
 from asynq_ttl.telemetry.finished_span import LinkedSpan
 from asynq_ttl.telemetry.span_attributes import SpanAttributes, link_of, reply_attributes
-from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, adopted, outcome, swept
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OF = SpanAttributes(UPSTREAM.address)
@@ -47,6 +47,17 @@ def test_a_page_of_a_sweep() -> None:
     told = OF.of_page(swept("a", "b", ghosts=3))
     assert (told["asynq_ttl.sweep.due"], told["asynq_ttl.sweep.ghosts"], told["asynq_ttl.action"]) == (2, 3, "delete")
     assert OF.of_page(swept())["asynq_ttl.action"] == "none"
+
+
+def test_an_adoption() -> None:
+    """The rule, how many tasks it gave a TTL, and of how many nobody knows when they ended."""
+    told = OF.of_adoption(adopted("a", "b", undated=1))
+    assert (told["asynq_ttl.tasks"], told["asynq_ttl.tasks.undated"], told["asynq_ttl.rule"]) == (2, 1, "default")
+    assert (told["messaging.operation.name"], told["asynq_ttl.ttl_seconds"]) == ("adopt", 3_660)
+    assert [OF.of_adoption(adopted("a", enforced=on))["asynq_ttl.mode"] for on in (True, False)] == [
+        "enforce",
+        "shadow",
+    ]
 
 
 def test_a_fail_open() -> None:

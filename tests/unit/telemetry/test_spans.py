@@ -14,7 +14,7 @@ from asynq_ttl.telemetry import spans
 from asynq_ttl.telemetry.span_attributes import MAX_TEXT
 from asynq_ttl.telemetry.spans import Spans
 from support.kept_spans import RESOURCE, Memory
-from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, adopted, outcome, swept
 
 
 def made(exporter: Memory, *, task_ids: bool = True) -> Spans:
@@ -231,3 +231,16 @@ def test_what_decisions_have_in_common_is_bounded(monkeypatch: pytest.MonkeyPatc
     tracing.shutdown(2)
     told = [(span.attributes["asynq.task.type"], span.attributes["asynq_ttl.mode"]) for span in memory.spans]
     assert told == [(f"type-{number}", mode) for number in range(100) for mode in ("enforce", "shadow")]
+
+
+def test_an_adoption_is_a_span_with_the_ids_of_its_tasks() -> None:
+    """As events, and only where task IDs are wanted; none where it is not sampled."""
+    for task_ids, named in ((True, ["a", "b"]), (False, [])):
+        memory = Memory()
+        tracing = made(memory, task_ids=task_ids)
+        assert tracing.adopted(adopted("a", "b"))
+        tracing.shutdown(2)
+        (span,) = memory.spans
+        assert (span.name, span.kind) == ("adopt mail", SpanKind.CLIENT)
+        assert [dict(event.attributes or {})["messaging.message.id"] for event in span.events] == named
+    assert Spans([], RESOURCE, UPSTREAM, task_ids=True).adopted(adopted("a")) == ""

@@ -90,6 +90,12 @@ PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
         "they stay until Asynq trims them: archived ones for 90 days, and only while new ones arrive",
         "asynq-ttl backfill --policy FILE, then the same with --apply",
     ),
+    "undated": (
+        _NOTICE,
+        "archived or completed tasks without a TTL of which nobody knows when they ended",
+        "for a sidecar that adopts them they count from when it first sees them",
+        "nothing, or find out who writes scores in another unit, or messages without completed_at",
+    ),
     "archived-lock": (
         _NOTICE,
         "uniqueness locks that archived tasks hold",

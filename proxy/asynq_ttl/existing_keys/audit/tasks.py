@@ -8,9 +8,9 @@ from asynq_ttl.asynq.message import TaskRecord
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.counts import NEVER, Group, Tally
 from asynq_ttl.existing_keys.audit.forecast import ARRIVAL_DAYS, HORIZON_DAYS
-from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, standing_of
+from asynq_ttl.existing_keys.standing import LIVE, TERMINAL, is_dated, standing_of
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan, verdict_of
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State, Verdict
 
 _DAY = 86_400
 
@@ -69,8 +69,11 @@ class TaskCounter:
         if since > 0:
             group.add_age(max(self._now - since, 0))
         planned = plan(self._policy, standing, self._now)
-        if planned is not None and planned.act in (Act.TTL, Act.REMOVE):
+        undated = self._is_undated(standing, task)
+        if undated or (planned is not None and planned.act in (Act.TTL, Act.REMOVE)):
             self._tally.add_problem("untimed", example)
+        if undated:
+            self._tally.add_problem("undated", example)
         own, policy = self._ends(standing, task.ttl_ms, planned)
         group.own.add(_day(own, self._now), content)
         group.policy.add(_day(policy, self._now), content)
@@ -92,11 +95,21 @@ class TaskCounter:
             return own, self._now
         return own, planned.expires_at if planned.act is Act.TTL else None
 
+    def _is_undated(self, standing: Standing, task: Task) -> bool:
+        """Say whether a task lacks the TTL that the policy gives, and nobody knows since when."""
+        if standing.timed or task.nowhere or is_dated(task, self._now):
+            return False
+        verdict = self._verdict(standing)
+        return verdict is not None and verdict.retention.keep is not Keep.FOREVER
+
+    def _verdict(self, task: Standing) -> Verdict | None:
+        """Return the verdict about a task; None where Asynq alone decides."""
+        enforced = self._policy.enforces(task.id)
+        return verdict_of(self._policy, task.queue, task.type, task.state) if enforced else None
+
     def _policy_life(self, task: Standing, own: int | None) -> int | None:
         """Return how many seconds a task that arrives lives under the policy; None for ever."""
-        verdict = None
-        if self._policy.enforces(task.id):
-            verdict = verdict_of(self._policy, task.queue, task.type, task.state)
+        verdict = self._verdict(task)
         if verdict is None:
             return None if own is None else own - task.since
         if verdict.retention.keep is Keep.FOREVER:

@@ -1,7 +1,7 @@
--- Reads the task type (field 1) and the retention in seconds (field 12; 0 without) of an encoded TaskMessage; nil where the
--- message does not decode.
+-- Reads of an encoded TaskMessage the task type (field 1), the retention in seconds (field 12; 0 without) and when it completed
+-- (field 13, Unix seconds; 0 without); nil where the message does not decode.
 local function asynq_ttl_type(msg)
-  local at, found, retention = 1, '', 0
+  local at, found, times = 1, '', {}
   local function varint()
     local value, scale = 0, 1
     while true do
@@ -24,12 +24,9 @@ local function asynq_ttl_type(msg)
     end
     local wire = tag % 8
     if wire == 0 then
-      local value = varint()
-      if not value then
+      times[tag] = varint()
+      if not times[tag] then
         return nil
-      end
-      if tag == 96 then
-        retention = value
       end
     elseif wire == 1 then
       at = at + 8
@@ -51,27 +48,27 @@ local function asynq_ttl_type(msg)
   if at ~= #msg + 1 then
     return nil
   end
-  return found, retention
+  return found, times[96] or 0, times[104] or 0
 end
--- Returns the seconds to keep a task of this type (-1 for ever, 0 not at all); nil where no rule matches. A type that cannot
--- be read is nil: only a rule for every type matches it.
+-- Returns the seconds to keep a task of this type (-1 for ever, 0 not at all), nil where no rule matches; and the number of the
+-- rule, 0 where none matches. A type that cannot be read is nil: only a rule for every type matches it.
 -- own_seconds: for how long Asynq itself would keep the task; nil where nobody knows, which is no time to set.
 local function asynq_ttl_pick(rules, task_type, own_seconds)
-  local seconds = rules.unmatched
-  for _, rule in ipairs(rules.rules) do
+  local seconds, found = rules.unmatched, 0
+  for number, rule in ipairs(rules.rules) do
     local match = #rule.types == 0
     for _, pattern in ipairs(rule.types) do
       match = match or task_type and string.find(task_type, pattern) ~= nil
     end
     if match then
-      seconds = rule.seconds
+      seconds, found = rule.seconds, number
       break
     end
   end
   if seconds == 'own' then
-    return own_seconds and math.max(own_seconds, 1)
+    return own_seconds and math.max(own_seconds, 1), found
   end
-  return tonumber(seconds)
+  return tonumber(seconds), found
 end
 -- Says whether a task is inside the share, in hundredths of a percent, that the rollout enforces.
 local function asynq_ttl_enforces(share, id)

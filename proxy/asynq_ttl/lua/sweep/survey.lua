@@ -4,10 +4,12 @@
 -- ago a task may have become due.
 -- ARGV[4..]: the retentions that archived tasks of these queues can have, in seconds.
 -- Returns for each key: how many members it has (of a list no more than are looked through and one); 1 if one of them may have
--- something wrong with it, else 0; when the first task can become due, nil for never.
+-- something wrong with it, else 0; when the first task can become due, nil for never. After these, for each index that was
+-- looked through and has tasks without a TTL: its number among KEYS, from 0, and a digest of their IDs and scores.
 local most, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
 local earliest = tonumber(redis.call('TIME')[1]) - tonumber(ARGV[3])
 local states = {'completed', 'archived', 'active', 'pending', 'retry'}
+-- Says whether a member may have something wrong with it, and, of an ended task, whether it has no TTL.
 local function is_odd(key, state)
   local left = redis.call('PTTL', key)
   if state == 'pending' or state == 'retry' then
@@ -18,7 +20,8 @@ local function is_odd(key, state)
     return true
   end
   local found = redis.pcall('HGET', key, 'state')
-  return type(found) ~= 'table' and (found ~= state or left == -1 and redis.pcall('HEXISTS', key, 'msg') == 0)
+  local odd = type(found) ~= 'table' and (found ~= state or left == -1 and redis.pcall('HEXISTS', key, 'msg') == 0)
+  return odd, left == -1 and found == state and not odd
 end
 -- Returns when the first member with at least this score ends its retention.
 local function ends(key, lowest, retention)
@@ -48,7 +51,8 @@ local function members(key, state)
   end
   return size > 0 and size <= most and redis.call('ZRANGE', key, 0, -1) or {}, size
 end
-local function survey(key, state)
+local extra = {}
+local function survey(key, state, number)
   local ids, size = members(key, state)
   if not ids then
     return 1, 1, false -- who works on it is told what is wrong
@@ -59,9 +63,18 @@ local function survey(key, state)
   if size > most then
     odd = state == 'active' and 1 or 0 -- the others have a round trip of their own
   else
-    local prefix = string.sub(key, 1, -#state - 1) .. 't:'
+    local prefix, untimed = string.sub(key, 1, -#state - 1) .. 't:', {}
     for _, id in ipairs(ids) do
-      odd = is_odd(prefix .. id, state) and 1 or odd
+      local wrong, without = is_odd(prefix .. id, state)
+      odd = wrong and 1 or odd
+      if without then
+        untimed[#untimed + 1] = id
+        untimed[#untimed + 1] = redis.call('ZSCORE', key, id)
+      end
+    end
+    if #untimed > 0 then
+      extra[#extra + 1] = number - 1
+      extra[#extra + 1] = redis.sha1hex(table.concat(untimed, ' '))
     end
   end
   local due = (state == 'completed' or state == 'archived') and first_due(key, state)
@@ -69,9 +82,12 @@ local function survey(key, state)
 end
 local answer = {}
 for number, key in ipairs(KEYS) do
-  local size, odd, due = survey(key, states[(number - 1) % #states + 1])
+  local size, odd, due = survey(key, states[(number - 1) % #states + 1], number)
   answer[#answer + 1] = size
   answer[#answer + 1] = odd
   answer[#answer + 1] = due or false
+end
+for _, part in ipairs(extra) do
+  answer[#answer + 1] = part
 end
 return answer

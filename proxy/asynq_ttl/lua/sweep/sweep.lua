@@ -8,7 +8,7 @@
 -- task of whose retention nothing is known.
 -- ARGV[12..]: the retentions that archived tasks of the queue can have, in seconds, shortest first.
 -- Returns how many members were examined, were due, and were dropped as ghosts; the IDs of the due ones; the IDs without a
--- hash. (`states.prologue.lua` comes first.)
+-- hash; how many tasks have no TTL. (`states.prologue.lua` comes first.)
 if redis.replicate_commands then
   redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
 end
@@ -42,7 +42,7 @@ local function is_over(left, score)
   end
   return left <= tonumber(ARGV[11])
 end
-local due, gone, missing = {}, {}, {}
+local due, gone, missing, untimed = {}, {}, {}, 0
 for at = 1, #found, 2 do
   local id = found[at]
   local key = ARGV[1] .. id
@@ -79,10 +79,12 @@ for at = 1, #found, 2 do
       -- A state and no message: somebody archived an ID whose hash was gone. It is no task, and cannot become one.
       gone[#gone + 1] = id
       redis.call('DEL', key)
+    else
+      untimed = untimed + 1
     end
   end
 end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
 end
-return {#found / 2, #due, #gone - (keep and 0 or #due), due, missing}
+return {#found / 2, #due, #gone - (keep and 0 or #due), due, missing, untimed}

@@ -92,6 +92,7 @@ def _sweep(sidecar: Sidecar) -> Json:
         "behind": sweeper.behind,
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
+        "adopted": telemetry.adoptions.total,
         "rounds": dict(telemetry.sweep_rounds),
         "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
         if sidecar.handover is not None
@@ -113,6 +114,7 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "source": policy.source,
         "digest": policy.digest,
         "mode": policy.mode.value,
+        "adopt": policy.adopt.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,
         "last_reload": {"time": rfc3339(reload.at_ns / 1e9), "faults": list(reload.faults)},

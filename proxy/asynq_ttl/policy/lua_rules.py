@@ -6,11 +6,16 @@ Invariant: for a task of any type, and for one whose type cannot be read, Lua pi
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, State
 
+FOREVER = -1
+"""The seconds of a task that is kept for ever."""
 
-def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, object]:
+
+def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, Any]:
     """Return the rules for tasks of a queue that enter a state.
 
     `rules` has them in order, each with `types` (Lua patterns; none for every type) and `seconds`. `unmatched` is what
@@ -18,7 +23,7 @@ def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, object]:
     Asynq's own time.
     """
     rules = policy.queue_rules(queue, state)
-    content: dict[str, object] = {
+    content: dict[str, Any] = {
         "rules": [
             {"types": [glob.lua.decode("latin-1") for glob in rule.types], "seconds": _lua_seconds(retention)}
             for rule in rules
@@ -31,7 +36,7 @@ def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, object]:
     return content
 
 
-def lua_argument(content: dict[str, object]) -> bytes:
+def lua_argument(content: Mapping[str, object]) -> bytes:
     """Return a wrapper's argument. Lua patterns are bytes; Latin-1 carries each of them through JSON as it is."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
 
@@ -40,4 +45,4 @@ def _lua_seconds(retention: Retention) -> int | str:
     """Return how many seconds a task is kept, for the wrapper: -1 for ever, 0 not at all, `own` for Asynq's time."""
     if retention.keep is Keep.OWN:
         return "own"
-    return -1 if retention.keep is Keep.FOREVER else retention.seconds
+    return FOREVER if retention.keep is Keep.FOREVER else retention.seconds

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
 from asynq_ttl.policy.rules import Rule, State
-from asynq_ttl.rewriting.lua_rules import lua_argument, picked_rules
 from support.policy_calls import DAY, DELETE, FOREVER, OWN, for_seconds, policy_of, types
 
 MIXED = policy_of(

@@ -1,0 +1,70 @@
+"""In shadow mode: looks at all that the sweeper would adopt, and tells of it. Changes nothing, so it takes no lock.
+
+It has surveys of its own: the sweeper's are about queues in which this process has enforced a policy before, and in
+these it still removes and heals.
+"""
+
+from collections.abc import Callable
+
+from asynq_ttl.policy.reach import Reach
+from asynq_ttl.policy.rules import State
+from asynq_ttl.sweep.adopter import Adopter
+from asynq_ttl.sweep.connections import Connections
+from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.schedule import PAGE_SIZE, Index, Looked, Schedule
+from asynq_ttl.sweep.surveyor import Surveyor
+
+_TERMINAL = tuple(state.value for state in State)
+
+
+class Onlooker:
+    """Tells what would be adopted.
+
+    Args:
+        connections: to Redis.
+        reach: returns what is in force at the moment.
+        databases: the numbers of the databases that clients have used so far.
+        interval_seconds: the longest time between rounds.
+        adopter: what looks at a page.
+        failures: where refusals are noted.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        reach: Callable[[], Reach],
+        databases: set[int],
+        adopter: Adopter,
+        failures: Failures,
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self._reach = reach
+        self._adopter = adopter
+        self._failures = failures
+        self._schedule = Schedule(interval_seconds)
+        self._surveyor = Surveyor(
+            connections, reach, databases, self._schedule, failures, wanted=lambda name: reach().adopts(name)
+        )
+
+    async def look(self) -> None:
+        """Do one round, if the policy in force only tells.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        reach = self._reach()
+        if not reach.only_tells:
+            return
+        await self._surveyor.survey()
+        known = self._surveyor.known
+        self._schedule.begin_round(
+            {Index(*queue, State(place)): members for queue, place, members in known.larger(*_TERMINAL)}
+        )
+        await self._adopter.look(known)
+        for index, first in self._schedule.patrol_pages(reach.policy):
+            looked = Looked(0, kept=0)
+            with self._failures.kept_to(*index):
+                seen = await self._adopter.page(index, ("rank", first, first + PAGE_SIZE - 1, "", ""))
+                looked = Looked(seen.members, kept=seen.members)
+            self._schedule.patrol.looked(index, looked)
