@@ -266,6 +266,21 @@ class AsynqModel:
             self.forget(task_id, unlock=True)
         return due
 
+    def adopt(self, task_id: str, policy: PolicyCase, at: float) -> int | None:
+        """Give an ended task without a TTL what a policy says; return for how long it is kept, None where it stays."""
+        task = self.tasks[task_id]
+        if task.state == "archived":
+            kept, since = policy.keeps_archived(task_id, task.message.task_type), float(task.score)
+        else:
+            kept, since = policy.keeps_completed(task_id, task.message.task_type, task.message.retention), at
+        if kept is None or kept == FOREVER or (kept, task.state) == (0, "completed"):
+            return None  # the last: Asynq's own time, which nobody knows without a Retention
+        if since + kept <= at:
+            self.forget(task_id, unlock=True)
+        else:
+            task.expires = since + kept + GRACE
+        return kept
+
     def forget(self, task_id: str, *, unlock: bool) -> None:
         """Remove a task, and its uniqueness lock if it still holds it."""
         task = self.tasks.pop(task_id)

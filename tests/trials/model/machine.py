@@ -47,6 +47,8 @@ IN_BULK = {
 }
 POLICIES = st.runner().flatmap(lambda machine: st.sampled_from(machine.policies))
 GROUP = "g1"
+# How long a round of the sweeper may take, however slow the machine.
+SLOW_SECONDS = 5
 # Policies under which a freshly started sidecar takes no TTL off, and removes nothing: their operator has taken off
 # the TTLs that were given, as the README says.
 RESTING = (SHADOW, OFF, ELSEWHERE)
@@ -147,6 +149,18 @@ class QueueMachine(RuleBasedStateMachine):
     def settle(self, message: Message, how: str) -> None:
         """Be done with a task taken before, though it may be somebody else's by now."""
         self._settle(message, how)
+
+    @precondition(lambda self: self.model.pending)
+    @rule(data=st.data(), state=st.sampled_from(TERMINAL))
+    def end_by_plain_commands(self, data: st.DataObject, state: str) -> None:
+        """End a task as a worker does that has no scripts: no command tells the sidecar of it."""
+        task = self._draw(data, lambda task: task.state == "pending")
+        task_id, score = task.message.task_id, _now() + (task.message.retention if state == "completed" else 0)
+        self.direct.lrem(f"{PREFIX}pending", 1, task_id)
+        self.direct.hset(task_key(task_id), "state", state)
+        self.direct.zadd(PREFIX + state, {task_id: score})
+        self.model.pending.remove(task_id)
+        task.state, task.score = state, score
 
     @precondition(lambda self: self.model.active)
     @rule(data=st.data(), how=st.sampled_from(("retry", "archive")))
@@ -407,6 +421,20 @@ class QueueMachine(RuleBasedStateMachine):
         if self.healing and self.policy is not OFF:
             self.model.sweep(time.time())
             self.excused.clear()
+        if self.policy.enforcing and self.policy.adopts:
+            self._adopted()
+
+    def _adopted(self) -> None:
+        """Let the model adopt tasks as the sweeper does. No message here says when its task completed."""
+        at = time.time()
+        for task_id, task in list(self.model.tasks.items()):
+            if task.expires is not None or not task.terminal:
+                continue
+            kept = self.model.adopt(task_id, self.policy, at)
+            if kept is not None and task.state == "completed":
+                seen: Any = self.direct.zscore(PREFIX + "completed", task_id)
+                assert abs(seen - at - kept) < SLOW_SECONDS
+                task.score = int(seen)
 
     def _take_ttls_off(self) -> None:
         """Do what the README says before a sidecar is stopped for good."""

@@ -33,6 +33,7 @@ class PolicyCase:
         mode: the policy's mode.
         share: the share of task IDs that is enforced, in hundredths of a percent.
         concerns: some rule is about the model's queue.
+        adopts: the sweeper gives ended tasks without a TTL what the policy says.
     """
 
     name: str
@@ -45,11 +46,13 @@ class PolicyCase:
     mode: str = "enforce"
     share: int = FULL
     concerns: bool = True
+    adopts: bool = False
 
     @property
     def text(self) -> str:
         """The policy file."""
         head = f"version: 1\nmode: {self.mode}\ngrace: {GRACE}s\nrollout: {self.share / 100:g}%\n"
+        head += f"adopt: {'all' if self.adopts else 'off'}\n"
         return f"{head}rules:\n{self.rules}"
 
     @property
@@ -83,9 +86,9 @@ def _all(seconds: int) -> dict[str, int]:
 
 def _both(ttl: str, seconds: int, cutoff: int | None, **options: str | int) -> PolicyCase:
     rules = f"  - {{name: all, archived: {{ttl: {ttl}}}, completed: {{ttl: {ttl}}}}}\n"
-    name = str(options.get("name", ttl))
+    name, adopts = str(options.get("name", ttl)), bool(options.get("adopts", False))
     mode, share = str(options.get("mode", "enforce")), int(options.get("share", FULL))
-    return PolicyCase(name, rules, _all(seconds), _all(seconds), cutoff, mode=mode, share=share)
+    return PolicyCase(name, rules, _all(seconds), _all(seconds), cutoff, mode=mode, share=share, adopts=adopts)
 
 
 SHORT = _both("1h", HOUR, HOUR)
@@ -101,6 +104,22 @@ CASES = (
     SHORT,
     _both("30d", 30 * DAY, 30 * DAY),
     _both("keep", KEEP, OWN),
+    _both("1h", HOUR, HOUR, adopts=True, name="adopted for an hour"),
+    _both("keep", KEEP, OWN, adopts=True, name="adopted for Asynq's own time"),
+    _both("1h", HOUR, OWN, share=FULL // 2, adopts=True, name="half of the tasks adopted"),
+    PolicyCase(
+        "adopted by type",
+        """\
+  - {name: pay, match: {type: "pay:*"}, archived: {ttl: forever}}
+  - {name: ping, match: {type: "ping:*"}, archived: {ttl: delete}}
+  - {name: mail, match: {type: "mail:*"}, archived: {ttl: 1h}}
+""",
+        {PAY: FOREVER, PING: DELETE, MAIL: HOUR},
+        {},
+        None,
+        spare=True,
+        adopts=True,
+    ),
     _both("forever", FOREVER, None),
     _both("delete", DELETE, 0),
     PolicyCase(
