@@ -7,13 +7,13 @@ from asynq_ttl.asynq.keys import (
     ARCHIVED,
     ambiguous,
     doubtful,
+    ended_queue,
     index_key,
     queue_of,
     queue_of_index,
     queue_of_key,
     queue_of_task,
     task_prefix,
-    ended_queue,
     terminal_queue,
 )
 

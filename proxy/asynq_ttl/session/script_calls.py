@@ -192,7 +192,11 @@ class ScriptCalls:
             except NotUnderstood as error:
                 why = error
         if rewrite is None:
-            if why is None and script.kind is Kind.UNKNOWN and self._shared.rewriter.concerns(subject_of(named)[0] or None):
+            if (
+                why is None
+                and script.kind is Kind.UNKNOWN
+                and self._shared.rewriter.concerns(subject_of(named)[0] or None)
+            ):
                 why = NotUnderstood(FailOpen.SHAPE, "it writes a terminal state in an unknown way")
             if why is not None:
                 self._shared.fail_open(why.reason, str(why), script, named)

@@ -17,7 +17,6 @@ from support.policy_calls import (
     ARCHIVE_ONE_CALL,
     DAY,
     DELETE,
-    EVERY_CALL,
     FOREVER,
     GRACE,
     NOW,
