@@ -24,6 +24,7 @@ NAMES = st.lists(st.sampled_from(["a", "b", "{", "}", ":", "}:", "t:", "}:t:", "
 
 @example("a}:t:zz", "x")
 @example("a", "zz}:t:x")
+@example("", "}:archived")
 @example("a}", "x")
 @example("a", "}:archived")
 @given(NAMES, NAMES)
