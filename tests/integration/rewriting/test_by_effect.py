@@ -1,4 +1,4 @@
-"""Scripts of foreign workers, whose texts nobody understands: what becomes of the tasks that they end, on real servers."""
+"""Scripts of foreign workers, whose texts nobody understands: what becomes of the tasks that they end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def move(start: str, end: str, state: str, score: float | str = "", task_id: str
 
 
 def send(client: "redis.Redis", call: Foreign, policy: Policy = ALL, healed: tuple[str, ...] = ()) -> Any:
-    """Call a script as the sidecar has it called; an error is an answer too. The script's own SHA does not count in it."""
+    """Call a script as the sidecar has it called; an error is an answer too, without the script's own SHA."""
     registry = ScriptRegistry()
     script = registry.learn(call.text)
     keys = [key.encode() for key in call.keys]
@@ -101,7 +101,7 @@ def ttl(client: "redis.Redis", task_id: str = "1") -> int | None:
 
 def score(client: "redis.Redis", index: str, task_id: str = "1") -> float | None:
     """Return a task's score in an index."""
-    found: Any = client.zscore(index, task_id)
+    found: float | None = client.zscore(index, task_id)
     return found
 
 
@@ -112,7 +112,8 @@ def now(client: "redis.Redis") -> int:
 
 def everything(client: "redis.Redis") -> dict[bytes, Any]:
     """Return the content of every key."""
-    return {key: client.dump(key) for key in client.keys("*")}
+    keys: Any = client.keys("*")
+    return {key: client.dump(key) for key in keys}
 
 
 # --- what ends gets its TTL -----------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def test_what_is_not_kept_goes_whole(client: "redis.Redis", index: str, state: s
 
 
 def test_by_default_nothing_changes_but_that_keys_go(client: "redis.Redis") -> None:
-    """Archived: Asynq's 90 days. Completed: until its score says; then the message's Retention; then nothing is known."""
+    """Archived: 90 days. Completed: until its score says; else for the message's Retention; else nobody knows."""
     for task_id in "1234":
         add(client, task_id, msg=encode_task("job:x", task_id, retention_seconds=500 if task_id == "3" else 0))
     assert send(client, fail("1"), DEFAULT_POLICY) == [1, b"1"]
@@ -420,13 +421,15 @@ TYPES = st.sampled_from(["job:x", "job:é", "mail", "", "é", "zoo", "日本x"])
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     """Make a policy of some rules by type, perhaps with one for every type behind them."""
-    said = st.fixed_dictionaries({"archived": st.none() | RETENTIONS, "completed": st.none() | RETENTIONS})
-    rules = [
-        Rule(f"rule{number}", types=types(*draw(st.lists(GLOBS, min_size=1, max_size=2))), **draw(said))
-        for number in range(draw(st.integers(0, 3)))
-    ]
+
+    def rule(name: str, *globs: str) -> Rule:
+        archived, completed = (draw(st.none() | RETENTIONS) for _ in State)
+        return Rule(name, types=types(*globs), archived=archived, completed=completed)
+
+    typed = draw(st.lists(st.lists(GLOBS, min_size=1, max_size=2), max_size=3))
+    rules = [rule(f"rule{number}", *globs) for number, globs in enumerate(typed)]
     if draw(st.booleans()):
-        rules.append(Rule("rest", **draw(said)))
+        rules.append(rule("rest"))
     return policy_of(*rules, rollout=draw(st.sampled_from([0, 1, FULL_ROLLOUT // 2, FULL_ROLLOUT])))
 
 
@@ -438,9 +441,9 @@ def messages(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from([whole, whole, whole, json_message(task_type, "1"), whole[:-1], b""]))
 
 
-def kept_by_policy(policy: Policy, task_id: bytes, msg: bytes, state: State, score_at: float, at: int) -> int | None:
+def kept_by_policy(policy: Policy, task_id: str, msg: bytes, state: State, ahead: float) -> int | None:
     """Return how many seconds the policy keeps a task; 0 not at all, None without a limit on its key."""
-    if not policy.enforces(task_id):
+    if not policy.enforces(task_id.encode()):
         return None
     try:
         told: message.TaskMessage | None = message.decode(msg)
@@ -449,7 +452,7 @@ def kept_by_policy(policy: Policy, task_id: bytes, msg: bytes, state: State, sco
     verdict = policy.decide("q", told.type if told else None, state)
     own: int | None = OWN_SECONDS
     if state is State.COMPLETED:
-        own = round(score_at - at) if at < score_at < at + DAY else told.retention_seconds if told else None
+        own = round(ahead) if 0 < ahead < DAY else told.retention_seconds if told else None
     if verdict is None:
         limits = policy.archive_limits("q") if state is State.ARCHIVED else None
         return OWN_SECONDS if limits is not None and limits.outlasts(OWN_SECONDS) else None
@@ -479,7 +482,7 @@ def test_the_rule_picked_in_redis_is_the_one_the_policy_decides_on(  # noqa: PLR
         at = now(client)
         index = QUEUE + state.value
         assert send(client, move(ACTIVE, index, state.value, at + ahead, task_id), policy) == b"MOVED"
-        kept = kept_by_policy(policy, task_id.encode(), msg, state, at + ahead, at)
+        kept = kept_by_policy(policy, task_id, msg, state, ahead)
         assert (client.exists(TASK + task_id) == 1) is (score(client, index, task_id) is not None) is (kept != 0)
         if kept != 0:
             left = ttl(client, task_id)
