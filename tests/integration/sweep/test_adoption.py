@@ -54,7 +54,7 @@ class Scene:
 
     def score(self, state: str, name: str) -> float | None:
         """Return the score of a task in an index."""
-        found: Any = self.client.zscore(f"{QUEUE}{state}", name)
+        found: float | None = self.client.zscore(f"{QUEUE}{state}", name)
         return found
 
     def members(self, state: str) -> set[str]:
@@ -124,7 +124,7 @@ def test_what_is_due_already_goes_whole(scene: Scene) -> None:
     scene.put("kept", "archived", now)
     scene.sidecar.sweep()
     assert (scene.members("archived"), scene.members("completed")) == ({"kept"}, set())
-    assert {key.decode() for key in scene.client.keys(f"{QUEUE}t:*")} == {f"{QUEUE}t:kept"}
+    assert scene.client.keys(f"{QUEUE}t:*") == [f"{QUEUE}t:kept".encode()]
     assert scene.client.keys(f"{QUEUE}unique:*") == []
 
 
@@ -279,15 +279,15 @@ def test_the_sweeper_gives_what_the_policy_plans(
     scene.sidecar.use(policy)
     scene.sidecar.sweep()
     for name, planned in expected.items():
-        state, expires = name.partition("-")[0], scene.ttl(name) + time.time()
+        index, expires = name.partition("-")[0], scene.ttl(name) + time.time()
         if planned is None or planned.act is Act.PERSIST or (planned.reason == "kept for ever"):
             assert scene.ttl(name) == UNTIMED
         elif planned.act is Act.REMOVE:
-            assert (scene.ttl(name), scene.score(state, name)) == (GONE, None)
+            assert (scene.ttl(name), scene.score(index, name)) == (GONE, None)
         elif scene.ttl(name) != GONE:  # its time may have come meanwhile
             assert planned.expires_at is not None
             assert abs(expires - planned.expires_at) < 5
-            assert planned.score is None or abs((scene.score(state, name) or 0) - planned.score) < 2
+            assert planned.score is None or abs((scene.score(index, name) or 0) - planned.score) < 2
 
 
 def test_large_indexes_are_gone_through_page_by_page(scene: Scene) -> None:
