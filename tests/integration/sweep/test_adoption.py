@@ -17,6 +17,7 @@ from asynq_ttl.sweep.schedule import PAGE_SIZE
 from support.asynq import Harness
 from support.servers import Server, SidecarFactory, wait_until
 from support.task_message import encode_task
+from support.webhook import Webhook
 from trials.model.sidecar_thread import SidecarThread
 
 POLICY = """
@@ -351,3 +352,25 @@ def test_a_worker_of_asynq_past_the_sidecar(server: Server, harness: Harness, st
         assert client.keys(f"{QUEUE}unique:*") == []
         assert client.ttl(f"{QUEUE}t:kept") == UNTIMED
     assert harness.inspect(sidecar.address, {"op": "queue_info", "queue": "default"})[0]["archived"] == 1
+
+
+def test_with_a_sink_what_is_due_is_handed_over_first(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Also what the policy does not keep at all; what is kept waits for its time."""
+    now = time.time()
+    with server.client() as client, Webhook() as sink:
+        client.sadd("asynq:queues", "default")
+        for name, state, score, message in (
+            ("dead", "archived", now - 2 * HOUR, encode_task("x", "dead")),
+            ("done", "completed", now - HOUR, completed("x", now - 3 * HOUR)),
+            ("noise", "archived", now - 10, encode_task("noise:x", "noise")),
+            ("kept", "archived", now, encode_task("x", "kept")),
+        ):
+            client.hset(f"{QUEUE}t:{name}", mapping={"msg": message, "state": state})
+            client.zadd(f"{QUEUE}{state}", {name: score})
+        start_sidecar(server.url, POLICY.replace("new", "all"), sweep_interval="0.2", sink=sink.address)
+        wait_until(
+            lambda: client.exists(*(f"{QUEUE}t:{name}" for name in ("dead", "done", "noise"))) == 0, "all stays", 20
+        )
+        assert len(sink.taken) == 3
+        assert client.zrange(f"{QUEUE}archived", 0, -1) == [b"kept"]
+        assert client.ttl(f"{QUEUE}t:kept") > HOUR
