@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import ScriptRegistry, Status
 from support.paths import DEPLOY
-from support.recorded import START, activated, failed_open, outcome, sidecar, swept
+from support.recorded import START, activated, adopted, failed_open, outcome, sidecar, swept
 from support.small_scripts import ARCHIVE
 
 DASHBOARD = json.loads((DEPLOY / "grafana" / "asynq-ttl.json").read_text())
@@ -33,6 +33,7 @@ def exposed() -> dict[str, set[str]]:
     telemetry.decided(outcome())
     telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=1))
+    telemetry.adopted(adopted("a"))
     telemetry.sweep_ended(0.1, "")
     telemetry.sweep_ended(0.1, "x")
     busy.sweeper.failures.refusals["0"] += 1

@@ -133,8 +133,7 @@ class Sweeper:
         """Sweep until cancelled."""
         while True:
             await asyncio.sleep(self._schedule.pause_seconds(self._policy))
-            started = time.monotonic()
-            problem = ""
+            started, problem = time.monotonic(), ""
             try:
                 sweeps = await self._may_sweep()
                 if sweeps:
@@ -193,10 +192,10 @@ class Sweeper:
         """Sweep a page, and adopt its tasks without a TTL."""
         page: Where = "rank", first, first + PAGE_SIZE - 1, "", ""
         swept, untimed = await self._sweep_page(index, *page)
+        gone = _gone(swept)
         if untimed and self._reach().enforcing and (await self._adopter.page(index, page)).due:
-            again, _ = await self._sweep_page(index, *page)
-            return Looked(swept.examined, kept=swept.examined - _gone(swept) - _gone(again))
-        return Looked(swept.examined, kept=swept.examined - _gone(swept))
+            gone += _gone((await self._sweep_page(index, *page))[0])
+        return Looked(swept.examined, kept=swept.examined - gone)
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
@@ -260,7 +259,7 @@ class Sweeper:
 
         Args:
             index: the index.
-            where: which page, as `sweep.lua` takes it: by rank or by score.
+            where: which page, as `sweep.lua` takes it.
 
         Returns: the page, and how many of its tasks have no TTL.
         """

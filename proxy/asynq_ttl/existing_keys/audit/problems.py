@@ -63,7 +63,7 @@ PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
     "unreadable": (
         _WARNING,
         "task keys whose message cannot be read",
-        "no rule can decide about them",
+        "only rules without a type can decide about them",
         "find out who writes them: a fork of Asynq, or another program with keys of this form",
     ),
     "ambiguous": (

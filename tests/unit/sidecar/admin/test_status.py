@@ -9,7 +9,7 @@ from asynq_ttl.policy.rules import State
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.rewriting.registry import Status
 from asynq_ttl.sidecar.admin import status
-from support.recorded import failed_open, outcome, sidecar, swept
+from support.recorded import adopted, failed_open, outcome, sidecar, swept
 from support.small_scripts import ARCHIVE, COMPLETE, UNKNOWN
 
 POLICY = parse_policy(
@@ -33,6 +33,7 @@ def test_the_overview() -> None:
         telemetry.decided(outcome(**changes))
     telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=2))
+    telemetry.adopted(adopted("a", "b"))
     telemetry.sweep_ended(0.1, "")
     for microseconds in range(1, 101):
         telemetry.measured(microseconds * 1000, "command")
@@ -46,6 +47,7 @@ def test_the_overview() -> None:
     assert told["fail_opens_by_queue"] == {"": 1}
     assert told["scripts_not_understood"] == []
     assert (told["sweep"]["due"], told["sweep"]["ghosts"], bool(told["sweep"]["last"])) == (1, 2, True)
+    assert told["sweep"]["adopted"] == 2
     assert told["latency_microseconds"]["command"] == {"p50": 50.0, "p99": 99.0, "max": 100.0, "measurements": 100}
     assert told["latency_microseconds"]["reply"] == {}
 
