@@ -26,11 +26,19 @@ Inspect = Callable[..., Said]
 
 
 class Client:
-    """A client's program at one address; it keeps what was said."""
+    """A client's program at one address; it keeps what was said.
 
-    def __init__(self, command: list[str], address: str, inspect: Inspect | None = None) -> None:
+    Args:
+        command: the program, and what comes before the address.
+        address: HOST:PORT of Redis or of a sidecar.
+        own: the operations of an inspector that the program can do.
+        other: does the rest.
+    """
+
+    def __init__(self, command: list[str], address: str, own: frozenset[str], other: Inspect) -> None:
         self._command = [*command, address]
-        self._inspect = inspect or self._run
+        self._own = own
+        self._other = other
         self.said: list[Said] = []
 
     def enqueue(self, name: str, kind: str, retention: int = 0) -> None:
@@ -39,7 +47,7 @@ class Client:
 
     def inspect(self, *words: str) -> None:
         """Do an operation of an inspector."""
-        self.said.append(self._inspect(*words))
+        self.said.append((self._run if words[0] in self._own else self._other)(*words))
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -48,10 +56,12 @@ class Client:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
             try:
                 yield
-                worker.send_signal(signal.SIGINT)
-                output, complaints = worker.communicate(timeout=_SECONDS)
-            finally:
+            except BaseException as error:
                 worker.kill()
+                error.add_note(worker.communicate()[1])
+                raise
+            worker.send_signal(signal.SIGINT)
+            output, complaints = worker.communicate(timeout=_SECONDS)
         self.said.append(("work", worker.returncode, output, complaints))
 
     def _run(self, *words: object) -> Said:
@@ -105,21 +115,49 @@ def live(client: Client, watch: Watch, *, typed: bool) -> None:
         watch.reach(states, noise=noise)
 
 
-RUST = ("asynq", "asynqrs")
+RUN = frozenset({"run", "run-all"})
+ALL = RUN | {"archive", "archive-all"}
 
 
-@pytest.mark.parametrize("crate", RUST)
+def lives_alike(
+    command: list[str], own: frozenset[str], server: Server, harness: Harness, start: SidecarFactory, *, typed: bool
+) -> None:
+    """Assert that a client says the same at a server and through the sidecar, where tasks have their TTLs at once."""
+
+    def said(address: str, promise: Promise) -> list[Said]:
+        client = Client(command, address, own, go_inspector(harness, address))
+        live(client, Watch(server, promise), typed=typed)
+        return client.said
+
+    direct = said(f"127.0.0.1:{server.port}", Promise.NEVER)
+    server.reset()
+    assert said(start(server.url, POLICY).address, Promise.AT_ONCE) == direct
+
+
+@pytest.mark.parametrize(("crate", "own"), [("asynq", RUN), ("asynqrs", ALL)])
 def test_a_rust_client_does_not_notice_the_sidecar(
-    each_server: Server, start_sidecar: SidecarFactory, crate: str
+    each_server: Server, harness: Harness, start_sidecar: SidecarFactory, crate: str, own: frozenset[str]
 ) -> None:
     """Its scripts are understood: every task has its TTL in the step that ends it."""
     command = [str(programs.rust_clients()), crate]
-    direct = Client(command, f"127.0.0.1:{each_server.port}")
-    live(direct, Watch(each_server, Promise.NEVER), typed=True)
+    lives_alike(command, own, each_server, harness, start_sidecar, typed=True)
+
+
+def test_what_a_client_does_wrong_fails_alike(each_server: Server, start_sidecar: SidecarFactory) -> None:
+    """The crate `asynq` archives by hand with fewer arguments than its scripts take."""
+    command = [str(programs.rust_clients()), "asynq"]
+
+    def said(address: str) -> tuple[list[Said], object]:
+        client = Client(command, address, ALL, lambda *words: ())
+        client.enqueue("a", "ok:x")
+        client.inspect("archive", "a")
+        client.inspect("archive-all")
+        return client.said, Watch(each_server, Promise.NEVER).tasks()
+
+    direct = said(f"127.0.0.1:{each_server.port}")
     each_server.reset()
-    behind = Client(command, start_sidecar(each_server.url, POLICY).address)
-    live(behind, Watch(each_server, Promise.AT_ONCE), typed=True)
-    assert behind.said == direct.said
+    assert said(start_sidecar(each_server.url, POLICY).address) == direct
+    assert [said[-3] for said in direct[0]] == [0, 1, 1]
 
 
 def test_asyrq_does_not_notice_the_sidecar(
@@ -127,14 +165,7 @@ def test_asyrq_does_not_notice_the_sidecar(
 ) -> None:
     """Scripts of its own, messages in JSON, scores in nanoseconds: TTLs come by effect, from rules without a type."""
     command = programs.python_client("asyrq")
-    address = f"127.0.0.1:{each_server.port}"
-    direct = Client(command, address, go_inspector(harness, address))
-    live(direct, Watch(each_server, Promise.NEVER), typed=False)
-    each_server.reset()
-    address = start_sidecar(each_server.url, POLICY).address
-    behind = Client(command, address, go_inspector(harness, address))
-    live(behind, Watch(each_server, Promise.AT_ONCE), typed=False)
-    assert behind.said == direct.said
+    lives_alike(command, frozenset(), each_server, harness, start_sidecar, typed=False)
 
 
 @pytest.mark.parametrize("way", ["direct", "behind"])

@@ -32,7 +32,7 @@ end
 return found
 """
 # A completed task is adopted within a minute; the rest is for a machine that is busy.
-_LATEST = 120.0
+_SECONDS, _SWEPT_SECONDS = 60.0, 120.0
 # A TTL that a task gets while the machine is busy may be this much shorter when it is looked at.
 _PASSED = 60
 
@@ -76,16 +76,14 @@ class Watch:
         reply: Any = self._client.eval(_LOOK, 0, self._prefix)
         return {name.decode(): Seen(state.decode(), ttl) for name, state, ttl in reply}
 
-    def reach(self, states: dict[str, str], promise: Promise | None = None, noise: tuple[str, ...] = ()) -> None:
+    def reach(self, states: dict[str, str], noise: tuple[str, ...] = ()) -> None:
         """Wait until exactly these tasks are in these states, with the TTLs of the policy.
 
         Args:
             states: the state of each task by its ID.
-            promise: when the TTLs are there, if that is another time than usual; not without a sidecar.
             noise: the tasks for which the rule `noise` decides.
         """
-        promise = self._promise if promise is None or self._promise is Promise.NEVER else promise
-        began, ended = time.monotonic(), None
+        promise, began, ended = self._promise, time.monotonic(), None
 
         def reached() -> bool:
             nonlocal ended
@@ -99,7 +97,7 @@ class Watch:
             return promise is Promise.NEVER or all(task.settled for task in tasks.values())
 
         try:
-            wait_until(reached, "not reached", _LATEST)
+            wait_until(reached, "not reached", _SWEPT_SECONDS if promise is Promise.SWEPT else _SECONDS)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.tasks()} should be {states}, TTLs {promise.value}") from None
         assert ended is not None
