@@ -118,8 +118,7 @@ class PlainWorker:
 
     def take(self) -> None:
         """Take the next task."""
-        name = self._client.brpoplpush(f"{PREFIX}pending", f"{PREFIX}active", 1)
-        assert name is not None
+        name: Any = self._client.brpoplpush(f"{PREFIX}pending", f"{PREFIX}active", 1)
         self.said.append(self._client.hgetall(task_key(name.decode())))
         self.said.append(self._client.hset(task_key(name.decode()), "state", "active"))
 

@@ -113,5 +113,6 @@ class Watch:
                 assert retention + GRACE - _PASSED <= task.ttl <= retention + GRACE, (name, task)
         for state in SECONDS:
             if self._client.type(self._prefix + state) in {b"zset", b"none"}:
-                entries = {name.decode() for name in self._client.zrange(self._prefix + state, 0, -1)}
+                members: Any = self._client.zrange(self._prefix + state, 0, -1)
+                entries = {name.decode() for name in members}
                 assert entries == {name for name, task in tasks.items() if task.state == state}, state

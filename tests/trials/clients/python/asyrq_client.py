@@ -9,10 +9,13 @@ import sys
 import asyrq
 
 
-async def fail_or_not(context: object, task: "asyrq.Task") -> None:
-    """Fail on the types of tasks that say so."""
-    if task.type().startswith("fail"):
-        raise ValueError("it fails")
+class Quick(asyrq.Handler):  # type: ignore[misc]
+    """Fails on the types of tasks that say so."""
+
+    async def process_task(self, context: object, task: "asyrq.Task") -> None:
+        """Do nothing else."""
+        if task.type().startswith("fail"):
+            raise ValueError("it fails")
 
 
 async def work(redis: "asyrq.RedisClientOpt") -> None:
@@ -26,7 +29,7 @@ async def work(redis: "asyrq.RedisClientOpt") -> None:
         task_check_interval=0.05,
         janitor_interval=1,
     )
-    await asyrq.Server(redis, config).run(asyrq.wrap_handler_func(fail_or_not))
+    await asyrq.Server(redis, config).run(Quick())
 
 
 async def enqueue(redis: "asyrq.RedisClientOpt", name: str, kind: str, retention: str, max_retry: str) -> str:
