@@ -50,9 +50,7 @@ async fn work(redis: RedisConnectionType) -> Outcome {
     let config = ServerConfig::new()
         .concurrency(2)
         .queues(HashMap::from([(QUEUE.to_string(), 1)]))
-        .task_check_interval(Duration::from_millis(50))
-        .delayed_task_check_interval(Duration::from_millis(100))
-        .janitor_interval(Duration::from_secs(1));
+        .task_check_interval(Duration::from_millis(50));
     let server = ServerBuilder::new().redis_config(redis).server_config(config);
     server.build().await?.run(Quick).await?;
     Ok("stopped".into())

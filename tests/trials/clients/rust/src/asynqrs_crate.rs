@@ -50,8 +50,6 @@ async fn work(redis: redis::Client) -> Outcome {
         .try_queue(QUEUE, 1usize)?
         .log_level(LogLevel::Warn)
         .task_check_interval(Duration::from_millis(50))
-        .delayed_task_check_interval(Duration::from_millis(100))
-        .janitor_interval(Duration::from_secs(1))
         .try_build()?;
     RedisBackedServerBuilder::from_redis_client(redis, config).run(Quick).await?;
     Ok("stopped".into())
