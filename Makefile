@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites matrix chaos failover model bench bench-quick bench-smoke profile clean
+.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover model bench bench-quick bench-smoke profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,10 @@ asynq-suites: $(STAMP) ## Asynq's own test suites through the sidecar (about ten
 
 client-suites: $(STAMP) ## go-redis's own test suite, at a server and through the sidecar, and compared (five minutes)
 	$(BIN)/python -m pytest tests/trials/suites/test_client_suites.py --timeout=1800 $(PYTEST_ARGS)
+
+clients: $(STAMP) ## Clients of Asynq in Rust, Python and Go, with and without the sidecar (three minutes; six the first time)
+	PYTHONPATH=tests $(BIN)/python tests/trials/clients/programs.py
+	$(BIN)/python -m pytest tests/trials/clients --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 matrix: $(STAMP) ## The rdb suite of every Asynq release on every server, with and without the sidecar (three minutes)
 	$(BIN)/python -m pytest tests/trials/suites/test_version_matrix.py $(PYTEST_ARGS)

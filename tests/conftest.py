@@ -8,7 +8,7 @@ import pytest
 
 from asynq_ttl.demo.harness import build_harness
 from support.asynq import Harness
-from support.servers import Server, SidecarFactory, start_redis, start_valkey
+from support.servers import SERVERS, Server, SidecarFactory, start_redis, start_valkey
 
 # No test goes by the machine's pace.
 hypothesis.settings.register_profile("asynq-ttl", deadline=None)
@@ -35,6 +35,13 @@ def server(request: pytest.FixtureRequest) -> Server:
     chosen: Server = request.getfixturevalue(f"{request.param}_server")
     chosen.reset()
     return chosen
+
+
+@pytest.fixture(params=SERVERS)
+def each_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Redis 6.2, the Redis of PATH and Valkey in turn, fresh."""
+    with SERVERS[request.param]() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from support.cache import cache_folder
+
 RELEASE = "trixie"
 PYTHON = "3.13"
 _PACKAGES = (
@@ -27,7 +29,7 @@ def debian_archive() -> Path:
     """Return a tar file of a Debian with Python and systemd; made once, which takes half a minute."""
     tool = shutil.which("mmdebstrap")
     assert tool, "there is no mmdebstrap: apt-get install mmdebstrap"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asynq-ttl"
+    cache = cache_folder()
     contents = hashlib.sha256(" ".join(_PACKAGES).encode()).hexdigest()[:8]
     archive = cache / f"debian-{RELEASE}-{contents}.tar"
     if not archive.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asynq_ttl.demo.harness import find_go
 from support.asynq_source import MODULE
+from support.cache import cache_folder
 
 SOURCE = Path(__file__).parent / "filler" / "main.go"
 
@@ -15,8 +16,7 @@ SOURCE = Path(__file__).parent / "filler" / "main.go"
 @lru_cache
 def build(version: str) -> Path:
     """Return the filler built with a release of Asynq, such as `v0.24.1`; it is kept for the next time."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asynq-ttl"
-    folder = cache / f"filler-{version}-{os.getuid()}"
+    folder = cache_folder() / f"filler-{version}-{os.getuid()}"
     program = folder / "filler"
     if program.exists() and program.stat().st_mtime > SOURCE.stat().st_mtime:
         return program

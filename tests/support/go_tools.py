@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from asynq_ttl.demo.harness import find_go
+from support.cache import cache_folder
 
 _MODULES = {
     "helm": ("helm.sh/helm/v3/cmd/helm", "v3.19.5"),
@@ -15,7 +16,7 @@ _MODULES = {
 def go_tool(name: str) -> Path:
     """Build a tool, which takes minutes, or find it built; return the program's path."""
     module, version = _MODULES[name]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asynq-ttl" / f"{name}-{version}"
+    cache = cache_folder() / f"{name}-{version}"
     program = cache / name
     if not program.exists():
         environment = os.environ | {"GOBIN": str(cache)}

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,14 @@ def start_path_redis(*options: str, port: int | None = None) -> Iterator[Server]
     assert program, "there is no redis-server on PATH: apt-get install redis-server"
     with _run("path-redis", program, port, options) as server:
         yield server
+
+
+SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
+    "redis-6.2": start_redis,
+    "valkey-9.1": start_valkey,
+    "redis-of-path": start_path_redis,  # Debian's is a 7.0
+}
+"""Every kind of server there is."""
 
 
 @contextmanager

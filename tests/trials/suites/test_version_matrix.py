@@ -14,15 +14,14 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from asynq_ttl.demo.harness import find_go
 from support.asynq_source import VERSIONS, module_folder
-from support.servers import Server, SidecarFactory, start_path_redis, start_redis, start_valkey
+from support.servers import Server, SidecarFactory
 
 _log = logging.getLogger(__name__)
 
@@ -36,21 +35,8 @@ REPAIRS = {"v0.20.0": ("internal/rdb/rdb_test.go", "base.MaxInt64", "int64(1<<63
 # Every release's suite has more top-level tests than this, and this share of them passes directly.
 LEAST_TESTS, LEAST_PASSED = 60, 0.95
 
-SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
-    "redis-6.2": start_redis,
-    "valkey-9.1": start_valkey,
-    "redis-of-path": start_path_redis,  # Debian's is a 7.0
-}
-
 Results = dict[str, str]
 """What became of each test, by its name: pass, fail or skip."""
-
-
-@pytest.fixture(params=SERVERS)
-def matrix_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Each kind of server in turn, fresh."""
-    with SERVERS[request.param]() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
@@ -70,19 +56,19 @@ def suite_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_rdb_suite_gives_the_same_through_the_sidecar(
-    matrix_server: Server,
+    each_server: Server,
     start_sidecar: SidecarFactory,
     suite_program: Callable[[str], Path],
     version: str,
 ) -> None:
     """Test by test and subtest by subtest, a release finds through the sidecar what it finds without."""
     program = suite_program(version)
-    directly = _run(program, f"127.0.0.1:{matrix_server.port}")
-    through = _run(program, start_sidecar(matrix_server.url, POLICY).address)
+    directly = _run(program, f"127.0.0.1:{each_server.port}")
+    through = _run(program, start_sidecar(each_server.url, POLICY).address)
     tests = {name: result for name, result in directly.items() if "/" not in name}
     passed = sum(result == "pass" for result in tests.values())
     failed = sorted(name for name, result in directly.items() if result == "fail")
-    _log.info("%s on %s: %d of %d tests pass directly", version, matrix_server.name, passed, len(tests))
+    _log.info("%s on %s: %d of %d tests pass directly", version, each_server.name, passed, len(tests))
     _log.info("with subtests there are %d; failing directly: %s", len(directly), failed)
     assert len(tests) > LEAST_TESTS
     assert passed >= LEAST_PASSED * len(tests)

@@ -1,0 +1,73 @@
+"""The programs of this trial: clients of Asynq that are not Asynq. Run as a script, it builds them all.
+
+| program | arguments |
+| --- | --- |
+| Rust crates, asyrq | `ADDRESS enqueue ID TYPE RETENTION MAX_RETRY`, `ADDRESS work` (until SIGINT) |
+| Rust crates | `ADDRESS run ID`, `... archive ID`, `... run-all`, `... archive-all`: as Asynq's Inspector does |
+| py-asynq | `ADDRESS QUEUE TYPE PAYLOAD MAX_RETRY`: it only enqueues |
+| asynqmon | `ADDRESS`: it prints where it listens |
+
+Handlers fail on types of tasks that begin with `fail`. What is missing, cargo or Go, fails.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from asynq_ttl.demo.harness import find_go
+from support.cache import cache_folder, kept
+
+_HERE = Path(__file__).parent
+
+
+def rust_clients() -> Path:
+    """Return the program with the Rust crates; its first argument is the crate."""
+    source = _HERE / "rust"
+
+    def make(folder: Path) -> None:
+        cargo = shutil.which("cargo")
+        assert cargo, "there is no cargo on PATH: rustup, or apt-get install cargo-web"
+        options = ["--locked", "--debug", "--path", str(source), "--root", str(folder)]
+        # What has been compiled is kept for when only the program has changed.
+        target = cache_folder() / f"rust-target-{os.getuid()}"
+        _run([cargo, "install", *options], CARGO_TARGET_DIR=str(target))
+
+    sources = [*source.glob("Cargo.*"), *source.glob("src/*.rs")]
+    return kept("rust-clients", sources, make) / "bin" / "rust-clients"
+
+
+def asynqmon() -> Path:
+    """Return the program with asynqmon's HTTP API."""
+    source = _HERE / "asynqmon"
+
+    def make(folder: Path) -> None:
+        _run([find_go(), "build", "-trimpath", "-o", str(folder / "asynqmon"), "."], cwd=source)
+
+    return kept("asynqmon", source.iterdir(), make) / "asynqmon"
+
+
+def python_client(name: str) -> list[str]:
+    """Return the command of a Python client, `asyrq` or `py-asynq`: its own Python, and its program."""
+    requirements = _HERE / "python" / f"{name}.txt"
+
+    def make(folder: Path) -> None:
+        _run([sys.executable, "-m", "venv", str(folder)])
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, "--requirement", str(requirements)])
+
+    python = kept(name, [requirements], make) / "bin" / "python"
+    return [str(python), str(_HERE / "python" / f"{name.replace('-', '_')}_client.py")]
+
+
+def _run(command: list[str], cwd: Path | None = None, **environment: str) -> None:
+    run = subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, f"{' '.join(command)}: {run.stderr}"
+
+
+if __name__ == "__main__":
+    rust_clients()
+    asynqmon()
+    for client in ("asyrq", "py-asynq"):
+        python_client(client)
