@@ -117,10 +117,11 @@ class Surveyor:
                 await self._survey(database, retentions, [queue])
 
     async def _survey(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:
-        policy = self._reach().policy
+        reach = self._reach()
+        policy, within = reach.policy, self._pass_seconds
         script = (await self._connections.to(database)).register_script(self._script)
         answer: Any = await script(
-            keys=[index_key(queue.name, place) for queue in queues for place in PLACES],
+            keys=[index_key(queue.name, PLACES[0]) for queue in queues],
             args=[SMALL, policy.grace_seconds * 1000, self._schedule.looks_back_seconds(policy), *retentions],
         )
         at, width = time.monotonic(), 3 * len(PLACES)
@@ -130,9 +131,9 @@ class Surveyor:
             untimed[key // len(PLACES)][PLACES[key % len(PLACES)]] = text_of(digest)
         for number, queue in enumerate(queues):
             found = answer[number * width : (number + 1) * width]
-            self.known.surveyed(queue, found, at, self._pass_seconds, untimed[number])
+            self.known.surveyed(queue, found, at, within, untimed.get(number, {}))
             if self.known.holds(queue):
-                self._reach().note_enforced(queue.name)
+                reach.note_enforced(queue.name)
 
     @property
     def _pass_seconds(self) -> float:

@@ -1,11 +1,12 @@
 -- Says where in some queues there may be something to do. Changes nothing.
--- KEYS: of each queue the indexes completed and archived, the lists active and pending, and the index retry, in this order.
+-- KEYS: of each queue the index completed. Its other places, which are in the same slot, are named from it: a fifth of the keys
+-- to send, and most of what a survey of queues that rest costs the sidecar.
 -- ARGV[1..3]: how many members a place has at most that is looked through here; the grace in milliseconds; how many seconds
 -- ago a task may have become due.
 -- ARGV[4..]: the retentions that archived tasks of these queues can have, in seconds.
--- Returns for each key: how many members it has (of a list no more than are looked through and one); 1 if one of them may have
+-- Returns for each place of each queue, in the order of `states`: how many members it has (of a list no more than are looked through and one); 1 if one of them may have
 -- something wrong with it, else 0; when the first task can become due, nil for never. After these, for each index that was
--- looked through and has tasks without a TTL: its number among KEYS, from 0, and a digest of their IDs and scores.
+-- looked through and has tasks without a TTL: its number among these places, from 0, and a digest of their IDs and scores.
 local most, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
 local earliest = tonumber(redis.call('TIME')[1]) - tonumber(ARGV[3])
 local states = {'completed', 'archived', 'active', 'pending', 'retry'}
@@ -81,11 +82,14 @@ local function survey(key, state, number)
   return size, odd, due and due < 1e15 and due
 end
 local answer = {}
-for number, key in ipairs(KEYS) do
-  local size, odd, due = survey(key, states[(number - 1) % #states + 1], number)
-  answer[#answer + 1] = size
-  answer[#answer + 1] = odd
-  answer[#answer + 1] = due or false
+for number, completed in ipairs(KEYS) do
+  local prefix = string.sub(completed, 1, -#'completed' - 1)
+  for rank, state in ipairs(states) do
+    local size, odd, due = survey(prefix .. state, state, (number - 1) * #states + rank)
+    answer[#answer + 1] = size
+    answer[#answer + 1] = odd
+    answer[#answer + 1] = due or false
+  end
 end
 for _, part in ipairs(extra) do
   answer[#answer + 1] = part
