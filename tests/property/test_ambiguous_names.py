@@ -7,13 +7,13 @@ from asynq_ttl.asynq.keys import (
     ARCHIVED,
     ambiguous,
     doubtful,
+    ended_queue,
     index_key,
     queue_of,
     queue_of_index,
     queue_of_key,
     queue_of_task,
     task_prefix,
-    ended_queue,
     terminal_queue,
 )
 
@@ -24,6 +24,7 @@ NAMES = st.lists(st.sampled_from(["a", "b", "{", "}", ":", "}:", "t:", "}:t:", "
 
 @example("a}:t:zz", "x")
 @example("a", "zz}:t:x")
+@example("", "}:archived")
 @example("a}", "x")
 @example("a", "}:archived")
 @given(NAMES, NAMES)

@@ -107,10 +107,9 @@ def terminal_queue(keys: list[bytes]) -> str | None:
     if not keys or not keys[0].startswith(PREFIX):
         return None
     for key in keys:
-        if key.endswith(TERMINAL):  # as a task key may too
-            queue = queue_of_index(key)
-            if queue is not None:
-                return queue
+        # A task's ID may end like an index.
+        if key.endswith(TERMINAL) and (queue := queue_of_index(key)) is not None:
+            return queue
     if len(keys) >= 3:
         queue = queue_of(keys[0], PENDING)
         if queue is not None and keys[2].endswith(ACTIVE):

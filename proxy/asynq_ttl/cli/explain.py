@@ -15,9 +15,9 @@ from asynq_ttl.policy.rules import State
 @click.command()
 @option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
 @click.option("--queue", required=True, help="The queue's name.")
-@click.option("--type", "task_type", required=True, help="The task's type.")
+@click.option("--type", "task_type", help="The task's type. Without it: a task whose message cannot be read.")
 @click.option("--state", type=Choice([state.value for state in State]), required=True, help="The terminal state.")
-def explain(policy: Path | None, queue: str, task_type: str, state: str) -> None:
+def explain(policy: Path | None, queue: str, task_type: str | None, state: str) -> None:
     """Say what a policy does with a task, which rule decides and why."""
     loaded = load(policy)
     if ambiguous(queue):

@@ -303,9 +303,7 @@ def _client(upstream: Upstream, database: int) -> Redis:
     """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
     if upstream.sentinels:
-        asking = Sentinel([])
-        asking.sentinels = [_sentinel_client(upstream, address) for address in upstream.sentinels]
-        host, port = asking.discover_master(upstream.master)
+        host, port = _Sentinels(upstream).discover_master(upstream.master)  # type: ignore[no-untyped-call]
         options |= {"username": upstream.username or None, "password": upstream.password or None}
         options |= {"host": host, "port": port}
     else:
@@ -322,6 +320,14 @@ def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
             yield address, client
 
 
+class _Sentinels(Sentinel):
+    """All Sentinels that the URL names."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self.sentinels = [_sentinel_client(upstream, address) for address in upstream.sentinels]
+
+
 def _sentinel_client(upstream: Upstream, address: Address) -> Redis:
     """Return a client of a Sentinel.
 
@@ -329,7 +335,7 @@ def _sentinel_client(upstream: Upstream, address: Address) -> Redis:
     redis-py is about to use the connection, and is taken for a reply that nobody asked for.
     """
     options = {**_options(upstream), **_sentinel_login(upstream), "decode_responses": True}
-    place = {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
+    place: dict[str, Any] = {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
     return Redis.from_pool(ConnectionPool(**options, **place))
 
 

@@ -27,17 +27,17 @@ _MODES = {
 }
 
 
-def explain(policy: Policy, queue: str, task_type: str, state: State) -> list[str]:
+def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> list[str]:
     """Return, line by line, which rule decides about a task that enters a state, why, and what happens.
 
     Args:
         policy: the policy to ask.
         queue: the task's queue.
-        task_type: the task's type name.
+        task_type: the task's type name; None for a task whose message cannot be read.
         state: the terminal state that it enters.
     """
     lines = [
-        f"task:    type {task_type}, queue {queue}, entering {state.value}",
+        f"task:    {_type(task_type)}, queue {queue}, entering {state.value}",
         f"policy:  {policy.source}" + (f" ({policy.digest})" if policy.digest else ""),
         f"mode:    {_MODES[policy.mode]}",
         "rules:",
@@ -60,12 +60,16 @@ def explain(policy: Policy, queue: str, task_type: str, state: State) -> list[st
     return [*lines, f"  {_rollout(policy)}"]
 
 
-def _reason_against(rule: Rule, queue: str, task_type: str, state: State) -> str | None:
+def _type(task_type: str | None) -> str:
+    return "a type that cannot be read" if task_type is None else f"type {task_type}"
+
+
+def _reason_against(rule: Rule, queue: str, task_type: str | None, state: State) -> str | None:
     """Return why a rule does not decide; None where it does."""
     if not rule.matches_queue(queue):
         return f"passed over, queue {queue} does not match {_globs(rule.queues)}"
     if not rule.matches_type(task_type):
-        return f"passed over, type {task_type} does not match {_globs(rule.types)}"
+        return f"passed over, {_type(task_type)} does not match {_globs(rule.types)}"
     if rule.says(state) is None:
         return f"passed over, it says nothing about {state.value} tasks"
     return None

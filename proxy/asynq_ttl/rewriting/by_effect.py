@@ -18,9 +18,6 @@ from asynq_ttl.policy.rules import FOREVER_SCORE, State
 from asynq_ttl.rewriting.call import ACTIONS, Rewrite
 from asynq_ttl.rewriting.lua_rules import lua_argument, picked_rules
 
-OPERATION = "end"
-"""What the decisions are called: whether a task has ended is known inside Redis only."""
-
 EITHER = "ended"
 """The state that a decision names where a task may enter either of the two."""
 
@@ -65,7 +62,7 @@ class ByEffect:
         (rule, retention), *others = rules
         sole = retention if not others and not rule.types and len(states) == 1 else None
         return Decision(
-            operation=OPERATION,
+            operation="end",
             script="asynq.by_effect",
             queue=queue,
             state=states[0].value if len(states) == 1 else EITHER,

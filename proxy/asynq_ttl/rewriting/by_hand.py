@@ -106,4 +106,3 @@ class ByHand:
             self._rules_json.clear()
         self._rules_json[queue] = argument
         return argument
-

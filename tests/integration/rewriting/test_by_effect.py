@@ -1,4 +1,4 @@
-"""Scripts of foreign workers, whose texts nobody understands: what becomes of the tasks that they end, on real servers."""
+"""Scripts of foreign workers, whose texts nobody understands: what becomes of the tasks that they end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def move(start: str, end: str, state: str, score: float | str = "", task_id: str
 
 
 def send(client: "redis.Redis", call: Foreign, policy: Policy = ALL, healed: tuple[str, ...] = ()) -> Any:
-    """Call a script as the sidecar has it called; an error is an answer too. The script's own SHA does not count in it."""
+    """Call a script as the sidecar has it called; an error is an answer too, without the script's own SHA."""
     registry = ScriptRegistry()
     script = registry.learn(call.text)
     keys = [key.encode() for key in call.keys]
@@ -101,7 +101,7 @@ def ttl(client: "redis.Redis", task_id: str = "1") -> int | None:
 
 def score(client: "redis.Redis", index: str, task_id: str = "1") -> float | None:
     """Return a task's score in an index."""
-    found: Any = client.zscore(index, task_id)
+    found: float | None = client.zscore(index, task_id)
     return found
 
 
@@ -112,7 +112,8 @@ def now(client: "redis.Redis") -> int:
 
 def everything(client: "redis.Redis") -> dict[bytes, Any]:
     """Return the content of every key."""
-    return {key: client.dump(key) for key in client.keys("*")}
+    keys: Any = client.keys("*")
+    return {key: client.dump(key) for key in keys}
 
 
 # --- what ends gets its TTL -----------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def test_what_is_not_kept_goes_whole(client: "redis.Redis", index: str, state: s
 
 
 def test_by_default_nothing_changes_but_that_keys_go(client: "redis.Redis") -> None:
-    """Archived: Asynq's 90 days. Completed: until its score says; then the message's Retention; then nothing is known."""
+    """Archived: 90 days. Completed: until its score says; else for the message's Retention; else nobody knows."""
     for task_id in "1234":
         add(client, task_id, msg=encode_task("job:x", task_id, retention_seconds=500 if task_id == "3" else 0))
     assert send(client, fail("1"), DEFAULT_POLICY) == [1, b"1"]
@@ -199,7 +200,9 @@ def test_by_default_nothing_changes_but_that_keys_go(client: "redis.Redis") -> N
 
 def test_the_rule_is_picked_by_the_type_in_the_message(client: "redis.Redis") -> None:
     """JSON has no type that could be read, nor has a task without a message: they have the rule for every type."""
-    policy = policy_of(Rule("typed", types=types("*x"), archived=for_seconds(60)), Rule("rest", archived=for_seconds(120)))
+    policy = policy_of(
+        Rule("typed", types=types("*x"), archived=for_seconds(60)), Rule("rest", archived=for_seconds(120))
+    )
     for task_id, msg in (("1", encode_task("job:x")), ("2", encode_task("job:y")), ("3", json_message("job:x", "3"))):
         add(client, task_id, msg=msg)
         send(client, move(ACTIVE, ARCHIVED, "archived", 1, task_id), policy)
@@ -333,7 +336,10 @@ def test_outside_the_share_of_a_rollout_a_task_gets_nothing(client: "redis.Redis
         (b"return", None),
         (b"return {1, 'two', false, {3}}", [1, b"two", None, [3]]),
         (b"return redis.error_reply('NOT FOUND')", "error NOT FOUND"),
-        (b"return redis.pcall('GET', KEYS[2])", "error WRONGTYPE Operation against a key holding the wrong kind of value"),
+        (
+            b"return redis.pcall('GET', KEYS[2])",
+            "error WRONGTYPE Operation against a key holding the wrong kind of value",
+        ),
         (b"return #ARGV", 1),
         (b"table.remove(KEYS) table.remove(ARGV) return #KEYS", 1),
     ],
@@ -348,7 +354,9 @@ def test_the_reply_is_the_script_s_own(client: "redis.Redis", text: bytes, reply
 
 def test_a_runtime_error_is_the_script_s_own(client: "redis.Redis") -> None:
     """The same words with the same line, and nothing is done after it."""
-    text = b'local state = "archived"\nredis.call("HSET", KEYS[1], "state", state)\n\nreturn no_such_function(KEYS[2])\n'
+    text = (
+        b'local state = "archived"\nredis.call("HSET", KEYS[1], "state", state)\n\nreturn no_such_function(KEYS[2])\n'
+    )
     call = Foreign(text, (TASK + "1", ARCHIVED), ("1",))
     answers = []
     for way in (plain, send):
@@ -413,13 +421,15 @@ TYPES = st.sampled_from(["job:x", "job:é", "mail", "", "é", "zoo", "日本x"])
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     """Make a policy of some rules by type, perhaps with one for every type behind them."""
-    said = st.fixed_dictionaries({"archived": st.none() | RETENTIONS, "completed": st.none() | RETENTIONS})
-    rules = [
-        Rule(f"rule{number}", types=types(*draw(st.lists(GLOBS, min_size=1, max_size=2))), **draw(said))
-        for number in range(draw(st.integers(0, 3)))
-    ]
+
+    def rule(name: str, *globs: str) -> Rule:
+        archived, completed = (draw(st.none() | RETENTIONS) for _ in State)
+        return Rule(name, types=types(*globs), archived=archived, completed=completed)
+
+    typed = draw(st.lists(st.lists(GLOBS, min_size=1, max_size=2), max_size=3))
+    rules = [rule(f"rule{number}", *globs) for number, globs in enumerate(typed)]
     if draw(st.booleans()):
-        rules.append(Rule("rest", **draw(said)))
+        rules.append(rule("rest"))
     return policy_of(*rules, rollout=draw(st.sampled_from([0, 1, FULL_ROLLOUT // 2, FULL_ROLLOUT])))
 
 
@@ -431,9 +441,9 @@ def messages(draw: st.DrawFn) -> bytes:
     return draw(st.sampled_from([whole, whole, whole, json_message(task_type, "1"), whole[:-1], b""]))
 
 
-def kept_by_policy(policy: Policy, task_id: bytes, msg: bytes, state: State, score_at: float, at: int) -> int | None:
+def kept_by_policy(policy: Policy, task_id: str, msg: bytes, state: State, ahead: float) -> int | None:
     """Return how many seconds the policy keeps a task; 0 not at all, None without a limit on its key."""
-    if not policy.enforces(task_id):
+    if not policy.enforces(task_id.encode()):
         return None
     try:
         told: message.TaskMessage | None = message.decode(msg)
@@ -442,7 +452,7 @@ def kept_by_policy(policy: Policy, task_id: bytes, msg: bytes, state: State, sco
     verdict = policy.decide("q", told.type if told else None, state)
     own: int | None = OWN_SECONDS
     if state is State.COMPLETED:
-        own = round(score_at - at) if at < score_at < at + DAY else told.retention_seconds if told else None
+        own = round(ahead) if 0 < ahead < DAY else told.retention_seconds if told else None
     if verdict is None:
         limits = policy.archive_limits("q") if state is State.ARCHIVED else None
         return OWN_SECONDS if limits is not None and limits.outlasts(OWN_SECONDS) else None
@@ -459,7 +469,9 @@ def kept_by_policy(policy: Policy, task_id: bytes, msg: bytes, state: State, sco
     ahead=st.sampled_from([600, -1, 1.7e18]),
     task_id=st.text("abcdef012", min_size=1, max_size=5),
 )
-@example(policy=policy_of(Rule("r", completed=Retention(OWN.keep))), msg=b"", state=State.COMPLETED, ahead=600, task_id="a")
+@example(
+    policy=policy_of(Rule("r", completed=Retention(OWN.keep))), msg=b"", state=State.COMPLETED, ahead=600, task_id="a"
+)
 def test_the_rule_picked_in_redis_is_the_one_the_policy_decides_on(  # noqa: PLR0917 - what an example is made of
     server: Server, policy: Policy, msg: bytes, state: State, ahead: float, task_id: str
 ) -> None:
@@ -470,7 +482,7 @@ def test_the_rule_picked_in_redis_is_the_one_the_policy_decides_on(  # noqa: PLR
         at = now(client)
         index = QUEUE + state.value
         assert send(client, move(ACTIVE, index, state.value, at + ahead, task_id), policy) == b"MOVED"
-        kept = kept_by_policy(policy, task_id.encode(), msg, state, at + ahead, at)
+        kept = kept_by_policy(policy, task_id, msg, state, ahead)
         assert (client.exists(TASK + task_id) == 1) is (score(client, index, task_id) is not None) is (kept != 0)
         if kept != 0:
             left = ttl(client, task_id)

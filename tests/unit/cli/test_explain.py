@@ -37,3 +37,10 @@ def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, text: str | None, to
     result = CliRunner().invoke(main, [*ASKED, "--policy", str(file)])
     assert result.exit_code == 2
     assert told in result.output
+
+
+def test_without_a_type_it_is_one_that_cannot_be_read() -> None:
+    """As with a worker that writes messages of its own."""
+    result = CliRunner().invoke(main, ["explain", "--queue", "q", "--state", "archived"])
+    assert result.exit_code == 0
+    assert "a type that cannot be read" in result.output

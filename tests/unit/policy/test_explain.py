@@ -18,7 +18,7 @@ rules:
 """
 
 
-def told(policy: Policy | str, queue: str, task_type: str, state: State) -> str:
+def told(policy: Policy | str, queue: str, task_type: str | None, state: State) -> str:
     """Return the explanation as one text; a policy can be given as the text of its file."""
     if isinstance(policy, str):
         policy = parse_policy(policy, "policy.yaml")
@@ -35,6 +35,14 @@ def test_the_rules_are_told_up_to_the_one_that_decides() -> None:
     assert "3. own: decides\n" in text
     assert "4. " not in text
     assert "does not match pay:* or refund:*" in told(POLICY, "pay", "mail", State.ARCHIVED)
+
+
+def test_a_message_that_cannot_be_read_has_the_rules_for_every_type() -> None:
+    """No glob matches its type."""
+    text = told(POLICY, "pay", None, State.ARCHIVED)
+    assert "task:    a type that cannot be read, queue pay" in text
+    assert "1. payments: passed over, a type that cannot be read does not match pay:* or refund:*" in text
+    assert "result:  rule week" in text
 
 
 def test_the_task_and_the_policy_are_named() -> None:
