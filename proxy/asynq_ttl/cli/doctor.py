@@ -6,7 +6,8 @@ import click
 
 from asynq_ttl.cli.admin_client import AdminClientError, Json, ask
 from asynq_ttl.cli.options import FAILED, Listen, fail, option
-from asynq_ttl.cli.printing import console, printing, say
+from asynq_ttl.cli.printing import console
+from asynq_ttl.cli.standard_output import say, writing
 from asynq_ttl.cli.tool_options import (
     load,
     policy_option,
@@ -59,7 +60,7 @@ def doctor(
     if json_wanted:
         say(findings_json(str(upstream), findings))
     else:
-        with printing():
+        with writing():
             print_findings(findings, console())
     raise SystemExit(worst(findings).status)
 
