@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asynq_ttl.asynq import message
 from asynq_ttl.asynq.script_shape import Kind
-from asynq_ttl.policy.rules import DEFAULT_POLICY, FOREVER_SCORE, FULL_ROLLOUT, Mode, Policy, Retention, Rule, State
+from asynq_ttl.policy.rules import DEFAULT_POLICY, FOREVER_SCORE, FULL_ROLLOUT, Mode, Policy, Rule, State
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from support.foreign_worker import ACTIVE, ARCHIVED, COMPLETED, FAIL, MOVE, PEEK, PENDING, QUEUE, TASK, json_message
@@ -423,7 +423,8 @@ def policies(draw: st.DrawFn) -> Policy:
     """Make a policy of some rules by type, perhaps with one for every type behind them."""
 
     def rule(name: str, *globs: str) -> Rule:
-        archived, completed = (draw(st.none() | RETENTIONS) for _ in State)
+        archived = draw(st.none() | RETENTIONS)
+        completed = draw(st.none() | RETENTIONS)
         return Rule(name, types=types(*globs), archived=archived, completed=completed)
 
     typed = draw(st.lists(st.lists(GLOBS, min_size=1, max_size=2), max_size=3))
@@ -469,8 +470,13 @@ def kept_by_policy(policy: Policy, task_id: str, msg: bytes, state: State, ahead
     ahead=st.sampled_from([600, -1, 1.7e18]),
     task_id=st.text("abcdef012", min_size=1, max_size=5),
 )
+@example(policy=DEFAULT_POLICY, msg=b"", state=State.COMPLETED, ahead=-1, task_id="a")
 @example(
-    policy=policy_of(Rule("r", completed=Retention(OWN.keep))), msg=b"", state=State.COMPLETED, ahead=600, task_id="a"
+    policy=policy_of(Rule("any", types=types("*"), archived=DELETE), Rule("rest", archived=FOREVER)),
+    msg=json_message("x", "a"),
+    state=State.ARCHIVED,
+    ahead=600,
+    task_id="a",
 )
 def test_the_rule_picked_in_redis_is_the_one_the_policy_decides_on(  # noqa: PLR0917 - what an example is made of
     server: Server, policy: Policy, msg: bytes, state: State, ahead: float, task_id: str
