@@ -88,6 +88,9 @@ def _sweep(sidecar: Sidecar) -> Json:
         "ghosts": telemetry.sweeps_ghosts.total(),
         "adopted": telemetry.adoptions.total,
         "rounds": dict(telemetry.sweep_rounds),
+        "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
+        if sidecar.handover is not None
+        else None,
         "refusals": sweeper.failures.refusals.total(),
         "failing": [
             {"place": failing.place, "error": failing.error, "at": rfc3339(failing.at)}
