@@ -95,7 +95,6 @@ class Sidecar:
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,
-            began=self.started_ns / 1e9,
             handover=self.handover,
         )
         self.relay = Relay(
