@@ -96,7 +96,6 @@ class Sidecar:
             telemetry,
             interval_seconds=settings.sweep_seconds,
             handover=self.handover,
-            began=self.started_ns / 1e9,
         )
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections

@@ -43,6 +43,7 @@ def sick(client: "Redis") -> None:
     start = now(client)
     put(client, "old", "archived", start - 40 * DAY, lock=True)
     put(client, "done", "completed", start + 50, ttl=100, completed_at=start - 50, retention_seconds=100)
+    put(client, "undated", "archived", start * 1_000_000_000)
     put(client, "orphan", "archived", None)
     put(client, "doomed", "retry", start + 50, ttl=100)
     for name in ("lost-pending", "lost-active"):
@@ -78,7 +79,7 @@ def test_everything_that_can_be_wrong_is_found(server: Server) -> None:
         "lost": 3,
         "waiting-gone": 2,
         "active-gone": 2,
-        "untimed": 2,
+        "untimed": 3,
     }
     assert found["severity"] == "danger"
     for finding in found["findings"]:
@@ -162,4 +163,4 @@ def test_only_some_queues(server: Server) -> None:
         put(client, "b", "archived", None, queue="sms")
         found = report(server, "--queue", "mail", status=0)
     assert [one["queue"] for one in found["groups"]] == ["mail"]
-    assert problems(found) == {"untimed": 1}
+    assert problems(found) == {"untimed": 1, "undated": 1}

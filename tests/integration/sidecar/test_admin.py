@@ -159,9 +159,8 @@ def test_pausing_is_a_panic_switch(server: Server, harness: Harness, start_sidec
         assert call(sidecar, "/api/resume", "POST")["mode"] == "enforce"
         harness.work(sidecar.address)
         assert client.ttl("asynq:{default}:t:before") > 3_000
-    modes = {
-        entry["id"]: entry["mode"] for entry in call(sidecar, "/api/decisions?rule=default&mode=shadow")["decisions"]
-    }
+    asked = "/api/decisions?kind=decision&rule=default&mode=shadow"
+    modes = {entry["id"]: entry["mode"] for entry in call(sidecar, asked)["decisions"]}
     assert modes == {"during": "shadow"}
 
 

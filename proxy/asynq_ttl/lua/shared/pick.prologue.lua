@@ -24,9 +24,12 @@ local function asynq_ttl_type(msg)
     end
     local wire = tag % 8
     if wire == 0 then
-      times[tag] = varint()
-      if not times[tag] then
+      local value = varint()
+      if not value then
         return nil
+      end
+      if tag == 96 or tag == 104 then
+        times[tag] = value
       end
     elseif wire == 1 then
       at = at + 8
