@@ -27,9 +27,11 @@ def kept(name: str, sources: Iterable[Path], make: Callable[[Path], None]) -> Pa
     if not folder.exists():
         fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
         fresh.mkdir(parents=True)
-        make(fresh)
         try:
+            make(fresh)
             fresh.rename(folder)
         except OSError:  # another run was faster
-            shutil.rmtree(fresh)
+            assert folder.exists(), f"{name} cannot be built into {fresh}"
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     return folder
