@@ -102,5 +102,10 @@ class Reach:
 
         Does nothing where the policy does not enforce anything for the queue.
         """
-        if self.enforcing and queue not in self._healed and len(self._healed) < _MEMORY_LIMIT and self.policy.concerns(queue):
+        if (
+            self.enforcing
+            and queue not in self._healed
+            and len(self._healed) < _MEMORY_LIMIT
+            and self.policy.concerns(queue)
+        ):
             self._healed.add(queue)
