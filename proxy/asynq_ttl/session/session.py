@@ -63,7 +63,7 @@ class Session:
         self._pending = Pending(shared.observer, shared.clock, self._selected.answer)
         self.receive_upstream: Callable[[bytes], None] = self._pending.receive
         """Take note of bytes of Redis, which go to the client as they are."""
-        self.holding = Holding(shared.room, self._calls.may_be_rewritten, self._fail_open)
+        self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open_in_pieces)
         """What is held of large commands. The relay gives the room back, once Redis has the command (`give_back`)."""
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         # What is asked for every chunk.
@@ -225,9 +225,6 @@ class Session:
         if isinstance(answer, Script):
             self.commands -= 1
         return answer
-
-    def _fail_open(self, reason: FailOpen, detail: str, keys: Command) -> None:
-        self._shared.fail_open(reason, detail, keys=keys)
 
     def _expect(self, decision: Decision) -> None:
         self._pending.expect(decision, self.commands, self._selected.number)

@@ -67,3 +67,7 @@ class Shared:
         kind, sha = (script.kind.value, script.sha) if script is not None else ("", sha)
         known = sha.decode("latin-1")[:_SHA_DIGITS]
         self.observer.failed_open(FailedOpen(reason, detail, self.clock(), kind, known, queue, task_id))
+
+    def fail_open_in_pieces(self, reason: FailOpen, detail: str, keys: Sequence[bytes]) -> None:
+        """Tell of a large command that goes on in pieces; `keys` is what has come of its KEYS."""
+        self.fail_open(reason, detail, keys=keys)
