@@ -25,6 +25,8 @@ QUEUES = b"asynq:queues"
 """The set of the queues' names."""
 TASK_PATTERN = PREFIX + b"*" + _TASK + b"*"
 """What SCAN's MATCH takes for the task keys of every queue."""
+LIKE_TASK_PATTERN = b"*{*" + _TASK + b"*"
+"""The same for whatever the keys begin with: those of forks too."""
 
 PENDING = b"}:pending"
 ACTIVE = b"}:active"
