@@ -25,7 +25,13 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.background import Background, within
-from asynq_ttl.sidecar.figures import register_background, register_policy, register_traffic, register_upstream
+from asynq_ttl.sidecar.figures import (
+    register_background,
+    register_handover,
+    register_policy,
+    register_traffic,
+    register_upstream,
+)
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
@@ -82,13 +88,14 @@ class Sidecar:
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
+        self.handover = Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None
         self.sweeper = Sweeper(
             self.endpoint,
             lambda: self.in_force.rewriter.reach,
             self.shared.databases,
             telemetry,
             interval_seconds=settings.sweep_seconds,
-            handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
+            handover=self.handover,
         )
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
@@ -98,6 +105,7 @@ class Sidecar:
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, self.control, self.sentinels)
+        register_handover(telemetry.metrics, self.handover)
         register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
 
     @property
@@ -108,6 +116,11 @@ class Sidecar:
         if self.relay.draining or self.stop.is_set():
             return "draining"
         return f"upstream {self.settings.upstream}: {self.control.problem}" if self.control.problem else ""
+
+    @property
+    def trouble(self) -> str:
+        """What does not keep clients from coming, and has to be looked at all the same; empty where there is none."""
+        return self.handover.problem if self.handover is not None else ""
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""

@@ -87,6 +87,9 @@ def _sweep(sidecar: Sidecar) -> Json:
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "rounds": dict(telemetry.sweep_rounds),
+        "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
+        if sidecar.handover is not None
+        else None,
         "refusals": sweeper.failures.refusals.total(),
         "failing": [
             {"place": failing.place, "error": failing.error, "at": rfc3339(failing.at)}
