@@ -27,5 +27,7 @@ def line_of(failure: FailedOpen) -> str:
     script = f" script {failure.sha}" if failure.sha else ""
     what = f"{failure.kind or 'unknown'}{script}" if script else "a command"
     where = f" of queue {failure.queue}" if failure.queue else ""
-    happened = f"failed open ({failure.reason.value}): {what}{where} was forwarded untouched: {failure.detail}"
-    return f"{happened}; what to do: {_ADVICE[failure.reason]}"
+    return (
+        f"failed open ({failure.reason.value}): {what}{where} was forwarded untouched: {failure.detail}; "
+        f"what to do: {_ADVICE[failure.reason]}"
+    )
