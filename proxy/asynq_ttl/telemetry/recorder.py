@@ -19,8 +19,12 @@ from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
+<<<<<<< HEAD
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import line_of
+=======
+from asynq_ttl.telemetry.advice import advice_on, named
+>>>>>>> texts
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
@@ -161,7 +165,12 @@ class Telemetry:
                 return
             self._prefixes.add(failure.detail)
             held_back_by = failure.detail
-        self._warn(f"{failure.reason.value} {held_back_by}", trace_id, line_of(failure))
+        what, reason, advice = named(failure), failure.reason.value, advice_on(failure.reason)
+        self._warn(
+            f"{reason} {held_back_by}",
+            trace_id,
+            f"failed open ({reason}): {what} was forwarded untouched: {failure.detail}; what to do: {advice}",
+        )
 
     def activated(self, activated: Activated) -> None:
         """Take note of the end of loading a wrapper."""
