@@ -22,17 +22,6 @@ _ADVICE = {
 }
 
 
-<<<<<<< HEAD
-def line_of(failure: FailedOpen) -> str:
-    """Return the log line of a command that failed open."""
-    script = f" script {failure.sha}" if failure.sha else ""
-    what = f"{failure.kind or 'unknown'}{script}" if script else "a command"
-    where = f" of queue {failure.queue}" if failure.queue else ""
-    return (
-        f"failed open ({failure.reason.value}): {what}{where} was forwarded untouched: {failure.detail}; "
-        f"what to do: {_ADVICE[failure.reason]}"
-    )
-=======
 def named(failure: FailedOpen) -> str:
     """Return what failed open, in words: its script and queue, as far as they are known."""
     what = f"{failure.kind or 'unknown'} script {failure.sha}" if failure.sha else "a command"
@@ -42,4 +31,3 @@ def named(failure: FailedOpen) -> str:
 def advice_on(reason: FailOpen) -> str:
     """Return what to do about it."""
     return _ADVICE[reason]
->>>>>>> texts

@@ -19,12 +19,8 @@ from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Upstream
-<<<<<<< HEAD
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
-from asynq_ttl.telemetry.advice import line_of
-=======
 from asynq_ttl.telemetry.advice import advice_on, named
->>>>>>> texts
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
