@@ -123,11 +123,6 @@ def warnings() -> set[str]:
                 found.add(template(node.args[0]))
             elif called(node) == "_warn":
                 found.add(template(node.args[-1]))
-    found |= {
-        template(node.value)
-        for node in ast.walk(tree("telemetry/advice"))
-        if isinstance(node, ast.Return) and node.value
-    }
     return found - {"", "%s"}
 
 

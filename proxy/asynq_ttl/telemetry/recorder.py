@@ -76,8 +76,7 @@ class Telemetry:
         sweep_rounds: rounds of the sweeper by result: ok, partial (something was refused at one place), error.
         sweep_seconds: how long the sweeper's rounds took altogether, waiting for Redis included.
         swept_at: when the last round of the sweeper that came to its end did so, seconds since the epoch; 0 for never.
-        latencies: the latest measurements in microseconds: chunks of commands, of replies, and how late the event loop
-            was.
+        latencies: the latest, in microseconds: of chunks of commands, of replies, and how late the event loop was.
     """
 
     def __init__(
