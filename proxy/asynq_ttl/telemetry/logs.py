@@ -15,6 +15,8 @@ from asynq_ttl.telemetry.redaction import Redaction
 from asynq_ttl.times import rfc3339
 
 WARNING_INTERVAL_SECONDS = 10.0
+# Warnings of all kinds in that time.
+MOST_WARNINGS = 30
 LEVELS = ("debug", "info", "warning", "error")
 # Kinds of warnings that are told apart; there are about a dozen.
 _MAX_KEYS = 1_000
@@ -102,6 +104,8 @@ def level_in_force() -> str:
 class Repetition:
     """Lets a warning of each kind through at most every few seconds, and counts the ones it holds back.
 
+    Whoever makes up kinds, as one who generates scripts, neither fills the log nor grows the memory.
+
     Args:
         clock: seconds that only go forward.
     """
@@ -110,6 +114,8 @@ class Repetition:
         self._clock = clock
         self._last: dict[str, float] = {}
         self._held: dict[str, int] = {}
+        # How many lines there were since a moment, and how many more there would have been.
+        self._since, self._lines, self._others = clock(), 0, 0
 
     def allows(self, kind: str) -> str | None:
         """Return what to add to a warning of this kind that may be logged now; None where it may not."""
@@ -117,11 +123,17 @@ class Repetition:
         if now - self._last.get(kind, -WARNING_INTERVAL_SECONDS) < WARNING_INTERVAL_SECONDS:
             self._held[kind] = self._held.get(kind, 0) + 1
             return None
+        if now - self._since >= WARNING_INTERVAL_SECONDS:
+            self._since, self._lines = now, 0
+        if self._lines >= MOST_WARNINGS:
+            self._others += 1
+            return None
+        self._lines += 1
         if len(self._last) >= _MAX_KEYS:
             self._last.clear()
             self._held.clear()
         self._last[kind] = now
-        held = self._held.pop(kind, 0)
+        held, self._others = self._held.pop(kind, 0) + self._others, 0
         return f" (and {held} more since the last line)" if held else ""
 
 

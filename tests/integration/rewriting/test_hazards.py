@@ -99,7 +99,7 @@ class Way:
             self.sidecar.kill()
         for name in names:
             # Behind a sidecar that sweeps, what has no more than the grace left is due.
-            assert self.client.pexpire(self.key(name), 1000 if self.sidecar and not self.late else 1)
+            assert self.client.pexpire(self.key(name), 4000 if self.sidecar and not self.late else 1)
         wait_until(lambda: not self.client.exists(*map(self.key, names)), "the tasks do not go")
         if self.sidecar and self.late:
             self.sidecar.start()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from asynq_ttl.telemetry import logs
-from asynq_ttl.telemetry.logs import HumanFormatter, JsonFormatter, Repetition, Sparing
+from asynq_ttl.telemetry.logs import MOST_WARNINGS, HumanFormatter, JsonFormatter, Repetition, Sparing
 
 
 def record(message: str, **extra: str) -> logging.LogRecord:
@@ -91,8 +91,15 @@ def test_a_library_is_not_heard_too_often() -> None:
 
 
 def test_kinds_of_warnings_are_bounded() -> None:
-    """Whoever makes up kinds does not grow the memory."""
-    repetition = Repetition(lambda: 0.0)
+    """Whoever makes up kinds neither fills the log nor grows the memory; what is held back is counted."""
+    now = 0.0
+    repetition = Repetition(lambda: now)
+    allowed = [repetition.allows(str(number)) for number in range(2_500)]
+    assert allowed == [""] * MOST_WARNINGS + [None] * (2_500 - MOST_WARNINGS)
+    now = 10.0
+    assert repetition.allows("new") == f" (and {2_500 - MOST_WARNINGS} more since the last line)"
+    assert repetition.allows("newer") == ""
     for number in range(2_500):
+        now += 10
         repetition.allows(str(number))
     assert len(repetition._last) <= 1_000
