@@ -18,6 +18,7 @@ from support.asynq import Harness
 from support.asynq_calls import CALLS
 from support.otlp import Receiver, attributes, grpc_receiver, http_receiver
 from support.servers import Server, SidecarFactory, wait_until
+from support.small_scripts import UNKNOWN
 from support.task_message import encode_task
 
 POLICY = """
@@ -144,7 +145,7 @@ def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFa
     with http_receiver() as receiver:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_METRICS_EXPORTER": "none"}
         sidecar = start_sidecar(server.url, policy, sweep_interval="0.3", **variables)
-        sidecar.expected_warnings.append("failed open .message.")
+        sidecar.expected_warnings.append("failed open .shape.")
         headers = produce(receiver, ("done", "dead", "again", "shadowed"))
         fails = {"payload": '{"do": "skip"}', "type": "job:b"}
         harness.enqueue(
@@ -158,8 +159,8 @@ def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFa
         harness.inspect(sidecar.address, {"op": "run_task", "queue": "low", "id": "again"})
         with server.client() as client:
             wait_until(lambda: client.zcard("asynq:{default}:archived") == 0, "the dead task is not swept")
-        with sidecar.client() as client, pytest.raises(redis_py.ResponseError, match="NOT FOUND"):
-            complete(client, b"\xff\xff")
+        with sidecar.client() as client:
+            client.eval(UNKNOWN, 1, "asynq:{q}:t:x")
         sidecar.reload(policy.replace("version: 1", "version: 1\nmode: shadow"))
         harness.enqueue(sidecar.address, fails | {"id": "shadowed", "queue": "other", "headers": headers["shadowed"]})
         harness.work(sidecar.address, "-queues", "other=1")
@@ -189,10 +190,10 @@ def test_whole_traces(server: Server, harness: Harness, start_sidecar: SidecarFa
     assert (attributes(run.attributes)["messaging.message.id"], run.status.code) == ("again", Status.STATUS_CODE_UNSET)
     sweeps = [event for span in receiver.named("sweep default") for event in span.events]
     assert [attributes(event.attributes)["messaging.message.id"] for event in sweeps] == ["dead"]
-    (failed,) = receiver.named("fail_open message")
+    (failed,) = receiver.named("fail_open shape")
     found = attributes(failed.attributes)
     assert (found["messaging.destination.name"], found["messaging.message.id"]) == ("q", "x")
-    assert (failed.status.code, found["db.stored_procedure.name"]) == (Status.STATUS_CODE_ERROR, "asynq.complete")
+    assert (failed.status.code, found["db.stored_procedure.name"]) == (Status.STATUS_CODE_ERROR, "asynq.unknown")
     (reload,) = receiver.named("reload policy")
     assert attributes(reload.attributes)["asynq_ttl.mode"] == "shadow"
     assert {span.name for span in receiver.spans} >= {"activate archive", "activate complete", "activate run_one"}

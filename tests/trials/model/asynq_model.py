@@ -227,6 +227,11 @@ class AsynqModel:
             self._trim_by(moment)
         return 1
 
+    def archive_by_script(self, task_id: str, moment: Moment) -> None:
+        """Archive a pending task by a script that trims nothing."""
+        self.pending.remove(task_id)
+        self._archive([task_id], moment)
+
     def archive_all(self, state: str, group: str | None, moment: Moment) -> int:
         """Archive all tasks in a state (and group)."""
         ids = list(self.members(state, group))

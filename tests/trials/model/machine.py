@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from support.asynq_calls import PREFIX, AsynqCalls, Failure, calls_of, counted, task_key
+from support.foreign_worker import MOVE
 from support.servers import Server
 from support.task_message import encode_task
 from trials.model import snapshot
@@ -161,6 +162,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.direct.zadd(PREFIX + state, {task_id: score})
         self.model.pending.remove(task_id)
         task.state, task.score = state, score
+
+    @precondition(lambda self: self.model.pending)
+    @rule(data=st.data())
+    def end_by_a_foreign_script(self, data: st.DataObject) -> None:
+        """Archive a task by Lua that is not Asynq's, and of which no text tells what it does."""
+        task_id = self._draw(data, lambda task: task.state == "pending").message.task_id
+        keys, moment = (task_key(task_id), f"{PREFIX}pending", f"{PREFIX}archived"), self._moment()
+        assert self._client is not None
+        assert self._client.eval(MOVE.decode(), 3, *keys, task_id, "archived", moment.now) == b"MOVED"
+        self.model.archive_by_script(task_id, moment)
 
     @precondition(lambda self: self.model.active)
     @rule(data=st.data(), how=st.sampled_from(("retry", "archive")))
