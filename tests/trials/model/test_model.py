@@ -71,6 +71,8 @@ def leave_out(monkeypatch: pytest.MonkeyPatch, *kinds: Kind) -> None:
         return None if script.kind in kinds else whole(self, script, command, keys)
 
     monkeypatch.setattr(Rewriter, "rewrite", rewrite)
+    if Kind.BY_EFFECT in kinds:
+        monkeypatch.setattr(Rewriter, "rewrite_by_effect", lambda _rewriter, _keys: None)
 
 
 def test_a_bare_expire_is_found_out(
