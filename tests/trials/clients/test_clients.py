@@ -4,6 +4,7 @@ Each client lives the same life twice, at the server itself and through the side
 """
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -62,12 +63,17 @@ class Client:
                 raise
             worker.send_signal(signal.SIGINT)
             output, complaints = worker.communicate(timeout=_SECONDS)
-        self.said.append(("work", worker.returncode, output, complaints))
+        self.said.append(("work", worker.returncode, *map(_timeless, (output, complaints))))
 
     def _run(self, *words: object) -> Said:
         command = [*self._command, *map(str, words)]
         run = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        return (*words, run.returncode, run.stdout, run.stderr)
+        return (*words, run.returncode, _timeless(run.stdout), _timeless(run.stderr))
+
+
+def _timeless(told: str) -> str:
+    """Leave out when a line was logged."""
+    return re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", "", told)
 
 
 def go_inspector(harness: Harness, address: str) -> Inspect:
