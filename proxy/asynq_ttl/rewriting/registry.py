@@ -13,6 +13,8 @@ Invariants:
     BROKEN   ACTIVE      BROKEN    BROKEN    BROKEN
 
 * Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
+* Each node of a cluster has a registry of its own, since each has a script cache of its own. What a script is, they all
+  know as soon as one of them does; how far its wrapper has come at its node, each knows for itself.
 """
 
 import hashlib
@@ -79,6 +81,10 @@ class Script:
         self.least_keys = max(number for name, number in parts.items() if name.endswith("_key"))
         self.least_args = max(number for name, number in parts.items() if name.endswith("_arg"))
 
+    def elsewhere(self) -> "Script":
+        """Return the same script as another node has it: with a wrapper that has not been tried there."""
+        return Script(self.sha, self.shape, self.text, self.wrapper, self.wrapper_sha)
+
     def become(self, status: Status, *, flushed: bool = False) -> bool:
         """Take another status, as the registry has it; say whether anything is different from before."""
         before = self.status, self.flushed
@@ -89,15 +95,23 @@ class Script:
 class ScriptRegistry:
     """The scripts of one Redis by their SHA. Shared by all sessions.
 
+    Args:
+        beside: the registry of another node of the same cluster; None where there is only one Redis.
+
     Attributes:
         untouched: those without a wrapper: their calls go as they came.
         changes: grows whenever the status of a script changes.
+        all: the registries of all nodes, this one too.
     """
 
-    def __init__(self) -> None:
-        self.untouched: dict[bytes, Script] = {}
+    def __init__(self, beside: "ScriptRegistry | None" = None) -> None:
+        self.untouched: dict[bytes, Script] = {} if beside is None else beside.untouched
         self.changes = 0
         self._wrapped: dict[bytes, Script] = {}
+        self.all: list[ScriptRegistry] = [] if beside is None else beside.all
+        for script in () if beside is None else beside.wrapped():
+            self._wrapped[script.sha] = script.elsewhere()
+        self.all.append(self)
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
@@ -120,11 +134,34 @@ class ScriptRegistry:
                 self.untouched.pop(next(iter(self.untouched)))
             return self.untouched.setdefault(sha, Script(sha, shape, crowded_out=bool(wrapper)))
         script = Script(sha, shape, text, wrapper, sha_of(wrapper))
-        return self._wrapped.setdefault(sha, script)
+        for registry in self.all:
+            registry.take(script if registry is self else script.elsewhere())
+        return script
+
+    def take(self, script: Script) -> None:
+        """Take note of a script that is learnt, at this node or at another one."""
+        self._wrapped[script.sha] = script
+
+    def leave(self) -> None:
+        """Learn nothing more from the others: the node of this registry is gone."""
+        self.all.remove(self)
+
+    def missing(self) -> tuple[Script, ...]:
+        """Return the scripts whose wrappers are active at another node and not yet tried at this one."""
+        others = [other for other in self.all if other is not self]
+        return tuple(
+            script
+            for sha, script in self._wrapped.items()
+            if script.status is Status.NEW and any(other.is_active(sha) for other in others)
+        )
 
     def wrapped(self) -> tuple[Script, ...]:
         """Return the scripts that have a wrapper, in the order in which they were learnt."""
         return tuple(self._wrapped.values())
+
+    def is_active(self, sha: bytes) -> bool:
+        """Say whether a script is rewritten at this node."""
+        return self._wrapped[sha].status is Status.ACTIVE
 
     def activated(self, script: Script) -> None:
         """Take note that Redis has compiled a script's wrapper and its original."""

@@ -20,6 +20,7 @@ from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.fast_path import numkeys
 from asynq_ttl.session.holding import Holding
 from asynq_ttl.session.pending import Pending
+from asynq_ttl.session.renaming import Renaming
 from asynq_ttl.session.script_calls import FORWARD, Answer, ScriptCalls
 from asynq_ttl.session.selected import Selected
 from asynq_ttl.session.shared import Shared
@@ -42,6 +43,7 @@ class Session:
         "_polls",
         "_raw",
         "_recall",
+        "_renaming",
         "_rest",
         "_selected",
         "_shared",
@@ -66,6 +68,7 @@ class Session:
         self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open)
         """What is held of large commands. The relay gives the room back, once Redis has the command (`give_back`)."""
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
+        self._renaming: Renaming | None = None
         # What is asked for every chunk.
         self._recall = shared.memory.recall
         self._polls = shared.memory.polls
@@ -134,6 +137,10 @@ class Session:
         """Go on with a batch after the activation it waited for, whatever its end; return what to send."""
         script, self.waiting_for = self.waiting_for, None
         return self._continue(activated=script)
+
+    def rename_by(self, renaming: Renaming) -> None:
+        """Have it told what the client asks of the nodes of a cluster."""
+        self._renaming = renaming
 
     def give_back(self) -> None:
         """Give back the room of a large command that has gone on."""
@@ -242,10 +249,14 @@ class Session:
 
     def _multi(self, *_: object) -> Answer:
         self._calls.begin_transaction()
+        if self._renaming is not None:
+            self._renaming.begin_transaction(self.commands)
         return FORWARD
 
     def _end_multi(self, *_: object) -> Answer:
         self._calls.end_transaction()
+        if self._renaming is not None:
+            self._renaming.end_transaction(self._number)
         return FORWARD
 
     def _select(self, command: Command, *_: object) -> Answer:
@@ -273,9 +284,18 @@ class Session:
         return FORWARD
 
     def _cluster(self, command: Command, *_: object) -> Answer:
-        if len(command) > 1 and command[1].upper() in _TOPOLOGY:
+        name = command[1].upper() if len(command) > 1 else b""
+        renaming, queued = self._renaming, self._calls.in_transaction
+        if renaming is not None and not renaming.ask(name, self.commands if queued else self._number, queued=queued):
+            return [command[0], _NO_SUBCOMMAND]
+        if name in _TOPOLOGY:
             self._shared.observer.clustered(redirected=False)
         return FORWARD
+
+    @property
+    def _number(self) -> int:
+        """The number of the reply to the command that is being decided about; 0 where that cannot be told."""
+        return self.commands if self._pending.counting else 0
 
 
 def _encoded(command: Command) -> bytes:
@@ -286,6 +306,8 @@ def _encoded(command: Command) -> bytes:
         return b""
 
 
+# Redis answers that there is no such subcommand.
+_NO_SUBCOMMAND: Final = b"TOO-MANY-UNANSWERED"
 # By these a client learns where the nodes of a cluster are.
 _TOPOLOGY: Final = (b"SLOTS", b"SHARDS", b"NODES")
 # After these, replies can no longer be assigned to commands.

@@ -139,3 +139,49 @@ def test_a_script_says_how_many_arguments_it_needs(text: bytes) -> None:
     numbers = {part.name: getattr(script.shape, part.name) for part in fields(Shape)}
     assert script.least_keys == max(value for name, value in numbers.items() if name.endswith("_key"))
     assert script.least_args == max(value for name, value in numbers.items() if name.endswith("_arg"))
+
+
+# --- the nodes of a cluster ---------------------------------------------------------------------------------
+
+
+def test_each_node_knows_a_script_and_for_itself_how_far_it_is() -> None:
+    """Whichever learnt it, before or after the other one was there."""
+    one = ScriptRegistry()
+    before = one.learn(COMPLETE)
+    two = ScriptRegistry(beside=one)
+    after, other = two.learn(ARCHIVE_ALL), two.learn(b"return 1")
+    one.activated(before)
+    theirs, mine = two.get(before.sha), one.get(after.sha)
+    assert theirs is not None
+    assert (theirs.text, theirs.wrapper, theirs.wrapper_sha, theirs.shape) == (
+        before.text, before.wrapper, before.wrapper_sha, before.shape,
+    )  # fmt: skip
+    assert theirs.status is Status.NEW
+    assert mine is not None
+    assert mine is not after
+    assert one.get(other.sha) is other
+    assert (one.changes, two.changes) == (1, 0)
+
+
+def test_what_is_active_elsewhere_is_missing_here() -> None:
+    """Until it was tried here too; what nobody has activated is not."""
+    one = ScriptRegistry()
+    two = ScriptRegistry(beside=one)
+    script, _ = one.learn(COMPLETE), one.learn(ARCHIVE_ALL)
+    assert two.missing() == ()
+    one.activated(script)
+    (missing,) = two.missing()
+    assert missing is two.get(script.sha)
+    two.refused(missing)
+    assert one.missing() == two.missing() == ()
+
+
+def test_a_node_that_left_learns_nothing_more() -> None:
+    """And is not asked any more."""
+    one = ScriptRegistry()
+    two = ScriptRegistry(beside=one)
+    script = two.learn(COMPLETE)
+    two.activated(script)
+    two.leave()
+    assert one.missing() == ()
+    assert two.get(one.learn(ARCHIVE_ALL).sha) is None

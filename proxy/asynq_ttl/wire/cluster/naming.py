@@ -166,12 +166,13 @@ def name_in_transaction(reply: bytes, host: bytes, ports: Ports, asked: dict[int
         ports: who knows the ports.
         asked: how to name nodes in the replies that it has, by their numbers, from 0.
     """
-    value = parse_reply(reply)
-    if isinstance(value, bytes):
+    if reply in (b"*-1\r\n", b"_\r\n"):
         return reply  # the transaction was given up
-    for number, naming in asked.items():
-        if number < len(value.items):
-            value.items[number] = naming(encode_value(value.items[number]), host, ports)
+    value = parse_reply(reply)
+    items = items_of(value)
+    for number, item in enumerate(items):
+        if number in asked and not (isinstance(item, bytes) and item.startswith(b"-")):
+            items[number] = asked[number](encode_value(item), host, ports)
     return encode_value(value)
 
 

@@ -138,10 +138,13 @@ def test_redirections(line: bytes, told: bytes | None, asked: tuple[str, int, in
 def test_a_transaction() -> None:
     """The replies that name nodes are named by their numbers; the others stay, and so does one that was given up."""
     text, told = (bulk(lines.encode() % (A, B, B, A)) for lines in (LINES, NAMED))
-    asked = {1: NAMINGS[b"NODES"], 7: NAMINGS[b"NODES"]}
-    assert name_in_transaction(b"*2\r\n" + text + text, HOST, Known(), asked) == b"*2\r\n" + text + told
-    for reply in (b"-EXECABORT\r\n", b"*-1\r\n", b"_\r\n"):
+    asked = {1: NAMINGS[b"NODES"], 2: NAMINGS[b"NODES"], 7: NAMINGS[b"NODES"]}
+    reply = b"*3\r\n" + text + text + b"-NOPERM\r\n"
+    assert name_in_transaction(reply, HOST, Known(), asked) == b"*3\r\n" + text + told + b"-NOPERM\r\n"
+    for reply in (b"*-1\r\n", b"_\r\n"):
         assert name_in_transaction(reply, HOST, Known(), asked) == reply
+    with pytest.raises(NoTopologyError):
+        name_in_transaction(b"+QUEUED\r\n", HOST, Known(), asked)
 
 
 @pytest.mark.parametrize(
