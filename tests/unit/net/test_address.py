@@ -227,3 +227,49 @@ def test_no_piece_of_a_password_is_ever_shown(secret: str, shape: str) -> None:
         shown = str(error)
     for start in range(len(secret) - 3):
         assert secret[start : start + 4] not in shown
+
+
+# --- clusters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "shown"),
+    [
+        ("redis+cluster://a", (Address("a", 6379),), "redis+cluster://a:6379"),
+        ("redis+cluster://a:1,b,[::1]:3/", (Address("a", 1), Address("b", 6379), Address("::1", 3)),
+         "redis+cluster://a:1,b:6379,[::1]:3"),
+        ("rediss+cluster://:secret@a:1/0?ssl_cert_reqs=none", (Address("a", 1),), "rediss+cluster://a:1"),
+        ("redis+cluster://u:sec%40ret@a:1,b:2", (Address("a", 1), Address("b", 2)), "redis+cluster://a:1,b:2"),
+    ],
+)  # fmt: skip
+def test_a_cluster_is_named_by_some_of_its_nodes(text: str, nodes: tuple[Address, ...], shown: str) -> None:
+    """Each has a port; credentials and TLS are as elsewhere; what is shown can be read again."""
+    upstream = parse_upstream(text)
+    assert (upstream.nodes, upstream.address, upstream.database, str(upstream)) == (nodes, nodes[0], 0, shown)
+    assert upstream.tls is text.startswith("rediss")
+    assert upstream.verify is ("none" not in text)
+    assert parse_upstream(shown).nodes == nodes
+    assert upstream.password == {"rediss": "secret", "redis+": "sec@ret" if "@a" in text else ""}[text[:6]]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("redis+cluster://", "an empty node"),
+        ("redis+cluster://a,,b", "an empty node"),
+        ("redis+cluster://:7000", "an empty node"),
+        ("redis+cluster://a:x", "no HOST:PORT"),
+        ("redis+cluster://a/3", "names a database"),
+        ("redis+cluster://a?db=1", "names a database"),
+        ("redis+cluster://:sec/ret@a", "has an @"),
+        ("redis+cluster://:sec#ret@a", "has an @ or a #"),
+    ],
+)
+def test_a_broken_cluster_is_refused_with_the_reason(text: str, reason: str) -> None:
+    """And no password is repeated."""
+    with pytest.raises(AddressError, match=reason) as caught:
+        parse_upstream(text)
+    assert "ret" not in str(caught.value).replace("expected", "").replace("secret", "").replace(_ADVICE, "")
+
+
+_ADVICE = "percent-encode the user name and the password in it: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?"
