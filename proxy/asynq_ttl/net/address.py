@@ -6,6 +6,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit, ur
 
 DEFAULT_REDIS_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
+# A cluster has at most a thousand nodes.
+MAX_PORTS = 1000
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -115,6 +117,35 @@ def parse_address(text: str) -> Address:
     return Address(host=host.strip("[]"), port=int(port))
 
 
+def parse_ports(text: str) -> range:
+    """Read a range of ports, `FROM-TO`, both included.
+
+    Raises:
+        AddressError: it is none, or one of more than `MAX_PORTS` ports.
+    """
+    found = re.fullmatch("([0-9]{1,5})-([0-9]{1,5})", text.strip())
+    first, last = map(int, found.groups()) if found else (0, 0)
+    if not 0 < first <= last <= 65_535:
+        raise AddressError(f"{text!r} is no range of ports; expected FROM-TO, as in 6400-6499")
+    if last - first >= MAX_PORTS:
+        raise AddressError(f"{text!r} has more than {MAX_PORTS} ports")
+    return range(first, last + 1)
+
+
+def parse_host(text: str) -> str:
+    """Read a host without a port: a name, or an address of IPv4 or IPv6.
+
+    Raises:
+        AddressError: it is none.
+    """
+    host = text.strip()
+    if not re.fullmatch(r"[A-Za-z0-9_.:\-]{1,253}", host) or not (":" in host or _can_be_a_name(host)):
+        raise AddressError(f"{text!r} is no host; expected a name or an address, without a port")
+    if ":" in host and not re.fullmatch(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
+        raise AddressError(f"{text!r} is no host; expected a name or an address, without a port")
+    return host
+
+
 def _can_be_a_name(host: str) -> bool:
     """Say whether a host can be looked up: its labels have 1 to 63 characters, and the last one may be empty."""
     if not host:
@@ -158,7 +189,9 @@ def parse_upstream(text: str) -> Upstream:
         address = Address(host=parts.hostname, port=port or DEFAULT_REDIS_PORT)
         database = parts.path.strip("/") or query.get("db", "0")
     else:
-        raise AddressError("the upstream must be a redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL")
+        raise AddressError(
+            "the upstream must be a redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL"
+        )
     return _upstream(parts, query, address, database)
 
 

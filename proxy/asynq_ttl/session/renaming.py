@@ -118,10 +118,10 @@ class Renaming:
             self._due.append((number, naming))
         return True
 
-    def end_transaction(self, number: int) -> None:
-        """Take note of EXEC, or of what else ends a transaction; `number` is as for `ask`."""
+    def end_transaction(self, number: int, *, executed: bool) -> None:
+        """Take note of what ends a transaction; `number` is as for `ask`, `executed` whether it is EXEC."""
         asked, self._asked = self._asked, {}
-        if asked:
+        if asked and executed:
             self._due.append((number, lambda reply, host, ports: name_in_transaction(reply, host, ports, asked)))
 
     # --- what Redis replies -----------------------------------------------------------------------------------------
@@ -180,7 +180,8 @@ class Renaming:
 
     def _renamed(self) -> bytes:
         """Return what the client gets for the reply that is held."""
-        number, naming = self._due[0] if self._due else (self._replies + 1, _as_it_is)
+        # Where nothing is due it is an error, which is not asked about.
+        number, naming = self._due[0] if self._due else (self._replies + 1, NAMINGS[b"SLOTS"])
         certain = number == self._replies
         try:
             if self._size > MAX_HELD_BYTES:
@@ -197,8 +198,3 @@ class Renaming:
         if certain or (number < self._replies and reply[0] != _MINUS):
             self._due.popleft()
         return renamed
-
-
-def _as_it_is(reply: bytes, _host: bytes, _ports: Ports) -> bytes:
-    """Name nothing."""
-    return reply

@@ -253,10 +253,10 @@ class Session:
             self._renaming.begin_transaction(self.commands)
         return FORWARD
 
-    def _end_multi(self, *_: object) -> Answer:
+    def _end_multi(self, command: Command, *_: object) -> Answer:
         self._calls.end_transaction()
         if self._renaming is not None:
-            self._renaming.end_transaction(self._number)
+            self._renaming.end_transaction(self._number, executed=command[0].upper() == b"EXEC")
         return FORWARD
 
     def _select(self, command: Command, *_: object) -> Answer:
@@ -270,8 +270,8 @@ class Session:
         changed = self._shared.login(command) if self._shared.login is not None else None
         return FORWARD if changed is None else changed
 
-    def _reset(self, *_: object) -> Answer:
-        self._calls.end_transaction()
+    def _reset(self, command: Command, *_: object) -> Answer:
+        self._end_multi(command)
         return self._select([b"SELECT", b"0"])
 
     def _uncountable(self, *_: object) -> Answer:

@@ -5,6 +5,7 @@ is read on other threads: nothing here changes anything.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
@@ -12,7 +13,6 @@ from asynq_ttl.sidecar.background import Background
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.metrics import Metrics
-from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.sentinels import Sentinels
 
 
@@ -37,9 +37,9 @@ def register_background(metrics: Metrics, background: Background) -> None:
     )
 
 
-def register_upstream(metrics: Metrics, control: ControlConnection, sentinels: Sentinels | None) -> None:
+def register_upstream(metrics: Metrics, problem: Callable[[], str], sentinels: Sentinels | None) -> None:
     """Declare how Redis is, and how its Sentinels are, where there are any."""
-    metrics.gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not control.problem))
+    metrics.gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not problem()))
     metrics.counter(
         "asynq_ttl.upstream.switches", "Changes of the master.", lambda: sentinels.switches if sentinels else 0
     )

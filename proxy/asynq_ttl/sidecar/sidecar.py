@@ -7,8 +7,8 @@ signal, no command line.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from asynq_ttl.events import Activated
@@ -25,6 +25,7 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.background import Background, within
+from asynq_ttl.sidecar.cluster_nodes import ClusterNodes
 from asynq_ttl.sidecar.figures import register_background, register_policy, register_traffic, register_upstream
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
@@ -95,9 +96,10 @@ class Sidecar:
         )
         self.background = Background()
         """What goes on beside serving clients."""
+        self.nodes = self._cluster_nodes()
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
-        register_upstream(telemetry.metrics, self.control, self.sentinels)
+        register_upstream(telemetry.metrics, lambda: self.upstream_problem, self.sentinels)
         register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
 
     @property
@@ -107,7 +109,19 @@ class Sidecar:
             return "starting" if not self.relay.draining else "stopped"
         if self.relay.draining or self.stop.is_set():
             return "draining"
-        return f"upstream {self.settings.upstream}: {self.control.problem}" if self.control.problem else ""
+        return f"upstream {self.settings.upstream}: {self.upstream_problem}" if self.upstream_problem else ""
+
+    @property
+    def upstream_problem(self) -> str:
+        """Why Redis cannot be used; empty when it can."""
+        return self.control.problem if self.nodes is None else self.nodes.problem
+
+    def _cluster_nodes(self) -> ClusterNodes | None:
+        """Return what knows the nodes of a cluster; None without one."""
+        ports, announce = self.settings.cluster_ports, self.settings.announce
+        if ports is None:
+            return None
+        return ClusterNodes(self.endpoint, ports, announce, self.relay, self.shared, self.background, self._activated)
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""
@@ -153,6 +167,8 @@ class Sidecar:
     def _use(self, rewriter: Rewriter) -> None:
         """Let every session decide by another policy (`PolicyInForce`)."""
         self.shared.use(rewriter)
+        if self.nodes is not None:
+            self.nodes.use(rewriter)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
@@ -163,27 +179,39 @@ class Sidecar:
         Raises:
             ListenError: the listening address cannot be used.
         """
-        listener = Listener(
-            self.settings.listen,
-            self._accept,
+        listener = self._listener_at(self.settings.listen, self._accept)
+        async with AsyncExitStack() as at_nodes:
+            try:
+                await self._begin()
+                if self.nodes is not None:
+                    await at_nodes.enter_async_context(self.nodes.listening(self.settings.listen, self._node_listener))
+                await listener.start()
+                self.listening = listener.address
+                yield self.listening
+            finally:
+                listener.close()
+                await at_nodes.aclose()
+                # What was accepted before has yet to reach the relay; it is served, not refused.
+                await asyncio.sleep(_ACCEPTED_SECONDS)
+                await self.relay.drain(self.settings.drain_seconds)
+                self.listening = None
+                await self.background.end()
+                await within(_CLOSE_SECONDS, *self._endings())
+                await asyncio.to_thread(self.telemetry.shutdown)
+
+    def _endings(self) -> list[Coroutine[None, None, None]]:
+        """Return what closes the sidecar's own connections."""
+        endings = [self.telemetry.finish_spans(), self.sweeper.close(), self.control.close()]
+        return endings if self.nodes is None else [*endings, self.nodes.close()]
+
+    def _listener_at(self, listen: Address, accept: Callable[[], asyncio.Protocol]) -> Listener:
+        return Listener(
+            listen,
+            accept,
             self.tls[0] if self.tls is not None else None,
             reuse_port=self.settings.reuse_port,
             keepalive_seconds=self.settings.keepalive_seconds,
         )
-        try:
-            await self._begin()
-            await listener.start()
-            self.listening = listener.address
-            yield self.listening
-        finally:
-            listener.close()
-            # What was accepted before has yet to reach the relay; it is served, not refused.
-            await asyncio.sleep(_ACCEPTED_SECONDS)
-            await self.relay.drain(self.settings.drain_seconds)
-            self.listening = None
-            await self.background.end()
-            await within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
-            await asyncio.to_thread(self.telemetry.shutdown)
 
     async def _begin(self) -> None:
         """Begin what runs beside the data path."""
@@ -194,14 +222,27 @@ class Sidecar:
                 start(f"following Sentinel {address}", partial(self.sentinels.follow, address))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
-        start("the control connection", self.control.run)
+        if self.nodes is not None:
+            start("following the cluster", self.nodes.cluster.follow)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.nodes.cluster.found.wait(), _FIND_SECONDS)
+        else:
+            start("the control connection", self.control.run)
         if self.files.watches:
             start("the watch of files", self.files.run)
-        if self.settings.sweep_seconds > 0:
+        if self.settings.sweep_seconds > 0 and self.nodes is None:
             start("the sweeper", self.sweeper.run)
 
     def _accept(self) -> asyncio.Protocol:
-        return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
+        return self._let_in(self.relay.accept if self.nodes is None else self.nodes.accept)
+
+    def _node_listener(self, listen: Address, accept: Callable[[], asyncio.Protocol]) -> Listener:
+        """Return what listens at the port of a node."""
+        return self._listener_at(listen, lambda: self._let_in(accept))
+
+    def _let_in(self, accept: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        """Return the protocol of a new connection, which is asked for a password first where that is wanted."""
+        return accept() if self.guard is None else Gate(self.guard, accept)
 
 
 def endpoint_of(settings: Settings) -> Endpoint:

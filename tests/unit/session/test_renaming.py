@@ -146,11 +146,12 @@ def test_a_transaction_is_renamed_at_its_end() -> None:
     _, renaming = one()
     renaming.begin_transaction(1)
     renaming.ask(b"SLOTS", 3, queued=True)
-    renaming.end_transaction(4)
+    renaming.end_transaction(4, executed=True)
     replies = b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n"
     assert renaming.receive(replies + OLD + OLD) == replies + OLD + NEW
     renaming.begin_transaction(5)
-    renaming.end_transaction(6)  # discarded, or nothing was asked for
+    renaming.ask(b"SLOTS", 6, queued=True)
+    renaming.end_transaction(7, executed=False)
     assert renaming.receive(OLD) is OLD
 
 

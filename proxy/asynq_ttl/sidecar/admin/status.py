@@ -67,7 +67,7 @@ def _upstream(sidecar: Sidecar) -> Json:
     told: Json = {
         "address": str(sidecar.settings.upstream),
         "server": str(sidecar.endpoint.address or ""),
-        "problem": sidecar.control.problem,
+        "problem": sidecar.upstream_problem,
     }
     if sidecar.sentinels is not None:
         told["sentinels"] = {

@@ -43,8 +43,16 @@ def node(host: bytes, port: int, node_id: bytes, more: bytes | None) -> bytes:
     return b"*%d\r\n" % (3 if more is None else 4) + host + b":%d\r\n" % port + bulk(node_id) + (more or b"")
 
 
-@pytest.mark.parametrize("more", [None, b"*0\r\n", b"%0\r\n", b"*2\r\n" + bulk(b"hostname") + bulk(b"h.example"),
-                                  b"%1\r\n" + bulk(b"ip") + bulk(b"10.0.0.1")])
+@pytest.mark.parametrize(
+    "more",
+    [
+        None,
+        b"*0\r\n",
+        b"%0\r\n",
+        b"*2\r\n" + bulk(b"hostname") + bulk(b"h.example"),
+        b"%1\r\n" + bulk(b"ip") + bulk(b"10.0.0.1"),
+    ],
+)
 @pytest.mark.parametrize(
     ("host", "told"), [(bulk(b"10.0.0.1"), "10.0.0.1"), (bulk(b"fe80::1"), "fe80::1"), (b"$-1\r\n", ""), (b"_\r\n", ""),
                        (bulk(b"?"), ""), (bulk(b""), "")]

@@ -27,7 +27,13 @@ def test_a_line_becomes_a_node() -> None:
     assert one == ClusterNode(
         A, "10.0.0.1", 7000, "one.example", "", 3, flags, True, ((0, 99), (200, 200)), frozenset((150, 7))
     )
-    assert (two.hostname, two.moving, two.is_master, two.seems_dead, two.is_there) == ("", frozenset(), True, False, True)
+    assert (two.hostname, two.moving, two.is_master, two.seems_dead, two.is_there) == (
+        "",
+        frozenset(),
+        True,
+        False,
+        True,
+    )
     assert (three.host, three.port, three.master, three.is_master) == ("::1", 7002, A, False)
     assert (four.host, four.port, four.seems_dead, four.is_there) == ("", 0, True, False)
     assert view.epoch == 5

@@ -40,7 +40,10 @@ def test_what_is_no_whole_reply_is_refused(reply: bytes) -> None:
 def test_fields_are_those_of_a_map() -> None:
     """In RESP2 a map is an array."""
     for marker in b"*%":
-        assert fields_of(Values(marker, [bulk(b"a"), b":1\r\n", b"+b\r\n", b":2\r\n"])) == {"a": b":1\r\n", "b": b":2\r\n"}
+        assert fields_of(Values(marker, [bulk(b"a"), b":1\r\n", b"+b\r\n", b":2\r\n"])) == {
+            "a": b":1\r\n",
+            "b": b":2\r\n",
+        }
 
 
 def test_a_text_may_be_missing() -> None:
