@@ -99,7 +99,7 @@ class Telemetry:
         self.latencies: dict[str, deque[float]] = {
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
-        self.cluster = ClusterSigns()
+        self.cluster = ClusterSigns(served=bool(upstream.nodes))
         self.task_counts = TaskCounts()
         self.recent = Recent(task_ids=task_ids)
         self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
