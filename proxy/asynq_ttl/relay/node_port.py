@@ -9,7 +9,7 @@ another node where to go, and try again.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
 from asynq_ttl.relay.relay import Relay
@@ -90,9 +90,8 @@ class NodePort:
         """
         if self._member is None:
             raise OSError("no node of the cluster has this port")
-        assert isinstance(connection, NodeDownstream)  # it made none else
-        receive = connection.renaming.receive
-        return await self._member.endpoint.open(lambda: NodeUpstream(connection, receive))
+        rename = cast("NodeDownstream", connection).renaming.receive  # it made none else
+        return await self._member.endpoint.open(lambda: NodeUpstream(connection, rename))
 
     async def activate(self, script: Script) -> None:
         """Load a script's wrapper into the node, or give up after a while."""

@@ -183,11 +183,11 @@ class Renaming:
         # Where nothing is due it is an error, which is not asked about.
         number, naming = self._due[0] if self._due else (self._replies + 1, NAMINGS[b"SLOTS"])
         certain = number == self._replies
+        reply = b"".join(self._held)
         try:
-            if self._size > MAX_HELD_BYTES:
-                raise NoTopologyError("the reply is too long")
-            reply = b"".join(self._held)
-            if reply[0] == _MINUS:
+            if not reply:
+                renamed = self._directory.refused("the reply is too long")
+            elif reply[0] == _MINUS:
                 renamed = name_in_redirection(reply, self._host, self._directory.ports)
             else:
                 renamed = self._directory.rename(naming, reply, self._host)

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
 from asynq_ttl.events import Activated
@@ -26,6 +26,9 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.renaming import Directory
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.background import Background
+from asynq_ttl.sidecar.queue_names import QueueNames
+from asynq_ttl.sweep.part import MasterPart, Part
+from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.upstream.cluster import Cluster, Member, endpoint_at
 from asynq_ttl.upstream.control import ControlConnection
@@ -46,17 +49,20 @@ class ClusterNodes:
         shared: what all sessions share that lead to no node.
         background: where each node's connection is kept.
         activated: told of a wrapper that was loaded into the first node, or was not into any.
+        sweeper: returns what sweeps a part of the queues at a node; None where nothing is to be swept.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
         ports: range,
+        *,
         announce: str,
         relay: Relay,
         shared: Shared,
         background: Background,
         activated: Callable[[Activated], None],
+        sweeper: Callable[[Endpoint, Part], Sweeper] | None,
     ) -> None:
         self.cluster = Cluster(endpoint, self)
         self.table = PortTable(ports, lambda: self._any_node, self.cluster.meet, self.cluster.look)
@@ -69,6 +75,9 @@ class ClusterNodes:
         self._shared = shared
         self._background = background
         self._activated = activated
+        self._sweeper = sweeper
+        self._sweepers: dict[Member, Sweeper] = {}
+        self._queues = QueueNames(self.cluster)
         self._told: set[str] = set()
         self._directory = Directory(self.table, lambda: self.table.generation, self._note_fault)
         self._sessions: dict[Member, Shared] = {}
@@ -154,6 +163,7 @@ class ClusterNodes:
         """Forget a member; its connections end."""
         _log.info("node %s is gone", member.address)
         self.table.dismiss(member)
+        self._stop_sweeper(member)
         member.registry.leave()
         del self._sessions[member]
         self._background.stop(_task_of(member), member.control.close)
@@ -161,12 +171,30 @@ class ClusterNodes:
     def viewed(self, view: View) -> None:
         """Take note of a view that is believed."""
         self.table.viewed(view)
+        if self._sweeper is None:
+            return
+        for member in self.cluster.members.values():
+            if member.is_master and member not in self._sweepers:
+                sweeper = self._sweepers[member] = self._sweeper(member.endpoint, MasterPart(self._queues.names))
+                self._background.start(_sweeping(member), sweeper.run)
+            elif not member.is_master:
+                self._stop_sweeper(member)
+
+    @property
+    def sweepers(self) -> list[Sweeper]:
+        """What sweeps, one for each master."""
+        return list(self._sweepers.values())
+
+    def _stop_sweeper(self, member: Member) -> None:
+        sweeper = self._sweepers.pop(member, None)
+        if sweeper is not None:
+            self._background.stop(_sweeping(member), sweeper.close)
 
     async def close(self) -> None:
         """Close the sidecar's own connections."""
         for member in self.cluster.members.values():
-            with suppress(OSError):
-                await member.control.close()
+            await member.control.close()
+        await asyncio.gather(*(sweeper.close() for sweeper in self.sweepers), self._queues.close())
 
     def _tell_activated(self, activated: Activated) -> None:
         """Tell of a wrapper once, and of each node that it could not be loaded into."""
@@ -177,4 +205,8 @@ class ClusterNodes:
 
 
 def _task_of(member: Member) -> str:
-    return f"the connection to node {id(member):x}"
+    return f"the connection to node {member.number}"
+
+
+def _sweeping(member: Member) -> str:
+    return f"the sweeper of node {member.number}"

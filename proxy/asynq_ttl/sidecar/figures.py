@@ -5,7 +5,7 @@ is read on other threads: nothing here changes anything.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
@@ -50,7 +50,9 @@ def register_upstream(metrics: Metrics, problem: Callable[[], str], sentinels: S
     )
 
 
-def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptRegistry, sweeper: Sweeper) -> None:
+def register_policy(
+    metrics: Metrics, in_force: PolicyInForce, registry: ScriptRegistry, sweepers: Callable[[], Sequence[Sweeper]]
+) -> None:
     """Declare which policy is in force, and what carries it out."""
     gauge = metrics.gauge
     gauge("asynq_ttl.paused", "1 while rewriting is paused.", lambda: int(in_force.paused))
@@ -74,11 +76,11 @@ def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptR
     metrics.counter(
         "asynq_ttl.sweep.failures",
         "What Redis refused the sweeper at one place, while the rest was swept.",
-        lambda: sweeper.failures.refusals,
+        lambda: sum((sweeper.failures.refusals for sweeper in sweepers()), Counter()),
         ("database",),
     )
     gauge(
         "asynq_ttl.sweep.behind",
         "1 if the last round of the sweeper left due tasks to the next one.",
-        lambda: int(sweeper.behind),
+        lambda: int(any(sweeper.behind for sweeper in sweepers())),
     )

@@ -30,6 +30,7 @@ from asynq_ttl.sidecar.figures import register_background, register_policy, regi
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
 from asynq_ttl.telemetry.recorder import Telemetry
@@ -83,14 +84,7 @@ class Sidecar:
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
-        self.sweeper = Sweeper(
-            self.endpoint,
-            lambda: self.in_force.rewriter.reach,
-            self.shared.databases,
-            telemetry,
-            interval_seconds=settings.sweep_seconds,
-            handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
-        )
+        self.sweeper = self._sweeper(self.endpoint)
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
@@ -100,7 +94,7 @@ class Sidecar:
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, lambda: self.upstream_problem, self.sentinels)
-        register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
+        register_policy(telemetry.metrics, self.in_force, self.registry, lambda: self.sweepers)
 
     @property
     def problem(self) -> str:
@@ -110,6 +104,24 @@ class Sidecar:
         if self.relay.draining or self.stop.is_set():
             return "draining"
         return f"upstream {self.settings.upstream}: {self.upstream_problem}" if self.upstream_problem else ""
+
+    def _sweeper(self, endpoint: Endpoint, part: Part = WHOLE) -> Sweeper:
+        """Return what sweeps at an endpoint."""
+        settings = self.settings
+        return Sweeper(
+            endpoint,
+            lambda: self.in_force.rewriter.reach,
+            self.shared.databases,
+            self.telemetry,
+            interval_seconds=settings.sweep_seconds,
+            handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
+            part=part,
+        )
+
+    @property
+    def sweepers(self) -> list[Sweeper]:
+        """What sweeps: one, or one for each master of a cluster."""
+        return [self.sweeper] if self.nodes is None else self.nodes.sweepers
 
     @property
     def upstream_problem(self) -> str:
@@ -121,7 +133,16 @@ class Sidecar:
         ports, announce = self.settings.cluster_ports, self.settings.announce
         if ports is None:
             return None
-        return ClusterNodes(self.endpoint, ports, announce, self.relay, self.shared, self.background, self._activated)
+        return ClusterNodes(
+            self.endpoint,
+            ports,
+            announce=announce,
+            relay=self.relay,
+            shared=self.shared,
+            background=self.background,
+            activated=self._activated,
+            sweeper=self._sweeper if self.settings.sweep_seconds > 0 else None,
+        )
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""

@@ -15,13 +15,14 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from asynq_ttl.asynq.keys import ambiguous, index_key, text_of
+from asynq_ttl.asynq.keys import ambiguous, index_key
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.part import Part
 from asynq_ttl.sweep.schedule import Schedule
-from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue, Survey, pass_seconds
+from asynq_ttl.sweep.survey import PLACES, SMALL, Queue, Survey, pass_seconds
 
 # What Redis says of a database that there is not: a cluster has only one.
 _NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
@@ -36,6 +37,7 @@ class Surveyor:
         databases: the numbers of those that clients have used. A number that Redis does not have is taken out.
         schedule: how often rounds are, and which retentions a queue has.
         failures: where refusals are noted.
+        part: which queues are swept.
 
     Attributes:
         known: what the surveys have found.
@@ -48,7 +50,10 @@ class Surveyor:
         databases: set[int],
         schedule: Schedule,
         failures: Failures,
+        *,
+        part: Part,
     ) -> None:
+        self._part = part
         self._connections = connections
         self._reach = reach
         self._databases = databases
@@ -64,7 +69,8 @@ class Surveyor:
         Args:
             unlisted_only: whether somebody else sweeps what `asynq:queues` lists.
         """
-        if unlisted_only is not self._unlisted_only:
+        moved = await self._part.refresh(await self._connections.home())
+        if moved or unlisted_only is not self._unlisted_only:
             self._unlisted_only, self.known = unlisted_only, Survey()
         if unlisted_only and not self._reach().enforced:
             return
@@ -76,8 +82,8 @@ class Surveyor:
         for queue in self.known.stale(at):
             alike[queue.database, self._schedule.retentions(policy, queue.name)].append(queue)
         for (database, retentions), queues in alike.items():
-            for first in range(0, len(queues), BATCH):
-                await self._survey_or_each(database, retentions, queues[first : first + BATCH])
+            for first in range(0, len(queues), self._part.batch):
+                await self._survey_or_each(database, retentions, queues[first : first + self._part.batch])
 
     async def _list(self, database: int, at: float) -> None:
         """Read which queues of a database are swept. Where that is refused, those are that were before."""
@@ -85,7 +91,7 @@ class Surveyor:
         with self._failures.kept_to(database):
             try:
                 client = await self._connections.to(database)
-                members: Any = await client.smembers("asynq:queues")
+                members = await self._part.names(client)
             except ResponseError as error:
                 if not any(said in str(error) for said in _NO_SUCH_DATABASE):
                     raise
@@ -93,10 +99,10 @@ class Surveyor:
                 self._databases.discard(database)
                 await self._connections.drop(database)
                 return
-            names, within = set(map(text_of, members)), self._pass_seconds
+            names, within = set(members), self._pass_seconds
         reach = self._reach()
         swept = reach.enforced - names if self._unlisted_only else reach.enforced | names
-        clear = (name for name in swept if reach.heals(name) and not ambiguous(name))
+        clear = (name for name in swept if self._part.has(name) and reach.heals(name) and not ambiguous(name))
         self.known.listed(database, clear, at, within)
 
     async def _survey_or_each(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:

@@ -36,8 +36,10 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.ghosts import Ghosts
 from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.lock import Lock
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
     ROUNDS_IN_GRACE,
@@ -57,8 +59,6 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 _ROUNDS_IN_LOCK = 3
 # How long a lease has to be over before its ID counts as nobody's. Asynq's own recoverer waits as long.
 LEASE_SLACK_SECONDS = 30
-# An entry without a hash is dropped if it still has none after this time.
-_SECOND_LOOK_SECONDS = 0.05
 _TERMINAL = tuple(state.value for state in State)
 
 
@@ -73,6 +73,7 @@ class Sweeper:
         observer: who is told.
         interval_seconds: the longest time between rounds.
         handover: who gets due tasks before they are removed; None for nobody.
+        part: which queues are swept.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Sweeper:
         *,
         interval_seconds: float,
         handover: Handover | None = None,
+        part: Part = WHOLE,
     ) -> None:
         self._connections = Connections(endpoint)
         self._handover = handover
@@ -94,12 +96,12 @@ class Sweeper:
         # What the round found due and has to hand over.
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures)
+        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures, part=part)
+        self._ghosts = Ghosts(part)
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
-        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
+        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
         self._index_script = load("shared/states.prologue", "sweep/sweep")
-        self._ghost_script = load("sweep/sweep_ghosts")
         self._active_script = load("sweep/sweep_active")
         self._waiting_script = load("sweep/sweep_waiting")
 
@@ -275,9 +277,7 @@ class Sweeper:
             self._found.append((index, Batch(queue, state.value, due, grace_ms)))
             due = []
         if missing:
-            await asyncio.sleep(_SECOND_LOOK_SECONDS)
-            second: Any = client.register_script(self._ghost_script)
-            ghosts += await second(keys=[key], args=[task_prefix(queue), *missing])
+            ghosts += await self._ghosts.drop(client, queue, key, missing)
         ids = tuple(text_of(task_id) for task_id in due)
         page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
         if ids or ghosts:

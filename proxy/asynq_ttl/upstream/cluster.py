@@ -55,6 +55,7 @@ class Member:
         control: the sidecar's own connection to it.
         node: what the last view that was believed says of it; None before that.
         seen: when a view has named it last, in seconds of a clock that never goes back.
+        number: its own, counted from 1: of two members none has the same.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Member:
     control: ControlConnection
     node: ClusterNode | None = None
     seen: float = field(default_factory=time.monotonic)
+    number: int = field(default_factory=itertools.count(1).__next__)
 
     @property
     def address(self) -> Address:

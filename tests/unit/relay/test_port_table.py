@@ -35,9 +35,7 @@ class Company:
 
     def view(self, *nodes: tuple[str, str, int, str]) -> None:
         """Take note of nodes: ID, host, port, host name. The first has slot 0, the second slot 1, and so on."""
-        self.table.viewed(
-            View(tuple(ClusterNode(*node, slots=((at, at),)) for at, node in enumerate(nodes)))
-        )
+        self.table.viewed(View(tuple(ClusterNode(*node, slots=((at, at),)) for at, node in enumerate(nodes))))
 
 
 @pytest.fixture

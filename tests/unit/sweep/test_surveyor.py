@@ -6,6 +6,7 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.part import Part
 from asynq_ttl.sweep.schedule import Schedule
 from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL
 from asynq_ttl.sweep.surveyor import Surveyor
@@ -20,7 +21,7 @@ def scene(queues: dict[int, Any], reach: Reach, **scripts: Any) -> tuple[Surveyo
     """Return a surveyor of some databases, and what it talks to."""
     server = ScriptedServer(queues, **scripts)
     connections = Connections(cast("Endpoint", server))
-    return Surveyor(connections, lambda: reach, set(queues), Schedule(5), Failures()), server
+    return Surveyor(connections, lambda: reach, set(queues), Schedule(5), Failures(), part=Part()), server
 
 
 async def test_many_queues_are_surveyed_in_one_script() -> None:

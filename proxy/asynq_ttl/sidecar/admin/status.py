@@ -80,16 +80,17 @@ def _upstream(sidecar: Sidecar) -> Json:
 
 def _sweep(sidecar: Sidecar) -> Json:
     """Return what the sweeper has done."""
-    telemetry, sweeper = sidecar.telemetry, sidecar.sweeper
+    telemetry, sweepers = sidecar.telemetry, sidecar.sweepers
     return {
-        "leads": sweeper.leads,
-        "behind": sweeper.behind,
+        "leads": any(sweeper.leads for sweeper in sweepers),
+        "behind": any(sweeper.behind for sweeper in sweepers),
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "rounds": dict(telemetry.sweep_rounds),
-        "refusals": sweeper.failures.refusals.total(),
+        "refusals": sum(sweeper.failures.refusals.total() for sweeper in sweepers),
         "failing": [
             {"place": failing.place, "error": failing.error, "at": rfc3339(failing.at)}
+            for sweeper in sweepers
             for failing in sweeper.failures.places()
         ],
         "last": rfc3339(telemetry.swept_at) if telemetry.swept_at else "",
