@@ -78,7 +78,7 @@ class Node:
         """Return its line in a configuration file."""
         flags = ("myself," if own else "") + ("slave" if self.master else "master")
         slots = f" {self.slots[0]}-{self.slots[1]}" if self.slots else ""
-        address = f"{host}:{self.plain_port}@{self.plain_port + _BUS}"
+        address = f"{host}:{self.port}@{self.port + _BUS}"
         return f"{self.id} {address} {flags} {self.master or '-'} 0 0 {self.epoch} connected{slots}"
 
     @property
@@ -209,7 +209,7 @@ def _nodes(kind: Kind) -> list[Node]:
     nodes = []
     for number in range(kind.masters * (1 + kind.replicas)):
         plain = cluster_port()
-        node_id = hashlib.sha1(f"{plain}".encode()).hexdigest()
+        node_id = hashlib.sha1(f"{plain}".encode(), usedforsecurity=False).hexdigest()
         port = cluster_port() if kind.authority else plain
         first, last = (SLOTS * (number + step) // kind.masters for step in (0, 1))
         if number < kind.masters:
@@ -225,7 +225,7 @@ def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
     lines = [each.line(kind.host, own=each is node) for each in nodes]
     options = [
         *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"),
-        *("--cluster-config-file", "nodes.conf", "--appendonly", "no", "--bind", kind.host),
+        *("--cluster-config-file", "nodes.conf", "--appendonly", "no", "--bind", "127.0.0.1", "::1"),
         *kind.options,
     ]
     if kind.password:
@@ -234,6 +234,7 @@ def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
         certificate = str(kind.authority.folder / "server.pem")
         options += ["--tls-port", str(node.port), "--tls-cert-file", certificate, "--tls-key-file", certificate]
         options += ["--tls-ca-cert-file", str(kind.authority.file), "--tls-auth-clients", "no"]
+        options += ["--tls-cluster", "yes"]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_folder(node)))
         text = [*lines, f"vars currentEpoch {max(each.epoch for each in nodes)} lastVoteEpoch 0"]

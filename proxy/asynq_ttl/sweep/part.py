@@ -46,7 +46,7 @@ class Part:
 
     async def names(self, client: Redis) -> Collection[str]:
         """Return the names of all queues, of other parts too."""
-        members: Any = await client.smembers(QUEUES)
+        members: Any = await client.smembers(text_of(QUEUES))
         return {text_of(member) for member in members}
 
     def has(self, queue: str) -> bool:  # noqa: ARG002 - every one does

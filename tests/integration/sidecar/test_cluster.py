@@ -44,7 +44,7 @@ def metrics(sidecar: Sidecar) -> str:
 def ttls(cluster: Cluster, queue: str) -> dict[str, int]:
     """Return the TTLs of the tasks of a queue, by their IDs."""
     with cluster.client(cluster.owner(f"asynq:{{{queue}}}:t:")) as client:
-        keys = [key for key in client.keys(f"asynq:{{{queue}}}:t:*")]
+        keys = client.keys(f"asynq:{{{queue}}}:t:*")
         return {key.decode().rpartition(":")[2]: client.ttl(key) for key in keys}
 
 
@@ -88,8 +88,7 @@ def test_a_master_dies(server: str, cluster_harness: Harness, start_sidecar: Sid
         replica = cluster.replica_of(master)
         wrappers = re.findall(r"is wrapped as (\w+)", sidecar.log())
         assert len(wrappers) >= 2
-        for node in cluster.nodes:
-            wait_until(lambda: _has_wrappers(cluster, node, wrappers), f"{node} has no wrappers", 10)
+        wait_until(lambda: all(_has_wrappers(cluster, node, wrappers) for node in cluster.nodes), "no wrappers", 10)
         cluster.kill(master)
         found = re.search(rf"node 127\.0\.0\.1:{master.port} is at port (\d+)", sidecar.log())
         assert found

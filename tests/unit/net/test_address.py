@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis
 
-from asynq_ttl.net.address import Address, AddressError, Upstream, parse_address, parse_upstream
+from asynq_ttl.net.address import Address, AddressError, Upstream, parse_address, parse_host, parse_ports, parse_upstream
 
 
 @pytest.mark.parametrize(
@@ -273,3 +273,38 @@ def test_a_broken_cluster_is_refused_with_the_reason(text: str, reason: str) -> 
 
 
 _ADVICE = "percent-encode the user name and the password in it: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"), [("6400-6499", 6400, 6499), (" 7000-7000 ", 7000, 7000), ("64536-65535", 64_536, 65_535)]
+)
+def test_a_range_of_ports_has_both_its_ends(text: str, first: int, last: int) -> None:
+    """From the first to the last."""
+    assert parse_ports(text) == range(first, last + 1)
+
+
+@pytest.mark.parametrize("text", ["", "6400", "6400-", "6499-6400", "0-5", "6400-65536", "a-b", "6400-6500-6600"])
+def test_another_range_is_refused(text: str) -> None:
+    """With what is expected."""
+    with pytest.raises(AddressError, match="no range of ports"):
+        parse_ports(text)
+
+
+def test_a_range_has_at_most_a_thousand_ports() -> None:
+    """All of them are listened at."""
+    assert len(parse_ports("1000-1999")) == 1000
+    with pytest.raises(AddressError, match="more than 1000"):
+        parse_ports("1000-2000")
+
+
+@pytest.mark.parametrize("text", ["a", "a.example", "10.0.0.1", "::1", "fe80::1", " a_b-c "])
+def test_a_host_is_a_name_or_an_address(text: str) -> None:
+    """Without a port."""
+    assert parse_host(text) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["", "a:1", "a b", "[::1]", "a/b", "me:secret@h", "a..b", "x" * 64, "g::1"])
+def test_another_host_is_refused(text: str) -> None:
+    """With what is expected."""
+    with pytest.raises(AddressError, match="no host"):
+        parse_host(text)
