@@ -16,6 +16,7 @@ from asynq_ttl.relay.relay import Relay
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.renaming import Directory, Renaming
+from asynq_ttl.session.session import Session
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.upstream.cluster import Member
 
@@ -57,13 +58,16 @@ class NodePort:
         """Return the protocol of a new client connection."""
         return NodeDownstream(self)
 
-    def renaming(self, transport: asyncio.BaseTransport) -> Renaming:
-        """Return what renames nodes for the client of a connection."""
-        host = self._announce
-        if not host:
-            name: Any = transport.get_extra_info("sockname")
-            host = str(name[0]) if isinstance(name, tuple) else _LOOPBACK
-        return Renaming(self._directory, host.encode())
+    def renaming(self) -> Renaming:
+        """Return what renames nodes for a client."""
+        return Renaming(self._directory)
+
+    def host_for(self, transport: asyncio.BaseTransport) -> str:
+        """Return the host that the client of a connection is told."""
+        if self._announce:
+            return self._announce
+        name: Any = transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else _LOOPBACK
 
     def admit(self, connection: Downstream) -> str:
         """Take a new client in; return the error that it is answered with instead where it may not stay."""
@@ -105,12 +109,12 @@ class NodeDownstream(Downstream):
     def __init__(self, port: NodePort) -> None:
         super().__init__(port)
         self._port = port
-        self.renaming: Renaming
+        self.renaming = port.renaming()
+        self.session = Session(port.shared, questions=self.renaming)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out which host the client has connected to; then connect to the node."""
-        self.renaming = self._port.renaming(transport)
-        self.session.rename_by(self.renaming)
+        self.renaming.tell_host(self._port.host_for(transport).encode())
         super().connection_made(transport)
 
 

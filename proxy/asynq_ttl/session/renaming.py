@@ -29,6 +29,28 @@ _MAX_REMEMBERED_BYTES = 4 * 1024 * 1024
 _PUSH, _MINUS = b">-"
 
 
+class Questions:
+    """What a client asks of the nodes of a cluster; here nobody takes note of it."""
+
+    __slots__ = ()
+
+    def begin_transaction(self, number: int) -> None:
+        """Take note of MULTI; `number` is that of the command, counted from 1."""
+
+    def ask(self, subcommand: bytes, number: int, *, queued: bool) -> bool:  # noqa: ARG002 - it may be asked
+        """Take note of a CLUSTER command; return False where it may not be asked, since too many are unanswered.
+
+        Args:
+            subcommand: what it asks for, in upper case.
+            number: the number of the command, counted from 1; 0 where its reply cannot be told by its number.
+            queued: whether it is part of a transaction: then its number can be told.
+        """
+        return True
+
+    def end_transaction(self, number: int, *, executed: bool) -> None:
+        """Take note of what ends a transaction; `number` is as for `ask`, `executed` whether it is EXEC."""
+
+
 class Directory:
     """How nodes are called. Shared by all connections.
 
@@ -68,17 +90,17 @@ class Directory:
         return b"-CLUSTERDOWN asynq-ttl cannot tell where the nodes are: " + why.encode() + b"\r\n"
 
 
-class Renaming:
+class Renaming(Questions):
     """The replies to one client.
 
     Args:
         directory: how nodes are called.
-        host: the host that this client is told.
+        host: the host that this client is told, if that is known yet.
     """
 
     __slots__ = ("_asked", "_counter", "_directory", "_due", "_held", "_holds", "_host", "_replies", "_size", "_start")
 
-    def __init__(self, directory: Directory, host: bytes) -> None:
+    def __init__(self, directory: Directory, host: bytes = b"") -> None:
         self._directory = directory
         self._host = host
         self._counter = ReplyCounter()
@@ -93,20 +115,18 @@ class Renaming:
         self._size = 0
         self._holds = False
 
-    # --- what the client asks for -----------------------------------------------------------------------------------
+    def tell_host(self, host: bytes) -> None:
+        """Take note of the host that this client is told."""
+        self._host = host
+
+    # --- what the client asks for (`Questions`) ---------------------------------------------------------------------
 
     def begin_transaction(self, number: int) -> None:
-        """Take note of MULTI; `number` is that of the command, counted from 1."""
+        """Take note of MULTI."""
         self._start, self._asked = number, {}
 
     def ask(self, subcommand: bytes, number: int, *, queued: bool) -> bool:
-        """Take note of a CLUSTER command; return False where it may not be asked, since too many are unanswered.
-
-        Args:
-            subcommand: what it asks for, in upper case.
-            number: the number of the command, counted from 1; 0 where its reply cannot be told by its number.
-            queued: whether it is part of a transaction.
-        """
+        """Take note of a CLUSTER command, unless too many are unanswered."""
         naming = NAMINGS.get(subcommand)
         if naming is None:
             return True
@@ -119,7 +139,7 @@ class Renaming:
         return True
 
     def end_transaction(self, number: int, *, executed: bool) -> None:
-        """Take note of what ends a transaction; `number` is as for `ask`, `executed` whether it is EXEC."""
+        """Take note of what ends a transaction."""
         asked, self._asked = self._asked, {}
         if asked and executed:
             self._due.append((number, lambda reply, host, ports: name_in_transaction(reply, host, ports, asked)))
@@ -140,15 +160,15 @@ class Renaming:
     def _slowly(self, data: bytes) -> bytes:
         out: list[bytes] = []
         counter, position, sent = self._counter, 0, 0
-        heads = counter.heads = []
         while position < len(data):
             start = position
             if counter.between and self._is_of_interest(data[start]):
                 out.append(data[sent:start])
                 self._holds = True
             position = counter.advance(data, position)
-            self._replies += len(heads)
-            heads.clear()
+            if counter.heads:
+                self._replies += len(counter.heads)
+                counter.forget()
             if self._holds:
                 sent = position
                 self._hold(data[start:position], out)

@@ -20,11 +20,13 @@ from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.fast_path import numkeys
 from asynq_ttl.session.holding import Holding
 from asynq_ttl.session.pending import Pending
-from asynq_ttl.session.renaming import Renaming
+from asynq_ttl.session.renaming import Questions
 from asynq_ttl.session.script_calls import FORWARD, Answer, ScriptCalls
 from asynq_ttl.session.selected import Selected
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
+
+_NO_QUESTIONS: Final = Questions()
 
 
 class Session:
@@ -33,28 +35,16 @@ class Session:
     Args:
         shared: what all sessions share.
         database: the database number that the connection starts with.
+        questions: who takes note of what the client asks of the nodes of a cluster.
     """
 
     __slots__ = (
-        "_calls",
-        "_framer",
-        "_out",
-        "_pending",
-        "_polls",
-        "_raw",
-        "_recall",
-        "_renaming",
-        "_rest",
-        "_selected",
-        "_shared",
-        "_untouched",
-        "commands",
-        "holding",
-        "receive_upstream",
-        "waiting_for",
-    )
+        "_calls", "_framer", "_out", "_pending", "_polls", "_questions", "_raw", "_recall", "_rest", "_selected",
+        "_shared", "_untouched", "commands", "holding", "receive_upstream", "waiting_for",
+    )  # fmt: skip
 
-    def __init__(self, shared: Shared, database: int = 0) -> None:
+    def __init__(self, shared: Shared, database: int = 0, questions: Questions = _NO_QUESTIONS) -> None:
+        self._questions = questions
         self.commands = 0
         """Commands sent to Redis that will be replied to."""
         self._selected = Selected(database, shared.databases)
@@ -68,7 +58,6 @@ class Session:
         self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open)
         """What is held of large commands. The relay gives the room back, once Redis has the command (`give_back`)."""
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
-        self._renaming: Renaming | None = None
         # What is asked for every chunk.
         self._recall = shared.memory.recall
         self._polls = shared.memory.polls
@@ -137,10 +126,6 @@ class Session:
         """Go on with a batch after the activation it waited for, whatever its end; return what to send."""
         script, self.waiting_for = self.waiting_for, None
         return self._continue(activated=script)
-
-    def rename_by(self, renaming: Renaming) -> None:
-        """Have it told what the client asks of the nodes of a cluster."""
-        self._renaming = renaming
 
     def give_back(self) -> None:
         """Give back the room of a large command that has gone on."""
@@ -249,14 +234,13 @@ class Session:
 
     def _multi(self, *_: object) -> Answer:
         self._calls.begin_transaction()
-        if self._renaming is not None:
-            self._renaming.begin_transaction(self.commands)
+        self._questions.begin_transaction(self.commands)
         return FORWARD
 
     def _end_multi(self, command: Command, *_: object) -> Answer:
         self._calls.end_transaction()
-        if self._renaming is not None:
-            self._renaming.end_transaction(self._number, executed=command[0].upper() == b"EXEC")
+        number = self.commands if self._pending.counting else 0
+        self._questions.end_transaction(number, executed=command[0].upper() == b"EXEC")
         return FORWARD
 
     def _select(self, command: Command, *_: object) -> Answer:
@@ -285,17 +269,12 @@ class Session:
 
     def _cluster(self, command: Command, *_: object) -> Answer:
         name = command[1].upper() if len(command) > 1 else b""
-        renaming, queued = self._renaming, self._calls.in_transaction
-        if renaming is not None and not renaming.ask(name, self.commands if queued else self._number, queued=queued):
+        queued = self._calls.in_transaction
+        if not self._questions.ask(name, self.commands if queued or self._pending.counting else 0, queued=queued):
             return [command[0], _NO_SUBCOMMAND]
         if name in _TOPOLOGY:
             self._shared.observer.clustered(redirected=False)
         return FORWARD
-
-    @property
-    def _number(self) -> int:
-        """The number of the reply to the command that is being decided about; 0 where that cannot be told."""
-        return self.commands if self._pending.counting else 0
 
 
 def _encoded(command: Command) -> bytes:

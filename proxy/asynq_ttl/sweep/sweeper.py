@@ -36,9 +36,9 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Policy, State
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
-from asynq_ttl.sweep.ghosts import Ghosts
 from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.lock import Lock
+from asynq_ttl.sweep.missing_hashes import MissingHashes
 from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
@@ -97,7 +97,7 @@ class Sweeper:
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures, part=part)
-        self._ghosts = Ghosts(part)
+        self._missing = MissingHashes(part)
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
@@ -277,7 +277,7 @@ class Sweeper:
             self._found.append((index, Batch(queue, state.value, due, grace_ms)))
             due = []
         if missing:
-            ghosts += await self._ghosts.drop(client, queue, key, missing)
+            ghosts += await self._missing.drop(client, queue, key, missing)
         ids = tuple(text_of(task_id) for task_id in due)
         page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
         if ids or ghosts:

@@ -71,6 +71,14 @@ class Member:
         """Where it is."""
         return self.endpoint.address or self.endpoint.upstream.address
 
+    def take(self, node: ClusterNode, now: float) -> None:
+        """Take note of what a view that is believed says of it."""
+        self.node, self.seen = node, now
+
+    def be_named(self, node_id: str) -> None:
+        """Take note of its ID."""
+        self.id = node_id
+
     @property
     def is_master(self) -> bool:
         """Whether it serves slots."""
@@ -210,7 +218,7 @@ class Cluster:
         for node in there:
             address = self._address_of(node, source)
             member = self._introduce(node, address)
-            member.node, member.seen = node, now
+            member.take(node, now)
             if member.endpoint.address != address:
                 await member.endpoint.moved(address)
         for member in [each for each in self.members.values() if now - each.seen > _FORGET_SECONDS]:
@@ -232,7 +240,7 @@ class Cluster:
         unnamed = self.members.get(str(address))
         if unnamed is not None and node.id not in self.members:
             del self.members[unnamed.id]
-            unnamed.id = node.id
+            unnamed.be_named(node.id)
             self.members[node.id] = unnamed
         return self.meet(node.id, address)
 

@@ -66,11 +66,15 @@ class ReplyCounter:
 
     def feed(self, data: bytes) -> int:
         """Take the next bytes of Redis; return how many replies they complete, whose first lines `heads` has then."""
-        heads = self.heads = []
+        self.forget()
         position, size = 0, len(data)
         while position < size and not self.lost:
             position = self.advance(data, position)
-        return len(heads)
+        return len(self.heads)
+
+    def forget(self) -> None:
+        """Forget the first lines of the replies that have ended."""
+        self.heads = []
 
     def advance(self, data: bytes, position: int) -> int:
         """Go on to the end of a reply or push, or as far as the data reaches; return where that is.

@@ -5,7 +5,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis
 
-from asynq_ttl.net.address import Address, AddressError, Upstream, parse_address, parse_host, parse_ports, parse_upstream
+from asynq_ttl.net.address import (
+    Address,
+    AddressError,
+    Upstream,
+    parse_address,
+    parse_host,
+    parse_ports,
+    parse_upstream,
+)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
 from asynq_ttl.session import renaming as renaming_module
 from asynq_ttl.session.renaming import Directory, Renaming
+from asynq_ttl.session.session import Session
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
 from support.conversation import Conversation, complete, completed, dequeue, pipeline
 from support.small_scripts import COMPLETE, DEQUEUE
@@ -252,11 +253,10 @@ class _Ports:
         return 6400
 
 
-def _renamed() -> tuple[Conversation, Renaming]:
-    talk = Conversation()
-    renaming = Renaming(Directory(_Ports(), lambda: 0, lambda _: None), b"side.car")
-    talk.session.rename_by(renaming)
-    return talk, renaming
+def _renamed() -> tuple[Session, Renaming]:
+    renaming = Renaming(Directory(_Ports(), lambda: 0, lambda _: None))
+    renaming.tell_host(b"side.car")
+    return Session(Conversation().shared, questions=renaming), renaming
 
 
 _OLD = b"*1\r\n*3\r\n:0\r\n:5\r\n*3\r\n$1\r\nh\r\n:7\r\n$40\r\n" + b"a" * 40 + b"\r\n"
@@ -282,14 +282,14 @@ _QUESTION = pipeline((b"CLUSTER", b"SLOTS"))
 )  # fmt: skip
 def test_what_asks_for_nodes_is_answered_with_other_names(commands: bytes, replies: bytes, told: bytes) -> None:
     """Whichever reply it is; the commands go as they came."""
-    talk, renaming = _renamed()
-    assert talk.session.receive_downstream(commands) == commands
+    session, renaming = _renamed()
+    assert session.receive_downstream(commands) == commands
     assert renaming.receive(replies) == told
 
 
 def test_too_many_questions_at_once_are_refused_by_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no reply is left that nobody knows of."""
     monkeypatch.setattr(renaming_module, "MAX_DUE", 1)
-    talk, _ = _renamed()
-    sent = talk.session.receive_downstream(_QUESTION + _QUESTION)
+    session, _ = _renamed()
+    sent = session.receive_downstream(_QUESTION + _QUESTION)
     assert sent == _QUESTION + pipeline((b"CLUSTER", b"TOO-MANY-UNANSWERED"))

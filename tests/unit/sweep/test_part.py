@@ -24,8 +24,8 @@ class Master:
     async def execute_command(self, words: str) -> bytes:
         """Say which nodes there are."""
         assert words == "CLUSTER NODES"
-        other = f"{OTHER} 10.0.0.2:7000@17000 master - 0 0 1 connected {MAIL}-{MAIL}\n"
-        return f"{ID} 10.0.0.1:7000@17000 myself,master - 0 0 1 connected {self.slots}\n{other}".encode()
+        other = f"\n{OTHER} 10.0.0.2:7000@17000 master - 0 0 1 connected {MAIL}-{MAIL}\n".encode()
+        return f"{ID} 10.0.0.1:7000@17000 myself,master - 0 0 1 connected {self.slots}".rstrip().encode() + other
 
     async def smembers(self, key: str) -> set[bytes]:
         """Return the queues."""

@@ -74,7 +74,7 @@ def test_shards(map_marker: bytes, port: bytes) -> None:
 
     def shard(ip: bytes, endpoint: bytes, number: int, hostname: bytes) -> bytes:
         fields = [bulk(b"id"), bulk(A), bulk(port), b":%d\r\n" % number, bulk(b"ip"), ip, bulk(b"endpoint"), endpoint,
-                  bulk(b"hostname"), hostname, bulk(b"role"), bulk(b"master"), bulk(b"health"), bulk(b"ok")]  # fmt: skip
+                  bulk(b"hostname"), hostname, bulk(b"role"), bulk(b"master"), bulk(b"health"), bulk(b"-")]  # fmt: skip
         return (
             b"*1\r\n*4\r\n" + bulk(b"slots") + b"*2\r\n:0\r\n:5\r\n" + bulk(b"nodes") + b"*1\r\n" + map_marker + b"\r\n"
         ) + b"".join(fields)

@@ -16,7 +16,7 @@ from asynq_ttl.sweep.part import Part
 _SECOND_LOOK_SECONDS = 0.05
 
 
-class Ghosts:
+class MissingHashes:
     """Drops entries without a hash.
 
     Args:

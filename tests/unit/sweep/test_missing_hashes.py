@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 from redis.asyncio import Redis
 
-from asynq_ttl.sweep.ghosts import Ghosts
+from asynq_ttl.sweep.missing_hashes import MissingHashes
 from asynq_ttl.sweep.part import Part
 from support.scripted_redis import Asked, ScriptedRedis
 
@@ -27,7 +27,7 @@ async def test_what_is_on_its_way_is_not_dropped(settled: bool, dropped: int) ->
     """Its hash may be there already."""
     asked: list[Asked] = []
     server = ScriptedRedis(set(), asked, sweep_ghosts=lambda _keys, args: len(args) - 1)
-    ghosts = Ghosts(Moving(settled=settled))
+    missing = MissingHashes(Moving(settled=settled))
     key = b"asynq:{mail}:completed"
-    assert await ghosts.drop(cast("Redis", server), "mail", key, [b"a", b"b"]) == dropped
+    assert await missing.drop(cast("Redis", server), "mail", key, [b"a", b"b"]) == dropped
     assert asked == [Asked("sweep_ghosts", [key], [b"asynq:{mail}:t:", b"a", b"b"])] * settled
