@@ -72,7 +72,7 @@ class _Host(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's signature
         try:
-            return address.parse_host(value) if value else ""
+            return address.parse_host(value)
         except address.AddressError as error:
             self.fail(str(error), param, ctx)
 
@@ -130,7 +130,6 @@ class _Host(click.ParamType[str]):
 @option(
     "--announce",
     type=_Host(),
-    default="",
     help="The host by which clients find these ports. Default: the one that they have connected to.",
 )
 @access_options

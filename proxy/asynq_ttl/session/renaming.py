@@ -205,7 +205,7 @@ class Renaming(Questions):
         certain = number == self._replies
         reply = b"".join(self._held)
         try:
-            if not reply:
+            if self._size > MAX_HELD_BYTES:
                 renamed = self._directory.refused("the reply is too long")
             elif reply[0] == _MINUS:
                 renamed = name_in_redirection(reply, self._host, self._directory.ports)

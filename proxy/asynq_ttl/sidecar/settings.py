@@ -60,7 +60,7 @@ class Settings:
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
         cluster_ports: the ports that stand for the nodes of a cluster; None without a cluster.
-        announce: the host by which clients are told to find these; empty for the one that they have connected to.
+        announce: the host by which clients are told to find these; None for the one that they have connected to.
     """
 
     listen: Address
@@ -76,4 +76,4 @@ class Settings:
     trace_path: tuple[str, ...] = ()
     sink: SinkAddress | None = None
     cluster_ports: range | None = None
-    announce: str = ""
+    announce: str | None = None

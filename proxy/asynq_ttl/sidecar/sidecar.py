@@ -136,7 +136,7 @@ class Sidecar:
         return ClusterNodes(
             self.endpoint,
             ports,
-            announce=announce,
+            announce=announce or "",
             relay=self.relay,
             shared=self.shared,
             background=self.background,

@@ -29,12 +29,14 @@ class Part:
 
     Attributes:
         batch: how many of its queues may be surveyed by one script.
+        changes: grows whenever something else belongs to the part.
     """
 
     batch = BATCH
+    changes = 0
 
-    async def refresh(self, client: Redis) -> bool:  # noqa: ARG002 - the part is whatever is there
-        """Find out what belongs to the part; return whether that has changed.
+    async def refresh(self, client: Redis) -> None:
+        """Find out what belongs to the part.
 
         Args:
             client: the sweeper's own, as for all of these.
@@ -42,7 +44,6 @@ class Part:
         Raises:
             RedisError: it cannot be found out.
         """
-        return False
 
     async def names(self, client: Redis) -> Collection[str]:
         """Return the names of all queues, of other parts too."""
@@ -63,6 +64,8 @@ class Part:
 
 
 WHOLE = Part()
+# Among so many numbers every slot has some.
+_TAGS = 20 * SLOTS
 
 
 class MasterPart(Part):
@@ -79,14 +82,15 @@ class MasterPart(Part):
         self._slots: frozenset[int] = frozenset()
         self._lock_key = LOCK_KEY
 
-    async def refresh(self, client: Redis) -> bool:
+    async def refresh(self, client: Redis) -> None:
         """Ask the master which slots it has, and which of them are on their way."""
         slots = await _settled_slots(client)
-        changed, self._slots = slots != self._slots, slots
-        if changed:
-            tag = next((tag for tag in range(100 * SLOTS) if slot_of(b"%d" % tag) in slots), 0)
-            self._lock_key = f"{LOCK_KEY}:{{{tag}}}"
-        return changed
+        if slots == self._slots:
+            return
+        self._slots = slots
+        self.changes += 1
+        tag = next((tag for tag in range(_TAGS) if slot_of(b"%d" % tag) in slots), 0)
+        self._lock_key = f"{LOCK_KEY}:{{{tag}}}"
 
     async def names(self, client: Redis) -> Collection[str]:  # noqa: ARG002 - another node may have them
         """Return the names of all queues, of other parts too."""

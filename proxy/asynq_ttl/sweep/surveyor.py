@@ -54,6 +54,7 @@ class Surveyor:
         part: Part,
     ) -> None:
         self._part = part
+        self._changes = part.changes
         self._connections = connections
         self._reach = reach
         self._databases = databases
@@ -69,8 +70,8 @@ class Surveyor:
         Args:
             unlisted_only: whether somebody else sweeps what `asynq:queues` lists.
         """
-        moved = await self._part.refresh(await self._connections.home())
-        if moved or unlisted_only is not self._unlisted_only:
+        if (unlisted_only, self._part.changes) != (self._unlisted_only, self._changes):
+            self._changes = self._part.changes
             self._unlisted_only, self.known = unlisted_only, Survey()
         if unlisted_only and not self._reach().enforced:
             return

@@ -87,6 +87,7 @@ class Sweeper:
         handover: Handover | None = None,
         part: Part = WHOLE,
     ) -> None:
+        self._part = part
         self._connections = Connections(endpoint)
         self._handover = handover
         self._reach = reach
@@ -191,6 +192,7 @@ class Sweeper:
             self._leads = False
             return False
         home = await self._connections.home()
+        await self._part.refresh(home)
         free = self._lock.held or await self._lock.is_free(home, reach.coverage)
         await self._surveyor.survey(unlisted_only=not free)
         if free and self._surveyor.known.anything:

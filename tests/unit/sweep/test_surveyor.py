@@ -67,3 +67,33 @@ async def test_beside_the_holder_of_the_lock_only_what_is_not_listed_is_surveyed
     surveyor, server = scene({0: ResponseError("nobody asks")}, Reach(POLICY, set()))
     await surveyor.survey(unlisted_only=True)
     assert server.asked == []
+
+
+class Half(Part):
+    """A part with one of two queues; which one, a test sets."""
+
+    batch = 1
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+
+    def become(self, queue: str) -> None:
+        """Have another queue."""
+        self.queue, self.changes = queue, self.changes + 1
+
+    def has(self, queue: str) -> bool:
+        """Say whether it has a queue."""
+        return queue == self.queue
+
+
+async def test_only_the_queues_of_the_part_are_surveyed() -> None:
+    """One by one; where something else belongs to it, they are listed anew at once."""
+    server = ScriptedServer({0: {b"a", b"b"}})
+    part = Half("a")
+    connections = Connections(cast("Endpoint", server))
+    surveyor = Surveyor(connections, lambda: Reach(POLICY, set()), {0}, Schedule(5), Failures(), part=part)
+    await surveyor.survey()
+    part.become("b")
+    await surveyor.survey()
+    assert [asked.keys[0] for asked in server.asked] == [b"asynq:{a}:completed", b"asynq:{b}:completed"]
+    assert surveyor.known.names(0) == {"b"}
