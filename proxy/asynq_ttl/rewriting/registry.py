@@ -159,6 +159,15 @@ class ScriptRegistry:
         """Return the scripts that have a wrapper, in the order in which they were learnt."""
         return tuple(self._wrapped.values())
 
+    def status_anywhere(self, sha: bytes) -> Status:
+        """Return how far the wrapper of a script has come at the node at which it has come furthest."""
+        found = {registry.wrapped_script(sha).status for registry in self.all}
+        return next(status for status in (Status.ACTIVE, Status.BROKEN, Status.NEW) if status in found)
+
+    def wrapped_script(self, sha: bytes) -> Script:
+        """Return a script that has a wrapper, as it is at this node."""
+        return self._wrapped[sha]
+
     def is_active(self, sha: bytes) -> bool:
         """Say whether a script is rewritten at this node."""
         return self._wrapped[sha].status is Status.ACTIVE

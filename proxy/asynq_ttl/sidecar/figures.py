@@ -59,7 +59,7 @@ def register_policy(
     gauge(
         "asynq_ttl.scripts.wrappers",
         "Wrappers by status.",
-        lambda: Counter(script.status.value for script in registry.wrapped()),
+        lambda: Counter(registry.status_anywhere(script.sha).value for script in registry.wrapped()),
         ("status",),
     )
     gauge(

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from asynq_ttl.demo.harness import find_go
 from support.asynq_source import module_folder
 from support.cluster import Kind, port_range, start_cluster
-from support.go_tools import find_go
 from support.servers import SidecarFactory
 
-REWRITING = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 2h}}]"
+REWRITING = """
+version: 1
+rules:
+  - {name: all, archived: {ttl: 7d}, completed: {ttl: keep}}
+"""
 OFF = REWRITING.replace("version: 1", "version: 1\nmode: off")
 
 

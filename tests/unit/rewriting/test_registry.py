@@ -185,3 +185,15 @@ def test_a_node_that_left_learns_nothing_more() -> None:
     two.leave()
     assert one.missing() == ()
     assert two.get(one.learn(ARCHIVE_ALL).sha) is None
+
+
+def test_how_far_a_script_is_anywhere() -> None:
+    """Active at one node counts more than refused, and that more than not tried."""
+    one = ScriptRegistry()
+    two = ScriptRegistry(beside=one)
+    script = one.learn(COMPLETE)
+    assert two.status_anywhere(script.sha) is Status.NEW
+    two.refused(two.wrapped_script(script.sha))
+    assert one.status_anywhere(script.sha) is Status.BROKEN
+    one.activated(script)
+    assert two.status_anywhere(script.sha) is Status.ACTIVE

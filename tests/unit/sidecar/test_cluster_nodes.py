@@ -9,6 +9,7 @@ import pytest
 from asynq_ttl.net.address import Address
 from asynq_ttl.policy.rules import Mode
 from asynq_ttl.relay.node_port import NodeDownstream
+from asynq_ttl.sidecar.admin.status import overview, wrappers
 from asynq_ttl.sidecar.cluster_nodes import ClusterNodes
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.upstream.cluster import Member
@@ -161,3 +162,20 @@ async def test_its_ports_listen_while_it_runs() -> None:
         async with other.running():
             pass
     taken.close()
+
+
+async def test_the_status_has_each_node_and_what_is_loaded_where() -> None:
+    """With its port, its role, how many slots it has, and why it cannot be used."""
+    sidecar, nodes = scene(sweep_seconds=0)
+    one, two = meet(nodes, "a"), meet(nodes, "b", slots=False)
+    two.control.problem = "away"
+    script = sidecar.registry.learn(COMPLETE)
+    one.registry.activated(one.registry.wrapped_script(script.sha))
+    expected = [
+        {"id": "a", "address": "127.0.0.1:1", "port": 6400, "role": "master", "slots": 6, "problem": ""},
+        {"id": "b", "address": "127.0.0.1:1", "port": 6401, "role": "replica", "slots": 0, "problem": "away"},
+    ]
+    assert overview(sidecar)["upstream"]["nodes"] == expected
+    (told,) = wrappers(sidecar)["wrappers"]
+    assert (told["status"], told["loaded_in"]) == ("active", ["127.0.0.1:1"])
+    await sidecar.background.end()

@@ -52,7 +52,9 @@ def overview(sidecar: Sidecar) -> Json:
         "fail_opens": dict(telemetry.fail_opens),
         "sweep": _sweep(sidecar),
         "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
-        "wrappers": Counter(script.status.value for script in sidecar.registry.wrapped()),
+        "wrappers": Counter(
+            sidecar.registry.status_anywhere(script.sha).value for script in sidecar.registry.wrapped()
+        ),
         "tracing": {
             "on": telemetry.spans.on,
             "made": telemetry.spans.made,
@@ -75,6 +77,18 @@ def _upstream(sidecar: Sidecar) -> Json:
             "away": sidecar.sentinels.away,
             "switches": sidecar.sentinels.switches,
         }
+    if sidecar.nodes is not None:
+        told["nodes"] = [
+            {
+                "id": member.id,
+                "address": str(member.address),
+                "port": sidecar.nodes.table.port(member),
+                "role": "master" if member.is_master else "replica",
+                "slots": sum(last - first + 1 for first, last in member.node.slots) if member.node else 0,
+                "problem": member.control.problem,
+            }
+            for member in list(sidecar.nodes.cluster.members.values())
+        ]
     return told
 
 
@@ -135,20 +149,29 @@ def connections(sidecar: Sidecar) -> Json:
 
 def wrappers(sidecar: Sidecar) -> Json:
     """Return the scripts that have a wrapper, and where it is loaded."""
-    upstream = str(sidecar.settings.upstream)
     return {
-        "upstream": upstream,
+        "upstream": str(sidecar.settings.upstream),
         "wrappers": [
             {
                 "kind": script.kind.value,
                 "script": script.sha.decode(),
                 "wrapper": script.wrapper_sha.decode(),
-                "status": script.status.value,
-                "loaded_in": [upstream] if script.status.value == "active" and not script.flushed else [],
+                "status": sidecar.registry.status_anywhere(script.sha).value,
+                "loaded_in": _loaded_in(sidecar, script.sha),
             }
             for script in sidecar.registry.wrapped()
         ],
     }
+
+
+def _loaded_in(sidecar: Sidecar, sha: bytes) -> list[str]:
+    """Return where the wrapper of a script is: the upstream, or nodes of a cluster."""
+    if sidecar.nodes is None:
+        places = [(str(sidecar.settings.upstream), sidecar.registry)]
+    else:
+        places = [(str(member.address), member.registry) for member in list(sidecar.nodes.cluster.members.values())]
+    scripts = [(place, registry.wrapped_script(sha)) for place, registry in places]
+    return [place for place, script in scripts if script.status.value == "active" and not script.flushed]
 
 
 def census(sidecar: Sidecar) -> Json:
