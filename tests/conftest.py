@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from asynq_ttl.demo.harness import build_harness
 from support.asynq import Harness
 from support.servers import Server, SidecarFactory, start_redis, start_valkey
+
+# No test goes by the machine's pace.
+hypothesis.settings.register_profile("asynq-ttl", deadline=None)
+hypothesis.settings.load_profile("asynq-ttl")
 
 
 @pytest.fixture(scope="session")

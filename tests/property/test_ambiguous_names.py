@@ -23,6 +23,7 @@ NAMES = st.lists(st.sampled_from(["a", "b", "{", "}", ":", "}:", "t:", "}:t:", "
 
 @example("a}:t:zz", "x")
 @example("a", "zz}:t:x")
+@example("", "}:archived")
 @example("a}", "x")
 @given(NAMES, NAMES)
 def test_all_agree_whose_a_key_is(queue: str, task_id: str) -> None:

@@ -1,10 +1,11 @@
 """A real OTLP receiver for tests, over HTTP and gRPC: it decodes what arrives with opentelemetry-proto."""
 
 import gzip
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
@@ -79,6 +80,33 @@ def http_receiver() -> Iterator[Receiver]:
             yield receiver
         finally:
             server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def broken_collector(answer: bytes | None) -> Iterator[str]:
+    """Run something at an endpoint, which is yielded, that is no collector.
+
+    Args:
+        answer: what it says to whoever connects, before it hangs up; None for nothing at all, for ever.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener, suppress(OSError):
+        host, port = listener.getsockname()
+
+        def say() -> None:
+            with suppress(OSError):
+                while answer is not None:
+                    peer, _ = listener.accept()
+                    with peer:
+                        peer.recv(1 << 20)
+                        peer.sendall(answer)
+
+        thread = threading.Thread(target=say, daemon=True)
+        thread.start()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 

@@ -4,6 +4,7 @@ It knows no more of Redis than the tools ask for. That the scripts reply so: `te
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Self
 
 from asynq_ttl.asynq.key_types import type_at
@@ -98,7 +99,7 @@ class ScriptedDatabase(Database):
         scripts: dict[str, Callable[..., Any]] = {
             "shared/read_tasks": self._read_tasks,
             "existing_keys/read_index": self._read_index,
-            "existing_keys/survey": self._survey,
+            "existing_keys/queue_places": self._queue_places,
             "existing_keys/check_list": self._check_list,
             "existing_keys/check_index": self._check_index,
             "existing_keys/change_tasks": self._change_tasks,
@@ -111,8 +112,7 @@ class ScriptedDatabase(Database):
 
     def scan(self, cursor: int, *, match: bytes, count: int) -> tuple[int, list[bytes]]:
         """Yield four keys at a time; the cursor is how many were yielded."""
-        only_tasks = match.endswith(b":t:*")
-        keys = [*self.tasks, *([] if only_tasks else self.more_keys)]
+        keys = [key for key in (*self.tasks, *self.more_keys) if fnmatchcase(key, match)]
         following = cursor + 4
         return (0 if following >= len(keys) else following), keys[cursor:following]
 
@@ -146,6 +146,8 @@ class ScriptedDatabase(Database):
 
     def hmget(self, key: bytes, fields: list[str]) -> list[bytes | None]:
         """Return fields of a hash."""
+        if isinstance(fault := self.types.get(key), Exception):
+            raise fault
         return [self.hashes.get(key, {}).get(field) for field in fields]
 
     def pttl(self, key: bytes) -> int:
@@ -178,7 +180,7 @@ class ScriptedDatabase(Database):
             found += [name, b"%d" % value, self._row(prefix + b"t:" + name)]
         return found
 
-    def _survey(self, _key: bytes, prefix: bytes, *names: str) -> list[Any]:
+    def _queue_places(self, _key: bytes, prefix: bytes, *names: str) -> list[Any]:
         found: list[Any] = []
         for key in (prefix + name.encode() for name in names):
             kind = b"list" if key in self.lists else b"zset" if key in self.indexes else b"none"

@@ -25,6 +25,8 @@ QUEUES = b"asynq:queues"
 """The set of the queues' names."""
 TASK_PATTERN = PREFIX + b"*" + _TASK + b"*"
 """What SCAN's MATCH takes for the task keys of every queue."""
+LIKE_TASK_PATTERN = b"*{*" + _TASK + b"*"
+"""The same for whatever the keys begin with: those of forks too."""
 
 PENDING = b"}:pending"
 ACTIVE = b"}:active"
@@ -107,8 +109,9 @@ def terminal_queue(keys: list[bytes]) -> str | None:
     if not keys or not keys[0].startswith(PREFIX):
         return None
     for key in keys:
-        if key.endswith(TERMINAL):
-            return queue_of_index(key)
+        # A task's ID may end like an index.
+        if key.endswith(TERMINAL) and (queue := queue_of_index(key)) is not None:
+            return queue
     if len(keys) >= 3:
         queue = queue_of(keys[0], PENDING)
         if queue is not None and keys[2].endswith(ACTIVE):

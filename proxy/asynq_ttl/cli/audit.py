@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.options import fail, option
-from asynq_ttl.cli.printing import console, printing, say
+from asynq_ttl.cli.printing import console
+from asynq_ttl.cli.standard_output import say, writing
 from asynq_ttl.cli.tool_options import (
     connected,
     load,
@@ -25,8 +26,8 @@ from asynq_ttl.existing_keys.audit.report import Report, as_json, print_report
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import worst
 from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.existing_keys.queue_places import queue_places
 from asynq_ttl.existing_keys.refused import probe_key
-from asynq_ttl.existing_keys.survey import survey
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Policy
@@ -69,7 +70,7 @@ def audit(
     if json_wanted:
         say(as_json(report))
     else:
-        with printing():
+        with writing():
             print_report(report, console())
     if html is not None:
         _write(html, as_html(report))
@@ -116,7 +117,7 @@ def _report(
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
     """Return about how many keys and entries an audit looks at."""
-    places = survey(database, [queue for queue in queues if wanted.matches_queue(queue)])
+    places = queue_places(database, [queue for queue in queues if wanted.matches_queue(queue)])
     return (database.size() or 0) + sum(place.length for place in places)
 
 

@@ -14,7 +14,8 @@ import click
 from rich.table import Table
 
 from asynq_ttl.cli.options import WRONG, fail
-from asynq_ttl.cli.printing import say, show
+from asynq_ttl.cli.printing import show
+from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import note
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database

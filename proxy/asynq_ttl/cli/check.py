@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from asynq_ttl.cli.printing import say
+from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import load
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from asynq_ttl.cli.printing import console, printing, say
+from asynq_ttl.cli.printing import console
+from asynq_ttl.cli.standard_output import say, writing
 from asynq_ttl.cli.tool_options import (
     load,
     policy_option,
@@ -40,6 +41,6 @@ def doctor(*, upstream: address.Upstream, policy: Path | None, json_wanted: bool
     if json_wanted:
         say(findings_json(str(upstream), findings))
     else:
-        with printing():
+        with writing():
             print_findings(findings, console())
     raise SystemExit(worst(findings).status)

@@ -11,19 +11,28 @@ from pathlib import Path
 
 import click
 
-from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.options import Amount, fail
+from asynq_ttl.cli.standard_output import say
 
 # How it is started: by its name, by `python -m asynq_ttl`, or by the path of what that runs.
 _PROGRAM = re.compile(rb"(?:^|/)(?:asynq-ttl|asynq_ttl|asynq_ttl/__main__\.py)$")
 
 
+# What the system can have as the number of a process.
+_MOST = 2**31 - 1
+
+
 @click.command()
 @click.option(
-    "--pid", type=click.IntRange(min=1), default=1, show_default=True, help="The process; in a container it is 1."
+    "--pid",
+    type=click.IntRange(min=1, max=_MOST),
+    default=1,
+    show_default=True,
+    help="The process; in a container it is 1.",
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     default=30.0,
     show_default=True,
     help="Seconds to wait until it has ended.",
@@ -45,7 +54,7 @@ def drain(pid: int, timeout: float) -> None:
         fail(f"process {pid} belongs to somebody else: {error.strerror}")
     finally:
         os.close(process)
-    click.echo("drained")
+    say("drained")
 
 
 def _is_sidecar(pid: int) -> bool:

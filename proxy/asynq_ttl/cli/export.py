@@ -11,7 +11,7 @@ import click
 from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.asynq.task_json import task_line
 from asynq_ttl.cli.options import Choice, fail
-from asynq_ttl.cli.printing import printing
+from asynq_ttl.cli.standard_output import writing
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     Duration,
@@ -97,11 +97,11 @@ def _opened(output: Path) -> Iterator[Callable[[str], None]]:
     if str(output) == "-":
 
         def to_stdout(text: str) -> None:
-            with printing():
+            with writing():
                 sys.stdout.write(text)
 
         yield to_stdout
-        with printing():
+        with writing():
             sys.stdout.flush()
         return
     if output.exists() and not output.is_char_device():

@@ -6,9 +6,11 @@ worker, and probes beside every sidecar: what other commands need costs neither 
 
 import re
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from asynq_ttl.cli.standard_output import writing
 
 COMMANDS: Final = {
     "audit": "Show what is in a database and what is wrong with it.",
@@ -50,10 +52,16 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:  # noqa: ANN401 - click's signature
+        """Read the options, of which some print something and end."""
+        with writing():
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command. What was typed where nothing belongs is not repeated if it looks like a URL."""
         try:
-            return super().invoke(ctx)
+            with writing():
+                return super().invoke(ctx)
         except click.UsageError as error:
             told, strays = _STRAY.subn(r"\1not shown: it may hold a password\3", error.message)
             if not strays:

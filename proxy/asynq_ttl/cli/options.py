@@ -3,11 +3,13 @@
 `ready` and `drain` import it every few seconds beside a busy worker: nothing here costs time to import.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from asynq_ttl.cli.standard_output import tell
 from asynq_ttl.net.address import Address, parse_address
 
 # Exit statuses: what was asked for failed, or was asked for wrongly. 0 is done.
@@ -65,6 +67,20 @@ class Choice(click.Choice[str]):
         return super().convert(word, param, ctx)
 
 
+class Amount(click.FloatRange):
+    """A number from 0 to a milliard, such as seconds; what is no number (`nan`) is none either."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=1e9)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's signature
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
 def admin_option(command: Command) -> Command:
     """Add the option that says which sidecar is asked."""
     text = "Where the sidecar's admin server listens: HOST:PORT or unix:PATH."
@@ -73,5 +89,5 @@ def admin_option(command: Command) -> Command:
 
 def fail(message: str, status: int = FAILED) -> NoReturn:
     """End with one line on standard error and a status."""
-    click.echo(message, err=True)
+    tell(message)
     raise SystemExit(status)

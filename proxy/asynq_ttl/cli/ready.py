@@ -9,6 +9,7 @@ import click
 
 from asynq_ttl.cli.admin_client import FAULTS, connect
 from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.standard_output import say
 from asynq_ttl.net.address import AddressError, parse_address
 
 _PROBE_SECONDS = 4.0
@@ -43,4 +44,4 @@ def ready(admin: str, path: str | None) -> None:
         connection.close()
     if response.status != http.client.OK:
         fail(text or f"the admin server answers {path} with status {response.status}")
-    click.echo(text)
+    say(text)

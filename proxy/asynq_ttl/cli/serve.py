@@ -20,7 +20,7 @@ from click.core import ParameterSource
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.main import OWN_PROCESS
-from asynq_ttl.cli.options import FAILED, WRONG, Choice, Listen, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.listener import ListenError
@@ -101,14 +101,14 @@ class _Host(click.ParamType[str]):
 @option(
     "--drain-timeout",
     "drain_seconds",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     default=10.0,
     help="Seconds to wait for commands under way.",
 )
 @option(
     "--sweep-interval",
     "sweep_seconds",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     default=5.0,
     help="Seconds between sweeps, which remove what is due from index and keyspace together; less where the grace is "
     "short; 0 for none.",

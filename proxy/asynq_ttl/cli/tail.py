@@ -7,6 +7,8 @@ from rich.console import Console
 
 from asynq_ttl.cli.admin_client import AdminClientError, Json, watch
 from asynq_ttl.cli.options import FAILED, Choice, admin_option, fail
+from asynq_ttl.cli.printing import console
+from asynq_ttl.cli.standard_output import say
 from asynq_ttl.events import Action
 from asynq_ttl.net import address
 
@@ -28,22 +30,22 @@ _COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", 
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 def tail(admin: address.Address, *, count: int, as_json: bool, **fields: tuple[str, ...]) -> None:
     """Show what a running sidecar decides, as it decides it. Several values of an option mean any of them."""
-    console, notes = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+    entries, notes = console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
 
     def show(entry: Json) -> None:
         if entry["kind"] in ("watching", "lost", "dropped"):
             notes.print(line_of(entry))
         elif as_json:
-            click.echo(json.dumps(entry))
+            say(json.dumps(entry))
         else:
-            console.print(line_of(entry))
+            entries.print(line_of(entry))
 
     wanted = [("type" if name == "task_type" else name, value) for name, values in fields.items() for value in values]
     try:
         watch(admin, wanted, show, limit=count)
     except AdminClientError as error:
         fail(str(error), FAILED)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         raise SystemExit(0) from None
 
 

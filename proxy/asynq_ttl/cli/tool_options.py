@@ -14,7 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asynq_ttl.cli.options import FAILED, WRONG, Choice, Command, Parsed, fail, option
+import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
+from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed, fail, option
+from asynq_ttl.cli.standard_output import tell
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
 from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
@@ -93,7 +95,7 @@ queue_option = click.option(
 type_option = click.option("--type", "types", type=_Pattern(), multiple=True, help="Only types that match; repeatable.")
 rate_option = option(
     "--rate",
-    type=click.FloatRange(min=0),
+    type=Amount(),
     default=30_000.0,
     help="The most keys looked at in a second; 0 for no limit.",
 )
@@ -215,4 +217,4 @@ def end_whole(database: Database) -> None:
 
 def note(text: str) -> None:
     """Print a line on standard error."""
-    click.echo(text, err=True)
+    tell(text)

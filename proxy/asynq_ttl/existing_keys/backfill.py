@@ -20,8 +20,8 @@ from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider,
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
+from asynq_ttl.existing_keys.queue_places import Place, queue_places
 from asynq_ttl.existing_keys.standing import TERMINAL
-from asynq_ttl.existing_keys.survey import Place, survey
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy, State
 
 _ORDER = (State.ARCHIVED, State.COMPLETED)
@@ -90,7 +90,7 @@ class Backfill:
         """Return the indexes that are walked through, in that order."""
         states = self._filter.states or tuple(TERMINAL)
         chosen = [queue for queue in queues if self._filter.matches_queue(queue)]
-        return list(survey(self._database, chosen, [state.value for state in _ORDER if state.value in states]))
+        return list(queue_places(self._database, chosen, [state.value for state in _ORDER if state.value in states]))
 
     def _walk_indexes(self, indexes: Sequence[Place], after: tuple[bytes, bytes]) -> None:
         surplus: dict[Place, int] = {}

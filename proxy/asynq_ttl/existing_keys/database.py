@@ -30,6 +30,7 @@ from redis.exceptions import (
 from redis.sentinel import Sentinel
 
 from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_of
+from asynq_ttl.existing_keys import foreign_prefixes
 from asynq_ttl.existing_keys.left_out import LeftOut
 from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
 from asynq_ttl.existing_keys.own_connection import connection_class
@@ -109,10 +110,10 @@ class Database:
                     "that is said or done here would be whole; a cluster is not supported yet"
                 )
             queues = self.queues()
-            wanted = READING.commands + (CHANGING.commands if changing else ())
+            wanted = {*READING.commands, *(CHANGING.commands if changing else ())}
             if not self.upstream.database:
-                wanted = tuple(command for command in wanted if command != "SELECT")
-            refused = self.refused(wanted, probe_key(queues))
+                wanted.discard("SELECT")
+            refused = self.refused(sorted(wanted), probe_key(queues))
             if refused:
                 raise DatabaseError(f"{self.upstream}: {refused}: {refused.advice(ASYNQ_KEYS)}")
         return queues or []
@@ -261,7 +262,16 @@ class Database:
         here = f"db{self.upstream.database}"
         others = ", ".join(sorted(name for name in keyspace if name != here))
         hint = f"; there are keys in {others}" if others else ""
-        return f"{self.upstream} is no Asynq database: the set asynq:queues is not there{hint}"
+        return f"{self.upstream} is no Asynq database: the set asynq:queues is not there{self._of_forks()}{hint}"
+
+    def _of_forks(self) -> str:
+        """Return, in words, which prefixes of forks there are; nothing where there are none or the user may not ask."""
+        try:
+            prefixes = foreign_prefixes.find(self.client, self.pace.spend).seen
+        except ResponseError:
+            return ""
+        told = "; there are tasks of a fork of Asynq whose keys begin with {}, which are not handled"
+        return told.format(", ".join(prefixes)) if prefixes else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +313,7 @@ def _client(upstream: Upstream, database: int) -> Redis:
     """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
     if upstream.sentinels:
-        asking = Sentinel([])
-        asking.sentinels = [_sentinel_client(upstream, address) for address in upstream.sentinels]
-        host, port = asking.discover_master(upstream.master)
+        host, port = _Sentinels(upstream).discover_master(upstream.master)  # type: ignore[no-untyped-call]
         options |= {"username": upstream.username or None, "password": upstream.password or None}
         options |= {"host": host, "port": port}
     else:
@@ -322,6 +330,14 @@ def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
             yield address, client
 
 
+class _Sentinels(Sentinel):
+    """All Sentinels that the URL names."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self.sentinels = [_sentinel_client(upstream, address) for address in upstream.sentinels]
+
+
 def _sentinel_client(upstream: Upstream, address: Address) -> Redis:
     """Return a client of a Sentinel.
 
@@ -329,7 +345,7 @@ def _sentinel_client(upstream: Upstream, address: Address) -> Redis:
     redis-py is about to use the connection, and is taken for a reply that nobody asked for.
     """
     options = {**_options(upstream), **_sentinel_login(upstream), "decode_responses": True}
-    place = {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
+    place: dict[str, Any] = {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
     return Redis.from_pool(ConnectionPool(**options, **place))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 from asynq_ttl.existing_keys.database import Call, Database
-from asynq_ttl.existing_keys.survey import Place
+from asynq_ttl.existing_keys.queue_places import Place
 
 Walk = Generator[Call, Any, None]
 

@@ -17,7 +17,7 @@ from typing import Any
 from asynq_ttl.asynq.keys import PREFIX, TASK_PATTERN, doubtful, queue_of_task, queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Entry, Task, record_of, task_of_row
 from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Call, Database
-from asynq_ttl.existing_keys.survey import Place
+from asynq_ttl.existing_keys.queue_places import Place
 from asynq_ttl.policy.glob import Glob
 
 _SCAN_COUNT = 256

@@ -7,6 +7,9 @@ Invariant: an error says which file it is and why it cannot be read, in one line
 
 from pathlib import Path
 
+# Longer than any secret; a device may have no end.
+_MOST_BYTES = 1 << 20
+
 
 class SecretFileError(ValueError):
     """A secret that cannot be read. The message is the file's name and the reason."""
@@ -47,6 +50,10 @@ def read_secrets(file: Path | str) -> list[bytes]:
 
 def _content(file: Path | str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        with Path(file).open("rb") as opened:
+            content = opened.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
         raise SecretFileError(f"{file}: {getattr(error, 'strerror', None) or 'it is no file name'}") from None
+    if len(content) > _MOST_BYTES:
+        raise SecretFileError(f"{file}: it is too long for a secret")
+    return content

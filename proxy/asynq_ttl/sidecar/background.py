@@ -1,4 +1,4 @@
-"""What a sidecar does beside serving clients: sweeping, watching files, keeping an eye on Redis.
+"""What a sidecar does beside serving clients: sweeping, watching files, keeping an eye on Redis, answering admin calls.
 
 Invariants:
 
@@ -53,6 +53,19 @@ class Background:
         self._stopping.add(stopping)
         stopping.add_done_callback(self._stopping.discard)
 
+    def failed(self, name: str, error: Exception, then: str) -> None:
+        """Count what was raised where nothing expected it, and name it in the log.
+
+        Args:
+            name: what has raised it.
+            error: what was raised.
+            then: what becomes of it.
+        """
+        self.failures[name] += 1
+        more = self._repetition.allows(name)
+        if more is not None:
+            _log.error("%s failed and %s: %s%s", name, then, type(error).__name__, more, exc_info=error)
+
     async def end(self) -> None:
         """Cancel all."""
         await _end([*self._tasks.values(), *self._stopping])
@@ -63,10 +76,7 @@ class Background:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - a bug in one must not end it, nor anything else
-                self.failures[name] += 1
-                more = self._repetition.allows(name)
-                if more is not None:
-                    _log.error("%s failed and begins again: %s%s", name, type(error).__name__, more, exc_info=error)
+                self.failed(name, error, "begins again")
             await asyncio.sleep(AGAIN_SECONDS)
 
 

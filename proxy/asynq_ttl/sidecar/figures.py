@@ -11,6 +11,7 @@ from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.sidecar.background import Background
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
+from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.metrics import Metrics
 from asynq_ttl.upstream.sentinels import Sentinels
@@ -47,6 +48,18 @@ def register_upstream(metrics: Metrics, problem: Callable[[], str], sentinels: S
         "asynq_ttl.upstream.sentinels.away",
         "Sentinels that do not help to find the master.",
         lambda: sentinels.away if sentinels else 0,
+    )
+
+
+def register_handover(metrics: Metrics, handover: Handover | None) -> None:
+    """Declare whether the sink takes what is handed over, where there is one."""
+    metrics.counter(
+        "asynq_ttl.sink.failures", "How often the sink has failed.", lambda: handover.failures if handover else 0
+    )
+    metrics.gauge(
+        "asynq_ttl.sink.failing",
+        "1 if the sink did not take the latest tasks.",
+        lambda: int(bool(handover and handover.problem)),
     )
 
 

@@ -26,7 +26,13 @@ from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.background import Background, within
 from asynq_ttl.sidecar.cluster_nodes import ClusterNodes
-from asynq_ttl.sidecar.figures import register_background, register_policy, register_traffic, register_upstream
+from asynq_ttl.sidecar.figures import (
+    register_background,
+    register_handover,
+    register_policy,
+    register_traffic,
+    register_upstream,
+)
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
@@ -84,6 +90,7 @@ class Sidecar:
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
+        self.handover = Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None
         self.sweeper = self._sweeper(self.endpoint)
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
@@ -94,6 +101,7 @@ class Sidecar:
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, lambda: self.upstream_problem, self.sentinels)
+        register_handover(telemetry.metrics, self.handover)
         register_policy(telemetry.metrics, self.in_force, self.registry, lambda: self.sweepers)
 
     @property
@@ -107,14 +115,13 @@ class Sidecar:
 
     def _sweeper(self, endpoint: Endpoint, part: Part = WHOLE) -> Sweeper:
         """Return what sweeps at an endpoint."""
-        settings = self.settings
         return Sweeper(
             endpoint,
             lambda: self.in_force.rewriter.reach,
             self.shared.databases,
             self.telemetry,
-            interval_seconds=settings.sweep_seconds,
-            handover=Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None,
+            interval_seconds=self.settings.sweep_seconds,
+            handover=self.handover,
             part=part,
         )
 
@@ -143,6 +150,11 @@ class Sidecar:
             activated=self._activated,
             sweeper=self._sweeper if self.settings.sweep_seconds > 0 else None,
         )
+
+    @property
+    def trouble(self) -> str:
+        """What does not keep clients from coming, and has to be looked at all the same; empty where there is none."""
+        return self.handover.problem if self.handover is not None else ""
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""

@@ -78,6 +78,10 @@ class Handover:
     """
 
     def __init__(self, sink: Sink, name: str) -> None:
+        self.failures = 0
+        """How often the sink has failed."""
+        self.problem = ""
+        """Why it does not take tasks, with its name; empty where it took the latest ones."""
         self._sink = sink
         self._not_before = 0.0
         self._until = 0.0
@@ -122,6 +126,13 @@ class Handover:
             gone += await self._hand_over_page(client, batch, list(zip(ids, rows, strict=False)))
             ids = ids[len(rows) :]
         return gone
+
+    def failed(self, reason: str) -> None:
+        """Take note that the sink has failed, and leave it alone for a moment."""
+        self._not_before = time.monotonic() + _PAUSE_SECONDS
+        self.failures += 1
+        self.problem = f"the sink {self._name} fails: {reason}"
+        _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self._name, reason)
 
     async def close(self) -> None:
         """Close the sink."""
@@ -170,9 +181,11 @@ class Handover:
         try:
             await self._sink.take(lines)
         except SinkError as error:
-            self._not_before = time.monotonic() + _PAUSE_SECONDS
-            _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self._name, error)
+            self.failed(str(error))
             return False
+        if self.problem:
+            self.problem = ""
+            _log.info("the sink %s takes tasks again", self._name)
         return True
 
 

@@ -4,16 +4,20 @@ Invariants:
 
 * `take` returns only when all lines are there: written and synced, or answered with 2xx. Otherwise it raises
   `SinkError`, and the tasks stay in Redis.
-* A task may come twice, if the sidecar is killed between handing it over and removing it. No task is lost because a
-  sink failed.
+* It takes no longer than `SINK_TIMEOUT_SECONDS`, whatever a disk or a network does, and keeps no process from ending.
+* A task may come twice, if the sidecar is killed between handing it over and removing it, or a disk answers late. No
+  task is lost because a sink failed.
 """
 
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -105,17 +109,25 @@ class FileSink:
     Args:
         path: the file.
         most_bytes: how large it may get.
+        seconds: how long the disk is waited for.
     """
 
-    def __init__(self, path: Path, most_bytes: int) -> None:
+    def __init__(self, path: Path, most_bytes: int, seconds: float = SINK_TIMEOUT_SECONDS) -> None:
         self._path = path
         self._most_bytes = most_bytes
+        self._seconds = seconds
+        self._written: asyncio.Future[None] | None = None
 
     async def take(self, lines: Sequence[Json]) -> None:
-        """Append some lines and see them on the disk."""
+        """Append some lines and see them on the disk. While it does not answer, no more are written."""
+        if self._written is not None and not self._written.done():
+            raise SinkError(f"{self._path}: the disk has still not answered")
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        self._written = _in_thread(partial(self._append, content))
         try:
-            await asyncio.to_thread(self._append, content)
+            await asyncio.wait_for(asyncio.shield(self._written), self._seconds)
+        except TimeoutError:
+            raise SinkError(f"{self._path}: the disk does not answer") from None
         except OSError as error:
             raise SinkError(f"{self._path}: {error.strerror}") from error
 
@@ -126,16 +138,44 @@ class FileSink:
         if self._path.exists() and self._path.stat().st_size + len(content) > self._most_bytes:
             now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
             self._path.rename(self._path.with_name(f"{self._path.name}.{now}"))
-        with self._path.open("ab") as file:
+        # Without a buffer, which would be written after all when the file is closed.
+        with self._path.open("ab", buffering=0) as file:
             # Where the disk is full, what was written of these lines is taken back: every line in the file is whole.
             start = file.tell()
             try:
-                file.write(content)
-                file.flush()
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())
             except OSError:
-                os.ftruncate(file.fileno(), start)
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), start)
                 raise
+
+
+def _in_thread(work: Callable[[], None]) -> asyncio.Future[None]:
+    """Do something in a thread that nothing waits for at the end of the process; return a future of its end."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+            ended.exception()  # nobody may wait for it any more
+
+    def run() -> None:
+        error: Exception | None = None
+        try:
+            work()
+        except Exception as raised:  # noqa: BLE001 - the future raises it
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=run, name="sink", daemon=True).start()
+    return ended
 
 
 class WebhookSink:

@@ -22,9 +22,10 @@ from typing import NamedTuple
 SMALL = 10
 # Queues that one script surveys. What it costs Redis is measured by `bench/run.py queues`.
 BATCH = 100
-# In this many rounds every queue is surveyed once, or in this part of the grace if that is shorter.
-ROUNDS_IN_PASS = 4
-PASSES_IN_GRACE = 3
+# In this many rounds every queue is surveyed once.
+ROUNDS_IN_PASS = 6
+# A pass and one round more take no more than this part of the grace.
+PART_OF_GRACE = 0.6
 PLACES = ("completed", "archived", "active", "pending", "retry")
 
 
@@ -56,10 +57,10 @@ def pass_seconds(interval_seconds: float, grace_seconds: float) -> float:
     """Return the time in which every queue is surveyed.
 
     Args:
-        interval_seconds: the time between rounds.
+        interval_seconds: the time between rounds, at most a quarter of the grace.
         grace_seconds: the grace of the policy.
     """
-    return min(interval_seconds * ROUNDS_IN_PASS, grace_seconds / PASSES_IN_GRACE)
+    return min(interval_seconds * ROUNDS_IN_PASS, grace_seconds * PART_OF_GRACE - interval_seconds)
 
 
 class Survey:

@@ -180,6 +180,8 @@ _KINDS: dict[str, _Kind] = {
         )
     },
 }
+VARIABLES = tuple(_KINDS)
+"""The names of those that are looked at, but for the endpoints, whose values depend on others."""
 _URL = _Kind("a URL such as http://HOST:4318", _is_url)
 _TARGET = _Kind("a URL such as http://HOST:4317, or HOST:PORT", _is_target)
 _QUEUE, _BATCH = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"

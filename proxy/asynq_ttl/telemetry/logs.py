@@ -51,6 +51,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class Sparing(logging.Filter):
+    """Lets what a library warns of through as `Repetition` does, each logger and level by itself.
+
+    An exporter whose collector is down says so at each attempt, several times a second.
+
+    Args:
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._repetition = Repetition(clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a record is logged."""
+        if record.levelno < logging.WARNING or record.name.startswith("asynq_ttl"):
+            return True
+        return self._repetition.allows(f"{record.name} {record.levelname}") is not None
+
+
 def start_logging(level: str, form: str) -> None:
     """Send the log to standard error.
 
@@ -60,6 +80,7 @@ def start_logging(level: str, form: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redaction(JsonFormatter() if form == "json" else HumanFormatter(), os.environ))
+    handler.addFilter(Sparing())
     logging.getLogger().addHandler(handler)
     set_level(level)
 

@@ -8,7 +8,7 @@ from redis import Redis
 from asynq_ttl.existing_keys.changes import Change, Changer, change_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.pages import index_pages
-from asynq_ttl.existing_keys.survey import Place
+from asynq_ttl.existing_keys.queue_places import Place
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.policy.plan import Act, Plan
 from support.existing_keys import QUEUE, everything, put, url

@@ -47,7 +47,10 @@ def test_no_task_is_harmed(server: Server, harness: Harness, start_sidecar: Side
     sidecar = start_sidecar(server.url, SIDECAR)
     fail = {"payload": '{"do": "skip", "ms": 2}'}
     harness.enqueue(sidecar.address, *({"id": f"run-{n}", "type": "x", **fail} for n in range(TASKS)))
-    quick = ("-task-check-interval", "20ms", "-concurrency", "20", "-quiet")
+    # These are not run again, so that each tool has always something to do, however slow it is.
+    still = ({"id": f"still-{n}", "type": "x", "queue": "still", **fail} for n in range(TASKS // 10))
+    harness.enqueue(sidecar.address, *still)
+    quick = ("-queues", "default=4,still=1", "-task-check-interval", "20ms", "-concurrency", "20", "-quiet")
     worker = harness.serve(sidecar.address, *quick)
     precious: set[str] = set()
     wrong: list[Any] = []

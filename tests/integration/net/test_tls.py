@@ -118,8 +118,8 @@ def test_the_listeners_certificate_is_replaced_without_a_restart(
 ) -> None:
     """New connections see the new certificate; one that is open goes on; a broken file changes nothing."""
     certificate = authority.issue("localhost")
-    sidecar = start_sidecar(redis_server.url, tls_cert=str(certificate))
-    sidecar.expected_warnings.append("not reloaded, the old ones stay in use")
+    sidecar = start_sidecar(redis_server.url, POLICY, tls_cert=str(certificate))
+    sidecar.expected_warnings += ("not reloaded, the old ones stay in use", "policy not reloaded")
     context = authority.client_context()
     first = shown(sidecar, context)
     with tls_client(sidecar, authority) as client:
@@ -133,6 +133,13 @@ def test_the_listeners_certificate_is_replaced_without_a_restart(
     _take_note(sidecar, by_signal)
     wait_until(lambda: "not reloaded" in sidecar.log(), "the broken file is not noticed")
     assert shown(sidecar, context) == second
+    # One that cannot be used keeps no other file from being taken over.
+    sidecar.reload(POLICY + "\nmode: shadow")
+    assert "is in force, mode shadow" in sidecar.log()
+    sidecar.reload("version: 2")
+    authority.issue("localhost")
+    _take_note(sidecar, by_signal)
+    wait_until(lambda: shown(sidecar, context) != second, "the new certificate is not shown")
 
 
 def test_a_replaced_client_authority_is_in_force(

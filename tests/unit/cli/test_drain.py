@@ -58,6 +58,11 @@ def test_what_only_looks_like_a_sidecar_is_not_touched(words: list[str]) -> None
         other.kill()
 
 
+def test_a_number_that_no_process_has() -> None:
+    """It is a mistake of whoever typed it."""
+    assert CliRunner().invoke(drain, ["--pid", "99999999999999999999"]).exit_code == 2
+
+
 def test_it_imports_nothing_slow() -> None:
     """A hook does not pay for telemetry, policy files or an event loop."""
     loaded = imported_by("drain", "--pid", "4194304")

@@ -1,10 +1,14 @@
 """Which commands there are, where they live, and that the list of them costs nothing."""
 
+import re
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from asynq_ttl.cli.main import COMMANDS, main
+from asynq_ttl.telemetry.environment import VARIABLES
+from support.commands import run
 from support.imports import imported_by
 
 
@@ -42,6 +46,15 @@ def test_an_argument_too_many_is_not_shown_if_it_may_be_a_url(line: str) -> None
     assert "(a b)" in CliRunner().invoke(main, ["serve", "a", "b"]).output
 
 
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"serve"}))
+def test_no_variable_of_opentelemetry_disturbs_a_command(name: str) -> None:
+    """None of them exports anything; what a library reads when it is imported may be anything at all."""
+    nonsense = {**dict.fromkeys(VARIABLES, "nonsense"), "OTEL_PYTHON_CONTEXT": "nonsense"}
+    done = run(name, "--no-such-option", **nonsense)
+    assert done.returncode == 2
+    assert re.fullmatch(r"Usage: .*\nTry .*\n\nError: No such option.*\n", done.stderr), done.stderr
+
+
 def test_the_list_imports_no_command() -> None:
     """Nobody waits for what is only listed."""
     loaded = imported_by("--help")
@@ -50,5 +63,6 @@ def test_the_list_imports_no_command() -> None:
         "asynq_ttl.cli",
         "asynq_ttl.cli.hidden_arguments",
         "asynq_ttl.cli.main",
+        "asynq_ttl.cli.standard_output",
     }
     assert not {"asyncio", "rich", "redis"} & loaded

@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from asynq_ttl.cli.options import FAILED, Choice, Listen, Parsed, admin_option, fail, option
+from asynq_ttl.cli.options import FAILED, Amount, Choice, Listen, Parsed, admin_option, fail, option
 from asynq_ttl.net.address import Address
 
 
@@ -72,3 +72,15 @@ def test_a_choice_is_one_of_its_words(typed: str) -> None:
     """`warn` is only a word where `warning` is."""
     with pytest.raises(click.BadParameter):
         Choice(["human", "json"]).convert(typed, None, None)
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "inf", "1e300", "x"])
+def test_what_is_no_amount(text: str) -> None:
+    """What no clock and no lock can be given."""
+    with pytest.raises(click.BadParameter):
+        Amount().convert(text, None, None)
+
+
+def test_an_amount() -> None:
+    """With a fraction, or without."""
+    assert [Amount().convert(text, None, None) for text in ("0", "2.5", "1e9")] == [0, 2.5, 1e9]

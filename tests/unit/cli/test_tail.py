@@ -91,7 +91,7 @@ def test_a_reader_that_goes_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> Non
         raise BrokenPipeError
 
     monkeypatch.setattr(tailing, "watch", watch)
-    assert CliRunner().invoke(main, ["tail"]).exit_code == 0
+    assert CliRunner().invoke(main, ["tail"]).exit_code == 141
 
 
 def test_a_sidecar_that_is_not_there_is_told() -> None:

@@ -1,5 +1,5 @@
 from asynq_ttl.existing_keys.in_step import Walk, in_step
-from asynq_ttl.existing_keys.survey import Place
+from asynq_ttl.existing_keys.queue_places import Place
 from support.scripted_database import ScriptedDatabase
 
 

@@ -11,7 +11,7 @@ from asynq_ttl.existing_keys.pages import (
     tasks_of,
     whole_tasks,
 )
-from asynq_ttl.existing_keys.survey import Place
+from asynq_ttl.existing_keys.queue_places import Place
 from asynq_ttl.policy.glob import compile_glob
 from support.scripted_database import ScriptedDatabase, task_of
 from support.task_message import encode_task

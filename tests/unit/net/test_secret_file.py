@@ -60,3 +60,9 @@ def test_nobody_else_reads_secrets() -> None:
     assert [name for name, source in sources.items() if reads.search(source)] == []
     users = {name for name, source in sources.items() if "import SecretFileError" in source}
     assert {"endpoint.py", "client_login.py", "database.py", "serve.py", "tool_options.py"} <= users
+
+
+def test_a_file_without_an_end() -> None:
+    """Is not read to it."""
+    with pytest.raises(SecretFileError, match="too long"):
+        read_secret("/dev/zero")

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from asynq_ttl.net.address import Address
 from asynq_ttl.sidecar import background as module
 from asynq_ttl.sidecar.background import Background, within
 from asynq_ttl.sidecar.sidecar import Sidecar
-from support.recorded import sidecar
+from support.in_process import make_sidecar
 
 
 async def test_what_raises_is_named_counted_and_begun_again(
@@ -42,6 +44,8 @@ PARTS: dict[str, Callable[[Sidecar, pytest.MonkeyPatch, Callable[..., Awaitable[
     "the latency probe": lambda made, patch, fail: patch.setattr(made.telemetry, "loop_late", _raise),
     "the control connection": lambda made, patch, fail: patch.setattr(made.control, "run", fail),
     "the sweeper": lambda made, patch, fail: patch.setattr(made.sweeper, "run", fail),
+    "the watch of files": lambda made, patch, fail: patch.setattr(made.files, "run", fail),
+    "following Sentinel 127.0.0.1:2": lambda made, patch, fail: patch.setattr(made.sentinels, "follow", fail),
 }
 
 
@@ -51,10 +55,15 @@ def _raise(*_arguments: object) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 async def test_each_part_of_a_sidecar_is_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It still listens, and counts."""
-    made = sidecar()
+    """It still listens, and counts; what is of the same kind goes on."""
+    upstream = "redis+sentinel://127.0.0.1:1,127.0.0.1:2/m" if "Sentinel" in name else "redis://127.0.0.1:1/0"
+    made = make_sidecar(upstream, policy_file=Path("/none"))
+    other = asyncio.Event()
 
-    async def fail() -> None:
+    async def fail(address: Address | None = None) -> None:
+        if address is not None and address.port == 1:
+            other.set()
+            await asyncio.sleep(60)
         raise ZeroDivisionError
 
     PARTS[name](made, monkeypatch, fail)
@@ -63,6 +72,8 @@ async def test_each_part_of_a_sidecar_is_kept(name: str, monkeypatch: pytest.Mon
             await asyncio.sleep(0.01)
         _, writer = await asyncio.open_connection(address.host, address.port)
         writer.close()
+    assert other.is_set() == ("Sentinel" in name)
+    assert set(made.background.failures) == {name}
 
 
 async def test_what_hangs_or_raises_at_the_end_keeps_nothing_back(

@@ -10,6 +10,7 @@ from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sidecar.policy_in_force import Reload
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.sweep.sink import parse_sink
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.recorded import sidecar
 from support.small_scripts import ARCHIVE
@@ -67,6 +68,19 @@ def test_wrappers_are_counted_by_status() -> None:
     asked.registry.learn(ARCHIVE)
     assert re.fullmatch(r'\{status="\w+"\} 1\.0', figure(asked, "asynq_ttl_scripts_wrappers"))
     assert figure(asked, "asynq_ttl_sweep_behind") == " 0.0"
+
+
+def test_a_sink_that_fails_is_a_figure() -> None:
+    """Until it takes tasks again; without a sink nothing fails."""
+    asked = sidecar(pulled=True)
+    assert (figure(asked, "asynq_ttl_sink_failures"), figure(asked, "asynq_ttl_sink_failing")) == (" 0.0", " 0.0")
+    upstream = parse_upstream("redis://h")
+    settings = Settings(parse_address("127.0.0.1:0"), upstream, sink=parse_sink("file:/x"))
+    asked = Sidecar(settings, POLICY, Telemetry(upstream, {}, pulled=True))
+    assert asked.handover is not None
+    asked.handover.failed("disk full")
+    asked.handover.failed("disk full")
+    assert (figure(asked, "asynq_ttl_sink_failures"), figure(asked, "asynq_ttl_sink_failing")) == (" 2.0", " 1.0")
 
 
 def test_what_redis_refuses_the_sweeper_is_counted_by_database() -> None:

@@ -120,8 +120,10 @@ async def test_a_sink_that_has_failed_is_left_alone_for_a_moment(monkeypatch: py
     await tasks.hand_over(other)
     assert shelf.asked == 1 + 3
     shelf.fails = False
+    assert (other.failures, other.problem) == (3, "the sink shelf fails: disk full")
     assert len(await tasks.hand_over(other)) == 250
     assert len(shelf.lines) == 250
+    assert (other.failures, other.problem) == (3, "")
 
 
 @pytest.mark.parametrize(("page", "calls"), [(1_000, 3), (60, 5), (1, 250)])

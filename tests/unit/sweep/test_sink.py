@@ -2,6 +2,7 @@ import asyncio
 import errno
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,34 @@ async def test_a_disk_that_is_full_leaves_no_half_line(tmp_path: Path, monkeypat
     with pytest.raises(SinkError, match="No space left"):
         await sink.take([{"id": 2}])
     assert path.read_text() == '{"id": 1}\n'
+
+
+async def test_a_disk_that_is_full_is_called_that(tmp_path: Path) -> None:
+    """Also where nothing can be taken back."""
+    (tmp_path / "tasks").symlink_to("/dev/full")
+    with pytest.raises(SinkError, match="No space left"):
+        await FileSink(tmp_path / "tasks", 1 << 20).take([{"id": 1}])
+
+
+async def test_a_disk_that_hangs_is_waited_for_once(tmp_path: Path) -> None:
+    """A pipe that nobody reads does as such a disk; while it hangs nothing more is written, afterwards it is."""
+    path = tmp_path / "tasks"
+    os.mkfifo(path)
+    sink = FileSink(path, 1 << 20, seconds=0.05)
+    with pytest.raises(SinkError, match="does not answer"):
+        await sink.take([{"id": 1}])
+    with pytest.raises(SinkError, match="still not answered"):
+        await sink.take([{"id": 2}])
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    path.unlink()
+    taken = False
+    while not taken:
+        await asyncio.sleep(0.01)
+        with suppress(SinkError):
+            await sink.take([{"id": 3}])
+            taken = True
+    os.close(reader)
+    assert path.read_text() == '{"id": 3}\n'
 
 
 async def test_a_webhook_that_is_not_there() -> None:

@@ -28,10 +28,10 @@ def _survey() -> Survey:
 
 
 def test_the_pass_has_room_in_the_grace() -> None:
-    """It takes four rounds, or a third of the grace."""
-    assert pass_seconds(5, 60) == 20
-    assert pass_seconds(5, 30) == 10
-    assert pass_seconds(0.2, 60) == pytest.approx(0.8)
+    """It takes six rounds, or with one round more three fifths of the grace."""
+    assert pass_seconds(5, 60) == 30
+    assert pass_seconds(5, 30) == 13
+    assert pass_seconds(0.2, 60) == pytest.approx(1.2)
 
 
 def test_a_queue_that_is_listed_is_surveyed_at_once(survey: Survey) -> None:

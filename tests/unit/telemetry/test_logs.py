@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from asynq_ttl.telemetry import logs
-from asynq_ttl.telemetry.logs import HumanFormatter, JsonFormatter, Repetition
+from asynq_ttl.telemetry.logs import HumanFormatter, JsonFormatter, Repetition, Sparing
 
 
 def record(message: str, **extra: str) -> logging.LogRecord:
@@ -77,6 +77,17 @@ def test_a_warning_is_not_repeated_too_often() -> None:
     now = 10.0
     assert repetition.allows("a") == " (and 3 more since the last line)"
     assert repetition.allows("b") == ""
+
+
+def test_a_library_is_not_heard_too_often() -> None:
+    """Each logger and level by itself; the sidecar's own lines, and what is no warning, are not held back."""
+    now = 0.0
+    sparing = Sparing(lambda: now)
+    library = [logging.LogRecord("lib.a", level, "", 0, "%d%%", (5,), None) for level in (30, 30, 40, 20, 20)]
+    assert [sparing.filter(each) for each in library] == [True, False, True, True, True]
+    assert all(sparing.filter(record("x")) for _ in range(3))
+    now = 10.0
+    assert sparing.filter(library[1])
 
 
 def test_kinds_of_warnings_are_bounded() -> None:

@@ -28,7 +28,7 @@ from asynq_ttl.existing_keys.audit.tasks import TaskCounter, content_bytes, must
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding
 from asynq_ttl.existing_keys.pages import TaskFilter, read_tasks, scan, tasks_of
-from asynq_ttl.existing_keys.survey import survey
+from asynq_ttl.existing_keys.queue_places import queue_places
 from asynq_ttl.policy.rules import Policy
 
 # Suspects are read again when there are so many, and so often before they count as lost.
@@ -89,7 +89,7 @@ class Audit:
         chosen = [queue for queue in queues if self._wanted.matches_queue(queue)]
         saved = self._checkpoint.load()
         self._progress = saved or Progress(self._database.now())
-        places = list(survey(self._database, chosen))
+        places = list(queue_places(self._database, chosen))
         if saved is None:
             self._indexes.read_lists(places, self.tally)
             self._indexes.check_sorted_sets(places, self.tally)
@@ -160,7 +160,7 @@ class Audit:
     def _still_suspect(self, suspects: Suspects) -> Suspects:
         """Return those suspects that, when they are read again, are still not where their state says."""
         queues = sorted({queue for queue, state in suspects if state in LISTS})
-        self._indexes.read_lists(list(survey(self._database, queues, tuple(LISTS))))
+        self._indexes.read_lists(list(queue_places(self._database, queues, tuple(LISTS))))
         wanted: dict[str, list[bytes]] = {}
         for (queue, _), ids in suspects.items():
             wanted.setdefault(queue, []).extend(ids)

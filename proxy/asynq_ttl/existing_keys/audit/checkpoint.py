@@ -5,7 +5,8 @@ Knows what an audit has to remember, not how it comes about.
 Invariants:
 
 * The file is always whole: it is written beside its place, then moved there.
-* A file of another audit (another database, policy or queues), or one that cannot be read, is as good as none.
+* A file of another audit (another database, policy or queues) is as good as none.
+* What is no checkpoint is neither overwritten nor removed.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.existing_keys.audit.counts import Tally, load_tally
-from asynq_ttl.existing_keys.named_files import named
+from asynq_ttl.existing_keys.named_files import FileError, named
 
 _SAVE_SECONDS = 2.0
 
@@ -64,13 +65,15 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self) -> Progress | None:
-        """Return how far the interrupted audit had come; None where there is none."""
+        """Return how far the interrupted audit had come; None where there is none.
+
+        Raises:
+            FileError: the file is something else, or cannot be read.
+        """
         if self._path is None or not self._path.exists():
             return None
-        with named(self._path):
-            text = self._path.read_bytes()
+        content = _content(self._path)
         try:
-            content = json.loads(text)
             if content["run"] != self._run:
                 return None
             suspects = {
@@ -103,3 +106,16 @@ class Checkpoint:
         if self._path is not None:
             with named(self._path):
                 self._path.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return what is in a checkpoint."""
+    with named(path):
+        text = path.read_bytes() if path.is_file() else b""  # a device may have no end
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "run" not in content:
+        raise FileError(f"{path} is there already, and is no checkpoint: name another file")
+    return content

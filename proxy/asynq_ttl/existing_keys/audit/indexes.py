@@ -18,8 +18,8 @@ from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.in_step import Walk, in_step
+from asynq_ttl.existing_keys.queue_places import Place
 from asynq_ttl.existing_keys.standing import LIVE, TERMINAL
-from asynq_ttl.existing_keys.survey import Place
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP
 
 _PAGE = 200

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from redis.exceptions import ResponseError
 
 from asynq_ttl.existing_keys.database import Database, sentinel_clients
-from asynq_ttl.existing_keys.doctor import clients, key_types, policy_fit, rights, sentinels, server_info
+from asynq_ttl.existing_keys.doctor import clients, key_types, policy_fit, prefixes, rights, sentinels, server_info
 from asynq_ttl.existing_keys.doctor.sample import take_sample
 from asynq_ttl.existing_keys.findings import Finding, Severity
 from asynq_ttl.policy.rules import Policy
@@ -35,6 +35,7 @@ def examine(database: Database, policy: Policy, queues: list[str] | None, sample
         *_unless_refused(
             "key-types", "the types of keys were not looked at", lambda: key_types.check(database, queues or [])
         ),
+        *_unless_refused("prefix", "other prefixes were not looked for", lambda: prefixes.check(database)),
         *_unless_refused("clock", "the clocks were not compared", lambda: _check_clock(database, policy)),
         *clients.check(database, int(info.get("connected_clients", 0))),
         *_unless_refused("policy", "tasks were not looked at", lambda: _check_policy(database, policy, sample)),
@@ -47,7 +48,8 @@ def _unless_refused(code: str, undone: str, check: Callable[[], Iterator[Finding
     try:
         return list(check())
     except ResponseError as error:
-        why = f"the server refuses what is needed for that: {error}"
+        # Of an unknown command Redis repeats the arguments.
+        why = f"the server refuses what is needed for that: {str(error).partition(', with args')[0]}"
         return [Finding(code, Severity.NOTICE, undone, why, "see the findings about rights")]
 
 

@@ -8,24 +8,11 @@ from itertools import islice
 
 from redis.exceptions import NoPermissionError, RedisError
 
-from asynq_ttl.asynq.keys import QUEUES, index_key, text_of
+from asynq_ttl.asynq.key_types import OF_ALL, OF_QUEUE
+from asynq_ttl.asynq.keys import index_key, text_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding, Severity
 
-# By what follows the prefix of a queue. Tasks, locks and groups have names of their own: `audit` looks at tasks.
-TYPES = {
-    "pending": b"list",
-    "active": b"list",
-    "lease": b"zset",
-    "deadlines": b"zset",
-    "scheduled": b"zset",
-    "retry": b"zset",
-    "archived": b"zset",
-    "completed": b"zset",
-    "groups": b"set",
-    "aggregation_sets": b"zset",
-    "paused": b"string",
-}
 _QUEUES_AT_ONCE = 100
 _MOST_EXAMPLES = 10
 
@@ -59,9 +46,9 @@ def check(database: Database, queues: list[str]) -> Iterator[Finding]:
 def _wrong(database: Database, queues: list[str]) -> Iterator[str]:
     """Yield each key that has another type than it should have, and both types, in words."""
     rest = iter(queues)
-    first = [(QUEUES, b"set")]
+    first = list(OF_ALL.items())
     while some := list(islice(rest, _QUEUES_AT_ONCE)):
-        keys = first + [(index_key(queue, place), wanted) for queue in some for place, wanted in TYPES.items()]
+        keys = first + [(index_key(queue, place), wanted) for queue in some for place, wanted in OF_QUEUE.items()]
         first = []
         database.pace.spend(len(keys))
         with database.client.pipeline(transaction=False) as pipeline:

@@ -166,9 +166,10 @@ class Admin:
         return web.Response(text="ok\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
-        """Say whether clients should come: it listens, does not drain, and Redis answers."""
-        problem = self._sidecar.problem
-        return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+        """Say whether clients should come: it listens, does not drain, Redis answers. Other trouble is only told."""
+        problem, trouble = self._sidecar.problem, self._sidecar.trouble
+        text = problem or (f"ok, but {trouble}" if trouble else "ok")
+        return web.Response(text=f"{text}\n", status=503 if problem else 200)
 
     async def started(self, _request: web.Request) -> web.Response:
         """Say whether it has come so far as to listen."""
@@ -296,6 +297,11 @@ class Admin:
             response = await handler(request)
         except web.HTTPException as error:
             return _refusal(error.status, error.reason)
+        except ConnectionError:  # whoever asked has gone
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one call harms no other
+            self._sidecar.background.failed("an admin call", error, "is answered with 500")
+            return _refusal(500, "the call has failed; the log says why")
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response

@@ -101,6 +101,9 @@ def _sweep(sidecar: Sidecar) -> Json:
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "rounds": dict(telemetry.sweep_rounds),
+        "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
+        if sidecar.handover is not None
+        else None,
         "refusals": sum(sweeper.failures.refusals.total() for sweeper in sweepers),
         "failing": [
             {"place": failing.place, "error": failing.error, "at": rfc3339(failing.at)}

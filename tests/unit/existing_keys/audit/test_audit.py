@@ -85,7 +85,7 @@ def test_a_task_that_was_on_its_way_is_not_lost() -> None:
         reads = 0
 
         def run(self, name: str, key: bytes, *arguments: bytes | str | int) -> object:
-            if name == "existing_keys/survey":
+            if name == "existing_keys/queue_places":
                 self.reads += 1
                 self.lists[PENDING] = [b"a"] if self.reads > 2 else []
             return super().run(name, key, *arguments)

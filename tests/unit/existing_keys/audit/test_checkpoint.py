@@ -38,11 +38,22 @@ def test_the_file_of_another_audit_is_as_good_as_none(tmp_path: Path) -> None:
     Checkpoint(path, RUN).save(progress())
     assert Checkpoint(path, {**RUN, "queues": ["mail"]}).load() is None
     whole = json.loads(path.read_text())
-    for broken in ("", "[]", "{}", "7", json.dumps({**whole, "tally": {}}), json.dumps({**whole, "suspects": 5})):
+    for broken in (json.dumps({**whole, "tally": {}}), json.dumps({**whole, "suspects": 5})):
         path.write_text(broken)
         assert Checkpoint(path, RUN).load() is None
     path.unlink()
     assert Checkpoint(path, RUN).load() is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "7", "root:x:0:0:root:/root:/bin/bash"])
+def test_what_is_no_checkpoint_is_left_alone(content: str, tmp_path: Path) -> None:
+    """A mistyped name must not cost anybody a file; a device may have no end."""
+    path = tmp_path / "file"
+    path.write_text(content)
+    for other in (path, Path("/dev/zero")):
+        with pytest.raises(FileError, match="is there already, and is no checkpoint: name another file"):
+            Checkpoint(other, RUN).load()
+    assert path.read_text() == content
 
 
 def test_without_a_file_nothing_is_saved() -> None:

@@ -3,14 +3,14 @@ import pytest
 from asynq_ttl.asynq.keys import index_key
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.indexes import Indexes, problem_of
-from asynq_ttl.existing_keys.survey import Place, survey
+from asynq_ttl.existing_keys.queue_places import Place, queue_places
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP
 from support.scripted_database import NOW, ScriptedDatabase, task_of
 
 
 def places(database: ScriptedDatabase) -> list[Place]:
     """Return the lists and sorted sets of the queue `q`."""
-    return list(survey(database, ["q"]))
+    return list(queue_places(database, ["q"]))
 
 
 PENDING, ACTIVE = index_key("q", "pending"), index_key("q", "active")

@@ -13,7 +13,9 @@ from aiohttp.web import Application, Request
 from asynq_ttl.net.address import Address
 from asynq_ttl.sidecar.admin.server import Admin, AdminError, AdminSettings, admin_server
 from asynq_ttl.sidecar.sidecar import Sidecar
+from asynq_ttl.sweep.sink import parse_sink
 from asynq_ttl.telemetry import recent
+from support.in_process import make_sidecar
 from support.recorded import outcome, sidecar
 
 LOOPBACK = Address("127.0.0.1", 9180)
@@ -52,9 +54,39 @@ async def test_health(asked: Sidecar, client: Client) -> None:
     assert [(await client.get(call)).status for call in calls] == [200, 200, 503]
     assert "not connected yet" in await (await client.get("/readyz")).text()
     asked.control.problem = ""
-    assert (await client.get("/readyz")).status == 200
+    assert await (await client.get("/readyz")).text() == "ok\n"
     asked.stop.set()
     assert await (await client.get("/readyz")).text() == "draining\n"
+
+
+async def test_a_sink_that_fails_is_told_and_clients_may_come() -> None:
+    """In words: tasks are kept meanwhile, so nobody has to stay away."""
+    asked = make_sidecar(sink=parse_sink("file:/x"))
+    assert asked.handover is not None
+    asked.handover.failed("disk full")
+    asked.listening, asked.control.problem = LOOPBACK, ""
+    async with await connect(asked) as client:
+        answer = await client.get("/readyz")
+        assert (answer.status, await answer.text()) == (200, "ok, but the sink file:/x fails: disk full\n")
+        told = await (await client.get("/api/status")).json()
+    assert told["sweep"]["sink"] == {"failures": 1, "problem": "the sink file:/x fails: disk full"}
+
+
+async def test_a_call_that_raises_harms_no_other(
+    asked: Sidecar, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is answered, counted, and named once in the log."""
+
+    def fail(**_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(asked.in_force, "pause", fail)
+    for _ in range(3):
+        answer = await client.post("/api/pause")
+        assert (answer.status, await answer.json()) == (500, {"error": "the call has failed; the log says why"})
+    assert asked.background.failures == {"an admin call": 3}
+    assert caplog.messages == ["an admin call failed and is answered with 500: ZeroDivisionError"]
+    assert (await client.get("/livez")).status == 200
 
 
 async def test_what_is_told(asked: Sidecar, client: Client) -> None:

@@ -9,20 +9,12 @@ not there.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from asynq_ttl.asynq.key_types import OF_QUEUE
 from asynq_ttl.asynq.keys import index_key, queue_prefix
 from asynq_ttl.existing_keys.database import Call, Database
 
-TYPES = {
-    "pending": "list",
-    "active": "list",
-    "scheduled": "zset",
-    "retry": "zset",
-    "archived": "zset",
-    "completed": "zset",
-    "lease": "zset",
-    "deadlines": "zset",
-}
-"""The lists and sorted sets of a queue that say where its tasks are, and the type of each."""
+NAMES = ("pending", "active", "scheduled", "retry", "archived", "completed", "lease", "deadlines")
+"""The lists and sorted sets of a queue that say where its tasks are."""
 _QUEUES = 50
 
 
@@ -40,21 +32,21 @@ class Place:
         return index_key(self.queue, self.name)
 
 
-def survey(database: Database, queues: Sequence[str], names: Sequence[str] = tuple(TYPES)) -> Iterator[Place]:
+def queue_places(database: Database, queues: Sequence[str], names: Sequence[str] = NAMES) -> Iterator[Place]:
     """Yield the lists and sorted sets that there are, queue by queue.
 
     Args:
         database: where.
         queues: the names of the queues.
-        names: which of `TYPES` are asked for.
+        names: which of `NAMES` are asked for.
     """
     for first in range(0, len(queues), _QUEUES):
         page = queues[first : first + _QUEUES]
         calls: list[Call] = [(queue_prefix(queue), queue_prefix(queue), *names) for queue in page]
         database.pace.spend(len(page))
-        for queue, found in zip(page, database.run_all("existing_keys/survey", calls), strict=True):
+        for queue, found in zip(page, database.run_all("existing_keys/queue_places", calls), strict=True):
             for name, kind, length in zip(names, found[::2], found[1::2], strict=True):
-                if kind == TYPES[name].encode():
+                if kind == OF_QUEUE[name]:
                     yield Place(queue, name, length)
                 elif kind != b"none":
                     database.left_out.add_wrong(index_key(queue, name))
