@@ -1,19 +1,21 @@
 """Where `asynq-ttl` begins."""
 
-import signal
+# The interpreter's own: it takes no time to import.
+import _signal  # type: ignore[import-not-found]
 
-from asynq_ttl.cli.hidden_arguments import hide
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while all else is imported just ends that, without a traceback
 
 
 def main() -> None:
-    """Run the command line in a process of its own. Ctrl-C while it is imported just ends that, without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Run the command line in a process of its own."""
+    from asynq_ttl.cli.hidden_arguments import hide  # noqa: PLC0415 - see above
+
     hide()
     from asynq_ttl.cli import main as command_line  # noqa: PLC0415 - see above
     from asynq_ttl.cli.standard_output import open_closed_streams  # noqa: PLC0415 - it imports click
 
     open_closed_streams()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     command_line.main(obj=command_line.OWN_PROCESS)
 
 
