@@ -8,6 +8,8 @@ _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while all else is impo
 
 def main() -> None:
     """Run the command line in a process of its own."""
+    import sys  # noqa: PLC0415 - see above
+
     from asynq_ttl.cli.hidden_arguments import hide  # noqa: PLC0415 - see above
 
     hide()
@@ -15,7 +17,8 @@ def main() -> None:
     from asynq_ttl.cli.standard_output import open_closed_streams  # noqa: PLC0415 - it imports click
 
     open_closed_streams()
-    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    if sys.argv[1:2] != ["serve"]:  # it heeds signals by itself, from when there is something to end
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     command_line.main(obj=command_line.OWN_PROCESS)
 
 
