@@ -14,7 +14,7 @@ from support.serving import serving
 SECRET = "Xq7/Zv9?Kw3#Jp5@Rt8:Bn2[Gd6%Lf4"
 """Every character that ends something in a URL, between pieces that stand in no message."""
 PIECES = ("Xq7", "Zv9", "Kw3", "Jp5", "Rt8", "Bn2", "Gd6", "Lf4")
-DIGITS = "871/972?873#974"
+DIGITS = "38714/29725?48736#39747"
 """One whose beginning can be a port."""
 CASES = {
     "upstream": ("redis://:{}@127.0.0.1:1/0", "ASYNQ_TTL_UPSTREAM"),
