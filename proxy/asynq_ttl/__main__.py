@@ -1,15 +1,14 @@
 """Where `asynq-ttl` begins."""
 
-# The interpreter's own: it takes no time to import.
+# Both are the interpreter's own: they take no time to import.
 import _signal  # type: ignore[import-not-found]
+import sys
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while all else is imported just ends that, without a traceback
 
 
 def main() -> None:
     """Run the command line in a process of its own."""
-    import sys  # noqa: PLC0415 - see above
-
     from asynq_ttl.cli.hidden_arguments import hide  # noqa: PLC0415 - see above
 
     hide()
