@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
-from asynq_ttl.asynq.script_sources import read_source
+from asynq_ttl.asynq.script_sources import Source, read_source
 from asynq_ttl.asynq.script_trims import read_trims
 
 
@@ -203,15 +203,7 @@ def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -
     prefix, source = _prefix(write.args[0]), read_source(calls, index)
     if not prefix or not source:
         return None
-    return replace(
-        parts,
-        kind=Kind.ARCHIVE_ALL,
-        prefix_arg=prefix,
-        source_key=source.key,
-        source_command=source.command,
-        limit_arg=source.limit_arg,
-        limit_offset=source.limit_offset,
-    )
+    return _reading(source, replace(parts, kind=Kind.ARCHIVE_ALL, prefix_arg=prefix))
 
 
 def _live(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
@@ -249,14 +241,7 @@ def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     source = read_source(calls)
     if not prefix or not source or source.command == "LRANGE":
         return None
-    return Shape(
-        Kind.RUN_ALL,
-        source_key=source.key,
-        prefix_arg=prefix,
-        source_command=source.command,
-        limit_arg=source.limit_arg,
-        limit_offset=source.limit_offset,
-    )
+    return _reading(source, Shape(Kind.RUN_ALL, prefix_arg=prefix))
 
 
 def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:
@@ -291,10 +276,14 @@ def _delete_all(calls: tuple[LuaCall, ...]) -> Shape | None:
     prefix = _deleted_prefix(calls)
     if not empties or not prefix:
         return None
-    return Shape(
-        Kind.DELETE_ALL,
+    return _reading(source, Shape(Kind.DELETE_ALL, prefix_arg=prefix))
+
+
+def _reading(source: Source, shape: Shape) -> Shape:
+    """Return the shape of a bulk script, with what it reads."""
+    return replace(
+        shape,
         source_key=source.key,
-        prefix_arg=prefix,
         source_command=source.command,
         limit_arg=source.limit_arg,
         limit_offset=source.limit_offset,

@@ -148,9 +148,8 @@ class Adopter:
             self._tell(index, rows, rules, (started, time.time_ns()))
             due = due or any(row.due for row in rows)
             digest, left = digest or text_of(told), ""
-            # Its messages were too many bytes for one script.
             members += looked
-            more = looked < size
+            more = looked < size  # its messages were too many bytes for one script
             page = _behind(page, looked)
         if first >= 0:
             self._adoption.note_left(index, first, digest)

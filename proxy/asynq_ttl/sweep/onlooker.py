@@ -7,14 +7,11 @@ these it still removes and heals.
 from collections.abc import Callable
 
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import State
 from asynq_ttl.sweep.adopter import Adopter
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
-from asynq_ttl.sweep.schedule import PAGE_SIZE, Index, Looked, Schedule
+from asynq_ttl.sweep.schedule import PAGE_SIZE, Looked, Schedule
 from asynq_ttl.sweep.surveyor import Surveyor
-
-_TERMINAL = tuple(state.value for state in State)
 
 
 class Onlooker:
@@ -57,11 +54,8 @@ class Onlooker:
         if not reach.only_tells:
             return
         await self._surveyor.survey()
-        known = self._surveyor.known
-        self._schedule.begin_round(
-            {Index(*queue, State(place)): members for queue, place, members in known.larger(*_TERMINAL)}
-        )
-        await self._adopter.look(known)
+        self._schedule.begin_round(self._surveyor.large_indexes())
+        await self._adopter.look(self._surveyor.known)
         for index, first in self._schedule.patrol_pages(reach.policy):
             looked = Looked(0, kept=0)
             with self._failures.kept_to(*index):

@@ -18,9 +18,10 @@ from redis.exceptions import ResponseError
 from asynq_ttl.asynq.keys import ambiguous, index_key, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
+from asynq_ttl.policy.rules import State
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
-from asynq_ttl.sweep.schedule import Schedule
+from asynq_ttl.sweep.schedule import Index, Schedule
 from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue, Survey, pass_seconds
 
 # What Redis says of a database that there is not: a cluster has only one.
@@ -82,6 +83,11 @@ class Surveyor:
         for (database, retentions), queues in alike.items():
             for first in range(0, len(queues), BATCH):
                 await self._survey_or_each(database, retentions, queues[first : first + BATCH])
+
+    def large_indexes(self) -> dict[Index, int]:
+        """Return the indexes that the survey does not look through itself, each with how many members it has."""
+        larger = self.known.larger(*(state.value for state in State))
+        return {Index(*queue, State(place)): members for queue, place, members in larger}
 
     async def _list(self, database: int, at: float) -> None:
         """Read which queues of a database are swept. Where that is refused, those are that were before."""

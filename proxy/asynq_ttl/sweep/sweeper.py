@@ -160,8 +160,7 @@ class Sweeper:
     async def _work(self) -> None:
         """Do what the surveys have found worth doing."""
         known = self._surveyor.known
-        large = {Index(*queue, State(place)): members for queue, place, members in known.larger(*_TERMINAL)}
-        self._schedule.begin_round(large)
+        self._schedule.begin_round(self._surveyor.large_indexes())
         self._found.clear()
         await self._remove_due()
         await self._look_at_odd()
