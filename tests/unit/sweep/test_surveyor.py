@@ -3,10 +3,10 @@ from typing import Any, cast
 from redis.exceptions import ResponseError
 
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
+from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule, State
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
-from asynq_ttl.sweep.schedule import Schedule
+from asynq_ttl.sweep.schedule import Index, Schedule
 from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue
 from asynq_ttl.sweep.surveyor import Surveyor
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -47,6 +47,15 @@ async def test_only_queues_that_hold_ended_tasks_are_remembered_as_swept() -> No
     surveyor, _ = scene({0: {b"mail", b"bogus"}}, reach, survey=survey)
     await surveyor.survey()
     assert reach.enforced == {"mail"}
+
+
+async def test_large_indexes_are_those_that_no_survey_looks_through() -> None:
+    """Of the terminal states only; each with how many members it has."""
+    counts = [SMALL + 1, SMALL, SMALL + 1, SMALL + 1, SMALL + 1]
+    answer = [part for count in counts for part in (count, 0, None)]
+    surveyor, _ = scene({0: {b"mail"}}, Reach(POLICY, set()), survey=lambda _keys, _args: answer)
+    await surveyor.survey()
+    assert surveyor.large_indexes() == {Index(0, "mail", State.COMPLETED): SMALL + 1}
 
 
 async def test_digests_of_tasks_without_a_ttl_come_after_the_places_of_all_queues() -> None:
