@@ -1,7 +1,7 @@
 -- Gives tasks on a page of a terminal index that have no TTL what the policy says. Removes nothing.
 -- KEYS[1]: the index.
 -- ARGV[1..2]: task key prefix, the index's state.
--- ARGV[3..7]: the page, as for `sweep.lua`.
+-- ARGV[3..7]: the page, see `page.prologue.lua`, which comes first.
 -- ARGV[8]: tasks that ended before this moment (Unix seconds) stay as they are.
 -- ARGV[9]: how many milliseconds the key of a task lives on that is due already.
 -- ARGV[10]: empty to change nothing.
@@ -10,17 +10,9 @@
 -- Returns a digest of the members without a TTL; how many members the page has, and how many of them were looked at: messages
 -- are read up to a number of bytes. Then of each adopted task: its ID; the number of its rule, 0 where none matches; the seconds
 -- that its key lives; 1 if nobody knows when it ended; 1 if it is due.
-if redis.replicate_commands then
-  redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
-end
 local prefix, state = ARGV[1], ARGV[2]
 local budget = 4194304
-local found
-if ARGV[3] == 'rank' then
-  found = redis.call('ZRANGE', KEYS[1], ARGV[4], ARGV[5], 'WITHSCORES')
-else
-  found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[4], ARGV[5], 'WITHSCORES', 'LIMIT', ARGV[6], ARGV[7])
-end
+local found = asynq_ttl_page(3)
 local untimed, digested = {}, {}
 for at = 1, #found, 2 do
   if redis.call('PTTL', prefix .. found[at]) == -1 then

@@ -1,7 +1,7 @@
 -- Sweeps one page of a terminal index.
 -- KEYS[1]: the index.
 -- ARGV[1..3]: task key prefix, the index's state, grace in milliseconds.
--- ARGV[4..8]: the page: 'rank', first rank, last rank, '', '', or 'score', lowest, highest, offset, count.
+-- ARGV[4..8]: the page, see `page.prologue.lua`, which comes first.
 -- ARGV[9]: empty to remove what is due. Where it is handed over first, it stays, and the key of any task that has fewer
 -- milliseconds left than this gets the grace again: no key expires before its task has been handed over.
 -- ARGV[10..11]: a task whose key has no more milliseconds left than this is due whatever its score says; the same for a
@@ -9,15 +9,7 @@
 -- ARGV[12..]: the retentions that archived tasks of the queue can have, in seconds, shortest first.
 -- Returns how many members were examined, were due, and were dropped as ghosts; the IDs of the due ones; the IDs without a
 -- hash; how many tasks have no TTL. (`states.prologue.lua` comes first.)
-if redis.replicate_commands then
-  redis.replicate_commands() -- effects are replicated, not the script: the time is asked for
-end
-local found
-if ARGV[4] == 'rank' then
-  found = redis.call('ZRANGE', KEYS[1], ARGV[5], ARGV[6], 'WITHSCORES')
-else
-  found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[5], ARGV[6], 'WITHSCORES', 'LIMIT', ARGV[7], ARGV[8])
-end
+local found = asynq_ttl_page(4)
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local grace, keep = tonumber(ARGV[3]), tonumber(ARGV[9])
