@@ -12,10 +12,11 @@ def main() -> None:
     from asynq_ttl.cli.hidden_arguments import hide  # noqa: PLC0415 - see above
 
     hide()
-    from asynq_ttl.cli import main as command_line  # noqa: PLC0415 - see above
     from asynq_ttl.cli.standard_output import open_closed_streams  # noqa: PLC0415 - it imports click
 
     open_closed_streams()
+    from asynq_ttl.cli import main as command_line  # noqa: PLC0415 - see above
+
     if sys.argv[1:2] != ["serve"]:  # it heeds signals by itself, from when there is something to end
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     command_line.main(obj=command_line.OWN_PROCESS)
