@@ -8,6 +8,7 @@ import pytest
 
 from asynq_ttl.demo.harness import build_harness
 from support.asynq import Harness
+from support.prepared import launch
 from support.servers import SERVERS, Server, SidecarFactory, start_redis, start_valkey
 
 # No test goes by the machine's pace.
@@ -60,5 +61,5 @@ def harness(harness_program: Path) -> Iterator[Harness]:
 @pytest.fixture
 def start_sidecar(tmp_path: Path) -> Iterator[SidecarFactory]:
     """Start sidecars as processes of their own; at the end none may have warned of anything unexpected."""
-    with SidecarFactory(tmp_path) as start:
+    with SidecarFactory(tmp_path, launch) as start:
         yield start
