@@ -105,7 +105,7 @@ async def following(named: list[Speaker]) -> AsyncIterator[tuple[Endpoint, Senti
         while tasks:  # as the server does, since redis-py can swallow a cancellation
             for task in tasks:
                 task.cancel()
-            tasks = list((await asyncio.wait(tasks, timeout=2))[1])
+            tasks = list((await asyncio.wait(tasks, timeout=0.1))[1])
 
 
 @pytest.fixture(autouse=True)
@@ -173,6 +173,16 @@ async def test_a_server_that_is_no_master_is_not_gone_to(caplog: pytest.LogCaptu
                 endpoint.arguments()
             assert caplog.text.count("cannot be used") == 1
             assert recorder.told == []
+
+
+async def test_who_was_asked_is_hung_up_on_whenever_it_ends() -> None:
+    """Also where it ends in the very step in which it hangs up: `speakers` waits until nobody is connected."""
+    async with speakers(2) as (replica, one):
+        replica.role, one.says = "slave", replica.address
+        for steps in range(90, 130):  # of the loop: more than from one question to the next
+            async with following([one]):
+                for _ in range(steps):
+                    await asyncio.sleep(0)
 
 
 async def test_the_master_is_left_before_it_is_demoted(caplog: pytest.LogCaptureFixture) -> None:
