@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 import asynq_ttl
@@ -85,7 +86,14 @@ class _Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def launch(arguments: Sequence[str], *, stdout: IO[bytes], stderr: IO[bytes], env: Mapping[str, str]) -> Running:
+def launch(
+    arguments: Sequence[str],
+    *,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    env: Mapping[str, str],
+    start_new_session: bool = False,
+) -> Running:
     """Run `asynq-ttl`, as `subprocess.Popen` would.
 
     Args:
@@ -93,9 +101,15 @@ def launch(arguments: Sequence[str], *, stdout: IO[bytes], stderr: IO[bytes], en
         stdout: its standard output.
         stderr: its standard error.
         env: all of its variables.
+        start_new_session: whether it leads a session and process group of its own.
     """
     kept, hidden = without_secrets(arguments)  # the program would run itself again without them
-    request = {"arguments": kept, "variables": {**env, **hidden}, "folder": os.getcwd()}  # noqa: PTH109 - plain text
+    request = {
+        "arguments": kept,
+        "variables": {**env, **hidden},
+        "folder": str(Path.cwd()),
+        "leads": start_new_session,
+    }
     reader, writer = os.pipe()
     station = _station()
     socket.send_fds(station, [json.dumps(request).encode()], [stdout.fileno(), stderr.fileno(), writer])
@@ -165,6 +179,8 @@ def _become(request: Any, files: list[int], others: list[int]) -> None:
         os.dup2(file, number)
     for file in (nothing, *files, *others):
         os.close(file)
+    if request["leads"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["variables"])

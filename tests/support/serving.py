@@ -4,11 +4,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from support.commands import command_line
+from support.prepared import Running, launch
 from support.servers import wait_until
 
 _SECONDS = 60.0
@@ -17,12 +19,10 @@ _SECONDS = 60.0
 class Serving:
     """`asynq-ttl serve` in a process group of its own."""
 
-    def __init__(self, log: Path, line: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, log: Path, run: Callable[..., Running]) -> None:
         self._log = log
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                line, stdout=subprocess.DEVNULL, stderr=file, env=environment, start_new_session=True
-            )
+        with log.open("wb") as file, Path(os.devnull).open("wb") as nothing:
+            self.process = run(stdout=nothing, stderr=file, start_new_session=True)
 
     def told(self) -> str:
         """Return what it has said so far."""
@@ -74,7 +74,11 @@ class Serving:
 
 @contextmanager
 def serving(
-    folder: Path, *options: object, before: tuple[str, ...] = (), variables: dict[str, str] | None = None
+    folder: Path,
+    *options: object,
+    before: tuple[str, ...] = (),
+    variables: dict[str, str] | None = None,
+    forked: bool = False,
 ) -> Iterator[Serving]:
     """Run `asynq-ttl serve` while the block runs.
 
@@ -83,12 +87,16 @@ def serving(
         options: of the command.
         before: a program, and its arguments, that runs the command line it is given.
         variables: more environment variables.
+        forked: whether it need not begin at the very beginning; see `prepared`.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "ASYNQ_TTL_"))}
     number = len(list(folder.glob("log-*")))
-    process = Serving(
-        folder / f"log-{number}", [*before, *command_line("serve", *options)], environment | (variables or {})
-    )
+    environment |= variables or {}
+    if forked:
+        run = partial(launch, ["serve", *map(str, options)], env=environment)
+    else:
+        run = partial(subprocess.Popen[bytes], [*before, *command_line("serve", *options)], env=environment)
+    process = Serving(folder / f"log-{number}", run)
     try:
         yield process
     finally:
