@@ -10,6 +10,7 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.sweep.adopter import Adopter
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.part import Part
 from asynq_ttl.sweep.schedule import PAGE_SIZE, Looked, Schedule
 from asynq_ttl.sweep.surveyor import Surveyor
 
@@ -24,6 +25,7 @@ class Onlooker:
         interval_seconds: the longest time between rounds.
         adopter: what looks at a page.
         failures: where refusals are noted.
+        part: which queues are looked at.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Onlooker:
         databases: set[int],
         adopter: Adopter,
         failures: Failures,
+        part: Part,
         *,
         interval_seconds: float,
     ) -> None:
@@ -41,7 +44,13 @@ class Onlooker:
         self._failures = failures
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(
-            connections, reach, databases, self._schedule, failures, wanted=lambda name: reach().adopts(name)
+            connections,
+            reach,
+            databases,
+            self._schedule,
+            failures,
+            part=part,
+            wanted=lambda name: reach().adopts(name),
         )
 
     async def look(self) -> None:

@@ -66,38 +66,54 @@ class ReplyCounter:
 
     def feed(self, data: bytes) -> int:
         """Take the next bytes of Redis; return how many replies they complete, whose first lines `heads` has then."""
-        heads = self.heads = []
-        if self.lost:
-            return 0
-        self._count(data, heads)
-        self.between = not (self._open or self._line or self.lost)
-        return len(heads)
-
-    def _count(self, data: bytes, heads: list[bytes]) -> None:
+        self.forget()
         position, size = 0, len(data)
+        while position < size and not self.lost:
+            position = self.advance(data, position)
+        return len(self.heads)
+
+    def forget(self) -> None:
+        """Forget the first lines of the replies that have ended."""
+        self.heads = []
+
+    def advance(self, data: bytes, position: int) -> int:
+        """Go on to the end of a reply or push, or as far as the data reaches; return where that is.
+
+        `between` tells whether it has ended there. The first line of a reply that has is put at the end of `heads`.
+        Where something came that is no reply, that is the end of the data, and it is `lost`.
+        """
+        size = len(data)
         while position < size:
             if self._left:
                 step = min(self._left, size - position)
                 self._left -= step
                 position += step
-                if not self._left:
-                    self._value_done(heads)
-                continue
-            end = data.find(b"\n", position) + 1
-            if not end:
-                self._line += data[position:]
-                self.lost = len(self._line) > _MAX_LINE_BYTES
-                break
-            line = data[position:end]
-            if self._line:
-                line = self._line + line
-                self._line = b""
-            position = end
-            if not self._take_line(line, heads):
-                self.lost = True
-                break
+                if self._left:
+                    break
+                self._value_done()
+            else:
+                end = data.find(b"\n", position) + 1
+                if not end:
+                    self._line += data[position:]
+                    self.lost = len(self._line) > _MAX_LINE_BYTES
+                    position = size
+                    break
+                line = data[position:end]
+                if self._line:
+                    line = self._line + line
+                    self._line = b""
+                position = end
+                if not self._take_line(line):
+                    self.lost = True
+                    position = size
+                    break
+            if not self._open:
+                self.between = True
+                return position
+        self.between = False
+        return position
 
-    def _take_line(self, line: bytes, heads: list[bytes]) -> bool:
+    def _take_line(self, line: bytes) -> bool:
         """Take a whole line that begins a value; return False where it is none."""
         marker = line[0]
         if not self._open:
@@ -107,7 +123,7 @@ class ReplyCounter:
             self._head = line[:MAX_HEAD_BYTES]
             self._push = marker == _PUSH
         if marker in _SIMPLE:
-            self._value_done(heads)
+            self._value_done()
             return True
         try:
             count = int(line[1:-2])
@@ -115,18 +131,18 @@ class ReplyCounter:
             return False
         if marker in _BULK:
             if count < 0:
-                self._value_done(heads)
+                self._value_done()
             else:
                 self._left = count + 2
         elif marker in _AGGREGATE:
             self._open += max(count, 0) * _AGGREGATE[marker]
             if marker != _ATTRIBUTE:  # it comes before the value it describes: that one is still missing
-                self._value_done(heads)
+                self._value_done()
         else:
             return False
         return True
 
-    def _value_done(self, heads: list[bytes]) -> None:
+    def _value_done(self) -> None:
         self._open -= 1
         if not self._open and not self._push:
-            heads.append(self._head)
+            self.heads.append(self._head)

@@ -12,6 +12,7 @@ from asynq_ttl.sweep.adopter import Adopter
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.onlooker import Onlooker
+from asynq_ttl.sweep.part import WHOLE
 from asynq_ttl.sweep.schedule import PAGE_SIZE, Schedule
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import Answer, ScriptedServer
@@ -41,7 +42,7 @@ def scene(policy: Policy, **scripts: Answer) -> tuple[Onlooker, ScriptedServer]:
     connections, failures = Connections(cast("Endpoint", server)), Failures()
     reach = Reach(policy, set())
     adopter = Adopter(connections, lambda: reach, Schedule(5), failures, Deaf(), began=0)
-    return Onlooker(connections, lambda: reach, {0}, adopter, failures, interval_seconds=5), server
+    return Onlooker(connections, lambda: reach, {0}, adopter, failures, WHOLE, interval_seconds=5), server
 
 
 async def test_the_queues_that_the_policy_is_about_are_looked_at() -> None:
