@@ -11,7 +11,7 @@ import re
 import shutil
 import socket
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +178,11 @@ class Cluster:
                 return False
         return True
 
+    def names_all(self) -> bool:
+        """Say whether all nodes tell clients of all nodes: of a replica only once it has followed its master."""
+        told = [self.ask(node, "CLUSTER", "SLOTS") for node in self.nodes]
+        return all(sum(len(masters) - 2 for masters in said) == len(self.nodes) for said in told)
+
     def agree(self, slot: int, owner: Node) -> bool:
         """Say whether all nodes that live find the cluster whole, and a slot at one of them."""
         return self.is_whole() and all(
@@ -210,13 +215,19 @@ class Cluster:
 
     def move_slot(self, slot: int, source: Node, target: Node) -> None:
         """Move a slot with its keys, as an operator does."""
+        self.move_slots([slot], source, target)
+
+    def move_slots(self, slots: Iterable[int], source: Node, target: Node) -> None:
+        """Move slots with their keys, one after the other."""
         with self.client(source) as giving, self.client(target) as taking:
-            taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
-            giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
-            while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
-                giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
-            for client in (taking, giving):
-                client.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+            for slot in slots:
+                taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
+                giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
+                while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+                    giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
+                taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+                with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
+                    giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
 
 def cluster_port() -> int:
@@ -269,7 +280,7 @@ def start_cluster(kind: Kind | None = None) -> Iterator[Cluster]:
     with ExitStack() as stack:
         for node in cluster.nodes:
             cluster.servers[node.port] = stack.enter_context(_start(kind, node, cluster.nodes))
-        wait_until(cluster.is_whole, "the cluster does not become whole", 40)
+        wait_until(lambda: cluster.is_whole() and cluster.names_all(), "the cluster does not become whole", 40)
         yield cluster
 
 
@@ -293,6 +304,7 @@ def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
     lines = [each.line(kind.host, own=each is node) for each in nodes]
     options = [
         *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"),
+        *("--repl-ping-replica-period", "1"),
         *("--cluster-config-file", "nodes.conf", "--appendonly", "no", "--bind", "127.0.0.1", "::1"),
         *kind.options,
     ]
