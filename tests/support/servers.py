@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -96,7 +97,7 @@ def _run(
         variables = {**os.environ, **(environment or {})}
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            chosen = port or free_port(in_cluster="--cluster-enabled" in options)
+            chosen = port or (free_node_port() if "--cluster-enabled" in options else free_port())
             with (Path(folder) / "told").open("wb") as told:
                 process = subprocess.Popen([*fixed, "--port", str(chosen), *options], stdout=told, env=variables)
             try:
@@ -284,32 +285,37 @@ class Sidecar:
         return self.process is None or self.process.poll() is not None
 
 
-# Below the ports that kernels give to outgoing connections. The processes of one test run share these ports out, and
-# each begins anywhere among its own, so that two runs side by side hardly ever meet.
-_SHARE = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_SHARES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_OWN_PORTS = range(10_000 + _SHARE, 28_000, _SHARES)
-_PORTS = itertools.cycle(random.Random(os.getpid()).sample(_OWN_PORTS, len(_OWN_PORTS)))
-# A node of a cluster also listens ten thousand above its port, for the other nodes: at a port that nobody is given.
+# All below the ports that kernels give to outgoing connections. A node of a cluster also listens ten thousand above its
+# port, for the other nodes: at a port that nobody is given.
+_PORTS = range(10_000, 18_000)
 _NODE_PORTS = range(18_000, 22_000)
 _BUS = 10_000
 
 
-def free_port(*, in_cluster: bool = False) -> int:
-    """Return a TCP port that nothing listens on, and that this process has not had for long.
+@cache
+def _own(ports: range) -> Iterator[int]:
+    """Return the ports of this process, over and over.
 
-    Args:
-        in_cluster: whether a node of a cluster is to listen there.
+    The processes of one test run share them out. Each begins anywhere among its own, so that two runs that go on side
+    by side hardly ever meet.
     """
-    for port in _PORTS:
-        if in_cluster and not (port in _NODE_PORTS and _is_free(port + _BUS)):
-            continue
-        if _is_free(port):
-            return port
-    raise AssertionError("no end of ports")
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    length = len(ports) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return itertools.cycle(random.Random(os.getpid()).sample(ports[share * length : (share + 1) * length], length))
 
 
-def _is_free(port: int) -> bool:
+def free_port() -> int:
+    """Return a TCP port that nothing listens on, and that this process has not had for long."""
+    return next(port for port in _own(_PORTS) if is_free(port))
+
+
+def free_node_port() -> int:
+    """Return such a port for a node of a cluster."""
+    return next(port for port in _own(_NODE_PORTS) if is_free(port) and is_free(port + _BUS))
+
+
+def is_free(port: int) -> bool:
+    """Say whether nothing listens on a port."""
     with socket.socket() as probe, suppress(OSError):
         probe.bind(("", port))
         return True
