@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed, fail, option
 from asynq_ttl.cli.standard_output import tell
-from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.clients import DatabaseError, explained
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address

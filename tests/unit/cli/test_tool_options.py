@@ -18,7 +18,7 @@ from asynq_ttl.cli.tool_options import (
     state_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.database import DatabaseError
+from asynq_ttl.existing_keys.clients import DatabaseError
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net.address import Upstream, parse_upstream
 from asynq_ttl.policy.glob import Glob, compile_glob

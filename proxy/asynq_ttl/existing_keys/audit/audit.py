@@ -178,15 +178,13 @@ class Audit:
 
     def _check_types(self, keys: list[bytes]) -> None:
         """Take down which keys that are no tasks are of another type than Asynq has at their place."""
-        pipeline = self._database.client.pipeline(transaction=False)
         known = [
             (key, kind)
             for key in keys
             if (kind := type_at(key)) and self._wanted.matches_queue(queue_of_key(key) or "")
         ]
-        for key, _ in known:
-            pipeline.type(key)
-        for (key, kind), found in zip(known, pipeline.execute(), strict=True):
+        types = self._database.types_of([key for key, _ in known])
+        for (key, kind), found in zip(known, types, strict=True):
             if found not in (kind, b"none"):
                 self._database.left_out.add_wrong(key)
 
@@ -205,9 +203,13 @@ class Audit:
         """Return the IDs of the entries that running schedulers have; None where they cannot all be read."""
         key, entries = b"asynq:schedulers", list[Any]()
         try:
-            keys: Any = self._database.client.zrange(key.decode(), 0, _MOST_SCHEDULED)
+            keys = self._database.ask(key, "ZRANGE", 0, _MOST_SCHEDULED)
+            if keys is None:
+                return None
             for key in keys:
-                found: Any = self._database.client.lrange(key, 0, _MOST_SCHEDULED)
+                found = self._database.ask(key, "LRANGE", 0, _MOST_SCHEDULED)
+                if found is None:
+                    return None
                 entries += found
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from redis.exceptions import ResponseError
 
-from asynq_ttl.existing_keys.database import Database, sentinel_clients
+from asynq_ttl.existing_keys.clients import sentinel_clients
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.doctor import clients, key_types, policy_fit, prefixes, rights, sentinels, server_info
 from asynq_ttl.existing_keys.doctor.sample import take_sample
 from asynq_ttl.existing_keys.findings import Finding, Severity
