@@ -34,7 +34,7 @@ class DatabaseError(Exception):
 
 
 def _options(upstream: Upstream) -> dict[str, Any]:
-    """Return the options of every connection; those of TLS only behind Sentinels, else the URL says it."""
+    """Return the options of every connection; those of TLS only where the URL names several servers, else it says it."""
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _CONNECT_SECONDS,
@@ -44,7 +44,7 @@ def _options(upstream: Upstream) -> dict[str, Any]:
         # It would be told by CLIENT SETINFO, which users need not have.
         "driver_info": None,
     }
-    if upstream.sentinels and upstream.tls:
+    if (upstream.sentinels or upstream.nodes) and upstream.tls:
         options |= {
             "ssl_ca_certs": upstream.ca_file or None,
             "ssl_cert_reqs": "required" if upstream.verify else "none",
@@ -65,6 +65,13 @@ def client_of(upstream: Upstream, database: int) -> Redis:
         # A password in the URL comes first; this one is that of a password file.
         options |= {"password": upstream.password or None, **parse_url(upstream.url)}
     options |= {"db": database, "connection_class": connection_class(upstream)}
+    return Redis.from_pool(ConnectionPool(**options))
+
+
+def node_client(upstream: Upstream, address: Address) -> Redis:
+    """Return a client of a node of the cluster that an upstream names."""
+    options = _options(upstream) | {"username": upstream.username or None, "password": upstream.password or None}
+    options |= {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
     return Redis.from_pool(ConnectionPool(**options))
 
 

@@ -18,8 +18,8 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_of
-from asynq_ttl.existing_keys import foreign_prefixes
 from asynq_ttl.existing_keys.clients import DatabaseError, client_of, explained
+from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find
 from asynq_ttl.existing_keys.left_out import LeftOut
 from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
 from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
@@ -225,6 +225,14 @@ class Database:
             answers: list[Any] = pipeline.execute(raise_on_error=False)
         return [answer if isinstance(answer, int) else None for answer in answers]
 
+    def foreign_prefixes(self) -> Prefixes:
+        """Look for tasks of forks.
+
+        Raises:
+            ResponseError: the user may not SCAN.
+        """
+        return find(self.client, self.pace.spend)
+
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
@@ -271,7 +279,7 @@ class Database:
     def _of_forks(self) -> str:
         """Return, in words, which prefixes of forks there are; nothing where there are none or the user may not ask."""
         try:
-            prefixes = foreign_prefixes.find(self.client, self.pace.spend).seen
+            prefixes = self.foreign_prefixes().seen
         except ResponseError:
             return ""
         told = "; there are tasks of a fork of Asynq whose keys begin with {}, which are not handled"

@@ -87,7 +87,7 @@ class Audit:
         """
         self._queues = set(queues)
         chosen = [queue for queue in queues if self._wanted.matches_queue(queue)]
-        saved = self._checkpoint.load()
+        saved = self._checkpoint.load(self._database.holds)
         self._progress = saved or Progress(self._database.now())
         places = list(queue_places(self._database, chosen))
         if saved is None:
@@ -99,7 +99,8 @@ class Audit:
         self._walk()
         self._find_lost()
         self.tally.measure_indexes(chosen, self._indexes.bytes_of(places))
-        self._checkpoint.done()
+        if not self._database.left_out.elsewhere:
+            self._checkpoint.done()
         return self._findings()
 
     def _walk(self) -> None:
@@ -108,6 +109,8 @@ class Audit:
         self._scheduled = self._scheduler_entries()
         counter = TaskCounter(self.tally, self._policy, self.now)
         while True:
+            if self._database.begins_part(progress.cursor):
+                progress.begin_part()
             cursor, keys = scan(self._database, progress.cursor, b"asynq:*")
             progress.go_on(cursor)
             tasks = [key for key in keys if queue_of_task(key) is not None]
@@ -121,7 +124,8 @@ class Audit:
                 self._find_lost()
             if progress.cursor == 0:
                 return
-            self._checkpoint.save(progress)
+            if not self._database.left_out.elsewhere:
+                self._checkpoint.save(progress)
 
     def _check_tasks(self, keys: list[bytes], counter: TaskCounter) -> None:
         """Count the tasks of some keys, take down those that may be lost, and measure a sample of them."""
@@ -220,7 +224,13 @@ class Audit:
 
     def _findings(self) -> list[Finding]:
         left_out = self._database.left_out
-        for code, names in (("wrong-type", left_out.wrong), ("ambiguous", left_out.ambiguous)):
+        named = {
+            "unread": left_out.unread,
+            "moving": left_out.moving,
+            "wrong-type": left_out.wrong,
+            "ambiguous": left_out.ambiguous,
+        }
+        for code, names in named.items():
             for name in names:
                 self.tally.add_problem(code, name)
         problems, examples = self.tally.problems, self.tally.examples
