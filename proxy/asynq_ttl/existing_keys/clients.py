@@ -1,7 +1,7 @@
 """Clients of redis-py for the tools, and what their errors mean, in one line.
 
-Invariant: within `explained`, whatever Redis or the network says becomes one `DatabaseError` that tells a person what to
-do.
+Invariant: within `explained`, whatever Redis or the network says becomes one `DatabaseError`, which tells a person what
+to do.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class DatabaseError(Exception):
 
 
 def _options(upstream: Upstream) -> dict[str, Any]:
-    """Return the options of every connection; those of TLS only where the URL names several servers, else it says it."""
+    """Return the options of every connection; of TLS only where the URL names several servers, else it says it."""
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _CONNECT_SECONDS,

@@ -78,6 +78,11 @@ class Database:
         self.client: Redis = client_of(self.upstream, self.upstream.database)
         self._scripts = ScriptRuns(self.client)
 
+    @property
+    def servers(self) -> str:
+        """Which servers of a cluster are changed, and in which of their runs; empty without a cluster."""
+        return ""
+
     def open(self, *, changing: bool = False) -> list[str]:
         """Check that Asynq uses this database and the user has the rights; return the names of its queues, sorted.
 

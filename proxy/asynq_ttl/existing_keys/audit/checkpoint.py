@@ -12,6 +12,7 @@ Invariants:
 import json
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -48,7 +49,7 @@ class Progress:
 
     def begin_part(self) -> None:
         """Take note that a part of the walk begins here: where its node is gone, it begins anew."""
-        self.part = self._saved()
+        self.part = deepcopy(self._saved())  # what is counted later does not change it
 
     def in_part(self, part: Json) -> Self:
         """Take note of where the present part began; return the same progress."""
@@ -104,7 +105,7 @@ class Checkpoint:
             saved = _loaded(content["now"], content)
             part = content["part"]
             if not holds(saved.cursor):
-                saved = _loaded(content["now"], part)
+                saved = _loaded(content["now"], deepcopy(part))
             return saved.in_part(part)
         except (ValueError, KeyError, TypeError):
             return None

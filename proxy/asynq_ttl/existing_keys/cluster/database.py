@@ -48,6 +48,11 @@ class ClusterDatabase(Database):
         self._walked: set[str] = set()
         self._stage: tuple[Cursor, Stage | None] = (0, None)
 
+    @property
+    def servers(self) -> str:
+        """Which masters are changed, and in which of their runs."""
+        return " ".join(f"{master.id}:{master.run}" for master in self.masters.all)
+
     def _begin(self) -> None:
         """Find the masters."""
         self.masters.find()
