@@ -7,8 +7,10 @@ import hashlib
 import itertools
 import os
 import random
+import re
 import shutil
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +20,17 @@ from typing import Any
 import redis as redis_py
 
 from support.certificates import Authority
-from support.servers import Server, connect, start_path_redis, start_redis, start_valkey, wait_until
+from support.servers import (
+    Server,
+    Sidecar,
+    SidecarFactory,
+    connect,
+    free_port,
+    start_path_redis,
+    start_redis,
+    start_valkey,
+    wait_until,
+)
 
 SLOTS = 16_384
 _BUS = 10_000
@@ -166,6 +178,36 @@ class Cluster:
                 return False
         return True
 
+    def agree(self, slot: int, owner: Node) -> bool:
+        """Say whether all nodes that live find the cluster whole, and a slot at one of them."""
+        return self.is_whole() and all(
+            any(first <= slot <= last and master[2].decode() == owner.id for first, last, master, *_ in said)
+            for said in (self.ask(node, "CLUSTER", "SLOTS") for node in self.alive())
+        )
+
+    @contextmanager
+    def with_another(self) -> Iterator[Node]:
+        """Have one more master, without slots, while the block runs; it leaves as an operator lets it leave."""
+        port = cluster_port()
+        node = Node(hashlib.sha1(f"{port}".encode(), usedforsecurity=False).hexdigest(), port, port)
+        others = self.alive()
+        with _start(self.kind, node, [node]) as server:
+            self.servers[port] = server
+            self.nodes.append(node)
+            self.ask(node, "CLUSTER", "MEET", self.kind.host, others[0].port)
+            wait_until(lambda: all(self._knows(each, node) for each in others) and self.is_whole(), "it is not met", 40)
+            yield node
+            # Whoever has forgotten it must not hear of it from another one.
+            for each in self.alive():
+                if each is not node:
+                    self.ask(each, "CLUSTER", "FORGET", node.id)
+            self.nodes.remove(node)
+        del self.servers[port]
+
+    def _knows(self, node: Node, other: Node) -> bool:
+        lines = self.ask(node, "CLUSTER", "NODES").decode().splitlines()
+        return any(line.startswith(other.id) and "handshake" not in line for line in lines)
+
     def move_slot(self, slot: int, source: Node, target: Node) -> None:
         """Move a slot with its keys, as an operator does."""
         with self.client(source) as giving, self.client(target) as taking:
@@ -191,6 +233,32 @@ def port_range(length: int) -> tuple[int, int]:
         first = cluster_port()
         if all(_is_free(port) for port in range(first, first + length)):
             return first, first + length - 1
+
+
+def serve_cluster(start: SidecarFactory, cluster: Cluster, policy: str, **options: str) -> Sidecar:
+    """Start a sidecar in front of a cluster, with a port for each node and two more; clients need no password."""
+    first, last = port_range(len(cluster.nodes) + 2)
+    chosen = {"admin": f"127.0.0.1:{free_port()}", "cluster_ports": f"{first}-{last}"}
+    if cluster.kind.password:
+        chosen["client_auth"] = "none"
+    return start(cluster.url, policy, **(chosen | options))
+
+
+def node_ports(sidecar: Sidecar) -> dict[int, int]:
+    """Return at which port of a sidecar each node is, by the node's own port."""
+    return {int(node): int(port) for node, port in re.findall(r"node \S+:(\d+) is at port (\d+)", sidecar.log())}
+
+
+def metrics(sidecar: Sidecar) -> str:
+    """Return what the sidecar has counted."""
+    with urllib.request.urlopen(f"http://{sidecar.admin}/metrics") as response:
+        text: str = response.read().decode()
+        return text
+
+
+def metric(sidecar: Sidecar, name: str) -> float:
+    """Return a metric, whatever its labels: the sum."""
+    return sum(map(float, re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", metrics(sidecar), re.MULTILINE)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from asynq_ttl.demo.harness import find_go
 from support.asynq_source import module_folder
-from support.cluster import Kind, port_range, start_cluster
+from support.cluster import Kind, metric, serve_cluster, start_cluster
 from support.servers import SidecarFactory
 
 REWRITING = """
@@ -44,8 +44,7 @@ def test_the_suite_passes_on_a_cluster(
 ) -> None:
     """As it does directly, test by test; decisions are made, and none fails open."""
     with start_cluster(Kind("path-redis", password="sesame")) as cluster:
-        first, last = port_range(5)
-        sidecar = start_sidecar(cluster.url, policy, cluster_ports=f"{first}-{last}", client_auth="none")
+        sidecar = serve_cluster(start_sidecar, cluster, policy)
         sidecar.expected_warnings.append("is down")  # the cluster ends before it
         flags = ["-redis_cluster", f"-redis_cluster_addrs={sidecar.address}"]
         run = subprocess.run(
@@ -57,7 +56,10 @@ def test_the_suite_passes_on_a_cluster(
             check=False,
             env={**os.environ, "GOFLAGS": "-mod=mod"},
         )
+        decisions, fail_opens = (metric(sidecar, f"asynq_ttl_{name}_total") for name in ("decisions", "fail_open"))
     passed, failed = (re.findall(rf"^--- {word}: (\w+)", run.stdout, re.MULTILINE) for word in ("PASS", "FAIL"))
     assert len(passed) > 90, run.stdout[-3000:] + run.stderr[-2000:]
     assert all(name.endswith("TaskIdConflictError") for name in failed), (len(passed), failed)
     assert len(failed) == failing
+    assert (decisions > 0) == (policy is REWRITING)
+    assert fail_opens == 0

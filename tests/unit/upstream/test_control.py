@@ -276,8 +276,8 @@ async def test_what_another_node_of_the_cluster_has_is_loaded_here(watched: Watc
     other = ScriptRegistry(beside=watched.registry)
     first = other.learn(COMPLETE)
     other.activated(first)
-    await watched.running_until(lambda: watched.registry.is_active(first.sha))
+    await watched.running_until(lambda: watched.registry.as_here(first).status is Status.ACTIVE)
     second = other.learn(ARCHIVE)
     other.activated(second)
-    await watched.running_until(lambda: watched.registry.is_active(second.sha))
+    await watched.running_until(lambda: watched.registry.as_here(second).status is Status.ACTIVE)
     assert watched.redis.loaded == [COMPLETE, first.wrapper, ARCHIVE, second.wrapper]
