@@ -201,7 +201,7 @@ def test_a_slot_sets_off_in_the_middle(cluster: Cluster) -> None:
 @pytest.mark.parametrize("server", KINDS)
 @pytest.mark.parametrize("which", ["mail", "asynq:queues"])
 def test_a_master_is_stopped(which: str, server: str, tmp_path: Path) -> None:
-    """It is named, the exit status says so, and what the others say is told. So it is where it has the queues' names."""
+    """It is named, the exit status says so, and what the others say is told; also where it has the queues' names."""
     with start_cluster(Kind(server, options=PART)) as cluster:
         fill(cluster)
         dead = cluster.owner(which) if ":" in which else owner(cluster, which)
