@@ -9,8 +9,10 @@ from typing import Any, Self
 import pytest
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's
 
+from asynq_ttl.asynq.keys import queue_prefix
 from asynq_ttl.existing_keys.cluster import database, masters
 from asynq_ttl.net.address import Address, Upstream
+from asynq_ttl.wire.cluster.slots import slot_of
 
 THIRDS = ((0, 5460), (5461, 10922), (10923, 16383))
 
@@ -119,3 +121,27 @@ def scripted_cluster(patch: pytest.MonkeyPatch, *keys: list[bytes]) -> list[Scri
 def unreachable(node: ScriptedNode) -> None:
     """Let a node answer nothing."""
     node.fault = ConnectionError("refused")
+
+
+def place(queue: str) -> int:
+    """Return which of three masters has a queue."""
+    slot = slot_of(queue_prefix(queue))
+    return next(number for number, (first, last) in enumerate(THIRDS) if first <= slot <= last)
+
+
+def names(node: int, count: int) -> list[str]:
+    """Return names of queues at a master."""
+    return [name for name in (f"q{number}" for number in range(500)) if place(name) == node][:count]
+
+
+def keys(node: int, count: int = 5) -> list[bytes]:
+    """Return keys of as many queues at a master."""
+    return [queue_prefix(name) + b"t:a" for name in names(node, count)]
+
+
+def filled_cluster(patch: pytest.MonkeyPatch) -> list[ScriptedNode]:
+    """Return three masters with five queues each; one of them has `asynq:queues`."""
+    nodes = scripted_cluster(patch, keys(0), keys(1), keys(2))
+    owner = next(n for n, (first, last) in enumerate(THIRDS) if first <= slot_of(b"asynq:queues") <= last)
+    nodes[owner].replies["SMEMBERS"] = {name.encode() for node in range(3) for name in names(node, 5)}
+    return nodes

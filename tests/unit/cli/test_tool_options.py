@@ -21,6 +21,7 @@ from asynq_ttl.cli.tool_options import (
 )
 from asynq_ttl.existing_keys.clients import DatabaseError
 from asynq_ttl.existing_keys.cluster.database import ClusterDatabase
+from asynq_ttl.existing_keys.database import Cursor
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net.address import Upstream, parse_upstream
 from asynq_ttl.policy.glob import Glob, compile_glob
@@ -143,10 +144,10 @@ def test_types_are_looked_for_until_each_is_found(
 ) -> None:
     """Without a glob nothing is read; one that matches nothing is told with the first of what there is."""
     database = ScriptedDatabase([task_of("pending", name=str(n), task_type=f"t{n:02}") for n in range(20)])
-    read: list[int] = []
+    read: list[Cursor] = []
     scan = database.scan
 
-    def noted(cursor: int, *, match: bytes, count: int) -> tuple[int, list[bytes]]:
+    def noted(cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
         read.append(cursor)
         return scan(cursor, match=match, count=count)
 

@@ -10,16 +10,14 @@ Invariants:
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import AskError, ResponseError, TryAgainError
 
-from asynq_ttl.asynq.keys import queue_of_key, queue_prefix, text_of
+from asynq_ttl.asynq.keys import queue_prefix
 from asynq_ttl.existing_keys.clients import node_client
+from asynq_ttl.existing_keys.cluster.keyspace import Keyspace, begins_part, named
 from asynq_ttl.existing_keys.cluster.masters import GIVEN_UP, Master, Masters
-from asynq_ttl.existing_keys.cluster.walk import Slots, Stage, parse_stage, ranges_of
 from asynq_ttl.existing_keys.database import Cursor, Database, Server, checked
 from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find, together
 from asynq_ttl.existing_keys.needed_rights import attempt
@@ -44,9 +42,7 @@ class ClusterDatabase(Database):
 
     def _connect(self) -> None:
         self.masters = Masters(self.upstream, self.left_out.add_unread)
-        self._queues: list[str] = []
-        self._walked: set[str] = set()
-        self._stage: tuple[Cursor, Stage | None] = (0, None)
+        self._keyspace = Keyspace(self.masters, self.left_out)
 
     @property
     def servers(self) -> str:
@@ -64,7 +60,7 @@ class ClusterDatabase(Database):
         queues = super().queues()
         if queues is None:
             return None
-        self._queues = queues
+        self._keyspace.know(queues)
         return [queue for queue in queues if not self._is_moving(queue_prefix(queue))]
 
     def refused(self, commands: Iterable[str], key: bytes) -> Refused:
@@ -152,91 +148,17 @@ class ClusterDatabase(Database):
         """Close the connections."""
         self.masters.close()
 
-    # --- the walk through all keys ----------------------------------------------------------------------------
-
     def scan(self, cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
         """Take a step through the keys of one master; only those of slots that are settled count."""
-        stage = self._stage_at(cursor)
-        while stage is not None:
-            master = self.masters.with_id(stage.node)
-            answer: Any = None
-            if master is not None:
-                answer = self.masters.at(master, partial(master.client.scan, stage.scan, match=match, count=count))
-            if master is None or answer is None:
-                stage = self._next_part(stage.done)
-                continue
-            keys = [key for key in answer[1] if self._counts(key, master, stage.slots)]
-            if int(answer[0]):
-                return self._remember(replace(stage, scan=int(answer[0]))), keys
-            return self._remember(self._next_part(stage.done | self._walked_through(master, stage))), keys
-        return 0, []
+        return self._keyspace.scan(cursor, match=match, count=count)
 
     def holds(self, cursor: Cursor) -> bool:
         """Say whether a walk can go on at a cursor: the node that gave it still is what it was, or none has begun."""
-        return self.begins_part(cursor) or self._goes_on(parse_stage(str(cursor)))
+        return self._keyspace.holds(cursor)
 
     def begins_part(self, cursor: Cursor) -> bool:
         """Say whether a cursor is at the beginning of what one master has."""
-        return not cursor or parse_stage(str(cursor)).scan == 0
-
-    def _stage_at(self, cursor: Cursor) -> Stage | None:
-        """Return where the walk stands; at a node that is not what it was, its part begins anew."""
-        if not cursor:
-            self._walked = set()
-            return self._next_part(frozenset())
-        if self._stage[0] == cursor:
-            return self._stage[1]
-        stage = parse_stage(str(cursor))
-        if stage.scan and self._goes_on(stage):
-            self._walked = {stage.node}
-            return stage
-        self._walked = set()
-        return self._next_part(stage.done)
-
-    def _goes_on(self, stage: Stage) -> bool:
-        master = self.masters.with_id(stage.node)
-        return master is not None and master.run == stage.run
-
-    def _remember(self, stage: Stage | None) -> Cursor:
-        cursor: Cursor = 0 if stage is None else str(stage)
-        self._stage = (cursor, stage)
-        return cursor
-
-    def _next_part(self, done: Slots) -> Stage | None:
-        """Return the beginning of the next part; None where there is none: then what is missing is named."""
-        for master in self.masters.readable():
-            slots = master.settled - done
-            if slots and master.id not in self._walked:
-                self._walked.add(master.id)
-                return Stage(0, master.id, master.run, slots, done)
-        self._name_missing(frozenset().union(*(master.slots for master in self.masters.readable())) - done)
-        return None
-
-    def _walked_through(self, master: Master, stage: Stage) -> Slots:
-        """Return the slots of a part that were at its master all the time."""
-        self.masters.at(master, master.look)
-        return stage.slots & master.settled if not master.fault and master.run == stage.run else frozenset()
-
-    def _name_missing(self, slots: Slots) -> None:
-        """Name the queues whose slots were not walked through; where none is known there, the slots."""
-        known = [queue for queue in self._queues if slot_of(queue_prefix(queue)) in slots]
-        for queue in known:
-            self.left_out.add_moving(queue)
-        rest = slots - {slot_of(queue_prefix(queue)) for queue in known}
-        gone = rest & frozenset().union(*(master.settled for master in self.masters.readable()))
-        if gone:
-            self.left_out.add_moving(f"slots {ranges_of(gone)}")
-
-    def _counts(self, key: bytes, master: Master, slots: Slots) -> bool:
-        """Say whether a key is walked through here. One whose slot is on its way from here is named."""
-        slot = slot_of(key)
-        if slot in slots:
-            return True
-        if slot in master.slots - master.settled:
-            self._name(key)
-        return False
-
-    # --- which master -----------------------------------------------------------------------------------------
+        return begins_part(cursor)
 
     def _spread(
         self,
@@ -268,7 +190,7 @@ class ClusterDatabase(Database):
             self.masters.give_up(master, reply)
             return None
         if _is_elsewhere(reply):
-            self._name(key)
+            self.left_out.add_moving(named(key))
             return None
         return reply
 
@@ -279,19 +201,12 @@ class ClusterDatabase(Database):
         """
         slot = slot_of(key)
         master = self.masters.owner(slot)
-        if self._named(key) in self.left_out.moving_names:
+        if named(key) in self.left_out.moving_names:
             return True
         moving = master is not None and not master.fault and slot not in master.settled
         if moving:
-            self._name(key)
+            self.left_out.add_moving(named(key))
         return moving
-
-    def _name(self, key: bytes) -> None:
-        self.left_out.add_moving(self._named(key))
-
-    @staticmethod
-    def _named(key: bytes) -> str:
-        return queue_of_key(key) or text_of(key)
 
     def _first(self, work: Callable[[Master], Any]) -> Any:  # noqa: ANN401 - replies have any shape
         """Return what the first master says that can be read.

@@ -5,40 +5,20 @@ from typing import Any
 import pytest
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
-from asynq_ttl.asynq.keys import queue_prefix
 from asynq_ttl.existing_keys.clients import DatabaseError
 from asynq_ttl.existing_keys.cluster.database import ClusterDatabase
 from asynq_ttl.existing_keys.database import Cursor
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.wire.cluster.slots import slot_of
-from support.scripted_cluster import THIRDS, ScriptedNode, scripted_cluster, unreachable
+from support.scripted_cluster import ScriptedNode, filled_cluster, keys, names, unreachable
 
 UPSTREAM = parse_upstream("redis+cluster://127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003")
 
 
-def place(queue: str) -> int:
-    """Return which of three masters has a queue."""
-    slot = slot_of(queue_prefix(queue))
-    return next(number for number, (first, last) in enumerate(THIRDS) if first <= slot <= last)
-
-
-def names(node: int, count: int) -> list[str]:
-    """Return names of queues at a master."""
-    return [name for name in (f"q{number}" for number in range(500)) if place(name) == node][:count]
-
-
-def keys(node: int, count: int = 5) -> list[bytes]:
-    """Return keys of as many queues at a master."""
-    return [queue_prefix(name) + b"t:a" for name in names(node, count)]
-
-
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedNode]:
-    """Three masters with five queues each; `asynq:queues` at its own."""
-    nodes = scripted_cluster(monkeypatch, keys(0), keys(1), keys(2))
-    owner = next(n for n, (first, last) in enumerate(THIRDS) if first <= slot_of(b"asynq:queues") <= last)
-    nodes[owner].replies["SMEMBERS"] = {name.encode() for node in range(3) for name in names(node, 5)}
-    return nodes
+    """Three masters with five queues each."""
+    return filled_cluster(monkeypatch)
 
 
 def opened() -> ClusterDatabase:
@@ -69,59 +49,6 @@ def test_all_masters_are_walked_through(nodes: list[ScriptedNode]) -> None:
     assert database.size() == 20
     assert database.now() == 1_700_007_001
     assert database.server().name == "cluster of 3 masters, Redis 7.0.15"
-
-
-@pytest.mark.parametrize("steps", range(1, 9))
-def test_another_run_goes_on(steps: int, nodes: list[ScriptedNode]) -> None:
-    """Where the first one stood, at any step."""
-    cursor, seen = walk(opened(), steps=steps)
-    other = opened()
-    assert other.holds(cursor)
-    assert walk(other, cursor) == (0, (keys(0) + keys(1) + keys(2))[len(seen) :])
-
-
-@pytest.mark.parametrize("steps", [1, 2])
-def test_another_run_after_a_failover(steps: int, nodes: list[ScriptedNode]) -> None:
-    """The part of the node that is gone begins anew, at the one that has its slots; what is done stays so."""
-    cursor, seen = walk(opened(), steps=steps + 3)
-    assert seen[:5] == keys(0)
-    nodes[1].id, nodes[1].run = "node-9", "run-9"
-    other = opened()
-    assert not other.holds(cursor)
-    assert sorted(walk(other, cursor)[1]) == sorted(keys(1) + keys(2))
-    nodes[1].run = "run-10"  # the same node, restarted
-    cursor, _ = walk(other, steps=7)
-    assert other.begins_part(0)
-
-
-def test_a_master_that_goes_away_in_the_middle(nodes: list[ScriptedNode]) -> None:
-    """It is named once, and the others are walked through."""
-    database = opened()
-    cursor, seen = walk(database, steps=4)
-    unreachable(nodes[1])
-    cursor, rest = walk(database, cursor)
-    assert (cursor, seen + rest) == (0, keys(0) + keys(1)[:2] + keys(2))
-    assert database.left_out.unread == ["node 127.0.0.1:7002: refused"]
-    assert database.left_out.moving == []
-
-
-def test_a_slot_that_goes_away_in_the_middle(nodes: list[ScriptedNode]) -> None:
-    """Its queue is named, also where it was seen: some of it may have gone before."""
-    database = opened()
-    cursor, _ = walk(database, steps=1)
-    slot = slot_of(keys(0)[0])
-    nodes[0].moving = f"[{slot}->-node-2]"
-    assert walk(database, cursor)[0] == 0
-    assert database.left_out.moving == names(0, 1)
-
-
-def test_a_server_that_restarts_in_the_middle(nodes: list[ScriptedNode]) -> None:
-    """Its cursor was good for the run before: all its queues are named."""
-    database = opened()
-    cursor, _ = walk(database, steps=1)
-    nodes[0].run = "run-7"
-    walk(database, cursor)
-    assert sorted(database.left_out.moving[:5]) == sorted(names(0, 5))
 
 
 def test_a_slot_that_is_on_its_way_from_the_start(nodes: list[ScriptedNode]) -> None:
