@@ -11,6 +11,7 @@ Invariants:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 Slots = frozenset[int]
 _NONE = "-"
@@ -35,15 +36,7 @@ class Stage:
     done: Slots = frozenset()
 
     def __str__(self) -> str:
-        return " ".join(
-            [
-                str(self.scan),
-                self.node,
-                self.run or _NONE,
-                ranges_of(self.slots) or _NONE,
-                ranges_of(self.done) or _NONE,
-            ]
-        )
+        return f"{self.scan} {self.node} {self.run or _NONE} {_text_of(self.slots)} {_text_of(self.done)}"
 
 
 def parse_stage(text: str) -> Stage:
@@ -65,6 +58,11 @@ def ranges_of(slots: Iterable[int]) -> str:
         else:
             found.append([slot, slot])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+@lru_cache(maxsize=4)  # the same ones at each step through a node
+def _text_of(slots: Slots) -> str:
+    return ranges_of(slots) or _NONE
 
 
 def _slots(text: str) -> Slots:
