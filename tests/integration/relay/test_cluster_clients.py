@@ -48,7 +48,7 @@ def test_a_conversation(cluster: Cluster, start_sidecar: SidecarFactory, protoco
     strategy = LoadBalancingStrategy.ROUND_ROBIN_REPLICAS
     before = reads(cluster, replicas=True)
     with RedisCluster(startup_nodes=start, load_balancing_strategy=strategy, protocol=protocol) as client:
-        only_the_sidecar_s({node.port for node in client.get_nodes()}, sidecar)
+        only_the_sidecar_s({int(node.port) for node in client.get_nodes()}, sidecar)
         for key in KEYS:
             assert client.set(key, f"{key} {protocol}")
         wait_until(
@@ -84,7 +84,7 @@ async def test_a_conversation_of_asyncio(cluster: Cluster, start_sidecar: Sideca
     strategy = LoadBalancingStrategy.ROUND_ROBIN_REPLICAS
     before = reads(cluster, replicas=True)
     async with AsyncCluster(startup_nodes=start, load_balancing_strategy=strategy, protocol=protocol) as client:
-        only_the_sidecar_s({node.port for node in client.get_nodes()}, sidecar)
+        only_the_sidecar_s({int(node.port) for node in client.get_nodes()}, sidecar)
         for key in KEYS:
             assert await client.set(key, f"async {key}")
         for key in KEYS:

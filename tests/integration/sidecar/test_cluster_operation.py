@@ -172,12 +172,13 @@ def test_a_node_that_replaces_another_gets_its_port(start_sidecar: SidecarFactor
         with cluster.with_another() as added:
             wait_until(lambda: told(sidecar)["upstream"]["portless"] == 1, "the new node is not noticed", _SECONDS)
             dead = cluster.nodes[0]
+            freed = node_ports(sidecar)[dead.port]
             for each in cluster.alive():
                 if each is not dead:
                     cluster.ask(each, "CLUSTER", "FORGET", dead.id)
             cluster.kill(dead)
             wait_until(lambda: told(sidecar)["upstream"]["portless"] == 0, "it gets no port", _SECONDS)
             ports = {node["address"]: node["port"] for node in told(sidecar)["upstream"]["nodes"]}
-            assert ports[f"127.0.0.1:{added.port}"] == first
-            with connect(port=first) as client, pytest.raises(redis_py.RedisError):
+            assert ports[f"127.0.0.1:{added.port}"] == freed
+            with connect(port=freed) as client, pytest.raises(redis_py.RedisError):
                 client.set("a", 1)  # it serves no slot, and says so

@@ -4,7 +4,7 @@
     load ------------------------------------------------------------> likewise
 
 A strike is one of: `kill`, the master that has the queue dies, and its replica is promoted; `reshard`, 500 slots move
-to another master one after the other, the queue's among them; `nodes`, a master is added, takes these slots, gives
+to another master one after the other, the queue's first; `nodes`, a master is added, takes these slots, gives
 them back, and leaves.
 
 What a strike without a failover loses is lost whether or not replicas had it.
@@ -16,6 +16,7 @@ from asynq_ttl.wire.cluster.slots import slot_of
 from support.cluster import SLOTS, Cluster, Kind, Node, port_range, start_cluster
 from support.servers import Sidecar, wait_until
 from trials.chaos import account
+from trials.chaos.census import Fault
 from trials.chaos.trial import POLICY, QUEUE, Report, Trial
 
 CLUSTER_STRIKES = ("kill", "reshard", "nodes")
@@ -79,12 +80,14 @@ class ClusterTrial(Trial):
             with cluster.with_another() as added:
                 reshard(cluster, source, added)
                 reshard(cluster, added, source)
+        if self.plan.strike != "kill" and len(account.read(self.ledger_file).accepted) >= self.plan.tasks:
+            self._faults.append(Fault("no load", QUEUE, "", "it was over before the slots had moved: more --tasks"))
 
 
 def reshard(cluster: Cluster, source: Node, target: Node) -> None:
-    """Move 500 slots in a row, the queue's in the middle of them, and wait until all nodes know."""
+    """Move 500 slots in a row, of them the queue's first, and wait until all nodes know."""
     first, last = source.slots or target.slots or (0, SLOTS - 1)
     begin = max(first, min(_SLOT - _SLOTS_MOVED // 2, last + 1 - _SLOTS_MOVED))
-    for slot in range(begin, begin + _SLOTS_MOVED):
-        cluster.move_slot(slot, source, target)
+    slots = sorted(range(begin, begin + _SLOTS_MOVED), key=lambda slot: slot != _SLOT)
+    cluster.move_slots(slots, source, target)
     wait_until(lambda: cluster.agree(_SLOT, target), "not all nodes know where the slots are", _SECONDS)
