@@ -2,9 +2,9 @@
 
 Invariants:
 
-* No redirection is followed; redis-py's `RedisCluster` follows ASK, so it is of no use here. A queue whose slot is on its
-  way to another node, or has gone there meanwhile, is left out and named: at the node that it goes to, a task that has
-  not come yet would look like one that is gone.
+* No redirection is followed; redis-py's `RedisCluster` follows ASK, so it is of no use here. A queue whose slot is on
+  its way to another node, or has gone there meanwhile, is left out and named: at the node that it goes to, a task that
+  has not come yet would look like one that is gone.
 * A master that cannot be read is named once, and the others are asked on. What it has looks as if it was not there.
 * A script at a node whose slot is on its way fails where it meets a key that has gone: so nothing is done by halves.
 """
