@@ -256,8 +256,6 @@ def _check_cluster(upstream: address.Upstream, settings: dict[str, Any]) -> None
         fail("--cluster-ports and --announce need a cluster: --upstream redis+cluster://HOST:PORT,HOST:PORT", WRONG)
     if ports is not None and listen.port in ports:
         fail(f"--listen {listen} is one of --cluster-ports {ports[0]}-{ports[-1]}", WRONG)
-    if upstream.nodes and settings["sink"] is not None:
-        fail("--sink does not work with a cluster yet", WRONG)
 
 
 def _check_token(token: str | None, file: Path | None) -> None:
