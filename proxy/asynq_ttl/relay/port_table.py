@@ -4,7 +4,7 @@ Invariants:
 
 * A node keeps its port for as long as it is a member, also when it moves.
 * No port stands for two nodes. Where there are more nodes than ports, the last ones are called by the port of the
-  sidecar itself, which leads to any node, and that is told.
+  sidecar itself, which leads to all of them, and that is told. Without any ports all nodes are called so.
 * Every answer is a port of the sidecar.
 
 A client that has learnt the ports from another sidecar, or from one before a restart, may come to the wrong node. That
@@ -43,8 +43,11 @@ class PortTable:
         self._meet = meet
         self._look = look
         self._members: dict[int, Member] = {}
+        # Those without a port too.
+        self._all: list[Member] = []
         # The port that has been free for longest is the first.
         self._free = list(ports)
+        self._has_ports = bool(self._free)
         self._view: View | None = None
         # By all the names under which the cluster knows them, the IDs of nodes.
         self._ids: dict[tuple[str, int], str] = {}
@@ -59,8 +62,9 @@ class PortTable:
 
     def enlist(self, member: Member) -> None:
         """Give a port to a node."""
-        self.short = not self._free
+        self.short = self._has_ports and not self._free
         self.generation += 1
+        self._all.append(member)
         if self._free:
             self._members[self._free.pop(0)] = member
 
@@ -68,6 +72,7 @@ class PortTable:
         """Take the port of a node that is gone."""
         port = self.port(member)
         self.generation += 1
+        self._all.remove(member)
         if self._members.pop(port, None) is not None:
             self._free.append(port)
             self.short = False
@@ -86,14 +91,19 @@ class PortTable:
     def at_address(self, host: str, port: int, slot: int) -> int:
         """Return the port for whatever node is at an address; the host is empty where that is not said."""
         self._look()
+        member = self.member_at(host, port, slot)
+        return self.port(member) if member is not None else self._any_node()
+
+    def member_at(self, host: str, port: int, slot: int) -> Member | None:
+        """Return the node at an address; None where that cannot be told. The arguments are as for `at_address`."""
         node_id = self._ids.get((host, port))
         if node_id is not None:
-            return self.of_node(node_id, host, port)
-        at = [member for member in self._members.values() if member.address.port == port]
+            return self._meet(node_id, Address(host, port))
+        at = [member for member in self._all if member.address.port == port]
         if host:
             at = [member for member in at if member.address.host == host]
-            return self.port(at[0]) if at else self.of_node(str(Address(host, port)), host, port)
+            return at[0] if at else self._meet(str(Address(host, port)), Address(host, port))
         owner = self._view.owner(slot) if self._view is not None else None
         if len(at) != 1 and owner is not None:
-            return self.of_node(owner.id, owner.host, owner.port)
-        return self.port(at[0]) if at else self._any_node()
+            return self._meet(owner.id, Address(owner.host, owner.port))
+        return at[0] if at else None

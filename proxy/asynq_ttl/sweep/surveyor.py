@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from asynq_ttl.asynq.keys import ambiguous, index_key
+from asynq_ttl.asynq.keys import ambiguous, index_key, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import State
