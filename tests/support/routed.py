@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from asynq_ttl.rewriting.registry import Script, Status
+from asynq_ttl.session.holding import Room
 from asynq_ttl.session.renaming import Directory
 from asynq_ttl.session.routing.nodes import Node
 from asynq_ttl.session.routing.router import Router
@@ -53,8 +54,10 @@ class Cluster:
     What takes time outside happens when a test says so, unless `ready`: then nodes can be connected to at once.
     """
 
-    def __init__(self, *, ready: bool = True) -> None:
+    def __init__(self, *, ready: bool = True, room: Room | None = None) -> None:
         self.talk = Conversation()
+        if room is not None:
+            self.talk.shared.room = room
         self.stops = [Stop(name, self.talk) for name in "ABC"]
         self.directory = Directory(Ports(), lambda: 0, lambda _: None)
         self.moved: dict[int, Stop | None] = {}
@@ -171,6 +174,10 @@ class Cluster:
         self.talk.now_ns += int(seconds * 1e9)
         self.router.order.go_on()
         self.settle()
+
+    def time_of(self, seconds: float) -> None:
+        """Let so much time pass for the clock."""
+        self.talk.now_ns += int(seconds * 1e9)
 
     def activation_ends(self, status: Status) -> None:
         """Let a wrapper be loaded, or not."""

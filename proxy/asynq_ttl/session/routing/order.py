@@ -141,9 +141,9 @@ class Order:
 
     def drop(self, lane: Lane) -> None:
         """Close a connection from which nothing is expected."""
-        if self._lanes.pop(lane.node, None) is not None:
-            lane.close()
-            self._outside.drop(lane.node)
+        del self._lanes[lane.node]
+        lane.close()
+        self._outside.drop(lane.node)
 
     def drop_others(self) -> None:
         """Close all connections but the one that the latest command went over."""

@@ -77,6 +77,8 @@ class Router:
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         self._large = False
         self._transaction = Transaction()
+        # The MULTI that goes to a node.
+        self._beginning: Errand | None = None
         # What the client has said of its own, by what it is about, in the order in which it was said last.
         self._state: dict[bytes, Command] = {}
         self.order = Order(
@@ -172,7 +174,7 @@ class Router:
 
     def _lead(self, errand: Errand) -> bool:
         """Do with the next command what can be done now; return whether that was anything."""
-        if self._transaction.open and not errand.bound and errand.role is not Role.RESET:
+        if self._transaction.open and errand is not self._beginning and errand.role is not Role.RESET:
             return self._lead_in_transaction(errand)
         if self._transaction.watched is not None and errand.slot == ANY:
             errand.lead_to(self._transaction.watched.node)
@@ -292,7 +294,7 @@ class Router:
         if transaction.lane is None:
             if self.order.flight:
                 return False
-            begin = Errand(transaction.begin, slot=errand.slot)
+            begin = self._beginning = Errand(transaction.begin, slot=errand.slot)
             begin.whole(self._began)
             begin.bind(errand.node if transaction.watched is None else transaction.watched.node)
             self.order.todo.appendleft(begin)
