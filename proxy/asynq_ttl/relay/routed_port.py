@@ -48,7 +48,9 @@ class RoutedPort(NodePort):
 
     async def connect(self, connection: Downstream) -> UpstreamProtocol:
         """Return what stands for Redis: nodes are connected to when a command goes to them."""
-        return cast("RoutedDownstream", connection).upstream  # it made none else
+        upstream = cast("RoutedDownstream", connection).upstream  # it made none else
+        self.routes.admit(upstream)
+        return upstream
 
 
 class RoutedDownstream(Downstream):
@@ -119,6 +121,7 @@ class RoutedUpstream(UpstreamProtocol):
         """Close all connections once both sides have what was written."""
         if not self._over:
             self._over = True
+            self._port.routes.forget(self)
             for connection in self._connections.values():
                 connection.close()
             # Not at once: whoever asks for it is in the middle of something.
@@ -159,6 +162,10 @@ class RoutedUpstream(UpstreamProtocol):
         if self._connections.get(node) is connection:
             del self._connections[node]
             self._order.lost(node)
+
+    def node_left(self, node: Node, *, dead: bool) -> None:
+        """Take note that a node serves nothing any more (`routes.RoutedClient`)."""
+        self._order.left(node, dead=dead)
 
     # --- what the client's side asks for ----------------------------------------------------------------------------
 

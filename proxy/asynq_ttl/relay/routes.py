@@ -5,6 +5,7 @@ Invariant: a node is the same object for as long as it is a member, whatever its
 
 import itertools
 from collections.abc import Sequence
+from typing import Protocol
 
 from asynq_ttl.relay.port_table import PortTable
 from asynq_ttl.session.renaming import Directory
@@ -33,6 +34,13 @@ class Route:
         return self._shared
 
 
+class RoutedClient(Protocol):
+    """A client that may have a connection to any node."""
+
+    def node_left(self, node: Node, *, dead: bool) -> None:
+        """Take note that a node serves nothing any more, and whether it is dead."""
+
+
 class Routes:
     """Who serves which slot (`session.routing.nodes.Nodes`).
 
@@ -49,7 +57,8 @@ class Routes:
         self._routes: dict[Member, Route] = {}
         self._owners: list[Route | None] = [None] * SLOTS
         self._firsts: list[int] = []
-        self._served: object = None
+        self._served: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._clients: set[RoutedClient] = set()
         self._turns = itertools.count()
 
     def enlist(self, member: Member, shared: Shared) -> None:
@@ -62,18 +71,38 @@ class Routes:
 
     def viewed(self, view: View) -> None:
         """Take note of who serves which slot."""
-        served = [(node.id, node.slots) for node in view.masters()]
+        served = {node.id: node.slots for node in view.masters()}
         if served == self._served:
             return
-        self._served = served
+        before, self._served = self._served, served
         owners: list[Route | None] = [None] * SLOTS
-        self._firsts = sorted(min(first for first, _ in slots) for _, slots in served)
-        for node_id, slots in served:
-            member = self._cluster.members.get(node_id)
-            route = self._routes.get(member) if member is not None else None
+        self._firsts = sorted(min(first for first, _ in slots) for slots in served.values())
+        for node_id, slots in served.items():
+            route = self._route(node_id)
             for first, last in slots:
                 owners[first : last + 1] = [route] * (last + 1 - first)
         self._owners = owners
+        alive = {node.id for node in view.nodes if not node.seems_dead}
+        for node_id in before.keys() - served.keys():
+            self._tell_left(node_id, dead=node_id not in alive)
+
+    def _route(self, node_id: str) -> Route | None:
+        member = self._cluster.members.get(node_id)
+        return self._routes.get(member) if member is not None else None
+
+    def _tell_left(self, node_id: str, *, dead: bool) -> None:
+        route = self._route(node_id)
+        if route is not None:
+            for client in tuple(self._clients):
+                client.node_left(route, dead=dead)
+
+    def admit(self, client: RoutedClient) -> None:
+        """Tell a client from now on of nodes that serve nothing any more."""
+        self._clients.add(client)
+
+    def forget(self, client: RoutedClient) -> None:
+        """Tell it no longer."""
+        self._clients.discard(client)
 
     # --- what routers ask for ---------------------------------------------------------------------------------------
 

@@ -245,6 +245,8 @@ def test_what_cannot_be_wrapped_is_not_wrapped_by_effect() -> None:
     shebang = registry.learn(b"#!lua redis[x]()")
     assert registry.by_effect(shebang) is None
     assert registry.by_effect(registry.learn(FAIL + b" " * MAX_TEXT_BYTES)) is None
+
+
 # --- the nodes of a cluster ---------------------------------------------------------------------------------
 
 

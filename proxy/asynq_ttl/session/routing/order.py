@@ -135,9 +135,12 @@ class Order:
         else:
             errand.answer(reply)
 
-    def pin(self, lane: Lane) -> None:
-        """Let all that comes go over one lane from now on, as it comes."""
-        self.pinned = lane
+    def pin_to(self, errand: Errand) -> bool:
+        """Let all that comes, from the next command on, go over its lane as it comes."""
+        if self.flight:
+            return False
+        self.pinned = self.reach(errand)
+        return self.pinned is not None or bool(errand.reply)
 
     def drop(self, lane: Lane) -> None:
         """Close a connection from which nothing is expected."""
@@ -192,12 +195,24 @@ class Order:
     def lost(self, node: Node) -> None:
         """Take note that a connection has ended."""
         lane = self._lanes.pop(node, None)
-        if lane is None:
+        if lane is not None:
+            lane.close()
+            if self._is_needed(lane):
+                self.hang_up()
+
+    def left(self, node: Node, *, dead: bool) -> None:
+        """Take note that a node serves nothing any more; of one that is dead no reply will ever come."""
+        lane = self._lanes.get(node)
+        if lane is None or self.over:
             return
-        lane.close()
-        owes = lane is self.flight.lane and bool(self.flight)
-        if owes or lane in (self.pinned, self._activating) or self._needed(lane):
+        if not self._is_needed(lane):
+            self.drop(lane)
+        elif dead:
             self.hang_up()
+
+    def _is_needed(self, lane: Lane) -> bool:
+        owes = lane is self.flight.lane and bool(self.flight)
+        return owes or lane in (self.pinned, self._activating) or self._needed(lane)
 
     def go_on(self) -> None:
         """Go on after what took time outside."""

@@ -12,9 +12,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final
+from collections.abc import Callable
 
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.holding import Holding
@@ -25,17 +23,12 @@ from asynq_ttl.session.routing.lane import Lane
 from asynq_ttl.session.routing.merging import Scan, merge
 from asynq_ttl.session.routing.nodes import Nodes, Outside
 from asynq_ttl.session.routing.order import Order
-from asynq_ttl.session.routing.transaction import Transaction
+from asynq_ttl.session.routing.own_words import OwnWords
+from asynq_ttl.session.routing.transaction import OK, Transaction
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.cluster.naming import redirection_of
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
 
-# What a client says of its own is said again only up to this size, and so many things. (Security limits.)
-_MAX_STATE_BYTES = 16 * 1024
-_MAX_STATE = 16
-
-_MINUS = ord("-")
-_OK: Final = b"+OK\r\n"
 # What a node says, in its own words, when it has not executed a command.
 _NOT_EXECUTED = re.compile(
     rb"-(TRYAGAIN Multiple keys request during rehashing of slot|CLUSTERDOWN Hash slot not served|"
@@ -76,11 +69,6 @@ class Router:
         self._clock = shared.clock
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         self._large = False
-        self._transaction = Transaction()
-        # The MULTI that goes to a node.
-        self._beginning: Errand | None = None
-        # What the client has said of its own, by what it is about, in the order in which it was said last.
-        self._state: dict[bytes, Command] = {}
         self.order = Order(
             nodes,
             outside,
@@ -88,10 +76,26 @@ class Router:
             lead=self._lead,
             deliver=self._deliver,
             remedy=self._remedy,
-            greet=self._greet,
-            needed=self._transaction.needs,
+            greet=lambda: self._own.again(),  # noqa: PLW0108 - it is made below
+            needed=lambda lane: self._transaction.needs(lane),  # noqa: PLW0108 - it is made below
         )
         """Who is told of what happens outside."""
+        self._transaction = Transaction(self.order, self._deliver)
+        self._own = OwnWords(self.order, self._deliver)
+        self._handlers: dict[Role, Callable[[Errand], bool]] = {
+            Role.KEY: self.order.go,
+            Role.END_MULTI: self.order.go,
+            Role.SPAN: self._span,
+            Role.SCAN: self._scan,
+            Role.STATE: self._own.say,
+            Role.RESET: self._reset,
+            Role.PIN: self.order.pin_to,
+            Role.MULTI: self._transaction.multi,
+            Role.WATCH: self._transaction.watch,
+            Role.UNWATCH: self._transaction.unwatch,
+            Role.ASKING: _answer_ok,
+            Role.QUIT: _answer_ok,
+        }
 
     # --- what the relay asks a session for --------------------------------------------------------------------------
 
@@ -174,70 +178,17 @@ class Router:
 
     def _lead(self, errand: Errand) -> bool:
         """Do with the next command what can be done now; return whether that was anything."""
-        if self._transaction.open and errand is not self._beginning and errand.role is not Role.RESET:
-            return self._lead_in_transaction(errand)
+        if self._transaction.concerns(errand):
+            return self._transaction.lead(errand)
         if self._transaction.watched is not None and errand.slot == ANY:
             errand.lead_to(self._transaction.watched.node)
-        handler = _HANDLERS.get(errand.role)
-        return self.order.go(errand) if handler is None else handler(self, errand)
-
-    def _say_own(self, errand: Errand) -> bool:
-        """Have a connection be otherwise; the others are closed, and begin so when they are opened again."""
-        errand.whole(partial(self._said_own, errand.command))
-        return self.order.go(errand)
-
-    def _said_own(self, command: Command, reply: bytes) -> None:
-        if reply[0] != _MINUS and sum(map(len, command)) <= _MAX_STATE_BYTES:
-            name = name_of(command)
-            if name == b"CLIENT|SETINFO":
-                name += command[2].upper()
-            elif name == b"HELLO" and len(command) > 2:
-                name += b" with more"
-            self._state.pop(name, None)
-            self._state[name] = command
-            if len(self._state) > _MAX_STATE:
-                self.order.hang_up()
-            self.order.drop_others()
-        self._deliver(reply, True)  # noqa: FBT003 - a callback
-
-    def _greet(self) -> Sequence[Errand]:
-        """Return what is said at the beginning of a connection."""
-        greeting = [
-            Errand(encode(command), taker=partial(self._said_again, command), alone=True)
-            for command in self._state.values()
-        ]
-        for errand in greeting:
-            errand.bind(None)
-        return greeting
-
-    def _said_again(self, command: Command, reply: bytes) -> None:
-        """Hang up where a connection is not what the client takes it for. That it has no name does no harm."""
-        if reply[0] == _MINUS and command[0].upper() != b"CLIENT":
-            self.order.hang_up()
+        return self._handlers[errand.role](errand)
 
     def _reset(self, errand: Errand) -> bool:
         if self.order.flight:
             return False
         self._transaction.end()
-        self._state.clear()
-        errand.whole(self._was_reset)
-        return self.order.go(errand)
-
-    def _was_reset(self, reply: bytes) -> None:
-        self.order.drop_others()
-        self._deliver(reply, True)  # noqa: FBT003 - a callback
-
-    def _pin(self, errand: Errand) -> bool:
-        if self.order.flight:
-            return False
-        lane = self.order.reach(errand)
-        if lane is not None:
-            self.order.pin(lane)
-        return lane is not None or bool(errand.reply)
-
-    def _answer_ok(self, errand: Errand) -> bool:
-        errand.answer(_OK)
-        return True
+        return self._own.reset(errand)
 
     # --- all masters ------------------------------------------------------------------------------------------------
 
@@ -279,65 +230,6 @@ class Router:
         self.order.todo.appendleft(Errand(scan.data, errand.command, slot=slots[scan.master], taker=take, alone=True))
         return True
 
-    # --- transactions -----------------------------------------------------------------------------------------------
-
-    def _multi(self, errand: Errand) -> bool:
-        """Answer MULTI: where it goes, the first command of the transaction will say."""
-        if self.order.flight:
-            return False
-        self._transaction.asked(errand.data)
-        errand.answer(_OK)
-        return True
-
-    def _lead_in_transaction(self, errand: Errand) -> bool:
-        transaction = self._transaction
-        if transaction.lane is None:
-            if self.order.flight:
-                return False
-            begin = self._beginning = Errand(transaction.begin, slot=errand.slot)
-            begin.whole(self._began)
-            begin.bind(errand.node if transaction.watched is None else transaction.watched.node)
-            self.order.todo.appendleft(begin)
-            return True
-        if transaction.is_first(errand):
-            errand.lead_to(transaction.lane.node)
-            errand.be_alone()
-        else:
-            errand.bind(transaction.lane.node)
-        if errand.role is Role.PIN:
-            return self._pin(errand)
-        if not self.order.go(errand):
-            return False
-        if errand.role is Role.END_MULTI:
-            transaction.end()
-        return True
-
-    def _began(self, reply: bytes) -> None:
-        """Hang up where a node takes no transaction: the client was told that it has begun."""
-        if reply == _OK:
-            self._transaction.began(self.order.flight.lane)
-        else:
-            self.order.hang_up()
-
-    def _watch(self, errand: Errand) -> bool:
-        watched = self._transaction.watched
-        if watched is not None:
-            errand.bind(watched.node)
-        errand.whole(self._watching)
-        return self.order.go(errand)
-
-    def _watching(self, reply: bytes) -> None:
-        lane = self.order.flight.lane
-        if reply == _OK and lane is not None:
-            self._transaction.watch(lane)
-        self._deliver(reply, True)  # noqa: FBT003 - a callback
-
-    def _unwatch(self, errand: Errand) -> bool:
-        if not self.order.go(errand):
-            return False
-        self._transaction.end()
-        return True
-
     # --- what nodes refuse ------------------------------------------------------------------------------------------
 
     def _remedy(self, errand: Errand, lane: Lane, line: bytes) -> bytes | None:
@@ -350,10 +242,7 @@ class Router:
             return line if found is None else _BOUND.get(errand.role, _QUEUED_ELSEWHERE)
         if not errand.in_time(self._clock()):
             return line if found is None else _MOVES
-        first = self._transaction.is_first(errand) if self._transaction.open else False
-        if first:  # nothing else is queued: another node may have the transaction
-            self._transaction.began(None)
-            self.order.drop(lane)
+        first = self._transaction.goes_elsewhere(errand, lane)
         kind, slot, host, port = found or (b"", ANY, "", 0)
         node = self._nodes.at(host, port, slot) if kind == b"MOVED" or (kind == b"ASK" and not first) else None
         errand.sent_on(node, asking=kind == b"ASK")
@@ -368,15 +257,6 @@ def _plain(command: Command) -> bytes:
         return b""
 
 
-_HANDLERS: dict[Role, Callable[[Router, Errand], bool]] = {
-    Role.SPAN: Router._span,  # noqa: SLF001 - the table of the class's own methods
-    Role.SCAN: Router._scan,  # noqa: SLF001
-    Role.STATE: Router._say_own,  # noqa: SLF001
-    Role.RESET: Router._reset,  # noqa: SLF001
-    Role.PIN: Router._pin,  # noqa: SLF001
-    Role.MULTI: Router._multi,  # noqa: SLF001
-    Role.WATCH: Router._watch,  # noqa: SLF001
-    Role.UNWATCH: Router._unwatch,  # noqa: SLF001
-    Role.ASKING: Router._answer_ok,  # noqa: SLF001
-    Role.QUIT: Router._answer_ok,  # noqa: SLF001
-}
+def _answer_ok(errand: Errand) -> bool:
+    errand.answer(OK)
+    return True

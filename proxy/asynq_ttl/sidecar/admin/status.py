@@ -59,9 +59,7 @@ def overview(sidecar: Sidecar) -> Json:
         "scripts_not_understood": scripts_not_understood(sidecar),
         "sweep": _sweep(sidecar),
         "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
-        "wrappers": Counter(
-            sidecar.registry.status_anywhere(script).value for script in sidecar.registry.wrapped()
-        ),
+        "wrappers": Counter(sidecar.registry.status_anywhere(script).value for script in sidecar.registry.wrapped()),
         "tracing": {
             "on": telemetry.spans.on,
             "made": telemetry.spans.made,

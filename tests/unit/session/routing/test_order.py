@@ -44,6 +44,24 @@ def test_a_node_that_answers_too_late() -> None:
     assert cluster.client_gets() == b""
 
 
+def test_a_node_that_serves_nothing_any_more() -> None:
+    """Is left, unless it owes a reply; one that is dead will never give it."""
+    cluster = Cluster()
+    cluster.sends("GET a")
+    for dead in (False, True):
+        cluster.router.order.left(cluster.stop("A"), dead=dead)
+    cluster.router.order.left(cluster.stop("C"), dead=False)
+    assert cluster.stop("C").is_open
+    cluster.replies("C", OK)
+    cluster.router.order.left(cluster.stop("C"), dead=False)
+    assert not cluster.stop("C").is_open
+    cluster.sends("GET a")
+    cluster.router.order.left(cluster.stop("C"), dead=True)
+    assert cluster.over
+    cluster.router.order.left(cluster.stop("C"), dead=False)
+    assert cluster.stop("C").is_open
+
+
 def test_it_ends_once() -> None:
     """However many reasons there are."""
     cluster = Cluster()

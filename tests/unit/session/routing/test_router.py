@@ -120,7 +120,9 @@ def test_what_was_not_executed_is_tried_again(refusal: bytes) -> None:
     assert not cluster.over
 
 
-@pytest.mark.parametrize("error", [b"-TRYAGAIN later\r\n", b"-ERR no\r\n", b"-CLUSTERDOWN The cluster is down script\r\n"])
+@pytest.mark.parametrize(
+    "error", [b"-TRYAGAIN later\r\n", b"-ERR no\r\n", b"-CLUSTERDOWN The cluster is down script\r\n"]
+)
 def test_other_errors_are_the_client_s(error: bytes) -> None:
     """They may come from a script, which was executed."""
     cluster = Cluster()
@@ -307,7 +309,9 @@ def test_a_scan_goes_on_at_the_next_master() -> None:
     cluster.replies("A", b"*2\r\n$1\r\n0\r\n*0\r\n")
     assert cluster.takes("B") == ["SCAN 0 COUNT 5"]
     cluster.replies("B", b"*2\r\n$1\r\n3\r\n*0\r\n")
-    assert cluster.client_gets().startswith(b"*2\r\n$1\r\n1\r\n*0\r\n*2\r\n$4\r\n3073\r\n*0\r\n-ERR asynq-ttl: there is")
+    assert cluster.client_gets().startswith(
+        b"*2\r\n$1\r\n1\r\n*0\r\n*2\r\n$4\r\n3073\r\n*0\r\n-ERR asynq-ttl: there is"
+    )
 
 
 # --- transactions -----------------------------------------------------------------------------------------------

@@ -1,25 +1,33 @@
-"""Where a transaction is."""
+"""Where a transaction is; whole conversations are in `test_router`."""
 
+from asynq_ttl.session.routing.destinations import Role
 from asynq_ttl.session.routing.errand import Errand
 from asynq_ttl.session.routing.lane import Lane
-from asynq_ttl.session.routing.transaction import Transaction
+from asynq_ttl.session.routing.transaction import OK, Transaction
 from support.routed import Cluster
 
 
-def test_a_transaction_has_one_first_command_and_one_lane() -> None:
-    """From MULTI until it ends; keys that are watched have one too."""
+def test_a_transaction_is_open_from_multi_to_its_end() -> None:
+    """All commands are part of it, but what takes it back; and none before and after."""
     cluster = Cluster()
-    lane, other = (Lane(cluster.stop(name), cluster.directory, b"h") for name in "AB")
-    transaction = Transaction()
-    first, second = Errand(b""), Errand(b"")
-    assert not transaction.is_first(first)
-    transaction.watch(other)
-    transaction.asked(b"MULTI")
-    assert transaction.open
-    assert transaction.is_first(first)
-    assert not transaction.is_first(second)
-    transaction.began(lane)
-    assert transaction.needs(lane)
-    assert transaction.needs(other)
+    transaction = Transaction(cluster.router.order, lambda _data, _ended: None)
+    multi, command = Errand(b"MULTI", role=Role.MULTI), Errand(b"GET")
+    assert not transaction.concerns(command)
+    assert transaction.multi(multi)
+    assert multi.reply == OK
+    assert transaction.concerns(command)
+    assert not transaction.concerns(Errand(b"RESET", role=Role.RESET))
+    assert not transaction.goes_elsewhere(command, Lane(cluster.stop("A"), cluster.directory, b""))
     transaction.end()
-    assert not (transaction.open or transaction.needs(lane) or transaction.needs(other) or transaction.is_first(first))
+    assert not transaction.open
+    assert not transaction.concerns(command)
+
+
+def test_it_waits_for_what_is_under_way() -> None:
+    """MULTI is answered in its turn, and goes to a node in its turn."""
+    cluster = Cluster()
+    cluster.sends("GET a", "MULTI", "GET b")
+    assert cluster.client_gets() == b""
+    cluster.replies("C", OK)
+    assert cluster.client_gets() == OK * 2
+    assert cluster.takes("A") == ["MULTI"]
