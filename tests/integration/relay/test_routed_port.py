@@ -5,6 +5,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import hiredis
@@ -107,7 +108,7 @@ def test_transactions_and_pubsub(cluster: Cluster, start_sidecar: SidecarFactory
             pipeline.set("a", 1).set("b", 1)
             with pytest.raises(redis_py.ResponseError, match="keys of the transaction"):
                 pipeline.execute()
-        with pytest.raises(redis_py.ResponseError, match="CROSSSLOT|same slot"):
+        with pytest.raises(redis_py.ResponseError, match=r"CROSSSLOT|same slot"):
             client.mget("a", "b")
         listeners = [client.pubsub() for _ in range(4)]
         for listener in listeners:
@@ -119,9 +120,9 @@ def test_transactions_and_pubsub(cluster: Cluster, start_sidecar: SidecarFactory
             assert message
             assert message["data"] == b"x"
             listener.close()
-        with pytest.raises(redis_py.ResponseError, match="SELECT is not allowed|DB index"):
+        with pytest.raises(redis_py.ResponseError, match=r"SELECT is not allowed|DB index"):
             client.execute_command("SELECT", 1)
-        assert client.execute_command("SELECT", 0) == b"OK"
+        assert client.execute_command("SELECT", 0)
         assert client.blpop(["nothing"], timeout=0.1) is None
 
 
@@ -196,7 +197,7 @@ def test_it_replies_as_one_redis_does(cluster: Cluster, one_redis: Server, start
         def same(commands: list[tuple[bytes, ...]], places: list[int]) -> None:
             data = b"".join(map(encode, commands))
             ends = sorted({0, len(data), *(place % len(data) for place in places)})
-            pieces = [data[first:last] for first, last in zip(ends, ends[1:], strict=False)]
+            pieces = [data[first:last] for first, last in pairwise(ends)]
             flush = encode([b"FLUSHALL"])
             for one in (routed, alone):
                 assert one.ask([flush], 1) == b"+OK\r\n"
@@ -257,7 +258,7 @@ def test_slots_move_under_load(server: str, start_sidecar: SidecarFactory) -> No
         assert [fault for fault in wrong if "TRYAGAIN" not in fault and "EXECABORT" not in fault] == []
         for client, count in zip(clients, counts, strict=True):
             for name, expected in count.items():
-                assert int(client.get(f"{{{name}}}")) >= expected
+                assert int(client.get(f"{{{name}}}")) == expected
             client.close()
 
 
