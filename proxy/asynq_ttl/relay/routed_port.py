@@ -152,10 +152,6 @@ class RoutedUpstream(UpstreamProtocol):
         await node.member.control.activate(script)
         self._order.go_on()
 
-    def node_replies(self, node: Node, data: bytes) -> None:
-        """Take bytes of a node."""
-        self._order.receive(node, data)
-
     def node_lost(self, node: Node, connection: "NodeConnection") -> None:
         """Take note that a node has hung up."""
         self._client.unpause(Pause.FULL)
@@ -203,7 +199,7 @@ class NodeConnection(UpstreamProtocol):
         super().__init__(downstream)
         self._side = side
         self._node = node
-        self.data_received = partial(side.node_replies, node)  # type: ignore[method-assign] # asyncio calls it all the same
+        self.data_received = partial(side.router.order.receive, node)  # type: ignore[method-assign] # asyncio calls it all the same
 
     @property
     def is_gone(self) -> bool:

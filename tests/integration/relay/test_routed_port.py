@@ -255,7 +255,8 @@ def test_slots_move_under_load(server: str, start_sidecar: SidecarFactory) -> No
             for slot in slots:
                 source = next(node for node in cluster.nodes if node.slots and node.slots[0] <= slot <= node.slots[1])
                 cluster.move_slot(slot, source, cluster.nodes[(cluster.nodes.index(source) + 1) % 3])
-        assert [fault for fault in wrong if "TRYAGAIN" not in fault and "EXECABORT" not in fault] == []
+        # A transaction may be refused while its slot is on its way; nothing of it was executed then.
+        assert [fault for fault in wrong if "TryAgain" not in fault and "ExecAbort" not in fault] == []
         for client, count in zip(clients, counts, strict=True):
             for name, expected in count.items():
                 assert int(client.get(f"{{{name}}}")) == expected

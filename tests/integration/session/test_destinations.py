@@ -25,7 +25,7 @@ def leaves(commands: list[Any]) -> Iterator[tuple[list[bytes], int, bool]]:
             yield from leaves(subcommands)
         else:
             words = bytes(name).upper().split(b"|")
-            words += [b"arg%d" % place for place in range(len(words), abs(arity))]
+            words += [b"arg%d" % place for place in range(len(words), max(abs(arity), first + 1))]
             yield words, first, not first and any(b"movablekeys" in flag for flag in flags)
 
 

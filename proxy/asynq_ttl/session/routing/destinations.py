@@ -67,6 +67,22 @@ _BEHIND = {b"XREAD": (b"STREAMS", 1), b"XREADGROUP": (b"STREAMS", 4), b"MIGRATE"
 _SPECIAL = _KEYLESS | _SECOND | _COUNTED.keys() | _BEHIND.keys()
 
 
+# What has a role of its own, or its key elsewhere.
+_UNUSUAL = _SPECIAL | _ROLES.keys() | _CONTAINERS
+_EVALSHA = (b"evalsha", b"EVALSHA")
+_FEW_KEYS = frozenset(b"%d" % number for number in range(1, 100))
+
+
+def quick_key(command: Command) -> bytes | None:
+    """Return the first key of a command that goes by that alone; None where that takes longer to tell."""
+    if len(command) < 2:
+        return None
+    name = command[0]
+    if name in _EVALSHA:
+        return command[3] if len(command) > 3 and command[2] in _FEW_KEYS else None
+    return None if name.upper() in _UNUSUAL else command[1]
+
+
 def name_of(command: Command) -> bytes:
     """Return the name of a command in upper case, with its subcommand where roles depend on it (`SCRIPT|LOAD`)."""
     name = command[0].upper()

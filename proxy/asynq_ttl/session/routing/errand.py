@@ -30,10 +30,18 @@ class Errand:
         alone: whether nothing goes before its reply has come.
     """
 
-    __slots__ = (
-        "_hops", "_until", "alone", "asking", "bound", "command", "data", "node", "pausing", "reply", "role", "slot",
-        "taker",
-    )  # fmt: skip
+    node: Node | None = None
+    """Where it was sent on to; None for the master of its slot."""
+    asking = False
+    """Whether that node is to be told that the slot is on its way to it."""
+    bound = False
+    """Whether it can go to no other node."""
+    pausing = False
+    """Whether it waits for a moment before it goes again."""
+    reply = b""
+    """What the client gets, where that is known already."""
+    _until = 0
+    _hops = 0
 
     def __init__(
         self,
@@ -51,18 +59,6 @@ class Errand:
         self.slot = slot
         self.taker = taker
         self.alone = alone
-        self.node: Node | None = None
-        """Where it was sent on to; None for the master of its slot."""
-        self.asking = False
-        """Whether that node is to be told that the slot is on its way to it."""
-        self.bound = False
-        """Whether it can go to no other node."""
-        self.pausing = False
-        """Whether it waits for a moment before it goes again."""
-        self.reply = b""
-        """What the client gets, where that is known already."""
-        self._until = 0
-        self._hops = 0
 
     def whole(self, taker: Taker) -> None:
         """Have its reply taken whole, and nothing sent until then."""

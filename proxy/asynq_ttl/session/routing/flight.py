@@ -51,13 +51,18 @@ class Flight:
         self._streams = False
         self._pushes: list[bytes] = []
 
+    @property
+    def settles(self) -> bool:
+        """Whether commands have to go elsewhere."""
+        return bool(self._settled)
+
     def __bool__(self) -> bool:
         """Say whether anything is under way."""
         return bool(self._errands or self._settled)
 
     def takes(self, errand: Errand, lane: Lane | None) -> bool:
         """Say whether a command may go now, over this lane; None for one that has yet to be opened."""
-        if not self:
+        if not (self._errands or self._settled):
             return True
         room = len(self._errands) < MAX_COMMANDS and self._bytes + len(errand.data) <= MAX_BYTES
         return lane is self.lane and room and not (self._settled or errand.alone or self._errands[-1].alone)
@@ -77,12 +82,12 @@ class Flight:
 
     def receive(self, lane: Lane, data: bytes) -> bool:
         """Take bytes of a node; return False where it says what cannot be understood, or too much."""
-        if lane is self.lane and lane.between and self._errands and not self._settled:
-            errand = self._errands[0]
-            if errand.taker is None and data[0] != _MINUS and count_replies(data) == 1:  # nearly always
-                self._done()
-                self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
-                return True
+        errands = self._errands
+        streams = lane is self.lane and errands and errands[0].taker is None and lane.between and not self._settled
+        if streams and data[0] != _MINUS and count_replies(data) == 1:  # nearly always
+            self._bytes -= len(errands.popleft().data)
+            self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
+            return True
         for piece, begins, ends in lane.pieces(data):
             if begins and lane is self.lane:
                 self._streams = self._may_stream(lane, piece[0])

@@ -6,7 +6,6 @@ wrappers that are loaded into that very node.
 
 from collections.abc import Iterator
 
-from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.renaming import Directory, Renaming
 from asynq_ttl.session.routing.nodes import Node
 from asynq_ttl.session.session import Session
@@ -37,11 +36,6 @@ class Lane:
         """The size of what is held of a reply or a push."""
         self.in_push = False
         """Whether the latest piece was one of a push."""
-
-    @property
-    def waiting_for(self) -> Script | None:
-        """The script whose wrapper has to be loaded into the node before anything else is said."""
-        return self.session.waiting_for
 
     @property
     def between(self) -> bool:

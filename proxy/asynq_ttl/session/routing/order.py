@@ -99,12 +99,32 @@ class Order:
                 self._pause()
             elif not self._lead(errand):
                 break
+        if self.todo or self._full:
+            self._weigh()
+        if self._ends and not self.todo and (self._gone or not self.flight):
+            self.hang_up()
+
+    def _weigh(self) -> None:
+        """Have nothing more read from the client while much waits."""
         full = len(self.todo) > _MAX_WAITING or self.todo_bytes > _MAX_WAITING_BYTES
         if full is not self._full and not self.over:
             self._full = full
             self._outside.hold(full=full)
-        if self._ends and not self.todo and (self._gone or not self.flight):
-            self.hang_up()
+
+    def send_at_once(self, data: bytes, slot: int) -> bool:
+        """Send a command to the master of its slot, if nothing waits; return whether it was sent."""
+        if self.todo or self._waits or self.pinned is not None or self.over:
+            return False
+        node = self._nodes.owner(slot)
+        lane = self._lanes.get(node) if node is not None else None
+        if lane is None:
+            return False
+        errand = Errand(data, slot=slot)
+        if not self.flight.takes(errand, lane):
+            return False
+        self.flight.add(errand, lane)
+        self._send(lane, lane.session.receive_downstream(data))
+        return True
 
     def go(self, errand: Errand) -> bool:
         """Send the next command to its node, if it may go now; return whether anything was done."""
@@ -233,8 +253,8 @@ class Order:
         if not self.flight.receive(lane, data):
             self.hang_up()
             return
-        if settled := self.flight.settled():
-            self.todo.extendleft(reversed(settled))
+        if self.flight.settles:
+            self.todo.extendleft(reversed(self.flight.settled()))
         if self.todo or self._ends:
             self.advance()
 
@@ -267,7 +287,7 @@ class Order:
     def _send(self, lane: Lane, out: bytes) -> None:
         if out:
             self._outside.send(lane.node, out)
-        script = lane.waiting_for
+        script = lane.session.waiting_for
         if script is not None:
             self._waits, self._activating = True, lane
             self._outside.activate(lane.node, script)

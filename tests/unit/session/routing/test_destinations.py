@@ -2,7 +2,7 @@
 
 import pytest
 
-from asynq_ttl.session.routing.destinations import Role, first_key, name_of, role_of
+from asynq_ttl.session.routing.destinations import Role, first_key, name_of, quick_key, role_of
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,30 @@ from asynq_ttl.session.routing.destinations import Role, first_key, name_of, rol
 def test_the_first_key(text: str, key: str | None) -> None:
     """Right behind the name, elsewhere, or nowhere."""
     assert first_key(text.encode().split(b" ")) == (None if key is None else key.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("GET a", "a"),
+        ("get a", "a"),
+        ("GET", None),
+        ("PING x", None),
+        ("script load x", None),
+        ("OBJECT ENCODING a", None),
+        ("EVALSHA s 1 a", "a"),
+        ("evalsha s 99 a", "a"),
+        ("EVALSHA s 0 a", None),
+        ("EVALSHA s 1", None),
+        ("EvalSha s 1 a", None),
+        ("EVAL s 1 a", None),
+    ],
+)
+def test_what_can_be_told_quickly(text: str, key: str | None) -> None:
+    """Is what the long way says; where there is doubt, nothing is said."""
+    command = text.encode().split(b" ")
+    assert quick_key(command) == (None if key is None else key.encode())
+    assert quick_key(command) in (None, first_key(command))
 
 
 @pytest.mark.parametrize(

@@ -455,7 +455,7 @@ def test_a_sharded_channel_has_its_node() -> None:
     assert other.takes("A") == ["MULTI", "SUBSCRIBE c", "EXEC"]
 
 
-@pytest.mark.parametrize("data", [b"PING\r\n", b"*1\r\n:1\r\n", b"*x\r\n"])
+@pytest.mark.parametrize("data", [b"PING\r\n", b"*1\r\n:1\r\n", b"*2\r\n:1\r\n$1\r\nb\r\n", b"*x\r\n"])
 def test_what_is_no_plain_command_one_node_has_to_understand(data: bytes) -> None:
     """From there on as it comes; what was before is answered before."""
     cluster = Cluster()
