@@ -26,6 +26,8 @@ from asynq_ttl.session.shared import Shared
 # How long one attempt to connect to a node may take, and how long a moment is.
 _ATTEMPT_SECONDS = 1.5
 _MOMENT_SECONDS = 0.05
+# What a client that is gone has sent may wait so long for what was sent before, which may block.
+_LAST_SECONDS = 5.0
 
 
 class RoutedPort(NodePort):
@@ -182,8 +184,10 @@ class RoutedUpstream(UpstreamProtocol):
         self._order.end(gone=False)
 
     def close(self) -> None:
-        """Take note that the client is gone."""
+        """Take note that the client is gone; what it sent last has some time to go on its way."""
         self._order.end(gone=True)
+        if not self._over:
+            asyncio.get_running_loop().call_later(_LAST_SECONDS, self.hang_up)
 
     def abort(self) -> None:
         """Close all connections at once."""

@@ -222,6 +222,26 @@ async def test_hanging_up_ends_all_connections(scene: Scene) -> None:
     assert all(wire.closed for node in scene.nodes for wire in node.wires)
 
 
+async def test_a_client_that_goes_while_a_node_is_connected_to(scene: Scene) -> None:
+    """That connection is given up, and nothing more is said to the client."""
+    scene.client.data_received(A)
+    scene.client.hang_up()
+    scene.client.upstream.to_client(OK)
+    await scene.work()
+    assert scene.nodes[0].wires[0].closed
+    assert scene.wire.written == b""
+
+
+async def test_what_a_client_that_is_gone_has_sent(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has some time to go on its way: what was sent before may block for ever."""
+    monkeypatch.setattr("asynq_ttl.relay.routed_port._LAST_SECONDS", 0.001)
+    await scene.sends(encode([b"BLPOP", b"b", b"0"]), B)
+    scene.client.connection_lost(None)
+    while scene.relay.connections & {scene.client}:  # noqa: ASYNC110 - a moment is not told of
+        await asyncio.sleep(0.001)
+    assert scene.nodes[0].wires[0].closed
+
+
 async def test_a_connection_is_closed_where_the_client_says_something_of_its_own(scene: Scene) -> None:
     """At another node."""
     await scene.sends(A)

@@ -75,6 +75,8 @@ def test_who_serves_a_slot_is_what_the_last_view_says() -> None:
     assert company.owners(0, 3, 4, 5, 9, 10, 16383) == ["a", "a", "", "b", "b", "a", "a"]
     assert company.routes.masters() == [0, 5]
     before = company.routes.owner(0)
+    company.viewed(view(b=((5, 9),), a=((0, 3), (10, 16383)), c=()))
+    assert company.routes.owner(0) is before
     company.viewed(view(b=((0, 9),), a=((10, 16383),), c=()))
     assert company.owners(0, 10) == ["b", "a"]
     assert company.routes.owner(10) is before

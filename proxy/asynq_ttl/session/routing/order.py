@@ -238,7 +238,7 @@ class Order:
         """Go on after what took time outside."""
         self._waits = False
         lane, self._activating = self._activating, None
-        if lane is not None:
+        if lane is not None and not self.over:
             self._send(lane, lane.session.resume())
         self.advance()
 

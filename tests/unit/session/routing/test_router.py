@@ -515,6 +515,8 @@ def test_a_node_lost_while_a_wrapper_is_loaded() -> None:
     owner = next(stop for stop in cluster.stops if stop.opened)
     cluster.hangs_up(owner.name)
     assert cluster.over
+    cluster.activation_ends(Status.ACTIVE)
+    assert owner.takes() == []
 
 
 # --- limits -----------------------------------------------------------------------------------------------------
