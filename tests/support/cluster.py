@@ -4,12 +4,11 @@ What nodes usually find out from each other stands in their configuration files 
 """
 
 import hashlib
-import itertools
 import os
-import random
+import re
 import shutil
-import socket
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +17,22 @@ from typing import Any
 import redis as redis_py
 
 from support.certificates import Authority
-from support.servers import Server, connect, start_path_redis, start_redis, start_valkey, wait_until
+from support.servers import (
+    Server,
+    Sidecar,
+    SidecarFactory,
+    connect,
+    free_node_port,
+    free_port,
+    is_free,
+    start_path_redis,
+    start_redis,
+    start_valkey,
+    wait_until,
+)
 
 SLOTS = 16_384
 _BUS = 10_000
-# The bus of a node is ten thousand above its port: it must not meet the ports of outgoing connections.
-_PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(10_000, 22_768), 12_768))
 _START: dict[str, Callable[..., AbstractContextManager[Server]]] = {
     "redis": start_redis,
     "valkey": start_valkey,
@@ -166,31 +175,90 @@ class Cluster:
                 return False
         return True
 
+    def names_all(self) -> bool:
+        """Say whether all nodes tell clients of all nodes: of a replica only once it has followed its master."""
+        told = [self.ask(node, "CLUSTER", "SLOTS") for node in self.nodes]
+        return all(sum(len(masters) - 2 for masters in said) == len(self.nodes) for said in told)
+
+    def agree(self, slot: int, owner: Node) -> bool:
+        """Say whether all nodes that live find the cluster whole, and a slot at one of them."""
+        return self.is_whole() and all(
+            any(first <= slot <= last and master[2].decode() == owner.id for first, last, master, *_ in said)
+            for said in (self.ask(node, "CLUSTER", "SLOTS") for node in self.alive())
+        )
+
+    @contextmanager
+    def with_another(self) -> Iterator[Node]:
+        """Have one more master, without slots, while the block runs; it leaves as an operator lets it leave."""
+        port = free_node_port()
+        node = Node(hashlib.sha1(f"{port}".encode(), usedforsecurity=False).hexdigest(), port, port)
+        others = self.alive()
+        with _start(self.kind, node, [node]) as server:
+            self.servers[port] = server
+            self.nodes.append(node)
+            self.ask(node, "CLUSTER", "MEET", self.kind.host, others[0].port)
+            wait_until(lambda: all(self._knows(each, node) for each in others) and self.is_whole(), "it is not met", 40)
+            yield node
+            # Whoever has forgotten it must not hear of it from another one.
+            for each in self.alive():
+                if each is not node:
+                    self.ask(each, "CLUSTER", "FORGET", node.id)
+            self.nodes.remove(node)
+        del self.servers[port]
+
+    def _knows(self, node: Node, other: Node) -> bool:
+        lines = self.ask(node, "CLUSTER", "NODES").decode().splitlines()
+        return any(line.startswith(other.id) and "handshake" not in line for line in lines)
+
     def move_slot(self, slot: int, source: Node, target: Node) -> None:
         """Move a slot with its keys, as an operator does."""
+        self.move_slots([slot], source, target)
+
+    def move_slots(self, slots: Iterable[int], source: Node, target: Node) -> None:
+        """Move slots with their keys, one after the other."""
         with self.client(source) as giving, self.client(target) as taking:
-            taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
-            giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
-            while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
-                giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
-            for client in (taking, giving):
-                client.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
-
-
-def cluster_port() -> int:
-    """Return a port for a node, whose bus has a free port too."""
-    for port in _PORTS:
-        if all(_is_free(each) for each in (port, port + _BUS)):
-            return port
-    raise AssertionError("no end of ports")
+            for slot in slots:
+                taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
+                giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
+                while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+                    giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
+                taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+                with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
+                    giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
 
 def port_range(length: int) -> tuple[int, int]:
     """Return the first and the last of so many ports in a row that nothing listens at."""
     while True:
-        first = cluster_port()
-        if all(_is_free(port) for port in range(first, first + length)):
+        first = free_port()
+        if all(is_free(port) for port in range(first, first + length)):
             return first, first + length - 1
+
+
+def serve_cluster(start: SidecarFactory, cluster: Cluster, policy: str, **options: str) -> Sidecar:
+    """Start a sidecar in front of a cluster, with a port for each node and two more; clients need no password."""
+    first, last = port_range(len(cluster.nodes) + 2)
+    chosen = {"admin": f"127.0.0.1:{free_port()}", "cluster_ports": f"{first}-{last}"}
+    if cluster.kind.password:
+        chosen["client_auth"] = "none"
+    return start(cluster.url, policy, **(chosen | options))
+
+
+def node_ports(sidecar: Sidecar) -> dict[int, int]:
+    """Return at which port of a sidecar each node is, by the node's own port."""
+    return {int(node): int(port) for node, port in re.findall(r"node \S+:(\d+) is at port (\d+)", sidecar.log())}
+
+
+def metrics(sidecar: Sidecar) -> str:
+    """Return what the sidecar has counted."""
+    with urllib.request.urlopen(f"http://{sidecar.admin}/metrics") as response:
+        text: str = response.read().decode()
+        return text
+
+
+def metric(sidecar: Sidecar, name: str) -> float:
+    """Return a metric, whatever its labels: the sum."""
+    return sum(map(float, re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", metrics(sidecar), re.MULTILINE)))
 
 
 @contextmanager
@@ -201,16 +269,16 @@ def start_cluster(kind: Kind | None = None) -> Iterator[Cluster]:
     with ExitStack() as stack:
         for node in cluster.nodes:
             cluster.servers[node.port] = stack.enter_context(_start(kind, node, cluster.nodes))
-        wait_until(cluster.is_whole, "the cluster does not become whole", 40)
+        wait_until(lambda: cluster.is_whole() and cluster.names_all(), "the cluster does not become whole", 40)
         yield cluster
 
 
 def _nodes(kind: Kind) -> list[Node]:
     nodes = []
     for number in range(kind.masters * (1 + kind.replicas)):
-        plain = cluster_port()
+        plain = free_node_port()
         node_id = hashlib.sha1(f"{plain}".encode(), usedforsecurity=False).hexdigest()
-        port = cluster_port() if kind.authority else plain
+        port = free_node_port() if kind.authority else plain
         first, last = (SLOTS * (number + step) // kind.masters for step in (0, 1))
         if number < kind.masters:
             nodes.append(Node(node_id, port, plain, (first, last - 1)))
@@ -225,6 +293,7 @@ def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
     lines = [each.line(kind.host, own=each is node) for each in nodes]
     options = [
         *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"),
+        *("--repl-ping-replica-period", "1"),
         *("--cluster-config-file", "nodes.conf", "--appendonly", "no", "--bind", "127.0.0.1", "::1"),
         *kind.options,
     ]
@@ -252,10 +321,3 @@ def _folder(node: Node) -> Iterator[str]:
         yield str(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False

@@ -4,7 +4,7 @@ Invariants:
 
 * A node keeps its port for as long as it is a member, also when it moves.
 * No port stands for two nodes. Where there are more nodes than ports, the last ones are called by the port of the
-  sidecar itself, which leads to all of them, and that is told. Without any ports all nodes are called so.
+  sidecar itself, which leads to all nodes, until a port becomes free. Without any ports all nodes are called so.
 * Every answer is a port of the sidecar.
 
 A client that has learnt the ports from another sidecar, or from one before a restart, may come to the wrong node. That
@@ -37,14 +37,11 @@ class PortTable:
     ) -> None:
         self.generation = 0
         """Grows whenever a node gets another port."""
-        self.short = False
-        """Whether there are more nodes than ports."""
         self._any_node = any_node
         self._meet = meet
         self._look = look
         self._members: dict[int, Member] = {}
-        # Those without a port too.
-        self._all: list[Member] = []
+        self._waiting: list[Member] = []
         # The port that has been free for longest is the first.
         self._free = list(ports)
         self._has_ports = bool(self._free)
@@ -60,22 +57,38 @@ class PortTable:
         """Return the port that stands for a node; that of the sidecar itself where there are too few."""
         return next((port for port, other in self._members.items() if other is member), self._any_node())
 
-    def enlist(self, member: Member) -> None:
-        """Give a port to a node."""
-        self.short = self._has_ports and not self._free
-        self.generation += 1
-        self._all.append(member)
-        if self._free:
-            self._members[self._free.pop(0)] = member
+    @property
+    def portless(self) -> int:
+        """How many nodes have no port, since there are more of them than ports."""
+        return len(self._waiting) if self._has_ports else 0
 
-    def dismiss(self, member: Member) -> None:
-        """Take the port of a node that is gone."""
+    def has_port(self, member: Member) -> bool:
+        """Say whether a node has a port of its own."""
+        return member not in self._waiting
+
+    def enlist(self, member: Member) -> None:
+        """Give a port to a node, now or when one becomes free."""
+        self._waiting.append(member)
+        self._give()
+
+    def dismiss(self, member: Member) -> list[Member]:
+        """Take the port of a node that is gone; return who has got a port by that."""
+        if member in self._waiting:
+            self._waiting.remove(member)
+            return []
         port = self.port(member)
+        del self._members[port]
+        self._free.append(port)
+        return self._give()
+
+    def _give(self) -> list[Member]:
+        """Give free ports to those who wait for one; return who they are."""
         self.generation += 1
-        self._all.remove(member)
-        if self._members.pop(port, None) is not None:
-            self._free.append(port)
-            self.short = False
+        given = []
+        while self._waiting and self._free:
+            given.append(self._waiting.pop(0))
+            self._members[self._free.pop(0)] = given[-1]
+        return given
 
     def viewed(self, view: View) -> None:
         """Take note of the names under which the cluster knows its nodes."""
@@ -99,7 +112,7 @@ class PortTable:
         node_id = self._ids.get((host, port))
         if node_id is not None:
             return self._meet(node_id, Address(host, port))
-        at = [member for member in self._all if member.address.port == port]
+        at = [member for member in (*self._members.values(), *self._waiting) if member.address.port == port]
         if host:
             at = [member for member in at if member.address.host == host]
             return at[0] if at else self._meet(str(Address(host, port)), Address(host, port))

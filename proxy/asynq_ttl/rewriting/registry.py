@@ -116,7 +116,7 @@ class ScriptRegistry:
         self._by_effect: dict[bytes, Script] = {}
         """What was made of any script to go by effect."""
         self.untouched: dict[bytes, Script | None] = {} if beside is None else beside.untouched
-        self._unclear: dict[bytes, Script] = {} if beside is None else beside._unclear
+        self._unclear: dict[bytes, Script] = {} if beside is None else beside._unclear  # noqa: SLF001 - one of its own kind
         """Those without a shape that may end a task all the same."""
         self.all: list[ScriptRegistry] = [] if beside is None else beside.all
         for script in () if beside is None else beside.wrapped():
@@ -180,7 +180,7 @@ class ScriptRegistry:
     def _add_wrapped(self, script: Script) -> Script:
         """Let all nodes know a script that has a wrapper; return it as it is at this one."""
         for registry in self.all:
-            registry._take(script if registry is self else script.elsewhere())
+            registry._take(script if registry is self else script.elsewhere())  # noqa: SLF001 - likewise
         return script
 
     def _take(self, script: Script) -> None:

@@ -152,21 +152,25 @@ class ClusterNodes:
         self._routes.enlist(member, shared)
         self.table.enlist(member)
         self._background.start(_task_of(member), member.control.run)
-        if self.table.short:
+        if self._ports and not self.table.has_port(member):
             _log.warning("the cluster has more nodes than --cluster-ports has ports: %s has none", address)
         elif self._ports:
-            _log.info("node %s is at port %d", address, self.table.port(member))
+            self._tell_port(member)
         return member
 
     def dismiss(self, member: Member) -> None:
         """Forget a member; its connections end."""
         _log.info("node %s is gone", member.address)
-        self.table.dismiss(member)
         self._routes.dismiss(member)
+        for late in self.table.dismiss(member):
+            self._tell_port(late)
         self._stop_sweeper(member)
         member.registry.leave()
         del self._sessions[member]
         self._background.stop(_task_of(member), member.control.close)
+
+    def _tell_port(self, member: Member) -> None:
+        _log.info("node %s is at port %d", member.address, self.table.port(member))
 
     def viewed(self, view: View) -> None:
         """Take note of a view that is believed."""
@@ -185,6 +189,10 @@ class ClusterNodes:
     def sweepers(self) -> list[Sweeper]:
         """What sweeps, one for each master."""
         return list(self._sweepers.values())
+
+    def sweeper_at(self, member: Member) -> Sweeper | None:
+        """Return what sweeps at a node; None where nothing does."""
+        return self._sweepers.get(member)
 
     def _stop_sweeper(self, member: Member) -> None:
         sweeper = self._sweepers.pop(member, None)

@@ -6,14 +6,16 @@ signal, no command line.
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener
+from asynq_ttl.net.systemd import Inheritance
 from asynq_ttl.net.tls import Context, listener_context
 from asynq_ttl.net.watched_files import FileWatch, Watched
 from asynq_ttl.policy.rules import Policy
@@ -33,6 +35,7 @@ from asynq_ttl.sidecar.figures import (
     register_traffic,
     register_upstream,
 )
+from asynq_ttl.sidecar.node_figures import register_nodes
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
@@ -95,12 +98,14 @@ class Sidecar:
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
+        self._inheritance = Inheritance()
         self.background = Background()
         """What goes on beside serving clients."""
         self.nodes = self._cluster_nodes()
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, lambda: self.upstream_problem, self.sentinels)
+        register_nodes(telemetry.metrics, lambda: self.nodes)
         register_handover(telemetry.metrics, self.handover)
         register_policy(telemetry.metrics, self.in_force, self.registry, lambda: self.sweepers)
 
@@ -212,7 +217,7 @@ class Sidecar:
         Raises:
             ListenError: the listening address cannot be used.
         """
-        listener = self._listener_at(self.settings.listen, self._accept)
+        listener = self._listener_at(self.settings.listen, self._accept, self._inheritance.rest)
         async with AsyncExitStack() as at_nodes:
             try:
                 await self._begin()
@@ -237,13 +242,19 @@ class Sidecar:
         endings = [self.telemetry.finish_spans(), self.sweeper.close(), self.control.close()]
         return endings if self.nodes is None else [*endings, self.nodes.close()]
 
-    def _listener_at(self, listen: Address, accept: Callable[[], asyncio.Protocol]) -> Listener:
+    def _listener_at(
+        self,
+        listen: Address,
+        accept: Callable[[], asyncio.Protocol],
+        inherited: Callable[[], Sequence[socket.socket]],
+    ) -> Listener:
         return Listener(
             listen,
             accept,
             self.tls[0] if self.tls is not None else None,
             reuse_port=self.settings.reuse_port,
             keepalive_seconds=self.settings.keepalive_seconds,
+            inherited=inherited,
         )
 
     async def _begin(self) -> None:
@@ -271,7 +282,7 @@ class Sidecar:
 
     def _node_listener(self, listen: Address, accept: Callable[[], asyncio.Protocol]) -> Listener:
         """Return what listens at the port of a node."""
-        return self._listener_at(listen, lambda: self._let_in(accept))
+        return self._listener_at(listen, lambda: self._let_in(accept), lambda: self._inheritance.at((listen.port,)))
 
     def _let_in(self, accept: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
         """Return the protocol of a new connection, which is asked for a password first where that is wanted."""

@@ -35,12 +35,14 @@ class Onlooker:
         databases: set[int],
         adopter: Adopter,
         failures: Failures,
-        part: Part,
         *,
+        part: Part,
         interval_seconds: float,
     ) -> None:
+        self._connections = connections
         self._reach = reach
         self._adopter = adopter
+        self._part = part
         self._failures = failures
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(
@@ -62,6 +64,7 @@ class Onlooker:
         reach = self._reach()
         if not reach.only_tells:
             return
+        await self._part.refresh(await self._connections.home())  # whoever only tells does not sweep
         await self._surveyor.survey()
         self._schedule.begin_round(self._surveyor.large_indexes())
         await self._adopter.look(self._surveyor.known)

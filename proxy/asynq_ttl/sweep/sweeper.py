@@ -90,27 +90,26 @@ class Sweeper:
         part: Part = WHOLE,
     ) -> None:
         self._part = part
-        self._connections = Connections(endpoint)
-        self._handover = handover
-        self._reach = reach
+        connections = self._connections = Connections(endpoint)
+        self._handover, self._reach = handover, reach
         self.failures = Failures()
         """What Redis has refused, and where."""
         self._observer = observer
         # What the round found due and has to hand over.
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures, part=part)
+        self._surveyor = Surveyor(connections, reach, databases, self._schedule, self.failures, part=part)
         self._missing = MissingHashes(part)
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
         self._index_script = load("shared/states.prologue", "sweep/page.prologue", "sweep/sweep")
-        self._live = LiveTasks(self._connections, observer)
+        self._live = LiveTasks(connections, observer)
         self._adopter = Adopter(
-            self._connections, reach, self._schedule, self.failures, observer, began=began or time.time()
+            connections, reach, self._schedule, self.failures, observer, began=began or time.time(), batch=part.batch
         )
         self._onlooker = Onlooker(
-            self._connections, reach, databases, self._adopter, self.failures, part, interval_seconds=interval_seconds
+            connections, reach, databases, self._adopter, self.failures, part=part, interval_seconds=interval_seconds
         )
 
     @property

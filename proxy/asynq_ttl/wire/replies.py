@@ -13,8 +13,9 @@ Invariants:
 
 try:
     from asynq_ttl.wire._resp import count_replies as _compiled_count
+    from asynq_ttl.wire._resp import skip_values as _compiled_skip
 except ImportError:  # there was no C compiler when this was installed
-    _compiled_count = None  # type: ignore[assignment] # a function, or none
+    _compiled_count = _compiled_skip = None  # type: ignore[assignment] # a function, or none
 
 # Of the first line of a reply so much is kept.
 MAX_HEAD_BYTES = 128
@@ -40,7 +41,16 @@ def _count_replies(chunk: bytes) -> int:
     return int(length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n"))
 
 
+def _skip_values(data: bytes, position: int, missing: int) -> tuple[int, int]:  # noqa: ARG001 - the compiled one does
+    """Pass over values from a position on, while so many are missing: here over none.
+
+    Returns: where that ended, and how many are missing then.
+    """
+    return position, missing
+
+
 count_replies = _compiled_count if _compiled_count is not None else _count_replies
+_skip = _compiled_skip if _compiled_skip is not None else _skip_values
 
 
 class ReplyCounter:
@@ -107,6 +117,8 @@ class ReplyCounter:
                     self.lost = True
                     position = size
                     break
+            if self._open and self._head and not self._left:
+                position = self._pass_over(data, position)
             if not self._open:
                 self.between = True
                 return position
@@ -141,6 +153,15 @@ class ReplyCounter:
         else:
             return False
         return True
+
+    def _pass_over(self, data: bytes, position: int) -> int:
+        """Pass over the values of a reply that has begun, as far as they are plain and whole; return where they end."""
+        position, missing = _skip(data, position, self._open)
+        if not missing:  # the last value is done
+            self._open = 1
+            self._value_done()
+        self._open = missing
+        return position
 
     def _value_done(self) -> None:
         self._open -= 1

@@ -10,8 +10,8 @@ from support.servers import start_path_redis, start_redis, start_valkey
 
 # Of these `COMMAND` says that their keys move; where they are is in `test_destinations` of the unit tests.
 MOVABLE = (
-    b"EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO BLMPOP BZMPOP LMPOP MSETEX SINTERCARD ZDIFF ZINTER ZINTERCARD ZMPOP "
-    b"ZUNION XREAD XREADGROUP MIGRATE MEMORY"
+    b"EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO BLMPOP BZMPOP LMPOP MSETEX SINTERCARD ZDIFF ZINTER ZINTERCARD "
+    b"ZMPOP ZUNION XREAD XREADGROUP MIGRATE MEMORY"
 ).split()
 # A server says that it has no key; it is a test of a data structure.
 INTERNAL = (b"PFSELFTEST", b"STRALGO")

@@ -16,7 +16,7 @@ import pytest
 
 from asynq_ttl.demo.harness import find_go
 from support.asynq_source import module_folder
-from support.cluster import Kind, port_range, start_cluster
+from support.cluster import Kind, metric, serve_cluster, start_cluster
 from support.servers import SidecarFactory
 
 REWRITING = """
@@ -43,13 +43,14 @@ def asynq_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("way", ["ports", "one-port", "plain"])
 @pytest.mark.parametrize(("package", "failing"), [("./internal/rdb", 6), (".", 0)], ids=["rdb", "root"])
 def test_the_suite_passes_on_a_cluster(
-    package: str, failing: int, way: str, policy: str, asynq_source: Path, start_sidecar: SidecarFactory
+    package: str, failing: int, way: str, policy: str, *, asynq_source: Path, start_sidecar: SidecarFactory
 ) -> None:
     """As it does directly, test by test; decisions are made, and none fails open."""
     with start_cluster(Kind("path-redis", password="sesame")) as cluster:
-        first, last = port_range(5)
-        options = {"cluster_ports": f"{first}-{last}"} if way == "ports" else {}
-        sidecar = start_sidecar(cluster.url, policy, client_auth="none", **options)
+        if way == "ports":
+            sidecar = serve_cluster(start_sidecar, cluster, policy)
+        else:
+            sidecar = start_sidecar(cluster.url, policy, client_auth="none")
         sidecar.expected_warnings.append("is down")  # the cluster ends before it
         flags = ["-redis_cluster", f"-redis_cluster_addrs={sidecar.address}"]
         if way == "plain":
@@ -63,7 +64,10 @@ def test_the_suite_passes_on_a_cluster(
             check=False,
             env={**os.environ, "GOFLAGS": "-mod=mod"},
         )
+        decisions, fail_opens = (metric(sidecar, f"asynq_ttl_{name}_total") for name in ("decisions", "fail_open"))
     passed, failed = (re.findall(rf"^--- {word}: (\w+)", run.stdout, re.MULTILINE) for word in ("PASS", "FAIL"))
     assert len(passed) > 90, run.stdout[-3000:] + run.stderr[-2000:]
     assert all(name.endswith("TaskIdConflictError") for name in failed), (len(passed), failed)
     assert len(failed) == failing
+    assert (decisions > 0) == (policy is REWRITING)
+    assert fail_opens == 0

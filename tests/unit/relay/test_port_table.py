@@ -63,22 +63,26 @@ def test_a_port_that_was_left_is_the_last_to_be_given_again(company: Company) ->
     table.dismiss(company.members.pop("a"))
     assert table.member(6400) is None
     assert table.of_node("c", "h", 1) == 6402
-    assert table.generation == generation + 2
+    assert table.generation > generation + 1
     for number in range(7):
         table.of_node(str(number), "h", number)
     assert table.of_node("d", "h", 9) == 6400
 
 
 def test_where_there_are_too_few_ports_nodes_are_called_by_the_sidecar_s_own() -> None:
-    """Which leads to any of them; until there is one again."""
+    """Which leads to any of them; until a port becomes free, as when one node replaces another."""
     company = Company(range(6400, 6401))
     table = company.table
-    assert [table.of_node(name, "h", 1) for name in "ab"] == [6400, 6380]
-    assert table.short
-    table.dismiss(company.members.pop("b"))
-    assert table.short
-    table.dismiss(company.members.pop("a"))
-    assert not table.short
+    assert [table.of_node(name, "h", 1) for name in "abc"] == [6400, 6380, 6380]
+    assert table.portless == 2
+    assert [table.has_port(company.members[name]) for name in "abc"] == [True, False, False]
+    assert table.dismiss(company.members.pop("b")) == []
+    assert table.portless == 1
+    generation = table.generation
+    assert table.dismiss(company.members.pop("a")) == [company.members["c"]]
+    assert table.portless == 0
+    assert table.generation > generation
+    assert table.member(6400) is company.members["c"]
     assert table.of_node("c", "h", 1) == 6400
 
 

@@ -55,9 +55,12 @@ async def test_each_node_has_a_port_and_a_connection_of_its_own(caplog: pytest.L
     assert led_to(nodes._accept_at(6401)) is two
     script = sidecar.registry.learn(COMPLETE)
     assert all(member.registry.get(script.sha) not in (None, script) for member in (one, two, three))
+    caplog.clear()
     nodes.dismiss(one)
-    assert led_to(nodes._accept_at(6400)) is None
-    assert "node 127.0.0.1:1 is gone" in caplog.messages
+    assert led_to(nodes._accept_at(6400)) is three
+    assert caplog.messages == ["node 127.0.0.1:1 is gone", "node 127.0.0.1:1 is at port 6400"]
+    nodes.dismiss(two)
+    assert led_to(nodes._accept_at(6401)) is None
     await sidecar.background.end()
     await nodes.close()
 
@@ -180,17 +183,14 @@ async def test_its_ports_listen_while_it_runs() -> None:
 
 
 async def test_the_status_has_each_node_and_what_is_loaded_where() -> None:
-    """With its port, its role, how many slots it has, and why it cannot be used."""
+    """And how many nodes have no port."""
     sidecar, nodes = scene(sweep_seconds=0)
-    one, two = meet(nodes, "a"), meet(nodes, "b", slots=False)
-    two.control.problem = "away"
+    one, _, _ = meet(nodes, "a"), meet(nodes, "b", slots=False), meet(nodes, "c", slots=False)
     script = sidecar.registry.learn(COMPLETE)
     one.registry.activated(one.registry.as_here(script))
-    expected = [
-        {"id": "a", "address": "127.0.0.1:1", "port": 6400, "role": "master", "slots": 6, "problem": ""},
-        {"id": "b", "address": "127.0.0.1:1", "port": 6401, "role": "replica", "slots": 0, "problem": "away"},
-    ]
-    assert overview(sidecar)["upstream"]["nodes"] == expected
+    upstream = overview(sidecar)["upstream"]
+    assert [node["id"] for node in upstream["nodes"]] == ["a", "b", "c"]
+    assert upstream["portless"] == 1
     (told,) = wrappers(sidecar)["wrappers"]
     assert (told["status"], told["loaded_in"]) == ("active", ["127.0.0.1:1"])
     await sidecar.background.end()

@@ -5,6 +5,7 @@ Invariant: nothing here changes anything.
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib import metadata
 from itertools import islice
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from asynq_ttl.asynq.keys import printable
 from asynq_ttl.policy.rules import FULL_ROLLOUT, Rule
 from asynq_ttl.rewriting.registry import Script, Status
+from asynq_ttl.sidecar.node_figures import node_states
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
 from asynq_ttl.times import rfc3339
@@ -83,17 +85,8 @@ def _upstream(sidecar: Sidecar) -> Json:
             "switches": sidecar.sentinels.switches,
         }
     if sidecar.nodes is not None:
-        told["nodes"] = [
-            {
-                "id": member.id,
-                "address": str(member.address),
-                "port": sidecar.nodes.table.port(member),
-                "role": "master" if member.is_master else "replica",
-                "slots": sum(last - first + 1 for first, last in member.node.slots) if member.node else 0,
-                "problem": member.control.problem,
-            }
-            for member in list(sidecar.nodes.cluster.members.values())
-        ]
+        told["nodes"] = [asdict(state) for state in node_states(sidecar.nodes)]
+        told["portless"] = sidecar.nodes.table.portless
     return told
 
 
