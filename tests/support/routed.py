@@ -126,7 +126,7 @@ class Cluster:
         """Remember it."""
         self.waiting = True
 
-    def hold(self, *, full: bool) -> None:
+    def hold(self, full: bool) -> None:
         """Remember it."""
         self.full = full
 

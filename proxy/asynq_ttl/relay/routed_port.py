@@ -115,7 +115,7 @@ class RoutedUpstream(UpstreamProtocol):
         """Wait for a moment."""
         asyncio.get_running_loop().call_later(_MOMENT_SECONDS, self._order.go_on)
 
-    def hold(self, *, full: bool) -> None:
+    def hold(self, full: bool) -> None:  # noqa: FBT001 - a callback
         """Read no more from the client while it is full."""
         (self._client.pause if full else self._client.unpause)(Pause.WAITING)
 

@@ -60,7 +60,7 @@ class Outside(Protocol):
     def wait(self) -> None:
         """Wait for a moment; `Router.go_on` is called then."""
 
-    def hold(self, *, full: bool) -> None:
+    def hold(self, full: bool) -> None:  # noqa: FBT001 - a callback
         """Read no more from the client while it is full."""
 
     def hang_up(self) -> None:

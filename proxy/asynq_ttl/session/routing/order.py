@@ -10,9 +10,9 @@ Invariants:
 * Where a connection is lost that owes a reply, everything ends: nobody knows whether the command was executed.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
+from asynq_ttl.session.routing.backlog import Backlog
 from asynq_ttl.session.routing.destinations import Role
 from asynq_ttl.session.routing.errand import ANY, Errand
 from asynq_ttl.session.routing.flight import Flight
@@ -20,9 +20,6 @@ from asynq_ttl.session.routing.lane import Lane
 from asynq_ttl.session.routing.nodes import Node, Nodes, Outside
 from asynq_ttl.wire.commands import encode
 
-# What waits to be sent; past it nothing is read from the client. (Security limits.)
-_MAX_WAITING = 1_000
-_MAX_WAITING_BYTES = 256 * 1024
 _UNSERVED = b"-CLUSTERDOWN asynq-ttl: no node of the cluster serves this\r\n"
 
 
@@ -54,7 +51,7 @@ class Order:
     ) -> None:
         self.over = False
         """Whether nothing more is done."""
-        self.todo: deque[Errand] = deque()
+        self.todo = Backlog()
         """What was not sent yet, and what is answered but not yet in its turn."""
         self.flight = Flight(deliver, remedy)
         self.pinned: Lane | None = None
@@ -70,18 +67,11 @@ class Order:
         self._lanes: dict[Node, Lane] = {}
         self._activating: Lane | None = None
         # Whether somebody outside has to call first; whether it ends once all is done, and without waiting for replies.
-        self._waits = self._ends = self._gone = self._full = False
-
-    @property
-    def todo_bytes(self) -> int:
-        """The size of what waits to be sent."""
-        return sum([len(errand.data) for errand in self.todo])
+        self._waits = self._ends = self._gone = False
 
     def tell_host(self, host: bytes) -> None:
         """Take note of the host that this client is told."""
         self._host = host
-
-    # --- what the router asks for -----------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Do with what waits whatever can be done now."""
@@ -99,17 +89,10 @@ class Order:
                 self._pause()
             elif not self._lead(errand):
                 break
-        if self.todo or self._full:
-            self._weigh()
+        if not self.over:
+            self.todo.weigh(self._outside.hold)
         if self._ends and not self.todo and (self._gone or not self.flight):
             self.hang_up()
-
-    def _weigh(self) -> None:
-        """Have nothing more read from the client while much waits."""
-        full = len(self.todo) > _MAX_WAITING or self.todo_bytes > _MAX_WAITING_BYTES
-        if full is not self._full and not self.over:
-            self._full = full
-            self._outside.hold(full=full)
 
     def send_at_once(self, data: bytes, slot: int) -> bool:
         """Send a command to the master of its slot, if nothing waits; return whether it was sent."""
@@ -187,8 +170,6 @@ class Order:
             lane.close()
         self._lanes.clear()
 
-    # --- what happens outside ---------------------------------------------------------------------------------------
-
     def end(self, *, gone: bool) -> None:
         """Take note that the client sends nothing more; if it is gone, nobody waits for replies."""
         self._ends = True
@@ -257,8 +238,6 @@ class Order:
             self.todo.extendleft(reversed(self.flight.settled()))
         if self.todo or self._ends:
             self.advance()
-
-    # --- how it is done ---------------------------------------------------------------------------------------------
 
     def _node_of(self, slot: int) -> Node | None:
         """Return the master of a slot; for any slot, the node that the client was at last."""

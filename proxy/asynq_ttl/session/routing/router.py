@@ -84,7 +84,11 @@ class Router:
         """Who is told of what happens outside."""
         self._transaction = Transaction(self.order, self._deliver)
         self._own = OwnWords(self.order, self._deliver)
-        self._handlers: dict[Role, Callable[[Errand], bool]] = {
+        self._handlers = self._roles()
+
+    def _roles(self) -> dict[Role, Callable[[Errand], bool]]:
+        """Return what is done with a command, by its role."""
+        return {
             Role.KEY: self.order.go,
             Role.END_MULTI: self.order.go,
             Role.SPAN: self._span,
@@ -114,7 +118,7 @@ class Router:
     @property
     def held_bytes(self) -> int:
         """The size of what is held back of the client's bytes."""
-        return self._framer.held_bytes + self.order.todo_bytes
+        return self._framer.held_bytes + self.order.todo.bytes
 
     @property
     def counting(self) -> bool:
