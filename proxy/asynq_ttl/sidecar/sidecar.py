@@ -145,13 +145,12 @@ class Sidecar:
 
     def _cluster_nodes(self) -> ClusterNodes | None:
         """Return what knows the nodes of a cluster; None without one."""
-        ports, announce = self.settings.cluster_ports, self.settings.announce
-        if ports is None:
+        if not self.settings.upstream.nodes:
             return None
         return ClusterNodes(
             self.endpoint,
-            ports,
-            announce=announce or "",
+            self.settings.cluster_ports or range(0),
+            announce=self.settings.announce or "",
             relay=self.relay,
             shared=self.shared,
             background=self.background,

@@ -131,7 +131,6 @@ def test_a_cluster_has_ports_and_perhaps_a_name(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (CLUSTER, "--upstream names a cluster: --cluster-ports FROM-TO is needed, a port for each of its nodes"),
         (("--cluster-ports", "6400-6409"), "--cluster-ports and --announce need a cluster: "),
         (("--announce", "h"), "--cluster-ports and --announce need a cluster: "),
         ((*CLUSTER, "--cluster-ports", "6380-6389"), "--listen 127.0.0.1:6380 is one of --cluster-ports 6380-6389"),
