@@ -39,7 +39,10 @@ PORTS = Ports()
 def main(*, ranges: int, runs: int) -> None:
     """Measure and print."""
     reply = topology(ranges)
-    found, first, remembered, longest = [], [], [], []
+    found: list[float] = []
+    first: list[float] = []
+    remembered: list[float] = []
+    longest: list[float] = []
     for run in range(runs):
         found.append(sum(times(ReplyCounter().feed, reply)))
         directory = Directory(PORTS, lambda run=run: run, click.echo)  # type: ignore[misc] # each run its own

@@ -143,6 +143,16 @@ def test_nobody_can_tell_at_the_limit(twins: Twins, manner: bytes, size: int) ->
     twins.compare(manner + b"".join(map(encode, stream)))
 
 
+def test_who_tracks_keys_may_be_told_more_of_them_but_never_less(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrapper reads more of a task than its original, so the server has more to tell a client that tracks keys."""
+    stream = [(b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"), (b"EVAL", TIDY_COMPLETE, *CALL), (b"PING",)]
+    data = WHOLE + b"".join(map(encode, stream))
+    twins.compare(data)
+    monkeypatch.setattr("trials.fuzz.twins._unwrapped", lambda told, _: told.replace(b"invalidate", b"forgotten!"))
+    with pytest.raises(AssertionError):
+        twins.compare(data)
+
+
 @pytest.mark.parametrize("start", [start_redis, start_valkey])
 def test_nobody_can_tell_a_command_that_is_too_large_to_be_held(start: Start) -> None:
     """Past 64 MiB a script call is let through as it came."""
