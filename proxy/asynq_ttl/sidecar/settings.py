@@ -59,8 +59,8 @@ class Settings:
         reuse_port: whether another sidecar may listen at the same port.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
-        cluster_ports: the ports that stand for the nodes of a cluster; None without a cluster.
-        announce: the host by which clients are told to find these; None for the one that they have connected to.
+        cluster_ports: the ports that stand for the nodes of a cluster; None for no such ports.
+        announce: the host by which clients are told to find nodes; None for the one that they have connected to.
     """
 
     listen: Address
