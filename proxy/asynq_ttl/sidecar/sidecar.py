@@ -37,6 +37,7 @@ from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
+from asynq_ttl.telemetry.decision_log import DecisionLog, register_decision_log
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -88,6 +89,7 @@ class Sidecar:
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
+        self.decision_log = _decision_log(settings, telemetry)
         self.handover = Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None
         self.sweeper = Sweeper(
             self.endpoint,
@@ -101,7 +103,6 @@ class Sidecar:
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
         self.background = Background()
-        """What goes on beside serving clients."""
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
         register_upstream(telemetry.metrics, self.control, self.sentinels)
@@ -120,7 +121,8 @@ class Sidecar:
     @property
     def trouble(self) -> str:
         """What does not keep clients from coming, and has to be looked at all the same; empty where there is none."""
-        return self.handover.problem if self.handover is not None else ""
+        parts = self.handover, self.decision_log
+        return "; ".join(part.problem for part in parts if part is not None and part.problem)
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""
@@ -197,9 +199,13 @@ class Sidecar:
             await self.background.end()
             await within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
             await asyncio.to_thread(self.telemetry.shutdown)
+            if self.decision_log is not None:
+                await asyncio.to_thread(self.decision_log.close, _CLOSE_SECONDS)
 
     async def _begin(self) -> None:
         """Begin what runs beside the data path."""
+        if self.decision_log is not None:
+            self.decision_log.start()
         start = self.background.start
         start("the latency probe", partial(beat, self.relay.traffic, self.telemetry))
         if self.sentinels is not None:
@@ -224,6 +230,16 @@ def endpoint_of(settings: Settings) -> Endpoint:
         TlsError: a certificate, key or CA file cannot be used.
     """
     return Endpoint(settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds)
+
+
+def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | None:
+    """Return the decision log, which is told all that the journal is told from now on; None where there is none."""
+    recent = telemetry.recent
+    log = settings.decisions.open(task_ids=recent.task_ids) if settings.decisions is not None else None
+    register_decision_log(telemetry.metrics, log)
+    if log is not None:
+        recent.tell(log.add)
+    return log
 
 
 def _guard(settings: Settings, endpoint: Endpoint) -> Guard | None:

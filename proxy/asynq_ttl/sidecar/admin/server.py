@@ -29,6 +29,7 @@ from asynq_ttl.net.listener import cannot_listen, shared_socket
 from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
+from asynq_ttl.sidecar.admin.task_search import BusyError, SearchError, TaskSearch
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
 from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, EntryFilter, FilterError, parse_filter
@@ -123,6 +124,7 @@ class Admin:
         self._settings = settings
         self._sidecar = sidecar
         self._recent = sidecar.telemetry.recent
+        self._tasks = TaskSearch(sidecar)
         self._page = resources.files("asynq_ttl").joinpath("sidecar", "admin", "page.html").read_text()
         self._page_policy = _content_security_policy(self._page)
 
@@ -142,6 +144,7 @@ class Admin:
             ("/api/census", self._telling(status.census)),
             ("/api/decisions", self.decisions),
             ("/api/decisions/stream", self.stream),
+            ("/api/task", self.task),
         ):
             application.router.add_get(path, read)
         for path, change in (
@@ -225,6 +228,13 @@ class Admin:
                     told = watcher.dropped
                 lines = [form % json.dumps(entry) for entry in entries or ({"kind": "heartbeat"},)]
                 await response.write("".join(lines).encode())
+
+    async def task(self, request: web.Request) -> web.Response:
+        """Answer with all that is known of a task: `?id=ID`, and `queue=Q` to look in one queue alone."""
+        try:
+            return _json(await self._tasks.answer(request.rel_url.raw_query_string))
+        except SearchError as error:
+            return _refusal(503 if isinstance(error, BusyError) else 400, str(error))
 
     def _telling(self, tell: Callable[[Sidecar], status.Json]) -> Handler:
         async def answer(_request: web.Request) -> web.Response:
