@@ -94,6 +94,7 @@ class DecisionLog:
         self._queue: deque[tuple[Record, str, int]] = deque()
         self._ready: deque[bytes] = deque()
         self._synced_at = 0.0
+        self._begun = False
         self._repetition = Repetition()
         self._woken, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
@@ -126,7 +127,6 @@ class DecisionLog:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        self._ready.append(self._first())
         while True:
             written = self._write_all()
             ending = self._ending.is_set()
@@ -140,13 +140,14 @@ class DecisionLog:
 
     def _write_all(self) -> bool:
         """Write what waits; say whether that went well."""
-        while self._put_into_words():
+        while self._put_into_words() or not self._begun:
             lines = list(islice(self._ready, _PIECE))
             try:
-                self._files.append(self._first(), b"".join(lines))
+                self._files.append(self._first(), b"".join(lines), always=not self._begun)
             except OSError as error:
                 self._failed(error)
                 return False
+            self._begun = True
             self._worked()
             self.lines += len(lines)
             for _ in lines:

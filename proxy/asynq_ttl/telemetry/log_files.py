@@ -36,12 +36,13 @@ class LogFiles:
         self._most_bytes = most_bytes
         self._most_files = most_files
 
-    def append(self, first: bytes, content: bytes) -> None:
+    def append(self, first: bytes, content: bytes, *, always: bool = False) -> None:
         """Append whole lines, if need be to a new file.
 
         Args:
             first: the line with which a file begins.
             content: the lines.
+            always: put the first line before them wherever they go.
 
         Raises:
             OSError: they cannot be written; none of them is.
@@ -53,9 +54,9 @@ class LogFiles:
         # Without a buffer, which would be written after all when the file is closed.
         with self.path.open("ab+", buffering=0) as file:
             start = file.seek(0, os.SEEK_END)
-            if not start:
+            if not start or always:
                 content = first + content
-            elif os.pread(file.fileno(), 1, start - 1) != b"\n":
+            if start and os.pread(file.fileno(), 1, start - 1) != b"\n":
                 content = b"\n" + content
             try:
                 rest = memoryview(content)

@@ -74,11 +74,18 @@ def account(evidence: Evidence, *, error: bool = True) -> Json:
         lines += [f"Nothing is known of {name}. What could have happened, of which nothing is certain:"]
         lines += [f"  - {each}" for each in possible] + [""]
     elif not exists and not evidence.found:
-        lines += [f"Redis has nothing of {name}." if evidence.now else f"Redis was not asked about {name}.", *gone, ""]
+        lines += [
+            f"Redis has nothing of {name}, where it was asked."
+            if evidence.now
+            else f"Redis was not asked about {name}.",
+            *gone,
+            "",
+        ]
     else:
         lines += [*gone, ""] if gone else []
     lines += [*noted, ""] if noted else []
-    lines += evidence.notes
+    notes = list(dict.fromkeys(evidence.notes))
+    lines += notes
     return told | {
         "known": evidence.known,
         "whole": not evidence.failed,
@@ -88,7 +95,7 @@ def account(evidence: Evidence, *, error: bool = True) -> Json:
         "trace_ids": list(dict.fromkeys(str(each["trace_id"]) for each in evidence.entries if each.get("trace_id"))),
         "end": gone,
         "possible": possible,
-        "notes": list(evidence.notes),
+        "notes": notes,
         "sentences": _printable(lines),
     }
 

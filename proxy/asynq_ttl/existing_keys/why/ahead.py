@@ -57,14 +57,15 @@ def _rules(where: Whereabouts, policy: Policy | None) -> tuple[dict[str, dict[st
         return {}, []
     if ambiguous(where.queue):
         return {}, ["No rule decides about it: the keys of its queue can be read as those of another one."]
-    rules, told = {}, []
-    name = f"policy {shown(policy.source)}" + (f" ({policy.digest})" if policy.digest else "")
+    rules: dict[str, dict[str, str]] = {}
+    told = [f"The policy is {shown(policy.source)}" + (f" ({policy.digest})." if policy.digest else ".")]
     for state in [TERMINAL[task.state]] if task.state in TERMINAL else list(State):
         verdict = verdict_of(policy, where.queue, task.type, state)
-        said = "no rule" if verdict is None else f"rule {shown(verdict.rule)}: {_said(verdict)}"
+        about_it = "Now" if task.state in TERMINAL else f"Once it is {state.value},"
+        said = "no rule decides" if verdict is None else f"rule {shown(verdict.rule)} decides: {_said(verdict)}"
         if verdict is not None:
             rules[state.value] = {"rule": verdict.rule, "ttl": verdict.retention.text}
-        told.append(f"Now decides, by {name}, about it as {state.value} task: {said}.")
+        told.append(f"{about_it} {said}.")
     if policy.mode is not Mode.ENFORCE:
         told.append(f"The policy is in mode {policy.mode.value}: nothing of that is carried out.")
     elif not policy.enforces(task.id):

@@ -48,7 +48,7 @@ def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
             queues = [queue] if queue else _queues(database)
             looked.found = list(find(database, queues, task_id))
             many = f"queue {shown(queue)}" if queue else f"{len(queues):,} queues"
-            looked.notes.append(f"Redis: {upstream} was asked, {many}.")
+            looked.notes.append(f"Redis at {upstream} was asked: {many}.")
             left_out = database.left_out.notes()
             looked.notes += [f"{note[0].upper()}{note[1:]}." for note in left_out]
             looked.whole = not left_out

@@ -37,10 +37,9 @@ def merged(*sources: Iterable[Json]) -> list[Json]:
 
 def sentence_of(entry: Json) -> str:
     """Return what an entry says about one task."""
-    time, queue = entry.get("time", ""), entry.get("queue")
-    where = f", in queue {shown(str(queue))}" if queue else ""
+    where = f"{entry.get('time', '')} queue {shown(str(entry.get('queue', '')))}"
     trace = f" Trace {shown(str(entry['trace_id']))}." if entry.get("trace_id") else ""
-    return f"{time} {_what(entry)}{where}.{_then(entry)}{trace}"
+    return f"{where}: {_what(entry)}.{_then(entry)}{trace}"
 
 
 def _what(entry: Json) -> str:

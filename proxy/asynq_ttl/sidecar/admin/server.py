@@ -125,7 +125,7 @@ class Admin:
         self._sidecar = sidecar
         self._recent = sidecar.telemetry.recent
         self._tasks = TaskSearch(sidecar)
-        self._page = resources.files("asynq_ttl").joinpath("sidecar", "admin", "page.html").read_text()
+        self._page = _page()
         self._page_policy = _content_security_policy(self._page)
 
     def application(self) -> web.Application:
@@ -334,6 +334,13 @@ def _refusal(code: int, message: str) -> web.Response:
     response = _json({"error": message}, code)
     response.headers.update(_HEADERS)
     return response
+
+
+def _page() -> str:
+    """Return the status page, with its parts in their places."""
+    folder = resources.files("asynq_ttl").joinpath("sidecar", "admin")
+    part = folder.joinpath("find_task.html").read_text()
+    return folder.joinpath("page.html").read_text().replace("  <!-- find_task.html -->\n", part)
 
 
 def _content_security_policy(page: str) -> str:
