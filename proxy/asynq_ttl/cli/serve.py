@@ -133,9 +133,6 @@ def serve(
     *,
     upstream: address.Upstream,
     embedded: bool,
-    decisions: Path | None,
-    decisions_max_mb: int,
-    decisions_files: int,
     admin: address.Address | str,
     admin_token: str | None,
     admin_token_file: Path | None,
@@ -155,7 +152,7 @@ def serve(
     pulled = not isinstance(admin, str)
     _check_token(admin_token, admin_token_file)
     beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
-    log = LogSettings(decisions, decisions_max_mb, decisions_files) if decisions is not None else None
+    log = _log_settings(**{name: settings.pop(name) for name in tuple(settings) if name.startswith("decisions")})
     steps = tuple(part for part in (trace_path or "").split(".") if part)
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
     try:
@@ -169,6 +166,11 @@ def serve(
     except StoppedEarlyError:
         logging.getLogger("asynq_ttl").info("stopped before it was listening")
         raise
+
+
+def _log_settings(decisions: Path | None, decisions_max_mb: int, decisions_files: int) -> LogSettings | None:
+    """Return where the decision log is; None where none is wanted."""
+    return LogSettings(decisions, decisions_max_mb, decisions_files) if decisions is not None else None
 
 
 def _admin_server(

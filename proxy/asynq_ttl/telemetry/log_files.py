@@ -13,6 +13,7 @@ Invariants:
 
 import os
 import re
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,8 +49,9 @@ class LogFiles:
             OSError: they cannot be written; none of them is.
         """
         with suppress(FileNotFoundError):
-            size = self.path.stat().st_size
-            if size and size + len(content) > self._most_bytes:
+            there = self.path.stat()
+            full = there.st_size and there.st_size + len(content) > self._most_bytes
+            if full and stat.S_ISREG(there.st_mode):
                 self._begin_another()
         # Without a buffer, which would be written after all when the file is closed.
         with self.path.open("ab+", buffering=0) as file:

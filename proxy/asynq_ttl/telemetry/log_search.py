@@ -14,7 +14,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,23 +28,23 @@ _BLOCK = 1 << 18
 _DROPPED, _NAMELESS = b'"kind": "dropped"', b'"task_ids": false'
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LogAnswer:
     """What a decision log says.
 
     Attributes:
         entries: those about the task, oldest first.
         begins: when its first entry is of; empty where there is none.
-        dropped: how many entries it lacks, because they came too fast.
+        dropped: how many entries it lacks.
         nameless: whether some of it names no tasks.
         whole: whether all of it was looked at; else what was is the newest part.
     """
 
-    entries: list[Entry] = field(default_factory=list)
-    begins: str = ""
-    dropped: int = 0
-    nameless: bool = False
-    whole: bool = True
+    entries: list[Entry]
+    begins: str
+    dropped: int
+    nameless: bool
+    whole: bool
 
     def notes(self, name: str) -> list[str]:
         """Return how much the answer is worth, in sentences.
@@ -75,21 +75,25 @@ def search(path: Path, task_id: str, queue: str = "", most_bytes: int | None = N
     Raises:
         OSError: a file cannot be read.
     """
-    answer = LogAnswer()
-    found: list[list[Entry]] = []
+    told: list[LogAnswer] = []
     for file in _opened(path):
         with file:
+            size, whole = os.fstat(file.fileno()).st_size, True
             if most_bytes is not None:
-                size = os.fstat(file.fileno()).st_size
                 if size > most_bytes:
-                    answer.whole = False
+                    whole = False
                     file.seek(size - most_bytes)
                 most_bytes = max(most_bytes - size, 0)
-            found.insert(0, list(_found_in(file, answer, task_id, queue)))
-            if not answer.whole:
+            told.insert(0, _answer_of(file, task_id, queue, whole=whole))
+            if not whole:
                 break
-    answer.entries = [entry for entries in found for entry in entries][-MOST_ENTRIES:]
-    return answer
+    return LogAnswer(
+        [entry for each in told for entry in each.entries][-MOST_ENTRIES:],
+        next((each.begins for each in told if each.begins), ""),
+        sum(each.dropped for each in told),
+        any(each.nameless for each in told),
+        all(each.whole for each in told),
+    )
 
 
 def _opened(path: Path) -> Iterator[BinaryIO]:
@@ -113,17 +117,16 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield os.fdopen(number, "rb", buffering=0)
 
 
-def _found_in(file: BinaryIO, answer: LogAnswer, task_id: str, queue: str) -> deque[Entry]:
-    """Return the latest entries of a file about a task, and note what else it says."""
+def _answer_of(file: BinaryIO, task_id: str, queue: str, *, whole: bool) -> LogAnswer:
+    """Return what one file says, from where it is opened."""
     found: deque[Entry] = deque(maxlen=MOST_ENTRIES)
-    mark, first = mark_of(task_id), True
+    mark, begins, dropped, nameless = mark_of(task_id), "", 0, False
     for block in _blocks(file):
-        if first and (entry := _entry(block.partition(b"\n")[0])) is not None:
-            answer.begins, first = str(entry.get("time", "")), False
-        answer.dropped += sum(_number(entry) for entry in _entries(block, _DROPPED))
-        answer.nameless = answer.nameless or _NAMELESS in block
+        begins = begins or next((str(entry["time"]) for entry in map(_entry, block.split(b"\n", 2)[:2]) if entry), "")
+        dropped += sum(_number(entry) for entry in _entries(block, _DROPPED))
+        nameless = nameless or _NAMELESS in block
         found.extend(entry for entry in _entries(block, mark) if tells_of(entry, task_id, queue))
-    return found
+    return LogAnswer(list(found), begins, dropped, nameless, whole)
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

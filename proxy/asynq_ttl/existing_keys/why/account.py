@@ -57,47 +57,42 @@ def account(evidence: Evidence, *, error: bool = True) -> Json:
         evidence: what was found out.
         error: whether the text of the task's last error may be told.
     """
-    told: Json = {"id": printable(text_of(evidence.task_id))}
-    if text_of(evidence.task_id) != told["id"]:
+    entries, now = evidence.entries, evidence.now
+    name, tasks, lines = text_of(evidence.task_id), [], []
+    told: Json = {"id": printable(name)}
+    if name != told["id"]:
         told["id_base64"] = b64encode(evidence.task_id).decode()
-    tasks, lines = [], []
     for where in evidence.found:
-        ahead = outlook(where, evidence.now, evidence.policy)
-        tasks.append(facts(where, evidence.now, error=error) | ahead.as_json())
-        lines += [*sentences(where, evidence.now, error=error), *ahead.sentences, ""]
+        ahead = outlook(where, now, evidence.policy)
+        tasks.append(facts(where, now, error=error) | ahead.as_json())
+        lines += [*sentences(where, now, error=error), *ahead.sentences, ""]
     exists = any(where.task.exists for where in evidence.found)
-    gone = [] if exists or not evidence.entries else end_of(evidence.entries)
-    noted = _noted(evidence.entries)
-    possible = [] if evidence.known else list(POSSIBLE)
-    name = f"task {shown(text_of(evidence.task_id))}"
-    if not evidence.known:
-        lines += [f"Nothing is known of {name}. What could have happened, of which nothing is certain:"]
-        lines += [f"  - {each}" for each in possible] + [""]
-    elif not exists and not evidence.found:
-        lines += [
-            f"Redis has nothing of {name}, where it was asked."
-            if evidence.now
-            else f"Redis was not asked about {name}.",
-            *gone,
-            "",
-        ]
-    else:
-        lines += [*gone, ""] if gone else []
-    lines += [*noted, ""] if noted else []
+    end = [] if exists or not entries else end_of(entries)
     notes = list(dict.fromkeys(evidence.notes))
-    lines += notes
+    lines += [*_absence(evidence, shown(name), end), *_noted(entries), *notes]
     return told | {
         "known": evidence.known,
         "whole": not evidence.failed,
         "tasks": tasks,
-        "rule_then": rule_then(evidence.entries),
-        "events": list(evidence.entries),
-        "trace_ids": list(dict.fromkeys(str(each["trace_id"]) for each in evidence.entries if each.get("trace_id"))),
-        "end": gone,
-        "possible": possible,
+        "rule_then": rule_then(entries),
+        "events": list(entries),
+        "trace_ids": list(dict.fromkeys(str(each["trace_id"]) for each in entries if each.get("trace_id"))),
+        "end": end,
+        "possible": [] if evidence.known else list(POSSIBLE),
         "notes": notes,
-        "sentences": _printable(lines),
+        "sentences": [printable(line) for line in lines],
     }
+
+
+def _absence(evidence: Evidence, name: str, end: list[str]) -> list[str]:
+    """Tell of a task that is not there: what is known of its end, or what may have happened."""
+    if not evidence.known:
+        first = f"Nothing is known of task {name}. What could have happened, of which nothing is certain:"
+        return [first, *(f"  - {each}" for each in POSSIBLE), ""]
+    if evidence.found:
+        return [*end, ""] if end else []
+    redis = "Redis has nothing of it, where it was asked." if evidence.now else "Redis was not asked."
+    return [f"Task {name}: {redis}", *end, ""]
 
 
 def _noted(entries: Sequence[Json]) -> list[str]:
@@ -108,11 +103,10 @@ def _noted(entries: Sequence[Json]) -> list[str]:
     earlier = [f"  … and {more:,} earlier ones, which --json has"] if more > 0 else []
     rule = rule_then(entries)
     then = [f"Then decided: rule {shown(rule)}."] if rule else []
-    return [*then, "What was noted of it:", *earlier, *(f"  {sentence_of(entry)}" for entry in entries[-_MOST_TOLD:])]
-
-
-def _printable(lines: list[str]) -> list[str]:
-    """Return lines that can be printed whatever they name, without an empty one at the end."""
-    while lines and not lines[-1]:
-        lines.pop()
-    return [printable(line) for line in lines]
+    return [
+        *then,
+        "What was noted of it:",
+        *earlier,
+        *(f"  {sentence_of(entry)}" for entry in entries[-_MOST_TOLD:]),
+        "",
+    ]

@@ -22,7 +22,7 @@ _QUEUES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class UniquenessLock:
     """The uniqueness lock that a task names.
 
     Attributes:
@@ -37,7 +37,7 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListPlace:
     """A list of a queue, and where in it an ID stands.
 
     Attributes:
@@ -71,8 +71,8 @@ class Whereabouts:
     queue: str
     task: Task
     scores: dict[str, float]
-    lists: dict[str, Place]
-    lock: Lock | None
+    lists: dict[str, ListPlace]
+    lock: UniquenessLock | None
     paused: bool
     wrong: tuple[str, ...]
 
@@ -109,10 +109,10 @@ def _whereabouts(database: int, task: Task, reply: list[Any], most: int) -> Wher
         task,
         {name: float(score) for name, score in zip(_SORTED, scores, strict=True) if score is not None},
         {
-            name: Place(number, length, min(most, length))
+            name: ListPlace(number, length, min(most, length))
             for name, number, length in zip(_LISTS, places[::2], places[1::2], strict=True)
         },
-        Lock(text_of(lock), text_of(holder), held_ms) if lock else None,
+        UniquenessLock(text_of(lock), text_of(holder), held_ms) if lock else None,
         paused == b"string",
         tuple(dict.fromkeys(text_of(key) for key in wrong)),
     )

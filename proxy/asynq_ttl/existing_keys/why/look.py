@@ -4,7 +4,7 @@ Invariant: nothing is raised for what Redis, the network or the database is like
 """
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from asynq_ttl.asynq.keys import AMBIGUOUS, QUEUES, ambiguous
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
@@ -13,7 +13,7 @@ from asynq_ttl.existing_keys.why.words import shown
 from asynq_ttl.net.address import Upstream
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """What a database says of a task.
 
@@ -24,10 +24,10 @@ class Look:
         whole: whether all was looked at.
     """
 
-    found: list[Whereabouts] = field(default_factory=list)
-    now: int = 0
-    notes: list[str] = field(default_factory=list)
-    whole: bool = True
+    found: tuple[Whereabouts, ...]
+    now: int
+    notes: tuple[str, ...]
+    whole: bool
 
 
 def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
@@ -38,24 +38,24 @@ def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
         queue: the queue; empty for all that there are.
         task_id: the task's ID.
     """
-    looked = Look()
     if ambiguous(queue):
         why = f"a name with {AMBIGUOUS} can be read as another queue's"
-        return Look(notes=[f"Queue {shown(queue)} was not looked at: {why}."], whole=False)
+        return not_looked(f"Queue {shown(queue)} was not looked at: {why}.")
     try:
         with explained(upstream), closing(Database(upstream)) as database:
-            looked.now = database.now()
             queues = [queue] if queue else _queues(database)
-            looked.found = list(find(database, queues, task_id))
+            found = tuple(find(database, queues, task_id))
             many = f"queue {shown(queue)}" if queue else f"{len(queues):,} queues"
-            looked.notes.append(f"Redis at {upstream} was asked: {many}.")
-            left_out = database.left_out.notes()
-            looked.notes += [f"{note[0].upper()}{note[1:]}." for note in left_out]
-            looked.whole = not left_out
+            left_out = [f"{note[0].upper()}{note[1:]}." for note in database.left_out.notes()]
+            notes = f"Redis at {upstream} was asked: {many}.", *left_out
+            return Look(found, database.now(), notes, whole=not left_out)
     except DatabaseError as error:
-        looked.whole = False
-        looked.notes.append(f"Redis could not be asked: {error}.")
-    return looked
+        return not_looked(f"Redis could not be asked: {error}.")
+
+
+def not_looked(note: str) -> Look:
+    """Return the answer where a database could not be asked; the note says why."""
+    return Look((), 0, (note,), whole=False)
 
 
 def _queues(database: Database) -> list[str]:
@@ -63,6 +63,6 @@ def _queues(database: Database) -> list[str]:
     try:
         return database.open()
     except DatabaseError:
-        if database.client.exists(QUEUES) or database.left_out:
+        if database.client.smembers(QUEUES.decode()) or database.left_out:
             raise
         return []

@@ -29,7 +29,6 @@ from asynq_ttl.net.listener import cannot_listen, shared_socket
 from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
-from asynq_ttl.sidecar.admin.task_search import BusyError, SearchError, TaskSearch
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
 from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, EntryFilter, FilterError, parse_filter
@@ -124,7 +123,7 @@ class Admin:
         self._settings = settings
         self._sidecar = sidecar
         self._recent = sidecar.telemetry.recent
-        self._tasks = TaskSearch(sidecar)
+        self._answer: Callable[[str], Awaitable[tuple[int, status.Json]]] | None = None
         self._page = _page()
         self._page_policy = _content_security_policy(self._page)
 
@@ -231,10 +230,11 @@ class Admin:
 
     async def task(self, request: web.Request) -> web.Response:
         """Answer with all that is known of a task: `?id=ID`, and `queue=Q` to look in one queue alone."""
-        try:
-            return _json(await self._tasks.answer(request.rel_url.raw_query_string))
-        except SearchError as error:
-            return _refusal(503 if isinstance(error, BusyError) else 400, str(error))
+        if self._answer is None:
+            answer = await asyncio.to_thread(_task_search, self._sidecar)
+            self._answer = self._answer or answer
+        code, told = await self._answer(request.rel_url.raw_query_string)
+        return _json(told, code)
 
     def _telling(self, tell: Callable[[Sidecar], status.Json]) -> Handler:
         async def answer(_request: web.Request) -> web.Response:
@@ -334,6 +334,13 @@ def _refusal(code: int, message: str) -> web.Response:
     response = _json({"error": message}, code)
     response.headers.update(_HEADERS)
     return response
+
+
+def _task_search(sidecar: Sidecar) -> Callable[[str], Awaitable[tuple[int, status.Json]]]:
+    """Return what answers questions about tasks; blocks for some milliseconds."""
+    from asynq_ttl.sidecar.admin.task_search import TaskSearch  # noqa: PLC0415 - a megabyte, where somebody asks
+
+    return TaskSearch(sidecar).answer
 
 
 def _page() -> str:

@@ -12,23 +12,16 @@ from dataclasses import replace
 from urllib.parse import parse_qs
 
 from asynq_ttl.existing_keys.why.account import Evidence, Json, account
-from asynq_ttl.existing_keys.why.look import Look, look
+from asynq_ttl.existing_keys.why.look import Look, look, not_looked
 from asynq_ttl.existing_keys.why.past import merged
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.sidecar.sidecar import Sidecar
-from asynq_ttl.telemetry.log_search import LogAnswer, search
+from asynq_ttl.telemetry.log_search import search
 
 _MOST_SEARCHES = 2
 _MOST_LOG_BYTES = 128 << 20
 _MOST_DATABASES = 8
-
-
-class SearchError(Exception):
-    """The search cannot be done; the message says why."""
-
-
-class BusyError(SearchError):
-    """As many tasks are searched for as may be at a time."""
+_MOST_FIELDS = 10
 
 
 class TaskSearch:
@@ -42,24 +35,24 @@ class TaskSearch:
         self._sidecar = sidecar
         self._searches = 0
 
-    async def answer(self, query: str) -> Json:
-        """Return all that is known of a task.
+    async def answer(self, query: str) -> tuple[int, Json]:
+        """Return all that is known of a task, and the status of the HTTP answer.
 
         Args:
             query: the query of the URL, percent-encoded: `id`, and `queue` and `redis=no` where they are wanted.
-
-        Raises:
-            SearchError: the query names no task, or there are too many searches.
         """
-        told = parse_qs(query, keep_blank_values=True, errors="surrogateescape", max_num_fields=10)
+        try:
+            told = parse_qs(query, keep_blank_values=True, errors="surrogateescape", max_num_fields=_MOST_FIELDS)
+        except ValueError:
+            return 400, {"error": f"a question has at most {_MOST_FIELDS} fields"}
         task_id, queue = told.get("id", [""])[0], told.get("queue", [""])[0]
         if not task_id:
-            raise SearchError("id= is missing: which task?")
+            return 400, {"error": "id= is missing: which task?"}
         if self._searches >= _MOST_SEARCHES:
-            raise BusyError(f"{_MOST_SEARCHES} tasks are searched for already")
+            return 503, {"error": f"{_MOST_SEARCHES} tasks are searched for already: ask again in a moment"}
         self._searches += 1
         try:
-            return await self._search(task_id, queue, in_redis=told.get("redis") != ["no"])
+            return 200, await self._search(task_id, queue, in_redis=told.get("redis") != ["no"])
         finally:
             self._searches -= 1
 
@@ -89,12 +82,11 @@ class TaskSearch:
         log = self._sidecar.decision_log
         if log is None:
             return [], ["The sidecar writes no decision log (--decisions)."], True
-        answer = LogAnswer()
         try:
             answer = search(log.path, task_id, queue, _MOST_LOG_BYTES)
         except OSError as error:
             return [], [f"The decision log {log.path} cannot be read: {error.strerror}."], False
-        return answer.entries, answer.notes(str(log.path)), answer.whole
+        return answer.entries, answer.notes(str(log.path)), True
 
     def _in_redis(self, databases: list[int], queue: str, task_id: bytes) -> list[Look]:
         """Return what some databases have of a task."""
@@ -103,5 +95,5 @@ class TaskSearch:
             try:
                 upstream = replace(upstream, password=read_secret(upstream.password_file))
             except SecretFileError as error:
-                return [Look(notes=[f"Redis could not be asked: the password file {error}."], whole=False)]
+                return [not_looked(f"Redis could not be asked: the password file {error}.")]
         return [look(replace(upstream, database=number), queue, task_id) for number in databases]
