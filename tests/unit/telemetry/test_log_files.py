@@ -3,10 +3,10 @@
 import errno
 import os
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from asynq_ttl.telemetry import log_files
 from asynq_ttl.telemetry.log_files import LogFiles, older_files
 
 FIRST = b"first\n"
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND), "ab+", buffering=0)
             self._left = 3
 
-        def __enter__(self) -> "Full":
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None:
@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
             written, self._left = self._file.write(data[: self._left]), 0
             return written or 0
 
-    monkeypatch.setattr(log_files.Path, "open", lambda *_, **__: Full())
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Full())
     with pytest.raises(OSError, match="No space"):
         files.append(FIRST, b"two\nthree\n")
     monkeypatch.undo()
@@ -122,5 +122,5 @@ def test_another_program_may_rotate_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["missing/log", "."])
 def test_what_cannot_be_written_is_an_error(tmp_path: Path, place: str) -> None:
     """A folder that is gone, or a folder in its place."""
-    with pytest.raises(OSError, match="No such file|Is a directory"):
+    with pytest.raises(OSError, match=r"No such file|Is a directory"):
         LogFiles(tmp_path / place, 1_000, 3).append(FIRST, b"x\n")
