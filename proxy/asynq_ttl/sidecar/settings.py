@@ -61,6 +61,8 @@ class Settings:
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
         decisions: where the decision log is; None for no log.
+        cluster_ports: the ports that stand for the nodes of a cluster; None without a cluster.
+        announce: the host by which clients are told to find these; None for the one that they have connected to.
     """
 
     listen: Address
@@ -76,3 +78,5 @@ class Settings:
     trace_path: tuple[str, ...] = ()
     sink: SinkAddress | None = None
     decisions: LogSettings | None = None
+    cluster_ports: range | None = None
+    announce: str | None = None

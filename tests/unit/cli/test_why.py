@@ -110,7 +110,7 @@ def test_redis_that_cannot_be_asked(redis: _Redis, tmp_path: Path) -> None:
         ),
         (
             {"text": "", "mode_in_force": "enforce", "hands_over": False},
-            "Now rule default decides: kept for Asynq's own time",
+            "Now rule built-in decides: kept for Asynq's own time",
         ),
     ],
 )

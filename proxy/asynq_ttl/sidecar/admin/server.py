@@ -347,7 +347,7 @@ def _page() -> str:
     """Return the status page, with its parts in their places."""
     folder = resources.files("asynq_ttl").joinpath("sidecar", "admin")
     part = folder.joinpath("find_task.html").read_text()
-    return folder.joinpath("page.html").read_text().replace("  <!-- find_task.html -->\n", part)
+    return folder.joinpath("page.html").read_text().replace("<!-- find_task.html -->", part)
 
 
 def _content_security_policy(page: str) -> str:

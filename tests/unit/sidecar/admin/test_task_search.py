@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from asynq_ttl.existing_keys.why.look import Look
-from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.address import Upstream, parse_address
+from asynq_ttl.policy.rules import DEFAULT_POLICY
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sidecar.admin import task_search
 from asynq_ttl.sidecar.admin.task_search import TaskSearch
+from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.decision_log import LogSettings
 from asynq_ttl.telemetry.recorder import Telemetry
@@ -108,7 +111,8 @@ async def test_a_password_of_a_file_is_used(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(task_search, "look", look)
     secret = tmp_path / "secret"
     secret.write_text("hush\n")
-    sidecar = make_sidecar(f"redis://127.0.0.1:6379/0?password_file={secret}")
+    upstream = replace(UPSTREAM, password_file=str(secret))
+    sidecar = Sidecar(Settings(parse_address("127.0.0.1:0"), upstream), DEFAULT_POLICY, Telemetry(upstream, {}))
     await TaskSearch(sidecar).answer("id=a")
     assert passwords == ["hush"]
     secret.unlink()
