@@ -161,7 +161,8 @@ class DecisionLog:
             self._ready.append(_line({"kind": "dropped", "time": time_of(time.time_ns()), "entries": missing}))
             more = self._repetition.allows("dropped")
             if more is not None:
-                _log.warning("the decision log %s lacks %d entries: too many waited%s", self.path, missing, more)
+                what = f"{missing} entries: too many waited{more}"
+                _log.warning("the decision log %s lacks %s", self.path, what)
         while self._queue and len(self._ready) < _PIECE:
             record, trace_id, size = self._queue.popleft()
             try:
@@ -182,11 +183,10 @@ class DecisionLog:
 
     def _failed(self, error: OSError) -> None:
         self.failures += 1
-        problem = f"the decision log {self.path} cannot be written: {error.strerror or error}"
+        reason = error.strerror or error
         if not self.problem:
-            message = "%s; entries wait, and are dropped where there are too many. It is tried again each second"
-            _log.warning(message, problem)
-        self.problem = problem
+            _log.warning("the decision log %s cannot be written, entries wait and may be lost: %s", self.path, reason)
+        self.problem = f"the decision log {self.path} cannot be written: {reason}"
 
     def _worked(self) -> None:
         if self.problem:
