@@ -17,7 +17,7 @@ from asynq_ttl.existing_keys.database import Call, Database
 
 _SORTED = ("archived", "completed", "scheduled", "retry", "lease", "deadlines")
 _LISTS = ("pending", "active")
-_DEEP, _SHALLOW = 10_000, 100
+_DEEP, _SHALLOW = 1_000, 100
 _QUEUES = 50
 
 
