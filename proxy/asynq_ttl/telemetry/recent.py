@@ -166,7 +166,9 @@ class Recent:
             task_id: its ID.
             queue: its queue; empty for any.
         """
-        entries = (self._entry(record, trace_id) for record, trace_id in list(self._ring))
+        # Most are decisions, of which only those of the task are put into words.
+        may = (kept for kept in self._ring if not isinstance(kept[0], Outcome) or kept[0].decision.task_id == task_id)
+        entries = (self._entry(record, trace_id) for record, trace_id in may)
         return [entry for entry in entries if tells_of(entry, task_id, queue)]
 
     @contextmanager

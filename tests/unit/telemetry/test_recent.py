@@ -9,7 +9,7 @@ from asynq_ttl.events import Action, FailedOpen, FailOpen, Happened
 from asynq_ttl.telemetry import recent
 from asynq_ttl.telemetry.entries import MAX_IDS
 from asynq_ttl.telemetry.recent import EntryFilter, FilterError, Recent, parse_filter
-from support.recorded import ARCHIVE_SHA, END, adopted, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, adopted, failed_open, outcome, swept
 
 
 def test_a_decision_is_told_in_full() -> None:
@@ -198,3 +198,27 @@ def test_an_adoption_is_told_with_its_rule() -> None:
     hidden = Recent(task_ids=False)
     hidden.add(adopted("secret"), "")
     assert "secret" not in json.dumps(hidden.latest(EntryFilter()))
+
+
+def test_what_names_a_task() -> None:
+    """Of the latest entries, oldest first: also those of sweeps, and those that were cut off."""
+    log = Recent()
+    long = "x" * 3_000
+    log.add(outcome(task_id="a"), "ab" * 16)
+    log.add(outcome(task_id="b"), "")
+    log.add(swept("b", "a"), "")
+    log.add(outcome(task_id=long), "")
+    log.add(failed_open(FailOpen.MESSAGE, queue="low", task_id="a"), "")
+    assert [entry["kind"] for entry in log.of_task("a")] == ["decision", "sweep", "fail_open"]
+    assert [entry["kind"] for entry in log.of_task("a", "mail")] == ["decision", "sweep"]
+    assert len(log.of_task(long)) == 1
+    assert log.of_task("c") == []
+
+
+def test_who_else_is_told() -> None:
+    """Gets every record, with its trace."""
+    log, told = Recent(), []
+    log.tell(lambda record, trace_id: told.append((record, trace_id)))
+    log.add(outcome(), "ab" * 16)
+    log.add(swept("a"), "")
+    assert told == [(outcome(), "ab" * 16), (swept("a"), "")]

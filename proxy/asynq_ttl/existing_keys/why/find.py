@@ -18,7 +18,7 @@ from asynq_ttl.existing_keys.script_runs import Call
 
 _SORTED = ("archived", "completed", "scheduled", "retry", "lease", "deadlines")
 _LISTS = ("pending", "active")
-_DEEP, _SHALLOW = 10_000, 100
+_DEEP, _SHALLOW = 1_000, 100
 _QUEUES = 50
 
 

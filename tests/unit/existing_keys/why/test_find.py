@@ -66,4 +66,4 @@ def test_many_queues_are_asked_in_pages() -> None:
     assert [len(calls) for calls in database.calls] == [50, 50, 20]
     assert {call[3] for calls in database.calls for call in calls} == {100}
     assert not list(find(database, ["q"], b"a"))
-    assert database.calls[-1][0][3] == 10_000
+    assert database.calls[-1][0][3] == 1_000
