@@ -4,9 +4,9 @@
     load (asynq.RedisClientOpt) -> sidecar, one port ------------------> likewise
     load (asynq.RedisClusterClientOpt) -------------------------------> likewise
 
-A strike is one of: `kill`, the master that has the queue dies, and its replica is promoted; `reshard`, 500 slots move
-to another master one after the other, the queue's first; `nodes`, a master is added, takes these slots, gives
-them back, and leaves.
+A strike is one of: `kill`, the master that has the queue dies, its replica is promoted, and it comes back without its
+keys; `reshard`, 500 slots move to another master one after the other, the queue's first, its keys a hundred at a time;
+`nodes`, a master is added, takes these slots, gives them back, and leaves.
 
 What a strike without a failover loses is lost whether or not replicas had it.
 """
@@ -27,6 +27,8 @@ _STRIKE_AFTER = 600
 _SLOTS_MOVED = 500
 _SLOT = slot_of(QUEUE.encode())
 _KINDS = {"redis": "path-redis", "valkey": "valkey"}
+# After each hundred keys, so that how long the queue is on its way does not depend on the machine.
+_PAUSE_SECONDS = 0.05
 _SECONDS = 120
 
 
@@ -77,6 +79,7 @@ class ClusterTrial(Trial):
                 lambda: cluster.ask(replica, "ROLE")[0] == b"master" and cluster.is_whole(), "no failover", _SECONDS
             )
             self._moved_ms = round(time.time() * 1000)
+            self._stack.enter_context(cluster.return_of(source))
         elif self.plan.strike == "reshard":
             reshard(cluster, source, next(node for node in cluster.nodes if node.slots and node is not source))
         else:
@@ -92,5 +95,5 @@ def reshard(cluster: Cluster, source: Node, target: Node) -> None:
     first, last = source.slots or target.slots or (0, SLOTS - 1)
     begin = max(first, min(_SLOT - _SLOTS_MOVED // 2, last + 1 - _SLOTS_MOVED))
     slots = sorted(range(begin, begin + _SLOTS_MOVED), key=lambda slot: slot != _SLOT)
-    cluster.move_slots(slots, source, target)
+    cluster.move_slots(slots, source, target, _PAUSE_SECONDS)
     wait_until(lambda: cluster.agree(_SLOT, target), "not all nodes know where the slots are", _SECONDS)
