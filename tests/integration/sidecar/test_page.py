@@ -154,3 +154,43 @@ def test_the_page_shows_the_nodes_of_a_cluster(start_sidecar: SidecarFactory, tm
         wait_for(browser, "document.querySelectorAll('#each-node tr.fault').length === 1")
         assert f"127.0.0.1:{cluster.nodes[0].port}" in text_of(browser, "#each-node tr.fault")
         screenshot(browser, tmp_path, "cluster")
+
+
+def test_the_page_finds_a_task(
+    redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
+) -> None:
+    """By its ID, whatever that is: what it is now, what became of it, and that nothing is known of another one."""
+    redis_server.reset()
+    port = free_port()
+    sidecar = start_sidecar(redis_server.url, POLICY, admin=f"127.0.0.1:{port}", decisions=str(tmp_path / "decisions"))
+    harness.enqueue(
+        sidecar.address,
+        {"id": 'a <b>&"1', "type": "job", "payload": '{"do": "skip"}', "queue": "payments"},
+        {"id": "gone", "type": "ping:x", "payload": '{"do": "skip"}'},
+    )
+    harness.work(sidecar.address, "-queues", "payments=1,default=1")
+    with chromium(tmp_path / "profile") as browser:
+        browser.set_window_size(*SIZES["screen"])
+        browser.get(f"http://127.0.0.1:{port}/")
+        wait_for(browser, "document.getElementById('health').textContent === 'ready'")
+
+        def find(task_id: str, said: str) -> None:
+            field = browser.find_element(By.CSS_SELECTOR, "#find [name=id]")
+            field.clear()
+            field.send_keys(task_id)
+            browser.find_element(By.ID, "search").click()
+            wait_for(browser, f"document.getElementById('found').textContent.includes({said!r})")
+
+        find("gone", "It is gone: rule noise does not keep such a task")
+        find("nobody", "Nothing is known of task nobody.")
+        find('a <b>&"1', "is archived, in queue payments")
+        assert "Nothing removes it: rule payments keeps it for ever." in text_of(browser, "#found")
+        browser.set_window_size(*SIZES["phone"])
+        width = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+        assert width[0] <= width[1], "the page is wider than the phone"
+        screenshot(browser, tmp_path, "found")
+        assert [
+            entry
+            for entry in browser.get_log("browser")  # type: ignore[no-untyped-call] # selenium leaves it out
+            if entry["level"] == "SEVERE"
+        ] == []
