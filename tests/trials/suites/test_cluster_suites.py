@@ -24,7 +24,7 @@ version: 1
 rules:
   - {name: all, archived: {ttl: 7d}, completed: {ttl: keep}}
 """
-# It archives 10,000 tasks and takes the moment at which each died for that at which it began; it is tried again by itself.
+# It archives 10,000 tasks and takes the moment at which each died for that at which it began: tried again by itself.
 BY_THE_CLOCK = "TestArchiveTrim"
 OFF = REWRITING.replace("version: 1", "version: 1\nmode: off")
 
