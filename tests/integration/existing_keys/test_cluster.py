@@ -133,6 +133,20 @@ def test_the_doctor_of_a_cluster(cluster: Cluster) -> None:
     ]
 
 
+def test_where_a_task_is(cluster: Cluster) -> None:
+    """It is found at its master; where its queue cannot be looked at, that is told and the status says so."""
+    for queue in ("low", "mail", "default"):
+        told = tool("why", f"{queue}-7", "--upstream", cluster.url)
+        assert (told.exit_code, f"is archived, in queue {queue}" in told.output) == (0, True), told.output
+    slot, source, target = begin_move(cluster, "low")
+    try:
+        told = tool("why", "low-7", "--upstream", cluster.url)
+        assert (told.exit_code, "on their way to another node: low." in told.output) == (1, True), told.output
+    finally:
+        for node in (source, target):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "STABLE")
+
+
 def test_one_node_of_it_is_refused(cluster: Cluster) -> None:
     """With the URL to give instead."""
     result = tool("audit", "--upstream", f"redis://127.0.0.1:{cluster.nodes[0].port}")
