@@ -125,7 +125,7 @@ def test_the_doctor_of_a_cluster(cluster: Cluster) -> None:
     assert any("a master with the slots 0-" in line for line in found["cluster"]["examples"])
     assert found["cluster-replicas"]["count"] == 3
     assert found["cluster-slots"]["severity"] == "fine"
-    assert "--cluster-ports FROM-TO with 3 or more" in found["cluster-ports"]["what"]
+    assert "--cluster-ports FROM-TO with 3 ports or more" in found["cluster-ports"]["what"]
     assert found["version"]["what"].startswith("all 3 nodes: ")
     assert found["clock"]["severity"] == found["rights-cluster"]["severity"] == "fine"
     assert [code for code, finding in found.items() if finding["severity"] not in ("fine", "notice")] == [
