@@ -138,12 +138,23 @@ def test_the_doctor_of_a_cluster(cluster: Cluster) -> None:
     assert any("a master with the slots 0-" in line for line in found["cluster"]["examples"])
     assert found["cluster-replicas"]["count"] == 3
     assert found["cluster-slots"]["severity"] == "fine"
-    assert "--cluster-ports FROM-TO with 3 or more" in found["cluster-ports"]["what"]
+    assert "--cluster-ports FROM-TO with 3 ports or more" in found["cluster-ports"]["what"]
     assert found["version"]["what"].startswith("all 3 nodes: ")
     assert found["clock"]["severity"] == found["rights-cluster"]["severity"] == "fine"
     assert [code for code, finding in found.items() if finding["severity"] not in ("fine", "notice")] == [
         "cluster-replicas"
     ]
+
+
+def test_where_a_task_on_its_way_is(cluster: Cluster) -> None:
+    """That its queue was not looked at is told, and the status says so."""
+    slot, source, target = begin_move(cluster, "low")
+    try:
+        told = tool("why", "low-7", "--upstream", cluster.url)
+        assert (told.exit_code, "on their way to another node: low." in told.output) == (1, True), told.output
+    finally:
+        for node in (source, target):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "STABLE")
 
 
 def test_one_node_of_it_is_refused(cluster: Cluster) -> None:
