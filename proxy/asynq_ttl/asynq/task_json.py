@@ -39,6 +39,8 @@ def task_line(task: Task, record: TaskRecord, *, text: bool) -> Json:
         "headers": record.headers,
         "ttl_seconds": None if task.ttl_ms < 0 else task.ttl_ms // 1000,
     }
+    if task.hold is not None:
+        line["held_since"] = moment(task.hold.since)
     if isinstance(task.result, bytes) and task.result:
         line |= _content("result", task.result, text=text)
     return line

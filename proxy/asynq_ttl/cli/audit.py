@@ -83,7 +83,7 @@ def _report(
 ) -> Report:
     """Walk through the database, and return what was found."""
     started = time.monotonic()
-    with connected(upstream, rate, wanted, changing=False) as (database, found):
+    with connected(upstream, rate, wanted, changing=None) as (database, found):
         server = database.server()
         run = {
             "upstream": str(upstream),

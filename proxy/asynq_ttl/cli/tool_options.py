@@ -19,6 +19,7 @@ from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed
 from asynq_ttl.cli.standard_output import tell
 from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
 from asynq_ttl.existing_keys.named_files import FileError
+from asynq_ttl.existing_keys.needed_rights import Need
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
@@ -116,7 +117,7 @@ def load(policy: Path | None) -> Policy:
 
 @contextmanager
 def connected(
-    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool
+    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: Need | None
 ) -> Iterator[tuple[Database, list[str]]]:
     """Open a database and yield it with the names of its queues. Any of its errors ends the command with one line.
 
@@ -124,7 +125,7 @@ def connected(
         upstream: where it is.
         rate: the most keys looked at in a second; 0 for no limit.
         wanted: what the command is asked about; a glob that matches no queue ends it too.
-        changing: whether the rights to change tasks are needed.
+        changing: the rights that are needed besides, to change tasks; None for none.
     """
     with reached(upstream, rate) as database:
         queues = database.open(changing=changing)

@@ -8,7 +8,7 @@ Invariants:
 * A run that is interrupted and goes on ends as one that ran through: a task that was changed needs no more changes, and
   `now` stays the time of the first start.
 * `max` keeps the newest tasks of an archive: the oldest go, as many as there are over `max` once the policy has removed
-  what it removes. A task that a rule keeps for ever counts, but is never trimmed.
+  what it removes. A task that a rule keeps for ever counts, but is never trimmed; one that is held does not count.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from asynq_ttl.asynq.task import Entry, Task
 from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider, Orphans, ghost_reason, removes
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.holds import held_entries
 from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
 from asynq_ttl.existing_keys.queue_places import Place, queue_places
 from asynq_ttl.existing_keys.standing import TERMINAL
@@ -57,7 +58,7 @@ class Backfill:
         self._changer = changer
         self._advance = advance
         self.seen: Counter[str] = Counter()
-        """What was met: `tasks` in terminal indexes, how many of them are `timed` or `unreadable`; `ghosts`, `orphans`,
+        """What was met: `tasks` in terminal indexes, how many of them are `timed`, `held` or `unreadable`; `ghosts`, `orphans`,
         and `halves` (hashes without a message that are in no index)."""
 
     def size(self, queues: Sequence[str]) -> int:
@@ -125,6 +126,7 @@ class Backfill:
             ghost = bool(ghost_reason(entry, state))
             self.seen["ghosts" if ghost else "tasks"] += 1
             self.seen["timed"] += not ghost and entry.task.ttl_ms >= 0
+            self.seen["held"] += not ghost and entry.task.hold is not None
             if not ghost and entry.task.record is None:
                 self.seen["unreadable"] += 1
                 self._database.left_out.add_unreadable()
@@ -135,7 +137,7 @@ class Backfill:
         if limits is None or limits.cap is None or self._filter.types:
             return 0
         cap = limits.cap if self._policy.enforces_all else max(limits.cap, OWN_ARCHIVE_CAP)
-        surplus = place.length - cap
+        surplus = place.length - held_entries(self._database, place) - cap
         if surplus <= 0:
             return 0
         for page in index_pages(self._database, place):

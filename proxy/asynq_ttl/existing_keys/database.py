@@ -32,7 +32,7 @@ from redis.sentinel import Sentinel
 from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_of
 from asynq_ttl.existing_keys import foreign_prefixes
 from asynq_ttl.existing_keys.left_out import LeftOut
-from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
+from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, READING, Need, attempt
 from asynq_ttl.existing_keys.own_connection import connection_class
 from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
 from asynq_ttl.lua.loader import load
@@ -94,11 +94,11 @@ class Database:
         """What could not be looked at so far, or must be left alone."""
         self._shas: dict[str, str] = {}
 
-    def open(self, *, changing: bool = False) -> list[str]:
+    def open(self, *, changing: Need | None = None) -> list[str]:
         """Check that Asynq uses this database and the user has the rights; return the names of its queues, sorted.
 
         Args:
-            changing: whether the rights to change tasks are needed too.
+            changing: the rights that are needed besides, to change tasks; None for none.
 
         Raises:
             DatabaseError: it is not so.
@@ -110,7 +110,7 @@ class Database:
                     "that is said or done here would be whole; a cluster is not supported yet"
                 )
             queues = self.queues()
-            wanted = {*READING.commands, *(CHANGING.commands if changing else ())}
+            wanted = {*READING.commands, *(changing.commands if changing else ())}
             if not self.upstream.database:
                 wanted.discard("SELECT")
             refused = self.refused(sorted(wanted), probe_key(queues))
@@ -254,7 +254,7 @@ class Database:
         return True
 
     def _load(self, name: str) -> None:
-        self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
+        self._shas[name] = str(self.client.script_load(load("shared/task.prologue", "shared/hold.prologue", name)))
 
     def _no_queues(self) -> str:
         """Return, in words, that there is nothing of Asynq here, and in which databases there are keys."""

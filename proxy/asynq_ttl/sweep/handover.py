@@ -87,8 +87,8 @@ class Handover:
         self._until = 0.0
         self._name = name
         self._read = load("shared/task.prologue", "shared/read_tasks")
-        self._remove = load("shared/task.prologue", "sweep/remove_due")
-        self._over_cap = load("sweep/over_cap")
+        self._remove = load("shared/task.prologue", "shared/hold.prologue", "sweep/remove_due")
+        self._over_cap = load("shared/hold.prologue", "sweep/over_cap")
 
     def begin_round(self) -> None:
         """Give the sink its time anew."""
@@ -194,7 +194,7 @@ def _page_of(queue: str, state: str, rows: list[tuple[bytes, list[Any]]]) -> _Pa
     page = _Page([], [], [])
     for task_id, row in rows:
         task = task_of_row(queue, task_id, row)
-        if task.state != state:
+        if task.state != state or task.hold is not None:
             continue
         if task.record is None and not (row[1] or task.size == 0):
             page.too_large.extend((task.id, task.digest))

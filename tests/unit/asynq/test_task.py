@@ -23,6 +23,8 @@ def row(**changes: Any) -> list[Any]:
         "result": 7,
         "digest": b"abc",
         "pending": b"",
+        "wrong": [],
+        "hold": None,
     }
     return list((found | changes).values())
 
