@@ -46,6 +46,12 @@ def task_line(task: Task, record: TaskRecord, *, text: bool) -> Json:
     return line
 
 
+def raw_line(task: Task, message: bytes) -> Json:
+    """Return a task whose message cannot be read as JSON: the message as it is."""
+    encoded = b64encode(message).decode()
+    return {"queue": task.queue, "id": text_of(task.id), "state": task.state, "message_base64": encoded}
+
+
 def _content(name: str, content: bytes, *, text: bool) -> Json:
     """Return bytes under their name, or under `<name>_base64` where they are encoded."""
     if text:

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "audit": "Show what is in a database and what is wrong with it.",
     "backfill": "Give tasks that are archived or completed already the TTL their policy says.",
     "check": "Check a policy FILE.",
+    "clean": "Delete archived or completed tasks by filter.",
     "demo": "Run real Asynq through a sidecar in front of an embedded Valkey.",
     "doctor": "Check a set-up: server, rights, clients, clocks, and the policy.",
     "drain": "Tell a running sidecar to drain, and wait until it has ended.",

@@ -52,7 +52,9 @@ class _Url(click.ParamType[address.Upstream]):
             self.fail(str(error), param, ctx)
 
 
-class _Pattern(Parsed[Glob]):
+class Pattern(Parsed[Glob]):
+    """A glob."""
+
     name = "glob"
     kind = Glob
     parse = staticmethod(compile_glob)
@@ -89,9 +91,9 @@ policy_option = option(
     "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
 )
 queue_option = click.option(
-    "--queue", "queues", type=_Pattern(), multiple=True, help="Only queues that match; repeatable."
+    "--queue", "queues", type=Pattern(), multiple=True, help="Only queues that match; repeatable."
 )
-type_option = click.option("--type", "types", type=_Pattern(), multiple=True, help="Only types that match; repeatable.")
+type_option = click.option("--type", "types", type=Pattern(), multiple=True, help="Only types that match; repeatable.")
 rate_option = option(
     "--rate",
     type=Amount(),

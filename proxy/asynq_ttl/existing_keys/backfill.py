@@ -14,13 +14,13 @@ Invariants:
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.task import Entry, Task
 from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider, Orphans, ghost_reason, removes
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.holds import held_entries
-from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
+from asynq_ttl.existing_keys.index_position import position_of, rest_of
+from asynq_ttl.existing_keys.pages import IndexPage, index_pages, index_rounds, task_pages
 from asynq_ttl.existing_keys.queue_places import Place, queue_places
 from asynq_ttl.existing_keys.standing import TERMINAL
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy, State
@@ -75,15 +75,7 @@ class Backfill:
             queues: all there are.
             position: what `Changer.resume` returned; nothing for a new run.
         """
-        indexes = [] if position and position[0] == "scan" else self._indexes(queues)
-        after = START
-        if position and position[0] == "index":
-            _, queue, state, score, task_id = map(str, position)
-            places = [(place.queue, place.name) for place in indexes]
-            if (queue, state) in places:
-                indexes = indexes[places.index((queue, state)) :]
-                after = (score.encode(), task_id.encode("utf-8", "surrogateescape"))
-        self._walk_indexes(indexes, after)
+        self._walk_indexes(*rest_of(self._indexes(queues), position))
         if self._orphans_wanted:
             self._walk_keyspace(int(position[1]) if position and position[0] == "scan" else 0)
 
@@ -101,9 +93,7 @@ class Backfill:
                 if page.place not in surplus:
                     surplus[page.place] = self._surplus(page.place)
                 changes += self._page_changes(page, surplus)
-            first = pages[0]
-            position = (first.place.queue, first.place.name, first.after[0].decode(), text_of(first.after[1]))
-            self._changer.make(changes, ("index", *position))
+            self._changer.make(changes, position_of(pages[0]))
             for page in pages:
                 self._count(page.entries, State(page.place.name))
                 self._advance(len(page.entries))
