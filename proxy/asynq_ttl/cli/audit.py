@@ -1,10 +1,12 @@
 """`asynq-ttl audit`: what is in a database and what is wrong with it."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from asynq_ttl.asynq.task import Task
 from asynq_ttl.cli.options import fail, option
 from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.standard_output import say, writing
@@ -66,7 +68,7 @@ def audit(
     if html is not None:
         # A file that cannot be written is told before the walk, not after it.
         _write(html, "")
-    report = _report(upstream, loaded, TaskFilter(queues), checkpoint, rate)
+    report = audited(upstream, loaded, TaskFilter(queues), checkpoint, rate)
     if json_wanted:
         say(as_json(report))
     else:
@@ -78,10 +80,25 @@ def audit(
     raise SystemExit(worst(report.findings).status)
 
 
-def _report(
-    upstream: address.Upstream, policy: Policy, wanted: TaskFilter, checkpoint: Path | None, rate: float
+def audited(  # noqa: PLR0917 - what an audit is about
+    upstream: address.Upstream,
+    policy: Policy,
+    wanted: TaskFilter,
+    checkpoint: Path | None,
+    rate: float,
+    *,
+    also: Callable[[Task, int], None] = lambda _task, _now: None,
 ) -> Report:
-    """Walk through the database, and return what was found."""
+    """Walk through the database, and return what was found. Any error of it ends the command.
+
+    Args:
+        upstream: the database.
+        policy: what the forecast supposes.
+        wanted: which queues are concerned.
+        checkpoint: the file from which an interrupted audit goes on; None for none.
+        rate: the most keys looked at in a second; 0 for no limit.
+        also: is called with each task, and with when the audit began.
+    """
     started = time.monotonic()
     with connected(upstream, rate, wanted, changing=None) as (database, found):
         server = database.server()
@@ -101,6 +118,7 @@ def _report(
                 wanted,
                 Checkpoint(checkpoint, run),
                 advance=lambda count: progress.advance(bar, count),
+                also=also,
             )
             findings = walk.run(found)
     return Report(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import click
 
+import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.asynq.keys import AMBIGUOUS, ambiguous, text_of
 from asynq_ttl.cli.options import FAILED, Command
 from asynq_ttl.cli.standard_output import say
