@@ -19,9 +19,7 @@ from asynq_ttl.policy_file.load import parse_policy
 
 @click.command()
 @upstream_option
-@click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file. Default: standard output."
-)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file. Default: standard output.")
 @rate_option
 def init(*, upstream: address.Upstream, output: Path | None, rate: float) -> None:
     """Write a commented policy to start with, from what is there. Changes nothing, and writes over no file.

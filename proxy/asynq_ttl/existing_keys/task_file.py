@@ -16,6 +16,10 @@ from typing import Any, Self
 from asynq_ttl.existing_keys.named_files import FileError, named
 
 
+# So many bytes are looked through at once for the end of the last whole line.
+_STEP = 1 << 16
+
+
 class TaskFile:
     """An open file.
 
@@ -62,15 +66,13 @@ class TaskFile:
 
 def _cut(file: Any) -> None:  # noqa: ANN401 - any binary file that is open for reading and appending
     """Cut off a last line without an end."""
-    size = file.seek(0, os.SEEK_END)
-    step = 1 << 16
-    at = size
-    while at > 0:
-        begin = max(at - step, 0)
+    size = at = file.seek(0, os.SEEK_END)
+    whole = 0
+    while at > 0 and not whole:
+        begin = max(at - _STEP, 0)
         file.seek(begin)
         end = file.read(at - begin).rfind(b"\n")
-        if end >= 0:
-            file.truncate(begin + end + 1)
-            return
+        whole = begin + end + 1 if end >= 0 else 0
         at = begin
-    file.truncate(0)
+    if whole < size:
+        file.truncate(whole)

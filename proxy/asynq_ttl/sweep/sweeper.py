@@ -100,7 +100,9 @@ class Sweeper:
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
-        self._index_script = load("shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep")
+        self._index_script = load(
+            "shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep"
+        )
         self._ghost_script = load("sweep/sweep_ghosts")
         self._live = LiveTasks(self._connections, observer)
         self._adopter = Adopter(

@@ -193,7 +193,7 @@ def test_asynqs_own_trims_and_janitor_pass_it_over(
 ) -> None:
     """Past every sidecar too: by its score it is the newest, and due when no clock is."""
     sidecar = start_sidecar(url(server), POLICY, sweep_interval="0") if through else None
-    with server.client() as client, (sidecar.client() if sidecar else server.client()) as asked:
+    with server.client() as client, sidecar.client() if sidecar else server.client() as asked:
         calls: AsynqCalls[Any] = calls_of(asked)
         start, prefix = now(client), f"asynq:{{{CALLS_QUEUE}}}:"
         for name in ("old", "older"):
