@@ -4,8 +4,8 @@ Two things make a hold, and only both together: a field in the task's hash, and 
 
 Invariants:
 
-* No score that Asynq, a policy or an adoption gives is `HELD_SCORE`. It lies beyond every clock, so Asynq's own janitor and
-  its trims by score pass a held task over, and to its trims by number it is the newest: also past every sidecar.
+* No score that Asynq, a policy or an adoption gives is `HELD_SCORE`. It lies beyond every clock, so Asynq's own janitor
+  and its trims by score pass a held task over, and to its trims by number it is the newest: also past every sidecar.
 * A run past every sidecar leaves the field behind, but the score goes with the entry: what is left is no hold.
 * The field says what a release gives back.
 """
@@ -17,7 +17,7 @@ FIELD = "asynq_ttl_hold"
 """The field of a task's hash. Asynq reads the fields that it knows, by their names."""
 
 HELD_SCORE = 253_402_300_798
-"""The score of a held task in its index: a second before the score of what is kept for ever, so a year with four digits."""
+"""The score of a held task in its index: a second before that of what is kept for ever, in a year with four digits."""
 
 _VALUE = re.compile(rb"(\S+) (-1|\d{1,15}) (\d{1,15})")
 

@@ -10,7 +10,6 @@ from asynq_ttl.asynq.hold import Hold, hold_of
 from asynq_ttl.asynq.keys import task_prefix, text_of
 from asynq_ttl.asynq.message import MessageError, TaskRecord, decode_record
 
-
 TERMINAL = (b"archived", b"completed")
 
 

@@ -80,7 +80,7 @@ def audit(
     raise SystemExit(worst(report.findings).status)
 
 
-def audited(  # noqa: PLR0917 - what an audit is about
+def audited(
     upstream: address.Upstream,
     policy: Policy,
     wanted: TaskFilter,

@@ -58,8 +58,8 @@ class Backfill:
         self._changer = changer
         self._advance = advance
         self.seen: Counter[str] = Counter()
-        """What was met: `tasks` in terminal indexes, how many of them are `timed`, `held` or `unreadable`; `ghosts`, `orphans`,
-        and `halves` (hashes without a message that are in no index)."""
+        """What was met: `tasks` in terminal indexes, how many of them are `timed`, `held` or `unreadable`; `ghosts`,
+        `orphans`, and `halves` (hashes without a message that are in no index)."""
 
     def size(self, queues: Sequence[str]) -> int:
         """Return about how many entries and keys the walks will read."""

@@ -115,7 +115,7 @@ class Clean:
         rest, after = rest_of(indexes, position)
         for pages in index_rounds(self._database, rest, "digest", after):
             found = [task for page in pages for task in self._matching(page)]
-            changes = [_removal(task) for task in found] if self._file is None else list(self._written(found))
+            changes = list(map(_removal, found if self._file is None else self._written(found, self._file)))
             self._changer.make(changes, position_of(pages[0]))
             self._advance(sum(len(page.entries) for page in pages))
 
@@ -135,31 +135,29 @@ class Clean:
                 else:
                     self.seen["held"] += 1
 
-    def _written(self, found: Sequence[Task]) -> Iterator[Change]:
-        """Read tasks whole, write each down, and yield its removal once all are on the disk."""
-        assert self._file is not None
+    def _written(self, found: Sequence[Task], file: TaskFile) -> list[Task]:
+        """Read tasks whole and write them down; return them once all are on the disk, queue by queue."""
         by_queue: dict[str, list[bytes]] = {}
         for task in found:
             by_queue.setdefault(task.queue, []).append(task.id)
         states = {(task.queue, task.id): task.state for task in found}
-        changes = []
+        written = []
         for task in read_tasks(self._database, list(by_queue.items()), "short"):
             if task.hold is not None or task.state != states[task.queue, task.id]:
                 continue
             if task.record is not None:
-                self._file.write(task_line(task, task.record, text=False))
-            else:
-                task = self._write_raw(task)
-            changes.append(_removal(task))
-        self._file.sync()
-        yield from sorted(changes, key=lambda change: list(by_queue).index(change.queue))
+                file.write(task_line(task, task.record, text=False))
+            # The message that is written down is the one that may be deleted.
+            written.append(task if task.record is not None else self._write_raw(task, file))
+        file.sync()
+        order = list(by_queue)
+        return sorted(written, key=lambda task: order.index(task.queue))
 
-    def _write_raw(self, task: Task) -> Task:
+    def _write_raw(self, task: Task, file: TaskFile) -> Task:
         """Write down a task whose message cannot be read; return it with the digest of what was written."""
-        assert self._file is not None
-        answer: Any = self._database.client.hget((task_prefix(task.queue) + task.id), "msg")
+        answer: Any = self._database.client.hget(task_prefix(task.queue) + task.id, "msg")
         message: bytes = answer or b""
-        self._file.write(raw_line(task, message))
+        file.write(raw_line(task, message))
         return replace(task, digest=_digest(message))
 
 

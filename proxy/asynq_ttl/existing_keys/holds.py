@@ -10,7 +10,7 @@ Invariants:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from asynq_ttl.asynq.hold import HELD_SCORE
+from asynq_ttl.asynq.hold import HELD_SCORE, Hold
 from asynq_ttl.asynq.keys import queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Task, released
 from asynq_ttl.existing_keys.database import PAGE_TASKS, Database
@@ -74,14 +74,24 @@ def release(database: Database, queue: str, ids: Iterable[bytes], policy: Policy
     """
     for page in _pages(ids):
         now = database.now()
-        found = {task.id: task for task in read_tasks(database, [(queue, page)], "head")}
-        wanted = {task_id: task for task_id, task in found.items() if task.hold is not None}
-        arguments = [part for task in wanted.values() for part in _arguments(task, policy, now)]
-        asked = (task_prefix(queue), queue_prefix(queue), _OVER_MS, *arguments)
-        results = database.run("existing_keys/release_tasks", *asked) if wanted else []
-        made = dict(zip(wanted, results, strict=True))
-        for task_id in page:
-            yield Told(task_id, _said(found[task_id], made.get(task_id), policy, now), made.get(task_id, 0) > 0)
+        told: dict[bytes, Told] = {}
+        ends: dict[bytes, int | None] = {}
+        arguments: list[bytes | str | int] = []
+        for task in read_tasks(database, [(queue, page)], "head"):
+            if task.hold is None:
+                text = "is not held" if task.exists else "there is no such task in this queue"
+                told[task.id] = Told(task.id, text, done=False)
+                continue
+            expires, score = _after(task, task.hold, policy, now)
+            ends[task.id] = expires
+            arguments += (task.id, task.state, task.hold.value, "-1" if expires is None else str(expires), score)
+        results: list[int] = []
+        if ends:
+            asked = (queue_prefix(queue), _OVER_MS, *arguments)
+            results = database.run("existing_keys/release_tasks", task_prefix(queue), *asked)
+        for (task_id, expires), result in zip(ends.items(), results, strict=True):
+            told[task_id] = Told(task_id, _said(result, expires), done=result > 0)
+        yield from (told[task_id] for task_id in page)
 
 
 def _pages(ids: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -90,10 +100,12 @@ def _pages(ids: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield unique[first : first + PAGE_TASKS]
 
 
-def _after(task: Task, policy: Policy | None, now: int) -> tuple[int | None, bytes]:
-    """Return when the key of a held task expires once it is released, in Unix milliseconds, None for never; its score."""
-    assert task.hold is not None
-    had = task.hold.expires_at_ms, task.hold.score
+def _after(task: Task, hold: Hold, policy: Policy | None, now: int) -> tuple[int | None, bytes]:
+    """Return when the key of a held task expires once it is released, and its score then.
+
+    The former is in Unix milliseconds; None for never.
+    """
+    had = hold.expires_at_ms, hold.score
     if policy is None:
         return had
     standing = standing_of(released(task, now), TERMINAL[task.state])
@@ -101,26 +113,16 @@ def _after(task: Task, policy: Policy | None, now: int) -> tuple[int | None, byt
     planned = plan(policy, replace(standing, timed=True), now) or plan(policy, replace(standing, timed=False), now)
     if planned is None:
         return had
-    score = task.hold.score if planned.score is None else b"%d" % planned.score
+    score = hold.score if planned.score is None else b"%d" % planned.score
     if planned.act is Act.REMOVE:
         return now * 1000, score
     return None if planned.expires_at is None else planned.expires_at * 1000, score
 
 
-def _arguments(task: Task, policy: Policy | None, now: int) -> tuple[bytes | str, ...]:
-    """Return the script's five arguments for a task."""
-    assert task.hold is not None
-    expires, score = _after(task, policy, now)
-    return task.id, task.state, task.hold.value, "-1" if expires is None else str(expires), score
-
-
-def _said(task: Task, result: int | None, policy: Policy | None, now: int) -> str:
-    """Return what became of a task, in words; `result` is the script's, None where it was not asked."""
-    if result is None:
-        return "is not held" if task.exists else "there is no such task in this queue"
+def _said(result: int, expires: int | None) -> str:
+    """Return what became of a held task, in words, by the script's result and when its key expires."""
     if result == 0:
         return "not released: it was changed at this moment; try again"
     if result > 1:
         return "released; its time is over, so it goes within a minute"
-    expires, _ = _after(task, policy, now)
     return "released; " + ("it has no TTL" if expires is None else f"its key expires at {moment(expires // 1000)}")

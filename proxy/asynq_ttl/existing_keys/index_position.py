@@ -1,6 +1,6 @@
 """Where a walk through indexes stands, as a journal keeps it, and where it goes on from there. Pure.
 
-Invariant: of the index at which a run was interrupted no entry is passed over, and indexes before it are not read again.
+Invariant: of the index at which a run was interrupted no entry is passed over; indexes before it are not read again.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""The policy that `init` writes: one that changes nothing, with what there is and what could be saved as comments. Pure.
+"""The policy that `init` writes: it changes nothing, and tells what there is and what could be saved. Pure.
 
 Invariants:
 
 * What the text says is valid, and in mode `shadow` with `keep`: it changes nothing, and with `enforce` no retention.
-* A name of a queue or type stands for itself alone: what YAML or a glob would read otherwise is written so that neither does.
+* A name of a queue or type stands for itself alone, whatever YAML or a glob would read in its characters.
 * The numbers are those of an audit of the same moment.
 """
 
@@ -91,10 +91,11 @@ def _head(found: Found) -> Iterator[str]:
     days = len(ahead.own) - 1
     yield f"# A start, written by `asynq-ttl init` at {moment(report.now)} for {printable(report.upstream)}."
     yield "#"
-    yield "# As it stands it changes nothing: in mode `shadow` a sidecar tells what it would do, and `keep` is Asynq's own time."
-    yield "# 1. Take suggestions over that suit you. `asynq-ttl check FILE` says whether it is valid; `asynq-ttl audit --policy FILE`"
-    yield "#    and `asynq-ttl backfill --policy FILE` show what it would do."
-    yield "# 2. Run the sidecars with it, and look at what they tell. 3. Set `mode: enforce`; `backfill --apply` is for what is there."
+    yield "# As it stands it changes nothing: in mode `shadow` a sidecar only tells, and `keep` is Asynq's own time."
+    yield "# 1. Take over what suits you of the suggestions. `asynq-ttl check FILE` says whether the file is valid;"
+    yield "#    `asynq-ttl audit --policy FILE` and `asynq-ttl backfill --policy FILE` show what it would do."
+    yield "# 2. Run the sidecars with it, and look at what they tell."
+    yield "# 3. Set `mode: enforce`. `asynq-ttl backfill --policy FILE --apply` is for what is there already."
     yield "#"
     yield (
         f"# {report.tally.keys:,} keys. Ended tasks take {bytes_text(ahead.own[0])} today, and in {days} days "

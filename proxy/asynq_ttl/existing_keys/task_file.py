@@ -3,8 +3,8 @@
 Invariants:
 
 * `sync` returns only when every line written before it is on the disk.
-* A file that is there is not written to, unless the run that began it goes on. Then a line that is incomplete, since the
-  run was killed, is cut off.
+* A file that is there is not written to, unless the run that began it goes on. Then a line that is incomplete, since
+  the run was killed, is cut off.
 """
 
 import json
@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from asynq_ttl.existing_keys.named_files import FileError, named
-
 
 # So many bytes are looked through at once for the end of the last whole line.
 _STEP = 1 << 16

@@ -1,6 +1,6 @@
 """What `init` counts of ended tasks besides an audit: by type, and how many have ended long ago. Pure.
 
-Invariant: memory is bounded: types beyond `MOST_TYPES` are counted together, and the numbers by queue and state hold all.
+Invariant: memory is bounded: types beyond `MOST_TYPES` are counted together, and numbers by queue and state hold all.
 """
 
 from dataclasses import dataclass, field

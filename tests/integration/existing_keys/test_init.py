@@ -23,8 +23,8 @@ def test_it_says_what_an_audit_of_it_says(server: Server, tmp_path: Path) -> Non
         for number in range(40):
             kind = ("mail:a", "sms:a")[number % 2]
             put(client, f"dead-{number}", "archived", start - number * DAY, task_type=kind, payload=b"x" * number * 10)
-            done = {"completed_at": start - number * 3600, "retention_seconds": 50 * DAY}
-            put(client, f"done-{number}", "completed", start + 50 * DAY - number * 3600, queue="low", **done)
+            at, kept = start - number * 3600, 50 * DAY
+            put(client, f"done-{number}", "completed", at + kept, queue="low", completed_at=at, retention_seconds=kept)
         put(client, "alive", "pending", None)
         before = everything(client)
         file = tmp_path / "policy.yaml"
