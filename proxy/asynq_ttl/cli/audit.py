@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -102,35 +103,29 @@ def audited(
     started = time.monotonic()
     with connected(upstream, rate, wanted, changing=None) as (database, found):
         server = database.server()
-        run = {
-            "upstream": str(upstream),
-            "server": server.run_id,
-            "policy": policy.digest or policy.source,
-            "queues": [glob.text for glob in wanted.queues],
-        }
+        saved = _saved(checkpoint, database, policy, wanted, server.run_id)
         if database.refused(("MEMORY|USAGE",), probe_key(found)):
             note("memory is that of the tasks' content alone, without MEMORY USAGE: give the user +memory|usage")
         with progress_bar() as progress:
             bar = progress.add_task("audit", total=_size(database, found, wanted))
-            walk = Audit(
-                database,
-                policy,
-                wanted,
-                Checkpoint(checkpoint, run),
-                advance=lambda count: progress.advance(bar, count),
-                also=also,
-            )
+            advance = partial(progress.advance, bar)
+            walk = Audit(database, policy, wanted, saved, advance=advance, also=also)
             findings = walk.run(found)
-    return Report(
-        upstream=str(upstream),
-        server=server.name,
-        policy=policy.source,
-        now=walk.now,
-        seconds=time.monotonic() - started,
-        tally=walk.tally,
-        findings=findings,
-        forecast=forecast(walk.tally, policy),
-    )
+    seconds, ahead = time.monotonic() - started, forecast(walk.tally, policy)
+    return Report(str(upstream), server.name, policy.source, walk.now, seconds, walk.tally, findings, ahead)
+
+
+def _saved(
+    checkpoint: Path | None, database: Database, policy: Policy, wanted: TaskFilter, server_run: str
+) -> Checkpoint:
+    """Return where the walk is saved, for an audit of this very kind."""
+    run = {
+        "upstream": str(database.upstream),
+        "server": server_run,
+        "policy": policy.digest or policy.source,
+        "queues": [glob.text for glob in wanted.queues],
+    }
+    return Checkpoint(checkpoint, run)
 
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:

@@ -10,7 +10,7 @@ from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import note, rate_option, upstream_option
 from asynq_ttl.existing_keys.named_files import FileError, named
 from asynq_ttl.existing_keys.pages import TaskFilter
-from asynq_ttl.existing_keys.starting_policy import Found, starting_policy
+from asynq_ttl.existing_keys.starting_policy import Inventory, starting_policy
 from asynq_ttl.existing_keys.type_census import TypeCensus
 from asynq_ttl.net import address
 from asynq_ttl.policy.rules import DEFAULT_POLICY
@@ -30,7 +30,7 @@ def init(*, upstream: address.Upstream, output: Path | None, rate: float) -> Non
         fail(_TAKEN.format(output))
     census = TypeCensus()
     report = audited(upstream, DEFAULT_POLICY, TaskFilter(), None, rate, also=census.count)
-    text = starting_policy(Found(report, census))
+    text = starting_policy(Inventory(report, census))
     parse_policy(text, str(output or "init"))
     if output is None:
         say(text.removesuffix("\n"))

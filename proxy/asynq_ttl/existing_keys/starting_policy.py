@@ -15,7 +15,7 @@ from asynq_ttl.existing_keys.audit.counts import Group
 from asynq_ttl.existing_keys.audit.plot import bytes_text
 from asynq_ttl.existing_keys.audit.report import STATES, Report, memory_text, rows
 from asynq_ttl.existing_keys.standing import TERMINAL
-from asynq_ttl.existing_keys.type_census import Amount, Ended, TypeCensus
+from asynq_ttl.existing_keys.type_census import Ended, TypeCensus, Volume
 from asynq_ttl.policy.glob import GlobError, compile_glob
 from asynq_ttl.times import format_duration, moment
 
@@ -28,7 +28,7 @@ _MOST_BYTES = 900_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Inventory:
     """What was found in a database.
 
     Attributes:
@@ -40,13 +40,13 @@ class Found:
     census: TypeCensus
 
 
-def starting_policy(found: Found) -> str:
+def starting_policy(found: Inventory) -> str:
     """Return the text of a policy to start with."""
     texts = (_text(found, most) for most in _MOST_QUEUES)
     return next(text for text in texts if len(text.encode("utf-8", "replace")) <= _MOST_BYTES)
 
 
-def _text(found: Found, most: int) -> str:
+def _text(found: Inventory, most: int) -> str:
     """Return the text, with rules for so many queues."""
     by_queue: dict[str, list[tuple[str, Group]]] = {}
     for queue, state, group in rows(found.report.tally):
@@ -85,7 +85,7 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _head(found: Found) -> Iterator[str]:
+def _head(found: Inventory) -> Iterator[str]:
     report = found.report
     ahead = report.forecast
     days = len(ahead.own) - 1
@@ -146,7 +146,7 @@ def _suggestions(census: TypeCensus, queue: str, state: str, group: Group, ended
         told = f"  #   {state} {_shown(name)}: {_freed(of_type.all, group)}"
         if of_type.oldest:
             told += f", the oldest {format_duration(of_type.oldest)}"
-        age, older = next(((age, older) for age, older in of_type.older.items() if older.tasks), ("", Amount()))
+        age, older = next(((age, older) for age, older in of_type.older.items() if older.tasks), ("", Volume()))
         glob = exactly(name) if 0 < len(name) <= _LONGEST_NAME else None
         if older.tasks and glob is not None and (queue_glob := exactly(queue)) is not None:
             told += (
@@ -158,7 +158,7 @@ def _suggestions(census: TypeCensus, queue: str, state: str, group: Group, ended
         yield f"  #   {state}: {len(types) - _MOST_TYPES:,} more types"
 
 
-def _freed(amount: Amount, group: Group) -> str:
+def _freed(amount: Volume, group: Group) -> str:
     """Return tasks and their bytes, those of their keys included."""
     return f"{amount.tasks:,} tasks, {bytes_text(amount.content + amount.tasks * group.mean_excess)}"
 

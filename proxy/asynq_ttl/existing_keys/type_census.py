@@ -15,7 +15,7 @@ AGES = {"1d": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 
 
 @dataclass(slots=True)
-class Amount:
+class Volume:
     """Tasks, and the bytes of their messages and results."""
 
     tasks: int = 0
@@ -37,9 +37,25 @@ class Ended:
         older: those that a retention would remove at once, by that retention as in `AGES`.
     """
 
-    all: Amount = field(default_factory=Amount)
+    all: Volume = field(default_factory=Volume)
     oldest: int = 0
-    older: dict[str, Amount] = field(default_factory=lambda: {age: Amount() for age in AGES})
+    older: dict[str, Volume] = field(default_factory=lambda: {age: Volume() for age in AGES})
+
+    def add(self, content: int, age_seconds: int | None, *, stays: bool) -> None:
+        """Count a task.
+
+        Args:
+            content: the bytes of its message and result.
+            age_seconds: how long ago it ended; None where nobody knows.
+            stays: whether no retention would remove it.
+        """
+        self.all.add(content)
+        if age_seconds is None:
+            return
+        self.oldest = max(self.oldest, age_seconds)
+        for age, seconds in AGES.items():
+            if age_seconds >= seconds and not stays:
+                self.older[age].add(content)
 
 
 class TypeCensus:
@@ -75,9 +91,4 @@ class TypeCensus:
         # What is held, or in no index, stays whatever a policy says.
         stays = task.hold is not None or task.score is None
         for ended in found:
-            ended.all.add(content)
-            if since > 0:
-                ended.oldest = max(ended.oldest, now - since)
-            for age, seconds in AGES.items():
-                if 0 < since <= now - seconds and not stays:
-                    ended.older[age].add(content)
+            ended.add(content, now - since if since > 0 else None, stays=stays)

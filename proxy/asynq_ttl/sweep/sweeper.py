@@ -60,6 +60,7 @@ _ROUNDS_IN_LOCK = 3
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
 _TERMINAL = tuple(state.value for state in State)
+_INDEX_TEXTS = ("shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep")
 
 
 class Sweeper:
@@ -97,12 +98,11 @@ class Sweeper:
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures)
+        self.held = self._surveyor.held
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
-        self._index_script = load(
-            "shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep"
-        )
+        self._index_script = load(*_INDEX_TEXTS)
         self._ghost_script = load("sweep/sweep_ghosts")
         self._live = LiveTasks(self._connections, observer)
         self._adopter = Adopter(

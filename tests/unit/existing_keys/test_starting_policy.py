@@ -12,7 +12,7 @@ from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.forecast import forecast
 from asynq_ttl.existing_keys.audit.report import Report
 from asynq_ttl.existing_keys.audit.tasks import TaskCounter
-from asynq_ttl.existing_keys.starting_policy import Found, exactly, quoted, starting_policy
+from asynq_ttl.existing_keys.starting_policy import Inventory, exactly, quoted, starting_policy
 from asynq_ttl.existing_keys.type_census import TypeCensus
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Mode, Policy
@@ -26,7 +26,7 @@ NAMES = st.text(max_size=40) | st.text(
 )
 
 
-def found(*tasks: Task, more_types: int = 0) -> Found:
+def found(*tasks: Task, more_types: int = 0) -> Inventory:
     """Return what an audit finds that meets some tasks."""
     tally, census = Tally(), TypeCensus()
     counter = TaskCounter(tally, DEFAULT_POLICY, NOW)
@@ -35,7 +35,7 @@ def found(*tasks: Task, more_types: int = 0) -> Found:
         census.count(task, NOW)
     census.more_types = more_types
     report = Report("redis://h:1/0", "Redis 7", "default", NOW, 1.0, tally, [], forecast(tally, DEFAULT_POLICY))
-    return Found(report, census)
+    return Inventory(report, census)
 
 
 def named(queue: str, kind: str = "x") -> Task:

@@ -4,7 +4,7 @@ import pytest
 
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys import type_census
-from asynq_ttl.existing_keys.type_census import Amount, TypeCensus
+from asynq_ttl.existing_keys.type_census import TypeCensus, Volume
 from support.scripted_database import NOW, task_of
 
 DAY = 86_400
@@ -27,10 +27,10 @@ def test_tasks_are_counted_by_state_and_type() -> None:
     ]
     census = counted(*tasks)
     archived = census.states["q", "archived"]
-    assert archived.all == Amount(2, tasks[0].size + tasks[1].size)
+    assert archived.all == Volume(2, tasks[0].size + tasks[1].size)
     assert archived.oldest == 8 * DAY
     assert {age: amount.tasks for age, amount in archived.older.items()} == {"1d": 2, "7d": 1, "30d": 0}
-    assert census.types["q", "archived", "mail"].all == Amount(1, tasks[1].size)
+    assert census.types["q", "archived", "mail"].all == Volume(1, tasks[1].size)
     assert set(census.types) == {("q", "archived", "x"), ("q", "archived", "mail"), ("q", "completed", "x")}
 
 
