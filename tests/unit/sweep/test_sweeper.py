@@ -16,6 +16,7 @@ from asynq_ttl.sweep.schedule import DUE_PAGES, PAGE_SIZE
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import SOMETHING, Asked, ScriptedServer
+from support.waiting import until
 
 DAY = 86_400
 GRACE = 60
@@ -449,13 +450,6 @@ async def test_who_loses_the_lock_hands_nothing_over() -> None:
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
-
-
-async def until(condition: Any) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - of what is waited for nobody is told
-            await asyncio.sleep(0.005)
 
 
 async def end(running: "asyncio.Task[None]") -> None:
