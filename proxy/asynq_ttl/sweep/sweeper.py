@@ -101,8 +101,7 @@ class Sweeper:
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(connections, reach, databases, self._schedule, self.failures, part=part)
         self.held = self._surveyor.held
-        self._missing = MissingHashes(part)
-        self._leads = False
+        self._missing, self._leads = MissingHashes(part), False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
         self._index_script = load(*_INDEX_TEXTS)
