@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from redis import Redis
@@ -266,3 +267,43 @@ def test_an_audit_counts_what_is_held(server: Server, tmp_path: Path) -> None:
         assert "untimed" not in {finding["code"] for finding in report["findings"]}
         assert report["forecast"]["policy"][-1] > 0
         assert "held" in tool("audit", "--upstream", url(server), policy=POLICY, folder=tmp_path).stdout
+
+
+def test_a_sink_gets_the_others(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
+) -> None:
+    """Neither because they are due, nor because they are one too many, are held tasks handed over and removed."""
+    policy = POLICY.replace("ttl: 2s, max: 1", "ttl: 1h, max: 2")
+    sidecar = start_sidecar(url(server), policy, sink=f"file:{tmp_path / 'tasks'}", sweep_interval="0.2")
+    first: list[Json] = [{"id": f"first-{number}", "type": "x", "payload": '{"do": "skip"}'} for number in range(2)]
+    harness.enqueue(sidecar.address, *first)
+    harness.work(sidecar.address)
+    hold(server, "first-0", "first-1")
+    others: list[Json] = [{"id": f"dead-{number}", "type": "x", "payload": '{"do": "skip"}'} for number in range(5)]
+    harness.enqueue(sidecar.address, *others)
+    harness.work(sidecar.address)
+    with server.client() as client:
+        wait_until(lambda: len(members(client, "archived")) == 4, "the archive is not cut down to its newest", 25)
+        assert {"first-0", "first-1"} < members(client, "archived")
+        assert held(client, "first-0", "archived")
+        wait_until(lambda: len((tmp_path / "tasks").read_text().splitlines()) == 3, "the sink does not get them", 25)
+        assert "first" not in (tmp_path / "tasks").read_text()
+
+
+def test_a_ttl_that_somebody_gave_it_comes_off(server: Server, start_sidecar: SidecarFactory) -> None:
+    """By whoever does not know of holds; and the sidecar counts it."""
+    with server.client() as client:
+        put(client, "dead", "archived", now(client) - DAY)
+        hold(server, "dead")
+        client.expire(QUEUE + "t:dead", 300)
+        policy = POLICY.replace("grace: 30s", "grace: 10m")
+        sidecar = start_sidecar(url(server), policy, admin="127.0.0.1:0", **QUICK)
+        with sidecar.client() as asked:
+            calls_of(asked).dequeue(now(client))
+        wait_until(lambda: held(client, "dead", "archived"), "the TTL stays", 60)
+
+        def counted() -> int:
+            with urlopen(f"http://{sidecar.admin}/api/status") as answer:
+                return int(json.load(answer)["sweep"]["held"])
+
+        wait_until(lambda: counted() == 1, "the held task is not counted", 60)

@@ -32,7 +32,7 @@ def test_a_field_that_says_nothing_is_a_hold_all_the_same(value: bytes) -> None:
 def test_no_other_score_is_the_one_of_a_hold() -> None:
     """It is below that of what is kept for ever, and Lua has the same one."""
     assert HELD_SCORE == FOREVER_SCORE - 1
-    assert f"asynq_ttl_held_score = {HELD_SCORE}\n" in load("shared/hold.prologue")
+    assert f"asynq_ttl_held_score = '{HELD_SCORE}'\n" in load("shared/hold.prologue")
 
 
 def test_every_text_has_the_same_name_for_the_field() -> None:

@@ -11,7 +11,7 @@
 -- are read up to a number of bytes. Then of each adopted task: its ID; the number of its rule, 0 where none matches; the seconds
 -- that its key lives; 1 if nobody knows when it ended; 1 if it is due.
 local prefix, state = ARGV[1], ARGV[2]
-local budget = 4194304
+local budget, held_score = 4194304, tonumber(asynq_ttl_held_score)
 local found = asynq_ttl_page(3)
 local untimed, digested = {}, {}
 for at = 1, #found, 2 do
@@ -85,7 +85,7 @@ for at = 1, #found, 2 do
   end
   local score = tonumber(found[at + 1])
   local old = state == 'archived' and moment(score) and score < tonumber(ARGV[8])
-  local held = score == asynq_ttl_held_score and redis.pcall('HEXISTS', prefix .. found[at], 'asynq_ttl_hold') == 1
+  local held = score == held_score and redis.pcall('HEXISTS', prefix .. found[at], 'asynq_ttl_hold') == 1
   if untimed[at] and not old and not held and asynq_ttl_enforces(rules.share, found[at]) then
     adopt(found[at], score)
   end

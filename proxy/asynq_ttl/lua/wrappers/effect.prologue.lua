@@ -21,7 +21,7 @@ for _, key in ipairs(KEYS) do
       redis.pcall('ZREM', asynq_ttl_ends.queue .. 'completed', task.id)
       task.completed = nil
     end
-    task.held = found[2] and task[task.state] == asynq_ttl_held_score
+    task.held = found[2] and task[task.state] == tonumber(asynq_ttl_held_score)
     asynq_ttl_tasks[#asynq_ttl_tasks + 1] = task
   end
 end
