@@ -103,7 +103,7 @@ def audited(
     started = time.monotonic()
     with connected(upstream, rate, wanted, changing=None) as (database, found):
         server = database.server()
-        saved = _saved(checkpoint, database, policy, wanted, server.run_id)
+        saved = _saved(checkpoint, upstream, policy, wanted, server.run_id)
         if database.refused(("MEMORY|USAGE",), probe_key(found)):
             note("memory is that of the tasks' content alone, without MEMORY USAGE: give the user +memory|usage")
         with progress_bar() as progress:
@@ -116,11 +116,11 @@ def audited(
 
 
 def _saved(
-    checkpoint: Path | None, database: Database, policy: Policy, wanted: TaskFilter, server_run: str
+    checkpoint: Path | None, upstream: address.Upstream, policy: Policy, wanted: TaskFilter, server_run: str
 ) -> Checkpoint:
     """Return where the walk is saved, for an audit of this very kind."""
     run = {
-        "upstream": str(database.upstream),
+        "upstream": str(upstream),
         "server": server_run,
         "policy": policy.digest or policy.source,
         "queues": [glob.text for glob in wanted.queues],

@@ -155,7 +155,7 @@ class Clean:
 
     def _write_raw(self, task: Task, file: TaskFile) -> Task:
         """Write down a task whose message cannot be read; return it with the digest of what was written."""
-        answer: Any = self._database.client.hget(task_prefix(task.queue) + task.id, "msg")
+        answer: Any = self._database.ask(task_prefix(task.queue) + task.id, "HGET", "msg")
         message: bytes = answer or b""
         file.write(raw_line(task, message))
         return replace(task, digest=_digest(message))

@@ -27,6 +27,7 @@ _HELD = {
     "held": "held",
     "already": "is held already",
     "missing": "there is no such task in this queue",
+    "elsewhere": "its queue cannot be read now: a node of the cluster is away, or its slot is on its way; try again",
     "foreign": "not held: something else than a task, or than an index, is at its key",
 }
 _LIVE = "not held: it is {}, and only an archived or completed task can be held"
@@ -50,13 +51,14 @@ class Told:
 
 def held_entries(database: Database, place: Place) -> int:
     """Return how many tasks of an index are held."""
-    return int(database.client.zcount(place.key, HELD_SCORE, HELD_SCORE))
+    return int(database.ask(place.key, "ZCOUNT", HELD_SCORE, HELD_SCORE) or 0)
 
 
 def hold(database: Database, queue: str, ids: Iterable[bytes]) -> Iterator[Told]:
     """Hold tasks of a queue; yield what became of each."""
     for page in _pages(ids):
-        results = database.run("existing_keys/hold_tasks", task_prefix(queue), queue_prefix(queue), *page)
+        call = (task_prefix(queue), queue_prefix(queue), *page)
+        (results,) = database.run_all("existing_keys/hold_tasks", [call])
         for task_id, result in zip(page, results, strict=True):
             word, _, state = text_of(result).partition(" ")
             text = _HELD.get(word) or (_STRAY if word == "stray" else _LIVE).format(state or "in no state")
@@ -79,7 +81,9 @@ def release(database: Database, queue: str, ids: Iterable[bytes], policy: Policy
         arguments: list[bytes | str | int] = []
         for task in read_tasks(database, [(queue, page)], "head"):
             if task.hold is None:
-                text = "is not held" if task.exists else "there is no such task in this queue"
+                text = (
+                    "is not held" if task.exists else _HELD["elsewhere" if database.left_out.elsewhere else "missing"]
+                )
                 told[task.id] = Told(task.id, text, done=False)
                 continue
             expires, score = _after(task, task.hold, policy, now)
@@ -87,8 +91,8 @@ def release(database: Database, queue: str, ids: Iterable[bytes], policy: Policy
             arguments += (task.id, task.state, task.hold.value, "-1" if expires is None else str(expires), score)
         results: list[int] = []
         if ends:
-            asked = (queue_prefix(queue), _OVER_MS, *arguments)
-            results = database.run("existing_keys/release_tasks", task_prefix(queue), *asked)
+            call = (task_prefix(queue), queue_prefix(queue), _OVER_MS, *arguments)
+            (results,) = database.run_all("existing_keys/release_tasks", [call])
         for (task_id, expires), result in zip(ends.items(), results, strict=True):
             told[task_id] = Told(task_id, _said(result, expires), done=result > 0)
         yield from (told[task_id] for task_id in page)

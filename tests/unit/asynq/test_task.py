@@ -125,3 +125,13 @@ def test_a_released_task_is_what_it_was() -> None:
     assert released(HELD, 9001).ttl_ms == 0
     assert released(replace(HELD, hold=Hold(b"x", b"3000", None, 5)), 8000) == free
     assert released(free, 8000) is free
+
+
+@pytest.mark.parametrize(
+    ("score", "wrong", "nowhere"), [(None, (), True), (b"3000", (), False), (None, (b"asynq:{q}:archived",), False)]
+)
+def test_a_task_without_a_score_is_nowhere_only_where_that_is_certain(
+    score: bytes | None, wrong: tuple[bytes, ...], *, nowhere: bool
+) -> None:
+    """Of an index that cannot be read nobody knows what is in it."""
+    assert Task("q", b"id", "archived", score=score, wrong=wrong).nowhere is nowhere

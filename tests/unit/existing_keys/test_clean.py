@@ -33,9 +33,9 @@ class Messages(ScriptedDatabase):
 
     message: bytes | None = b"{}"
 
-    def hget(self, _key: bytes, _field: str) -> bytes | None:
+    def ask(self, key: bytes, command: str, *arguments: Any) -> Any:
         """Return the message of any task."""
-        return self.message
+        return self.message if command == "HGET" else super().ask(key, command, *arguments)
 
 
 def cleaned(

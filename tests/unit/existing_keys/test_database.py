@@ -3,10 +3,7 @@ from redis import exceptions
 
 from asynq_ttl.asynq.keys import queue_prefix
 from asynq_ttl.existing_keys import database
-from asynq_ttl.existing_keys.database import DatabaseError, Pace, explained
-from asynq_ttl.net.address import parse_upstream
-
-UPSTREAM = parse_upstream("redis://user:secret@example:7000/3")
+from asynq_ttl.existing_keys.database import Pace, checked
 
 
 class Clock:
@@ -50,23 +47,11 @@ def test_no_rate_no_waiting(clock: Clock) -> None:
     assert clock.now == 100.0
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (exceptions.ConnectionError("Error 111 connecting\nto x"), "cannot be reached: Error 111 connecting to x"),
-        (exceptions.TimeoutError("Timeout reading"), "does not answer: Timeout reading"),
-        (exceptions.AuthenticationError("WRONGPASS"), "does not accept the user and password in the URL: WRONGPASS"),
-        (exceptions.ResponseError("NOAUTH"), "refuses: NOAUTH"),
-        (exceptions.NoPermissionError("no x"), "the user in the URL lacks a right: no x"),
-        (exceptions.ResponseError("LOADING"), "refuses: LOADING"),
-        (exceptions.ConnectionError(), "cannot be reached: ConnectionError"),
-    ],
-)
-def test_whatever_goes_wrong_is_one_line(error: Exception, said: str) -> None:
-    """Without credentials."""
-    with pytest.raises(DatabaseError) as caught, explained(UPSTREAM):
-        raise error
-    assert str(caught.value).replace(": the", " the") == f"redis://example:7000/3 {said}"
+def test_an_error_among_replies() -> None:
+    """It is raised, the first one of several; without one the replies are as they came."""
+    assert checked([1, None, b"x"]) == [1, None, b"x"]
+    with pytest.raises(exceptions.ResponseError, match="first"):
+        checked([1, exceptions.ResponseError("first"), exceptions.ResponseError("second")])
 
 
 def test_the_prefix_of_a_queue() -> None:

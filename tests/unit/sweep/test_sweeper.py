@@ -381,14 +381,15 @@ class Taker:
         self.takes = takes
         self.batches: list[Batch] = []
         self.rounds = 0
-        self.closed = False
 
-    def begin_round(self) -> None:
+    def begin_round(self) -> float:
         """Take note of a round."""
         self.rounds += 1
+        return 12.5
 
-    async def hand_over(self, _client: Any, batch: Batch) -> list[bytes]:
+    async def hand_over(self, _client: Any, batch: Batch, until: float) -> list[bytes]:
         """Take some of the tasks."""
+        assert until == 12.5
         self.batches.append(batch)
         return [task_id for task_id in batch.ids if task_id in self.takes]
 
@@ -396,10 +397,6 @@ class Taker:
         """Return the oldest task."""
         assert (queue, cap) == ("mail", HandoverCap(OWN_ARCHIVE_CAP, spare_untimed=False))
         return [b"oldest"]
-
-    async def close(self) -> None:
-        """Take note of the end."""
-        self.closed = True
 
 
 async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
@@ -414,8 +411,6 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     assert [told.due for told in here.told.pages] == [("two",)]
     assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE
     assert here.server.names()[-1] != "sweep"
-    await here.sweeper.close()
-    assert taker.closed
 
 
 async def test_an_archive_that_is_too_large_has_its_oldest_tasks_handed_over() -> None:
