@@ -14,10 +14,13 @@ Invariants:
 
 * A script may have two wrappers: by its shape, and by effect, for calls that the text does not explain. The latter is
   made only when such a call is seen.
+* A script of a kind that only some policies are about is wrapped under these only, and there only in the queues that a
+  rule is about. What is known of other queues is forgotten with the policy.
 * Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -33,6 +36,12 @@ MAX_UNCLEAR = 1_000
 MAX_TEXT_BYTES = 64 * 1024
 
 # A SHA that no script can have (SHA-1 is hexadecimal): Redis answers NOSCRIPT, and the client sends the text.
+# Queues of which it is remembered that no rule is about them. Each is compared with, at every call.
+MAX_PASSING = 16
+
+BY_QUEUE = frozenset((Kind.DONE,))
+"""The kinds that are wrapped only where a rule is about a queue. Most of what Asynq sends is of these kinds."""
+
 IMPOSSIBLE_SHA = b"asynq-ttl-has-not-seen-this-script-yet.."
 
 
@@ -94,15 +103,15 @@ class ScriptRegistry:
     """The scripts of one Redis by their SHA. Shared by all sessions.
 
     Attributes:
-        untouched: those that no call can make the sidecar wrap: their calls go as they came, whatever KEYS they have.
-            None stands for a script whose text was never seen: its calls go so while their KEYS concern no terminal
-            state (`keys.may_be_terminal`).
+        untouched: those whose calls go as they came, as far as is said here; see `Untouched`.
         changes: grows whenever the status of a script changes.
     """
 
     def __init__(self) -> None:
-        self.untouched: dict[bytes, Script | None] = {}
+        self.untouched: dict[bytes, Untouched] = {}
         self.changes = 0
+        # The kinds in `BY_QUEUE` that the policy in force is about, each with queues that no rule of it is about.
+        self._passing: dict[Kind, list[bytes]] = {}
         self._wrapped: dict[bytes, Script] = {}
         # Those without a shape that may end a task all the same, and what was made of any script to go by effect.
         self._unclear: dict[bytes, Script] = {}
@@ -110,7 +119,9 @@ class ScriptRegistry:
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
-        found = self._wrapped.get(sha) or self.untouched.get(sha) or self._by_effect.get(sha) or self._unclear.get(sha)
+        found = self._wrapped.get(sha) or self._by_effect.get(sha) or self._unclear.get(sha)
+        if found is None and isinstance(untouched := self.untouched.get(sha), Script):
+            return untouched
         return self.get(sha.lower()) if found is None and not sha.islower() and sha.lower() != sha else found
 
     def learn(self, text: bytes) -> Script:
@@ -124,6 +135,11 @@ class ScriptRegistry:
         shape = classify(text) if small else Shape(Kind.OTHER)
         wrapper = wrap(text, shape)
         if wrapper and not self._full:
+            if shape.kind in BY_QUEUE:
+                script = Script(sha, shape, text, wrapper, sha_of(wrapper))
+                _make_room(self.untouched, MAX_OTHERS)
+                self.untouched[sha] = self._passing.get(shape.kind, script)
+                return self._wrapped.setdefault(sha, script)
             return self._wrapped.setdefault(sha, Script(sha, shape, text, wrapper, sha_of(wrapper)))
         if not wrapper and small and (shape.kind is Kind.UNKNOWN or may_end_tasks(text)):
             return _add(self._unclear, Script(sha, shape, text), MAX_UNCLEAR)
@@ -131,16 +147,43 @@ class ScriptRegistry:
             return _add(self._unclear, Script(sha, shape, crowded_out=True), MAX_UNCLEAR)
         return _add(self.untouched, Script(sha, shape), MAX_OTHERS)
 
-    def unseen(self, sha: bytes) -> None:
+    def unseen(self, sha: bytes, kind: Kind | None = None, key: bytes = b"") -> None:
         """Take note of a call by a SHA whose text was never seen, as it is where Redis has served Asynq before.
 
         Args:
             sha: as the client wrote it. One that Redis would not write so is not remembered: should the text come,
                 nobody would find that entry again.
+            kind: the kind, of those that the policy is about, that its KEYS have the form of; None for none.
+            key: then a key of the queue that is called about, which no rule is about.
         """
-        if len(sha) == 40 and sha.islower() and self.get(sha) is None:
-            _make_room(self.untouched, MAX_OTHERS)
+        if len(sha) != 40 or not sha.islower() or self.get(sha) is not None:
+            return
+        _make_room(self.untouched, MAX_OTHERS)
+        if kind is None:
             self.untouched[sha] = None
+        else:
+            self.passes(kind, key)
+            self.untouched[sha] = (self._passing[kind],)
+
+    def attend(self, kinds: Collection[Kind]) -> None:
+        """Take note of another policy.
+
+        Args:
+            kinds: those in `BY_QUEUE` that it is about.
+        """
+        self._passing = {kind: [] for kind in kinds}
+        for sha, known in tuple(self.untouched.items()):
+            script = self._wrapped.get(sha)
+            if script is not None:
+                self.untouched[sha] = self._passing.get(script.kind, script)
+            elif not isinstance(known, Script):
+                del self.untouched[sha]  # what its KEYS can be about may be another matter now
+
+    def passes(self, kind: Kind, key: bytes) -> None:
+        """Take note that no rule wants scripts of a kind wrapped in a queue; `key` is one of that queue's."""
+        prefix, passing = key[: key.find(b"}:") + 2], self._passing[kind]
+        if prefix not in passing and len(passing) < MAX_PASSING:
+            passing.append(prefix)
 
     def by_effect(self, script: Script) -> Script | None:
         """Return what a learnt script is with a wrapper that goes by effect.
@@ -198,7 +241,12 @@ class ScriptRegistry:
             self.changes += script.become(script.status, flushed=script.status is Status.ACTIVE)
 
 
-_Scripts = dict[bytes, Script] | dict[bytes, Script | None]
+Untouched = Script | list[bytes] | tuple[list[bytes]] | None
+"""Which calls of a script go as they came: all; or those whose first key starts with one of these prefixes, as its kind
+is one that a rule is about in other queues. Of a script whose text was never seen: those whose KEYS concern no terminal
+state (`keys.may_be_terminal`), for None; those of which both holds, for a tuple.
+"""
+_Scripts = dict[bytes, Script] | dict[bytes, Untouched]
 
 
 def _add(scripts: _Scripts, script: Script, most: int) -> Script:

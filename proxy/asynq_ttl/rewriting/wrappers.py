@@ -38,6 +38,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/clock.prologue", "wrappers/complete.prologue"),
         ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
     ),
+    Kind.DONE: (("wrappers/clock.prologue", "shared/pick.prologue", "wrappers/done.prologue"), ("wrappers/done.epilogue",)),
     Kind.ARCHIVE: (
         ("wrappers/clock.prologue", "shared/states.prologue", "wrappers/archive.prologue", "wrappers/trim.prologue"),
         ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
@@ -64,13 +65,22 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("wrappers/archive_all.epilogue",),
     ),
-    Kind.RUN_ONE: ((), ("wrappers/run_one.epilogue",)),
-    Kind.RUN_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ("wrappers/run_all.epilogue",)),
+    Kind.RUN_ONE: (("wrappers/restore.prologue",), ("wrappers/run_one.epilogue",)),
+    Kind.RUN_ALL: (
+        ("shared/states.prologue", "wrappers/restore.prologue", "wrappers/run_all.prologue"),
+        ("wrappers/run_all.epilogue",),
+    ),
     Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
     Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
     Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
     Kind.BY_EFFECT: (
-        ("wrappers/clock.prologue", "shared/states.prologue", "shared/pick.prologue", "wrappers/effect.prologue"),
+        (
+            "wrappers/clock.prologue",
+            "shared/states.prologue",
+            "shared/pick.prologue",
+            "wrappers/restore.prologue",
+            "wrappers/effect.prologue",
+        ),
         ("wrappers/effect.epilogue",),
     ),
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),

@@ -44,10 +44,12 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.registry, self.whole)
+        self.registry.attend(self.rewriter.wants)
 
     def use(self, rewriter: Rewriter) -> None:
         """Decide by another policy from now on."""
         self.rewriter = rewriter
+        self.registry.attend(rewriter.wants)
 
     def fail_open(
         self, reason: FailOpen, detail: str, script: Script | None = None, keys: Sequence[bytes] = (), sha: bytes = b""

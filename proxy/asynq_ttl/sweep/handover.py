@@ -24,7 +24,7 @@ from asynq_ttl.asynq.keys import index_key, queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Task, task_of_row
 from asynq_ttl.asynq.task_json import Json, task_line
 from asynq_ttl.lua.loader import load
-from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.policy.archive_limits import HandoverCap
 from asynq_ttl.sweep.sink import SINK_TIMEOUT_SECONDS, Sink, SinkError
 
 _log = logging.getLogger("asynq_ttl.handover")

@@ -33,7 +33,7 @@ from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Policy, State
+from asynq_ttl.policy.rules import TERMINAL, Policy, State
 from asynq_ttl.sweep.adopter import Adopter, Where
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
@@ -59,7 +59,7 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 _ROUNDS_IN_LOCK = 3
 # An entry without a hash is dropped if it still has none after this time.
 _SECOND_LOOK_SECONDS = 0.05
-_TERMINAL = tuple(state.value for state in State)
+_TERMINAL = tuple(state.value for state in TERMINAL)
 
 
 class Sweeper:

@@ -1,6 +1,7 @@
 import pytest
 
 import asynq_ttl.policy.rules
+from asynq_ttl.policy.archive_limits import ArchiveLimits, HandoverCap
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import (
     DEFAULT_POLICY,
@@ -8,8 +9,6 @@ from asynq_ttl.policy.rules import (
     OWN_ARCHIVE_CAP,
     OWN_ARCHIVE_SECONDS,
     Adopt,
-    ArchiveLimits,
-    HandoverCap,
     Keep,
     Mode,
     Policy,

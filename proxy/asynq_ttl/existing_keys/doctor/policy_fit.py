@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from asynq_ttl.existing_keys.doctor.sample import Kind, Sample
 from asynq_ttl.existing_keys.findings import Finding, Severity
 from asynq_ttl.policy.plan import verdict_of
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, TERMINAL, Keep, Policy, State
 from asynq_ttl.times import format_duration
 
 _SHOWN = 5
@@ -24,7 +24,7 @@ def check_globs(policy: Policy, sample: Sample) -> Iterator[Finding]:
     bare = [
         f"{queue}: {task_type} ({state.value})"
         for queue, task_type in sorted(sample.kinds)
-        for state in State
+        for state in TERMINAL
         if verdict_of(policy, queue, task_type, state) is None
     ]
     if bare:
@@ -60,7 +60,7 @@ def _idle_rules(policy: Policy, sample: Sample) -> list[str]:
     return [
         rule.name
         for rule in policy.rules
-        if any(retention.keep is not Keep.DELETE for retention in (rule.archived, rule.completed) if retention)
+        if any(retention.keep is not Keep.DELETE for retention in (rule.archived, rule.completed, rule.done) if retention)
         and not any(rule.matches_queue(queue) and rule.matches_type(task_type) for queue, task_type in sample.kinds)
     ]
 

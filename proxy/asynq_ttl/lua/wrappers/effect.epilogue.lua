@@ -61,5 +61,6 @@ for _, task in ipairs(asynq_ttl_tasks) do
     end
   elseif type(state) == 'string' then
     redis.pcall('PERSIST', task.key)
+    asynq_ttl_restore(task.key)
   end
 end
