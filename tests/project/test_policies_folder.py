@@ -56,6 +56,8 @@ VALID: list[object] = [
     with_rule(completed={"ttl": "delete"}),
     with_rule(name="ünder 9"),
     document(rules=[{"name": "a", "completed": {"ttl": "keep"}}]),
+    document(rules=[{"name": "a", "done": {"ttl": "2h"}}]),
+    with_rule(done={"ttl": "forever"}),
 ]
 
 INVALID: list[object] = [

@@ -84,8 +84,10 @@ def _outline(data: dict[str, object]) -> Rule | None:
         match = Match.model_validate(data.get("match", {}))
     except ValidationError:
         return None
-    said = {state.value: Retention(Keep.OWN) for state in State if state.value in data}
-    return Rule("", narrowing(match.queue), narrowing(match.type), **said)
+    completed, archived, done = (
+        Retention(Keep.OWN) if state.value in data else None for state in (State.COMPLETED, State.ARCHIVED, State.DONE)
+    )
+    return Rule("", narrowing(match.queue), narrowing(match.type), completed, archived, done=done)
 
 
 def _hiders(earlier: list[tuple[int, Rule]], rule: Rule, state: State) -> set[int]:

@@ -80,7 +80,7 @@ class Rewriter:
     def asks_for_text(self, keys: Sequence[bytes]) -> bool:
         """Say whether a call with these KEYS, of a script whose text was never seen, may have to be rewritten."""
         queue = done_queue(keys) if Kind.DONE in self.wants else None
-        return (queue is not None and self.policy.keeps_done(queue)) or self.concerns(terminal_queue(keys))
+        return (queue is not None and self.policy.keeps_done(queue)) or self.concerns(terminal_queue(list(keys)))
 
     def rewrite(self, script: Script, command: Command, keys: int) -> Rewrite | None:
         """Decide about one call of a wrapped script.

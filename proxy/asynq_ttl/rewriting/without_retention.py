@@ -10,11 +10,11 @@ Invariants:
 """
 
 from asynq_ttl.asynq.keys import ACTIVE, queue_of, queue_prefix, task_prefix, text_of
-from asynq_ttl.events import Action, Decision, FailOpen
+from asynq_ttl.events import Action, Decision
 from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import FOREVER_RETENTION, FOREVER_SCORE, State
-from asynq_ttl.rewriting.call import ACTIONS, Call, NotUnderstood, Rewrite
+from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
 
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000

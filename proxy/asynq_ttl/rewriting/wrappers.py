@@ -38,7 +38,10 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/clock.prologue", "wrappers/complete.prologue"),
         ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
     ),
-    Kind.DONE: (("wrappers/clock.prologue", "shared/pick.prologue", "wrappers/done.prologue"), ("wrappers/done.epilogue",)),
+    Kind.DONE: (
+        ("wrappers/clock.prologue", "shared/pick.prologue", "wrappers/done.prologue"),
+        ("wrappers/done.epilogue",),
+    ),
     Kind.ARCHIVE: (
         ("wrappers/clock.prologue", "shared/states.prologue", "wrappers/archive.prologue", "wrappers/trim.prologue"),
         ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),

@@ -1,10 +1,10 @@
 """The short way of a chunk: what goes to Redis for it is known from an earlier one, without a decision.
 
 It decides nothing. Commands that no session is interested in, and calls of scripts without a wrapper, go as they came;
-so do those of scripts whose texts were never seen, while their KEYS concern no terminal state, and those of scripts that
-a rule is about in other queues only. A poll becomes what such
-a poll became before. Any other command is handed over, taken apart, so that nobody has to do that again. What is asked
-about every chunk also has a compiled answer (`_fast_path.c`); where that was not built, the one here is used.
+so do those of scripts whose texts were never seen, while their KEYS concern no terminal state, and those of scripts
+that rules are about in other queues only. A poll becomes what such a poll became before. Any other command is handed
+over, taken apart, so that nobody has to do that again. What is asked about every chunk also has a compiled answer
+(`_fast_path.c`); where that was not built, the one here is used.
 
 Invariants:
 

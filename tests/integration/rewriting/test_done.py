@@ -1,4 +1,4 @@
-"""Real Asynq through the sidecar: tasks that succeed without a Retention are kept as completed ones where a rule says so."""
+"""Real Asynq through the sidecar: a task that succeeds without a Retention is kept as a completed one."""
 
 from typing import Any
 

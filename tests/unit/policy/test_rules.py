@@ -8,6 +8,7 @@ from asynq_ttl.policy.rules import (
     FULL_ROLLOUT,
     OWN_ARCHIVE_CAP,
     OWN_ARCHIVE_SECONDS,
+    TERMINAL,
     Adopt,
     Keep,
     Mode,
@@ -197,8 +198,31 @@ def test_a_rule_hides_what_it_decides_entirely(first: Rule, later: Rule, hidden:
 
 def test_the_default_changes_no_retention() -> None:
     """Without a policy file every task is kept for Asynq's own time."""
-    for state in State:
+    for state in TERMINAL:
         assert DEFAULT_POLICY.decide("any", "any", state) == Verdict("built-in", KEEP)
+    assert DEFAULT_POLICY.decide("any", "any", State.DONE) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept", "some"),
+    [
+        ([rule("a", done=ttl(7))], True, True),
+        ([rule("a", done=FOREVER)], True, True),
+        ([rule("a", done=KEEP)], False, False),
+        ([rule("a", done=DELETE)], False, False),
+        ([rule("a", completed=ttl(7), archived=ttl(7))], False, False),
+        ([rule("a", queues="other", done=ttl(7))], False, True),
+        ([rule("a", types="x", done=KEEP), rule("b", done=ttl(7))], True, True),
+        ([rule("a", done=KEEP), rule("b", done=ttl(7))], False, True),
+    ],
+)
+def test_what_succeeds_without_a_retention_is_kept_where_a_rule_gives_it_a_time(
+    rules: list[Rule], *, kept: bool, some: bool
+) -> None:
+    """Asynq's own way, and delete, leave nothing; a queue in which something is kept is concerned."""
+    policy = Policy(tuple(rules))
+    assert (policy.keeps_done("q"), policy.keeps_some_done) == (kept, some)
+    assert policy.concerns("q") is (kept or any(each.completed for each in rules))
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("enforce", "shadow"), ("shadow", "shadow"), ("off", "off")])

@@ -7,8 +7,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from asynq_ttl.events import Adopted, Swept
-from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.archive_limits import HandoverCap
+from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Adopt, Keep, Policy, Retention, Rule, State
 from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.live_tasks import LEASE_SLACK_SECONDS

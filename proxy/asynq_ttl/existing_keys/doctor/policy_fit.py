@@ -60,7 +60,9 @@ def _idle_rules(policy: Policy, sample: Sample) -> list[str]:
     return [
         rule.name
         for rule in policy.rules
-        if any(retention.keep is not Keep.DELETE for retention in (rule.archived, rule.completed, rule.done) if retention)
+        if any(
+            retention.keep is not Keep.DELETE for retention in (rule.archived, rule.completed, rule.done) if retention
+        )
         and not any(rule.matches_queue(queue) and rule.matches_type(task_type) for queue, task_type in sample.kinds)
     ]
 
