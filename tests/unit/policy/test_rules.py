@@ -38,10 +38,11 @@ def rule(
     completed: Retention | None = None,
     archived: Retention | None = None,
     archived_max: int | None = None,
+    done: Retention | None = None,
 ) -> Rule:
     """Return a rule whose globs are given with blanks between them."""
     queue_globs, type_globs = (tuple(compile_glob(text) for text in globs.split()) for globs in (queues, types))
-    return Rule(name, queue_globs, type_globs, completed, archived, archived_max)
+    return Rule(name, queue_globs, type_globs, completed, archived, archived_max, done)
 
 
 @pytest.mark.parametrize(
