@@ -131,7 +131,7 @@ def decided(found: Rewrite | None) -> Decision:
     return found.decision
 
 
-ALL = Rule("all", completed=for_seconds(7200), archived=for_seconds(3600))
+ALL = Rule("all", completed=for_seconds(7200), archived=for_seconds(3600), done=for_seconds(1800))
 
 
 def reason_of(policy: Policy, call: ScriptCall) -> FailOpen:
