@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover model bench bench-quick bench-smoke profile clean
+.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover cluster-failover model bench bench-quick bench-smoke profile clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,9 @@ chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing we
 
 failover: $(STAMP) ## Fail masters over under load, with and without the sidecar (FAILOVER_ARGS="--rounds 5 --strike ask")
 	$(BIN)/python tests/trials/chaos/failover.py $(FAILOVER_ARGS)
+
+cluster-failover: $(STAMP) ## Kill masters, reshard, add and remove nodes of a cluster under load (FAILOVER_ARGS="--rounds 5")
+	$(BIN)/python tests/trials/chaos/failover.py --cluster $(FAILOVER_ARGS)
 
 model: $(STAMP) ## Random histories of a queue beside a model of Asynq (MODEL_EXAMPLES=1000 on each server, six minutes)
 	ASYNQ_TTL_MODEL_EXAMPLES=$(MODEL_EXAMPLES) $(BIN)/python -m pytest tests/trials/model -k history $(PYTEST_ARGS)

@@ -58,6 +58,13 @@ def harness(harness_program: Path) -> Iterator[Harness]:
 
 
 @pytest.fixture
+def cluster_harness(harness_program: Path) -> Iterator[Harness]:
+    """Real Asynq with `RedisClusterClientOpt`."""
+    with Harness(harness_program, cluster=True) as harness:
+        yield harness
+
+
+@pytest.fixture
 def start_sidecar(tmp_path: Path) -> Iterator[SidecarFactory]:
     """Start sidecars as processes of their own; at the end none may have warned of anything unexpected."""
     with SidecarFactory(tmp_path) as start:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from asynq_ttl.policy.rules import DEFAULT_POLICY, TERMINAL, Mode, State
+from asynq_ttl.policy.rules import DEFAULT_POLICY, TERMINAL, Mode
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy, parse_policy
 from asynq_ttl.policy_file.yaml_tree import read

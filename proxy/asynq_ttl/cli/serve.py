@@ -61,6 +61,22 @@ class _Upstream(Parsed[address.Upstream]):
     parse = staticmethod(address.parse_upstream)
 
 
+class _Ports(Parsed[range]):
+    name = "from-to"
+    kind = range
+    parse = staticmethod(address.parse_ports)
+
+
+class _Host(click.ParamType[str]):
+    name = "host"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's signature
+        try:
+            return address.parse_host(value)
+        except address.AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command()
 @option("--listen", type=Listen(), default="127.0.0.1:6380", help="Where clients connect: HOST:PORT or unix:PATH.")
 @option("--upstream", type=_Upstream(), default="redis://127.0.0.1:6379/0", help="The Redis behind the sidecar.")
@@ -106,6 +122,16 @@ class _Upstream(Parsed[address.Upstream]):
     "--trace-path",
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
+@option(
+    "--cluster-ports",
+    type=_Ports(),
+    help="The ports that stand for the nodes of a cluster, one for each node, and some for nodes to come.",
+)
+@option(
+    "--announce",
+    type=_Host(),
+    help="The host by which clients find these ports. Default: the one that they have connected to.",
+)
 @access_options
 @option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
 @option("--log-level", type=Choice(LEVELS), default="info", help="What is logged.")
@@ -135,6 +161,7 @@ def serve(
     required = context.get_parameter_source("admin") is not ParameterSource.DEFAULT
     pulled = not isinstance(admin, str)
     _check_token(admin_token, admin_token_file)
+    _check_cluster(upstream, settings)
     beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
     steps = tuple(part for part in (trace_path or "").split(".") if part)
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
@@ -218,6 +245,19 @@ def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
             fail(f"the embedded Valkey does not start: {str(error).partition(chr(10))[0]}", FAILED)
         logging.getLogger("asynq_ttl").info("embedded Valkey at %s", valkey.connection_url)
         yield address.parse_upstream(valkey.connection_url)
+
+
+def _check_cluster(upstream: address.Upstream, settings: dict[str, Any]) -> None:
+    """End where it is not certain whether, or how, a cluster is meant."""
+    ports, listen = settings["cluster_ports"], settings["listen"]
+    if upstream.nodes and ports is None:
+        fail("--upstream names a cluster: --cluster-ports FROM-TO is needed, a port for each of its nodes", WRONG)
+    if not upstream.nodes and (ports is not None or settings["announce"]):
+        fail("--cluster-ports and --announce need a cluster: --upstream redis+cluster://HOST:PORT,HOST:PORT", WRONG)
+    if ports is not None and listen.port in ports:
+        fail(f"--listen {listen} is one of --cluster-ports {ports[0]}-{ports[-1]}", WRONG)
+    if upstream.nodes and settings["sink"] is not None:
+        fail("--sink does not work with a cluster yet", WRONG)
 
 
 def _check_token(token: str | None, file: Path | None) -> None:

@@ -44,6 +44,8 @@ class _Url(click.ParamType[address.Upstream]):
         file = ctx.meta.get(_FROM_FILE) if ctx is not None else None
         try:
             upstream = address.parse_upstream(value)
+            if upstream.nodes:
+                self.fail("a cluster is served by `serve` alone so far; name one Redis", param, ctx)
             return replace(upstream, password=read_secret(file)) if file is not None else upstream
         except SecretFileError as error:
             self.fail(f"the password file {error}", param, ctx)

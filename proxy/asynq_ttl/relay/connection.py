@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine
 from enum import Flag, auto
 from typing import Protocol, cast
 
-from asynq_ttl.net.address import Upstream
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.session import Session
@@ -55,9 +54,8 @@ class OpenConnections(Protocol):
     def traffic(self) -> Traffic:
         """The counters of what passes."""
 
-    @property
-    def upstream(self) -> Upstream:
-        """Where Redis is, as the operator said it."""
+    def unavailable(self, reason: str) -> str:
+        """Return the error for a client that cannot be connected to Redis."""
 
     def admit(self, connection: "Downstream") -> str:
         """Take a new client in; return the error that it is answered with instead where it may not stay."""
@@ -140,7 +138,7 @@ class Downstream(asyncio.Protocol):
             if self._transport is None:
                 self._end()
                 return
-            self._refuse(f"ERR asynq-ttl: upstream {self._others.upstream} is unavailable: {reason}")
+            self._refuse(self._others.unavailable(reason))
             return
         self._upstream = upstream
         self._go_on()

@@ -20,10 +20,13 @@ from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.fast_path import numkeys
 from asynq_ttl.session.holding import Holding
 from asynq_ttl.session.pending import Pending
+from asynq_ttl.session.renaming import Questions
 from asynq_ttl.session.script_calls import FORWARD, Answer, ScriptCalls
 from asynq_ttl.session.selected import Selected
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
+
+_NO_QUESTIONS: Final = Questions()
 
 
 class Session:
@@ -32,27 +35,16 @@ class Session:
     Args:
         shared: what all sessions share.
         database: the database number that the connection starts with.
+        questions: who takes note of what the client asks of the nodes of a cluster.
     """
 
     __slots__ = (
-        "_calls",
-        "_framer",
-        "_out",
-        "_pending",
-        "_polls",
-        "_raw",
-        "_recall",
-        "_rest",
-        "_selected",
-        "_shared",
-        "_untouched",
-        "commands",
-        "holding",
-        "receive_upstream",
-        "waiting_for",
-    )
+        "_calls", "_framer", "_out", "_pending", "_polls", "_questions", "_raw", "_recall", "_rest", "_selected",
+        "_shared", "_untouched", "commands", "holding", "receive_upstream", "waiting_for",
+    )  # fmt: skip
 
-    def __init__(self, shared: Shared, database: int = 0) -> None:
+    def __init__(self, shared: Shared, database: int = 0, questions: Questions = _NO_QUESTIONS) -> None:
+        self._questions = questions
         self.commands = 0
         """Commands sent to Redis that will be replied to."""
         self._selected = Selected(database, shared.databases)
@@ -242,10 +234,13 @@ class Session:
 
     def _multi(self, *_: object) -> Answer:
         self._calls.begin_transaction()
+        self._questions.begin_transaction(self.commands)
         return FORWARD
 
-    def _end_multi(self, *_: object) -> Answer:
+    def _end_multi(self, command: Command, *_: object) -> Answer:
         self._calls.end_transaction()
+        number = self.commands if self._pending.counting else 0
+        self._questions.end_transaction(number, executed=command[0].upper() == b"EXEC")
         return FORWARD
 
     def _select(self, command: Command, *_: object) -> Answer:
@@ -259,8 +254,8 @@ class Session:
         changed = self._shared.login(command) if self._shared.login is not None else None
         return FORWARD if changed is None else changed
 
-    def _reset(self, *_: object) -> Answer:
-        self._calls.end_transaction()
+    def _reset(self, command: Command, *_: object) -> Answer:
+        self._end_multi(command)
         return self._select([b"SELECT", b"0"])
 
     def _uncountable(self, *_: object) -> Answer:
@@ -273,7 +268,11 @@ class Session:
         return FORWARD
 
     def _cluster(self, command: Command, *_: object) -> Answer:
-        if len(command) > 1 and command[1].upper() in _TOPOLOGY:
+        name = command[1].upper() if len(command) > 1 else b""
+        queued = self._calls.in_transaction
+        if not self._questions.ask(name, self.commands if queued or self._pending.counting else 0, queued=queued):
+            return [command[0], _NO_SUBCOMMAND]
+        if name in _TOPOLOGY:
             self._shared.observer.clustered(redirected=False)
         return FORWARD
 
@@ -286,6 +285,8 @@ def _encoded(command: Command) -> bytes:
         return b""
 
 
+# Redis answers that there is no such subcommand.
+_NO_SUBCOMMAND: Final = b"TOO-MANY-UNANSWERED"
 # By these a client learns where the nodes of a cluster are.
 _TOPOLOGY: Final = (b"SLOTS", b"SHARDS", b"NODES")
 # After these, replies can no longer be assigned to commands.

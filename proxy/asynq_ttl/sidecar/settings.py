@@ -59,6 +59,8 @@ class Settings:
         reuse_port: whether another sidecar may listen at the same port.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
+        cluster_ports: the ports that stand for the nodes of a cluster; None without a cluster.
+        announce: the host by which clients are told to find these; None for the one that they have connected to.
     """
 
     listen: Address
@@ -73,3 +75,5 @@ class Settings:
     reuse_port: bool = False
     trace_path: tuple[str, ...] = ()
     sink: SinkAddress | None = None
+    cluster_ports: range | None = None
+    announce: str | None = None

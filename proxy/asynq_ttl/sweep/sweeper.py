@@ -40,7 +40,9 @@ from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.live_tasks import LiveTasks
 from asynq_ttl.sweep.lock import Lock
+from asynq_ttl.sweep.missing_hashes import MissingHashes
 from asynq_ttl.sweep.onlooker import Onlooker
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
     ROUNDS_IN_GRACE,
@@ -57,8 +59,6 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 
 # A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
-# An entry without a hash is dropped if it still has none after this time.
-_SECOND_LOOK_SECONDS = 0.05
 _TERMINAL = tuple(state.value for state in TERMINAL)
 
 
@@ -74,6 +74,7 @@ class Sweeper:
         interval_seconds: the longest time between rounds.
         handover: who gets due tasks before they are removed; None for nobody.
         began: when the sidecar began, in Unix seconds; 0 for now.
+        part: which queues are swept.
     """
 
     def __init__(
@@ -86,28 +87,29 @@ class Sweeper:
         interval_seconds: float,
         handover: Handover | None = None,
         began: float = 0,
+        part: Part = WHOLE,
     ) -> None:
-        self._connections = Connections(endpoint)
-        self._handover = handover
-        self._reach = reach
+        self._part = part
+        connections = self._connections = Connections(endpoint)
+        self._handover, self._reach = handover, reach
         self.failures = Failures()
         """What Redis has refused, and where."""
         self._observer = observer
         # What the round found due and has to hand over.
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures)
+        self._surveyor = Surveyor(connections, reach, databases, self._schedule, self.failures, part=part)
+        self._missing = MissingHashes(part)
         self._leads = False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
-        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
+        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
         self._index_script = load("shared/states.prologue", "sweep/page.prologue", "sweep/sweep")
-        self._ghost_script = load("sweep/sweep_ghosts")
-        self._live = LiveTasks(self._connections, observer)
+        self._live = LiveTasks(connections, observer)
         self._adopter = Adopter(
-            self._connections, reach, self._schedule, self.failures, observer, began=began or time.time()
+            connections, reach, self._schedule, self.failures, observer, began=began or time.time(), batch=part.batch
         )
         self._onlooker = Onlooker(
-            self._connections, reach, databases, self._adopter, self.failures, interval_seconds=interval_seconds
+            connections, reach, databases, self._adopter, self.failures, part=part, interval_seconds=interval_seconds
         )
 
     @property
@@ -216,6 +218,7 @@ class Sweeper:
             self._leads = False
             return False
         home = await self._connections.home()
+        await self._part.refresh(home)
         free = self._lock.held or await self._lock.is_free(home, reach.coverage)
         await self._surveyor.survey(unlisted_only=not free)
         if free and self._surveyor.known.anything:
@@ -276,9 +279,7 @@ class Sweeper:
             self._found.append((index, Batch(queue, state.value, due, grace_ms)))
             due = []
         if missing:
-            await asyncio.sleep(_SECOND_LOOK_SECONDS)
-            second: Any = client.register_script(self._ghost_script)
-            ghosts += await second(keys=[key], args=[task_prefix(queue), *missing])
+            ghosts += await self._missing.drop(client, queue, key, missing)
         ids = tuple(text_of(task_id) for task_id in due)
         page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
         if ids or ghosts:

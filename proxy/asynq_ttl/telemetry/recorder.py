@@ -101,7 +101,7 @@ class Telemetry:
         self.latencies: dict[str, deque[float]] = {
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
-        self.cluster = ClusterSigns()
+        self.cluster = ClusterSigns(served=bool(upstream.nodes))
         self.task_counts = TaskCounts()
         self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)

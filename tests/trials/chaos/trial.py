@@ -119,7 +119,7 @@ class Trial:
             watched = stack.enter_context(start_watched(self.plan.folder, Setup(kind=self.plan.server)))
             if self.plan.way == "sidecar":
                 self.sidecar = self._start_sidecar(watched)
-            load = self._start_load(watched)
+            load = self._start_load(*self._where(watched))
             wait_until(lambda: len(account.read(self.ledger_file).accepted) > _STRIKE_AFTER, "there is no load")
             old = watched.master()
             struck_ms = _now_ms()
@@ -133,6 +133,9 @@ class Trial:
                 self._await_demotion(former, new)
                 self._end(client, load)
                 last = self._look(client, over=True)
+        return self._report(struck_ms, active, last)
+
+    def _report(self, struck_ms: int, active: int, last: account.Account) -> Report:
         ledger = account.read(self.ledger_file)
         errors = Counter(_kind(error) for _, error in ledger.refusals)
         return Report(
@@ -154,8 +157,8 @@ class Trial:
         sidecar.expected_warnings += WARNINGS
         return sidecar
 
-    def _start_load(self, watched: Watched) -> "subprocess.Popen[bytes]":
-        command = [str(build_harness()), "load", *self._where(watched), "-queue", QUEUE]
+    def _start_load(self, *where: str) -> "subprocess.Popen[bytes]":
+        command = [str(build_harness()), "load", *where, "-queue", QUEUE]
         command += ["-ledger", str(self.ledger_file), "-rate", str(_RATE), "-producers", "4", "-wait", "1"]
         command += [
             "-concurrency",
@@ -273,9 +276,9 @@ class Trial:
         _end(load)
 
 
-def report_of(plan: Plan) -> Report:
+def report_of(plan: Plan, kind: type[Trial] = Trial) -> Report:
     """Run a trial; what the sidecar warned of besides is a fault too."""
-    trial = Trial(plan)
+    trial = kind(plan)
     try:
         report = trial.run()
     except AssertionError as error:

@@ -148,7 +148,7 @@ def test_who_tracks_keys_may_be_told_more_of_them_but_never_less(twins: Twins, m
     stream = [(b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"), (b"EVAL", TIDY_COMPLETE, *CALL), (b"PING",)]
     data = WHOLE + b"".join(map(encode, stream))
     twins.compare(data)
-    monkeypatch.setattr("trials.fuzz.twins._unwrapped", lambda received, _: received.replace(b"invalidate", b"forgotten!"))
+    monkeypatch.setattr("trials.fuzz.twins._unwrapped", lambda told, _: told.replace(b"invalidate", b"forgotten!"))
     with pytest.raises(AssertionError):
         twins.compare(data)
 

@@ -166,3 +166,8 @@ def test_notes_and_progress_are_not_results(capsys: pytest.CaptureFixture[str]) 
         assert progress.disable
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "written\n")
+
+
+def test_a_cluster_is_refused() -> None:
+    """In one line: one of its nodes would show a part alone."""
+    assert "a cluster is served by `serve` alone so far" in refused("--upstream", "redis+cluster://h:1,h:2")

@@ -269,3 +269,15 @@ async def test_closing_closes_the_connection(watched: Watched) -> None:
     """Nothing is left open at the end of the sidecar."""
     await watched.control.close()
     assert watched.redis.closed
+
+
+async def test_what_another_node_of_the_cluster_has_is_loaded_here(watched: Watched) -> None:
+    """Before any client calls it here; also what another node got while this one was up already."""
+    other = ScriptRegistry(beside=watched.registry)
+    first = other.learn(COMPLETE)
+    other.activated(first)
+    await watched.running_until(lambda: watched.registry.as_here(first).status is Status.ACTIVE)
+    second = other.learn(ARCHIVE)
+    other.activated(second)
+    await watched.running_until(lambda: watched.registry.as_here(second).status is Status.ACTIVE)
+    assert watched.redis.loaded == [COMPLETE, first.wrapper, ARCHIVE, second.wrapper]

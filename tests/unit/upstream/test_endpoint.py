@@ -156,3 +156,12 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
         with pytest.raises(ServerTooOldError, match=r"asynq-ttl needs Redis 6\.2"):
             await client.ping()
         await client.aclose()
+
+
+def test_each_node_of_a_cluster_is_reached_in_the_same_way() -> None:
+    """With the same credentials, and one TLS context for all."""
+    endpoint = Endpoint(parse_upstream("rediss+cluster://:secret@h:1,h:2?ssl_cert_reqs=none"), logs_in=True)
+    node = endpoint.at(replace(endpoint.upstream, address=Address("10.0.0.1", 7000), nodes=()))
+    assert (str(node), node.address) == ("rediss://10.0.0.1:7000/0", Address("10.0.0.1", 7000))
+    assert node.tls is endpoint.tls is not None
+    assert node.credentials() == (b"default", b"secret")
