@@ -13,7 +13,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 
 from asynq_ttl.asynq import message
-from asynq_ttl.asynq.keys import done_queue, terminal_queue
+from asynq_ttl.asynq.keys import done_queue, queue_of_key, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import FailOpen
 from asynq_ttl.policy.reach import Reach
@@ -55,6 +55,7 @@ class Rewriter:
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_effect = ByEffect(self.reach)
         self.wants = frozenset(() if self.off or not self.policy.keeps_some_done else (Kind.DONE,))
+        self._by_queue: dict[Kind, Callable[[str], bool]] = {Kind.DONE: self.policy.keeps_done}
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {
             Kind.COMPLETE: ending.complete,
             Kind.DONE: WithoutRetention(self.reach).done,
@@ -76,6 +77,11 @@ class Rewriter:
     def likely_kind(self, keys: Sequence[bytes]) -> Kind | None:
         """Return which kind of script that some rule is about KEYS have the form of; None where they have none's."""
         return Kind.DONE if Kind.DONE in self.wants and done_queue(keys) is not None else None
+
+    def is_about(self, kind: Kind, key: bytes) -> bool:
+        """Say whether a rule is, or may be, about scripts of a kind in `wants` in the queue of a key."""
+        queue = queue_of_key(key)
+        return queue is None or self._by_queue[kind](queue)
 
     def asks_for_text(self, keys: Sequence[bytes]) -> bool:
         """Say whether a call with these KEYS, of a script whose text was never seen, may have to be rewritten."""

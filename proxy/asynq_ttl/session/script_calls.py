@@ -172,7 +172,7 @@ class ScriptCalls:
             if not command[3].startswith(PREFIX) and not rewriter.off:
                 detail = f"its keys begin with {foreign_prefix(command[3])}"
                 self._shared.fail_open(FailOpen.PREFIX, detail, script, command[3 : 3 + keys])
-            elif script.kind in BY_QUEUE:
+            elif script.kind in BY_QUEUE and not rewriter.is_about(script.kind, command[3]):
                 self._shared.registry.passes(script.kind, command[3])
         else:
             if rewrite.enforced:

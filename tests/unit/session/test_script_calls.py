@@ -688,6 +688,14 @@ def test_what_is_known_of_texts_never_seen_ends_with_the_policy() -> None:
     assert talk.downstream_sends(done(sha)) == encode(done(IMPOSSIBLE_SHA))
 
 
+def test_a_call_that_goes_as_it_came_says_nothing_of_its_queue() -> None:
+    """One that counts a failure is no success; the next one is looked at all the same."""
+    talk = Conversation(HOUR).knows(DONE)
+    failed = [word.replace(b"unique:u", b"failed") for word in done(sha_of(DONE))]
+    assert talk.downstream_sends(tuple(failed)) == encode(failed)
+    assert talk.wrapper_sha(DONE) in talk.downstream_sends(done(sha_of(DONE)))
+
+
 def test_so_many_queues_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are decided about at each call, and go as they came all the same."""
     monkeypatch.setattr(asynq_ttl.rewriting.registry, "MAX_PASSING", 1)
