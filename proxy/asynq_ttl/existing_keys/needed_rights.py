@@ -32,9 +32,13 @@ _TRIES = {
     "EVALSHA": f"{_NO_SHA} 0",
     "EXISTS": _KEY,
     "GET": _KEY,
+    "HDEL": f"{_KEY} msg",
     "HEXISTS": f"{_KEY} msg",
     "HGET": f"{_KEY} msg",
+    "HGETALL": _KEY,
     "HMGET": f"{_KEY} state",
+    # A field without a value: who may run it is told so.
+    "HSET": f"{_KEY} state x msg",
     "HSTRLEN": f"{_KEY} msg",
     "INFO": "server",
     "LINDEX": f"{_KEY} 0",

@@ -26,6 +26,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
+from asynq_ttl.asynq.keys import queue_of_key, queue_prefix
 from asynq_ttl.asynq.script_shape import Kind, Shape, classify
 from asynq_ttl.asynq.unclear_text import may_end_tasks
 from asynq_ttl.rewriting.wrappers import wrap
@@ -192,7 +193,7 @@ class ScriptRegistry:
 
     def passes(self, kind: Kind, key: bytes) -> None:
         """Take note that no rule wants scripts of a kind wrapped in a queue; `key` is one of that queue's."""
-        prefix, passing = key[: key.find(b"}:") + 2], self._passing[kind]
+        prefix, passing = queue_prefix(queue_of_key(key) or ""), self._passing[kind]
         if prefix not in passing and len(passing) < MAX_PASSING:
             passing.append(prefix)
 
