@@ -655,6 +655,7 @@ def test_another_policy_forgets_which_queues_are_not_concerned() -> None:
     talk = Conversation(HOUR).knows(DONE)
     other = done(sha_of(DONE), queue=b"other")
     talk.downstream_sends(other)
+    plain = talk.registry.learn(OTHER)
     every = Rule("every", done=Retention(Keep.TTL, 3600))
     talk.shared.use(Rewriter(Policy((every,)), set()))
     assert talk.wrapper_sha(DONE) in talk.downstream_sends(other)
@@ -662,6 +663,7 @@ def test_another_policy_forgets_which_queues_are_not_concerned() -> None:
     long_way = asked(talk)
     assert talk.downstream_sends(other) == encode(other)
     assert long_way() == 0
+    assert talk.registry.untouched[plain.sha] is plain
 
 
 def test_one_that_redis_knew_before_is_asked_for_its_text_where_a_rule_is_about_it() -> None:
