@@ -4,12 +4,9 @@ What nodes usually find out from each other stands in their configuration files 
 """
 
 import hashlib
-import itertools
 import os
-import random
 import re
 import shutil
-import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -25,7 +22,9 @@ from support.servers import (
     Sidecar,
     SidecarFactory,
     connect,
+    free_node_port,
     free_port,
+    is_free,
     start_path_redis,
     start_redis,
     start_valkey,
@@ -34,8 +33,6 @@ from support.servers import (
 
 SLOTS = 16_384
 _BUS = 10_000
-# The bus of a node is ten thousand above its port: it must not meet the ports of outgoing connections.
-_PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(10_000, 22_768), 12_768))
 _START: dict[str, Callable[..., AbstractContextManager[Server]]] = {
     "redis": start_redis,
     "valkey": start_valkey,
@@ -193,7 +190,7 @@ class Cluster:
     @contextmanager
     def with_another(self) -> Iterator[Node]:
         """Have one more master, without slots, while the block runs; it leaves as an operator lets it leave."""
-        port = cluster_port()
+        port = free_node_port()
         node = Node(hashlib.sha1(f"{port}".encode(), usedforsecurity=False).hexdigest(), port, port)
         others = self.alive()
         with _start(self.kind, node, [node]) as server:
@@ -230,19 +227,11 @@ class Cluster:
                     giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
 
-def cluster_port() -> int:
-    """Return a port for a node, whose bus has a free port too."""
-    for port in _PORTS:
-        if all(_is_free(each) for each in (port, port + _BUS)):
-            return port
-    raise AssertionError("no end of ports")
-
-
 def port_range(length: int) -> tuple[int, int]:
     """Return the first and the last of so many ports in a row that nothing listens at."""
     while True:
-        first = cluster_port()
-        if all(_is_free(port) for port in range(first, first + length)):
+        first = free_port()
+        if all(is_free(port) for port in range(first, first + length)):
             return first, first + length - 1
 
 
@@ -287,9 +276,9 @@ def start_cluster(kind: Kind | None = None) -> Iterator[Cluster]:
 def _nodes(kind: Kind) -> list[Node]:
     nodes = []
     for number in range(kind.masters * (1 + kind.replicas)):
-        plain = cluster_port()
+        plain = free_node_port()
         node_id = hashlib.sha1(f"{plain}".encode(), usedforsecurity=False).hexdigest()
-        port = cluster_port() if kind.authority else plain
+        port = free_node_port() if kind.authority else plain
         first, last = (SLOTS * (number + step) // kind.masters for step in (0, 1))
         if number < kind.masters:
             nodes.append(Node(node_id, port, plain, (first, last - 1)))
@@ -332,10 +321,3 @@ def _folder(node: Node) -> Iterator[str]:
         yield str(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False

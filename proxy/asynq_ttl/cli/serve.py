@@ -250,14 +250,10 @@ def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
 def _check_cluster(upstream: address.Upstream, settings: dict[str, Any]) -> None:
     """End where it is not certain whether, or how, a cluster is meant."""
     ports, listen = settings["cluster_ports"], settings["listen"]
-    if upstream.nodes and ports is None:
-        fail("--upstream names a cluster: --cluster-ports FROM-TO is needed, a port for each of its nodes", WRONG)
     if not upstream.nodes and (ports is not None or settings["announce"]):
         fail("--cluster-ports and --announce need a cluster: --upstream redis+cluster://HOST:PORT,HOST:PORT", WRONG)
     if ports is not None and listen.port in ports:
         fail(f"--listen {listen} is one of --cluster-ports {ports[0]}-{ports[-1]}", WRONG)
-    if upstream.nodes and settings["sink"] is not None:
-        fail("--sink does not work with a cluster yet", WRONG)
 
 
 def _check_token(token: str | None, file: Path | None) -> None:

@@ -43,6 +43,7 @@ from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
 from asynq_ttl.telemetry.recorder import Telemetry
+from asynq_ttl.telemetry.swept_node import SweptNode
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from asynq_ttl.upstream.sentinels import Sentinels
@@ -120,11 +121,12 @@ class Sidecar:
 
     def _sweeper(self, endpoint: Endpoint, part: Part = WHOLE) -> Sweeper:
         """Return what sweeps at an endpoint."""
+        at_node = SweptNode(self.telemetry, lambda: endpoint.address or endpoint.upstream.address)
         return Sweeper(
             endpoint,
             lambda: self.in_force.rewriter.reach,
             self.shared.databases,
-            self.telemetry,
+            self.telemetry if part is WHOLE else at_node,
             interval_seconds=self.settings.sweep_seconds,
             handover=self.handover,
             began=self.started_ns / 1e9,
@@ -143,13 +145,12 @@ class Sidecar:
 
     def _cluster_nodes(self) -> ClusterNodes | None:
         """Return what knows the nodes of a cluster; None without one."""
-        ports, announce = self.settings.cluster_ports, self.settings.announce
-        if ports is None:
+        if not self.settings.upstream.nodes:
             return None
         return ClusterNodes(
             self.endpoint,
-            ports,
-            announce=announce or "",
+            self.settings.cluster_ports or range(0),
+            announce=self.settings.announce or "",
             relay=self.relay,
             shared=self.shared,
             background=self.background,
@@ -241,6 +242,8 @@ class Sidecar:
     def _endings(self) -> list[Coroutine[None, None, None]]:
         """Return what closes the sidecar's own connections."""
         endings = [self.telemetry.finish_spans(), self.sweeper.close(), self.control.close()]
+        if self.handover is not None:
+            endings.append(self.handover.close())
         return endings if self.nodes is None else [*endings, self.nodes.close()]
 
     def _listener_at(
