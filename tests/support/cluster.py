@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -157,6 +158,13 @@ class Cluster:
         self.servers[node.port].process.kill()
         self.servers[node.port].process.wait()
 
+    @contextmanager
+    def return_of(self, node: Node) -> Iterator[None]:
+        """Have a node that was killed back while the block runs, without its keys."""
+        with _run(self.kind, node) as server:
+            self.servers[node.port] = server
+            yield
+
     def replica_of(self, master: Node) -> Node:
         """Return the replica that a master has at the beginning."""
         return next(node for node in self.nodes if node.master == master.id)
@@ -214,14 +222,22 @@ class Cluster:
         """Move a slot with its keys, as an operator does."""
         self.move_slots([slot], source, target)
 
-    def move_slots(self, slots: Iterable[int], source: Node, target: Node) -> None:
-        """Move slots with their keys, one after the other."""
+    def move_slots(self, slots: Iterable[int], source: Node, target: Node, pause: float = 0.0) -> None:
+        """Move slots with their keys, one after the other.
+
+        Args:
+            slots: which.
+            source: where they are.
+            target: where they go.
+            pause: how long to wait after each hundred keys, in seconds.
+        """
         with self.client(source) as giving, self.client(target) as taking:
             for slot in slots:
                 taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
                 giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
                 while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
                     giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
+                    time.sleep(pause)
                 taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
                 with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
                     giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
@@ -291,6 +307,15 @@ def _nodes(kind: Kind) -> list[Node]:
 def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
     """Start a node that knows the others."""
     lines = [each.line(kind.host, own=each is node) for each in nodes]
+    with _folder(node) as folder:
+        text = [*lines, f"vars currentEpoch {max(each.epoch for each in nodes)} lastVoteEpoch 0"]
+        (folder / "nodes.conf").write_text("\n".join(text) + "\n")
+        with _run(kind, node) as server:
+            yield server
+
+
+def _run(kind: Kind, node: Node) -> AbstractContextManager[Server]:
+    """Run a node in its folder, with what it knows of the others there."""
     options = [
         *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"),
         *("--repl-ping-replica-period", "1"),
@@ -304,20 +329,19 @@ def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
         options += ["--tls-port", str(node.port), "--tls-cert-file", certificate, "--tls-key-file", certificate]
         options += ["--tls-ca-cert-file", str(kind.authority.file), "--tls-auth-clients", "no"]
         options += ["--tls-cluster", "yes"]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(_folder(node)))
-        text = [*lines, f"vars currentEpoch {max(each.epoch for each in nodes)} lastVoteEpoch 0"]
-        (folder / "nodes.conf").write_text("\n".join(text) + "\n")
-        # The last option of a name wins.
-        server = stack.enter_context(_START[kind.server](*options, "--dir", str(folder), port=node.plain_port))
-        yield server
+    # The last option of a name wins.
+    return _START[kind.server](*options, "--dir", str(_place(node)), port=node.plain_port)
 
 
 @contextmanager
-def _folder(node: Node) -> Iterator[str]:
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"node-{node.plain_port}-{os.getpid()}"  # noqa: S108 - of this process
+def _folder(node: Node) -> Iterator[Path]:
+    folder = _place(node)
     folder.mkdir()
     try:
-        yield str(folder)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(node: Node) -> Path:
+    return Path(os.environ.get("TMPDIR", "/tmp")) / f"node-{node.plain_port}-{os.getpid()}"  # noqa: S108 - of this process

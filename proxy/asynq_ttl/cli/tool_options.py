@@ -18,7 +18,7 @@ import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which i
 from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed, fail, option
 from asynq_ttl.cli.standard_output import tell
 from asynq_ttl.existing_keys.clients import DatabaseError, explained
-from asynq_ttl.existing_keys.cluster.database import ClusterDatabase
+from asynq_ttl.existing_keys.cluster.database import database_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
@@ -143,8 +143,7 @@ def reached(upstream: address.Upstream, rate: float) -> Iterator[Database]:
         rate: the most keys looked at in a second; 0 for no limit.
     """
     try:
-        kind = ClusterDatabase if upstream.nodes else Database
-        with explained(upstream), closing(kind(upstream, rate)) as database:
+        with explained(upstream), closing(database_of(upstream, rate)) as database:
             yield database
     except (DatabaseError, FileError) as error:
         fail(str(error))

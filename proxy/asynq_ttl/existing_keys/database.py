@@ -93,7 +93,7 @@ class Database:
             DatabaseError: it is not so.
         """
         with explained(self.upstream):
-            self._begin()
+            self.begin()
             queues = self.queues()
             wanted = {*READING.commands, *(CHANGING.commands if changing else ())}
             if not self.upstream.database:
@@ -242,7 +242,7 @@ class Database:
         """Close the connection."""
         self.client.close()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Check that the server is what the URL says.
 
         Raises:

@@ -77,7 +77,7 @@ class Handover:
 
     Args:
         sink: who takes the tasks.
-        name: what it is called in the log.
+        name: what it is called, without any secret.
     """
 
     def __init__(self, sink: Sink, name: str) -> None:
@@ -88,7 +88,8 @@ class Handover:
         self._sink = sink
         self._not_before = 0.0
         self._turn = asyncio.Lock()
-        self._name = name
+        self.name = name
+        """What the sink is called."""
         self._read = load("shared/task.prologue", "shared/read_tasks")
         self._remove = load("shared/task.prologue", "sweep/remove_due")
         self._over_cap = load("sweep/over_cap")
@@ -135,8 +136,8 @@ class Handover:
         """Take note that the sink has failed, and leave it alone for a moment."""
         self._not_before = time.monotonic() + _PAUSE_SECONDS
         self.failures += 1
-        self.problem = f"the sink {self._name} fails: {reason}"
-        _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self._name, reason)
+        self.problem = f"the sink {self.name} fails: {reason}"
+        _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self.name, reason)
 
     async def close(self) -> None:
         """Close the sink."""
@@ -206,7 +207,7 @@ class Handover:
             return False
         if self.problem:
             self.problem = ""
-            _log.info("the sink %s takes tasks again", self._name)
+            _log.info("the sink %s takes tasks again", self.name)
         return True
 
 

@@ -309,7 +309,7 @@ class Sweeper:
                 gone = await handover.hand_over(await self._connections.to(index.database), batch, until)
                 if gone:
                     ids = tuple(text_of(task_id) for task_id in gone)
-                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns()))
+                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns(), handover.name))
 
 
 def _gone(page: Swept) -> int:

@@ -131,7 +131,7 @@ def test_a_database_is_closed_in_any_case(
     closed: list[bool] = []
     monkeypatch.setattr(database, "open", lambda *, changing: ["q"])
     monkeypatch.setattr(database, "close", lambda: closed.append(True))
-    monkeypatch.setattr("asynq_ttl.cli.tool_options.Database", lambda _upstream, _rate: database)
+    monkeypatch.setattr("asynq_ttl.cli.tool_options.database_of", lambda _upstream, _rate: database)
     kind = SystemExit if isinstance(error, DatabaseError) else type(error)
     with pytest.raises(kind), connected(database.upstream, 0, TaskFilter(), changing=False):
         raise error

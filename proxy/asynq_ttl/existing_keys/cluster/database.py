@@ -24,6 +24,7 @@ from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find, together
 from asynq_ttl.existing_keys.needed_rights import attempt
 from asynq_ttl.existing_keys.refused import Refused, refused_of
 from asynq_ttl.existing_keys.script_runs import Call
+from asynq_ttl.net.address import Upstream
 from asynq_ttl.wire.cluster.slots import slot_of
 
 Item = TypeVar("Item")
@@ -31,6 +32,7 @@ Item = TypeVar("Item")
 _NOTHING: dict[str, Callable[[Call], Any]] = {
     "shared/read_tasks": lambda call: [[] for _ in call[4:]],
     "existing_keys/read_index": lambda _: [],
+    "existing_keys/find_task": lambda _: [[], [None] * 6, [0] * 4, [b"", -2, b""], b"none", []],
     "existing_keys/queue_places": lambda call: [b"none", 0] * (len(call) - 2),
     "existing_keys/check_list": lambda _: [[], []],
     "existing_keys/check_index": lambda _: [0, b"", b""],
@@ -50,14 +52,14 @@ class ClusterDatabase(Database):
         """Which masters are changed, and in which of their runs."""
         return " ".join(f"{master.id}:{master.run}" for master in self.masters.all)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Find the masters."""
         self.masters.find()
 
     def queues(self) -> list[str] | None:
         """Return the names of the queues, as `Database` does, without those whose slots are not settled."""
         if not self.masters.all:
-            self._begin()
+            self.begin()
         queues = super().queues()
         if queues is None:
             return None
@@ -220,6 +222,11 @@ class ClusterDatabase(Database):
             if reply is not None:
                 return reply
         raise GIVEN_UP[0]("none of the masters can be read: " + "; ".join(self.left_out.unread))
+
+
+def database_of(upstream: Upstream, rate: float = 0) -> Database:
+    """Return the database of a URL, of one Redis or of a cluster; the arguments are those of `Database`."""
+    return (ClusterDatabase if upstream.nodes else Database)(upstream, rate)
 
 
 def _attempts(database: ClusterDatabase, master: Master, names: list[str], key: bytes) -> list[Any]:

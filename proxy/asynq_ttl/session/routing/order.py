@@ -86,7 +86,8 @@ class Order:
                 self._give(self.todo.popleft())
             elif errand.pausing:
                 errand.rest()
-                self._pause()
+                self._waits = True
+                self._outside.wait()
             elif not self._lead(errand):
                 break
         if not self.over:
@@ -134,7 +135,8 @@ class Order:
         self._nodes.look()
         if errand.in_time(self._clock()):
             errand.rest()
-            self._pause()
+            self._waits = True
+            self._outside.wait()
         else:
             errand.answer(reply)
 
@@ -270,10 +272,6 @@ class Order:
         if script is not None:
             self._waits, self._activating = True, lane
             self._outside.activate(lane.node, script)
-
-    def _pause(self) -> None:
-        self._waits = True
-        self._outside.wait()
 
 
 def _disregard(_reply: bytes) -> None:
