@@ -116,6 +116,19 @@ def test_every_task_of_every_master(cluster: Cluster, tmp_path: Path) -> None:
     assert (back.exit_code, set(ttls(cluster).values())) == (0, {-1}), back.output
 
 
+def test_where_a_task_of_a_cluster_is(cluster: Cluster) -> None:
+    """Whichever master has it, with the name of its queue and without; and that nobody has it."""
+    for queue in QUEUES:
+        for options in ((), ("--queue", queue)):
+            result = tool("why", f"{queue}-1", *options, "--upstream", cluster.url, "--json")
+            assert result.exit_code == 0, result.output
+            told = json.loads(result.stdout)
+            assert (told["known"], told["whole"]) == (True, True), told
+    nobody = tool("why", "nobody", "--upstream", cluster.url, "--json")
+    assert nobody.exit_code == 3, nobody.output
+    assert json.loads(nobody.stdout)["whole"] is True
+
+
 def test_the_doctor_of_a_cluster(cluster: Cluster) -> None:
     """It tells nodes, roles, slots and what the sidecar needs; each server is checked."""
     result = tool("doctor", "--upstream", cluster.url, "--json")

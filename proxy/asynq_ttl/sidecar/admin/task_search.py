@@ -91,8 +91,6 @@ class TaskSearch:
     def _in_redis(self, databases: list[int], queue: str, task_id: bytes) -> list[Look]:
         """Return what some databases have of a task."""
         upstream = self._sidecar.settings.upstream
-        if upstream.nodes:
-            return [not_looked("Redis was not asked: in a cluster no task is searched for yet.")]
         if upstream.password_file:
             try:
                 upstream = replace(upstream, password=read_secret(upstream.password_file))

@@ -121,15 +121,6 @@ async def test_a_password_of_a_file_is_used(monkeypatch: pytest.MonkeyPatch, tmp
     assert "the password file" in told["notes"][0]
 
 
-async def test_a_cluster_is_not_asked() -> None:
-    """That is said, and the journal is asked all the same."""
-    sidecar = make_sidecar("redis+cluster://127.0.0.1:1")
-    sidecar.telemetry.decided(outcome(task_id="a"))
-    _, told = await TaskSearch(sidecar).answer("id=a")
-    assert (told["known"], told["whole"]) == (True, False)
-    assert "in a cluster" in told["notes"][0]
-
-
 @pytest.mark.parametrize("query", ["", "id=", "queue=q", "&".join(["id=a"] * 11)])
 async def test_a_question_that_names_no_task(query: str) -> None:
     """Is refused, with what is missing."""
