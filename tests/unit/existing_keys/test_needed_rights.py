@@ -67,7 +67,7 @@ DOCUMENTED = [
     ("failure-modes.md", "Behind Sentinels it needs ", ("BEHIND_SENTINELS",)),
     ("failure-modes.md", "For the sweeper it needs ", ("SWEEPER", "LOCK")),
     ("failure-modes.md", "With `--sink` it needs ", ("SINK",)),
-    ("failure-modes.md", "The spans of bulk operations name tasks only with ", ("SPANS",)),
+    ("failure-modes.md", "Bulk operations are told with task IDs and with what the tasks got only with ", ("SPANS",)),
     ("existing-keys.md", "The user in the URL needs ", ("READING",)),
     ("existing-keys.md", "To change something it needs ", ("CHANGING",)),
 ]
