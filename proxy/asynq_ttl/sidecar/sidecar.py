@@ -33,6 +33,7 @@ from asynq_ttl.sidecar.figures import (
     register_upstream,
 )
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
+from asynq_ttl.sidecar.rights import tell_missing
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
@@ -208,6 +209,7 @@ class Sidecar:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
         start("the control connection", self.control.run)
+        start("the look at rights", partial(tell_missing, self.endpoint, self.settings))
         if self.files.watches:
             start("the watch of files", self.files.run)
         if self.settings.sweep_seconds > 0:
