@@ -17,6 +17,7 @@ type connection struct {
 	password string
 	poolSize int
 	master   string
+	cluster  bool
 }
 
 // connectionFlags registers the connection flags that every command has.
@@ -24,6 +25,7 @@ func connectionFlags(flags *flag.FlagSet) *connection {
 	c := new(connection)
 	flags.StringVar(&c.addr, "redis", "127.0.0.1:6379", "`ADDRESS` to connect to: HOST:PORT or unix:PATH")
 	flags.StringVar(&c.master, "master", "", "`NAME` of a master; -redis then lists the Sentinels that know where it is, with commas")
+	flags.BoolVar(&c.cluster, "cluster", false, "-redis lists nodes of a cluster, with commas, that know all the others")
 	flags.IntVar(&c.db, "db", 0, "database `NUMBER`")
 	flags.StringVar(&c.username, "username", "", "ACL user")
 	flags.StringVar(&c.password, "password", "", "password")
@@ -41,6 +43,13 @@ func (c *connection) options() asynq.RedisConnOpt {
 			Username:      c.username,
 			Password:      c.password,
 			PoolSize:      c.poolSize,
+		}
+	}
+	if c.cluster {
+		return asynq.RedisClusterClientOpt{
+			Addrs:    strings.Split(c.addr, ","),
+			Username: c.username,
+			Password: c.password,
 		}
 	}
 	network, addr := c.socket()
@@ -65,6 +74,15 @@ func (c *connection) single(onConnect func(context.Context, *redis.Conn) error) 
 			Password:      c.password,
 			PoolSize:      1,
 			OnConnect:     onConnect,
+		})
+	}
+	if c.cluster {
+		return redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs:     strings.Split(c.addr, ","),
+			Username:  c.username,
+			Password:  c.password,
+			PoolSize:  1,
+			OnConnect: onConnect,
 		})
 	}
 	network, addr := c.socket()

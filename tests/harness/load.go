@@ -213,7 +213,7 @@ func (p *loadProducers) run(ctx context.Context) error {
 				p.produce(ctx, unreplicated{client})
 				return
 			}
-			replicated := newReplicated(p.conn, p.wait)
+			replicated := newReplicated(p.conn, p.queue, p.wait)
 			defer replicated.close()
 			p.produce(ctx, replicated)
 		}()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 )
 
 const (
-	// acknowledgeKey is written after each task whose replication is waited for.
-	acknowledgeKey = "harness:acknowledge"
+	// acknowledgeKey is written after each task whose replication is waited for; in a cluster it is where the queue is.
+	acknowledgeKey = "harness:acknowledge:{%s}"
 	// acknowledgeTimeout is how long replicas may take.
 	acknowledgeTimeout = 300 * time.Millisecond
 )
@@ -33,16 +34,17 @@ func (u unreplicated) enqueue(ctx context.Context, task *asynq.Task) (time.Time,
 }
 
 // A replicated enqueuer is Asynq's own client on one connection of its own, and asks Redis after each task whether its
-// replicas have it. Once they do, no failover may lose it.
+// replicas have it. Once they do, no failover may lose it. In a cluster it asks the master that has the queue.
 type replicated struct {
 	client      *asynq.Client
 	redis       redis.UniversalClient
 	replicas    int
+	key         string
 	connections atomic.Int64 // made so far
 }
 
-func newReplicated(c *connection, replicas int) *replicated {
-	r := &replicated{replicas: replicas}
+func newReplicated(c *connection, queue string, replicas int) *replicated {
+	r := &replicated{replicas: replicas, key: fmt.Sprintf(acknowledgeKey, queue)}
 	r.redis = c.single(func(context.Context, *redis.Conn) error {
 		r.connections.Add(1)
 		return nil
@@ -66,7 +68,14 @@ func (r *replicated) enqueue(ctx context.Context, task *asynq.Task) (time.Time, 
 // is still the one that saw the task, as another one may lead to another server.
 func (r *replicated) acknowledged(ctx context.Context) bool {
 	pipeline := r.redis.Pipeline()
-	pipeline.Set(ctx, acknowledgeKey, "", time.Minute)
+	if cluster, is := r.redis.(*redis.ClusterClient); is {
+		master, err := cluster.MasterForKey(ctx, r.key)
+		if err != nil {
+			return false
+		}
+		pipeline = master.Pipeline() // follows no redirection
+	}
+	pipeline.Set(ctx, r.key, "", time.Minute)
 	wait := pipeline.Do(ctx, "WAIT", r.replicas, acknowledgeTimeout.Milliseconds())
 	if _, err := pipeline.Exec(ctx); err != nil {
 		return false

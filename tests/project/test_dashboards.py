@@ -9,7 +9,14 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from asynq_ttl.events import FailOpen
+from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.rewriting.registry import ScriptRegistry, Status
+from asynq_ttl.sidecar.cluster_nodes import ClusterNodes
+from asynq_ttl.sweep.sweeper import Sweeper
+from asynq_ttl.upstream.cluster import Member
+from asynq_ttl.upstream.control import ControlConnection
+from asynq_ttl.upstream.endpoint import Endpoint
+from support.in_process import make_sidecar
 from support.paths import DEPLOY
 from support.recorded import START, activated, adopted, failed_open, outcome, sidecar, swept
 from support.small_scripts import ARCHIVE
@@ -47,12 +54,25 @@ def exposed() -> dict[str, set[str]]:
     telemetry.measured(10_000, "reply")
     telemetry.loop_late(0.001)
     telemetry.spans.exported["ok"] += 1
+    busy.nodes = nodes_of_one(busy.sweeper)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(telemetry.metrics.text("")[0].decode()):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     telemetry.shutdown()
     return found
+
+
+def nodes_of_one(sweeper: Sweeper) -> ClusterNodes:
+    """Return the nodes of a cluster that has one, which is swept."""
+    nodes = make_sidecar("redis+cluster://127.0.0.1:1", cluster_ports=range(6400, 6401)).nodes
+    assert nodes is not None
+    endpoint, registry = Endpoint(parse_upstream("redis://127.0.0.1:1")), ScriptRegistry()
+    member = Member("a", endpoint, registry, ControlConnection(endpoint, registry, lambda _told: None))
+    nodes.cluster.members["a"] = member
+    nodes.table.enlist(member)
+    nodes._sweepers[member] = sweeper
+    return nodes
 
 
 def expressions() -> Iterator[tuple[str, str, str]]:

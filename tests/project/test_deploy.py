@@ -1,5 +1,6 @@
 """What `deploy/` holds: valid for Kubernetes, alike in every variant, and speaking of options and verbs that exist."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from asynq_ttl.cli import serve as serving
+from asynq_ttl.net.address import parse_ports, parse_upstream
 from asynq_ttl.policy_file.load import load_policy
 from support.paths import ROOT
 
@@ -102,7 +104,7 @@ def variables(node: object) -> Iterator[str]:
 def test_every_variable_is_an_option() -> None:
     """What the files set, `serve` reads."""
     known = {param.envvar for param in serving.serve.params if isinstance(param, click.Option)}
-    paths = [*DEPLOY.glob("kubernetes/*.yaml"), *DEPLOY.glob("kustomize/**/*.yaml"), DEPLOY / "docker" / "compose.yaml"]
+    paths = [*DEPLOY.glob("kubernetes/*.yaml"), *DEPLOY.glob("kustomize/**/*.yaml"), *DEPLOY.glob("docker/*.yaml")]
     used = {name for path in paths for document in documents(path) for name in variables(document)}
     assert used
     assert used <= known
@@ -144,6 +146,33 @@ def test_compose_starts_what_it_says() -> None:
             assert set(pipeline[kind]) <= set(collector[kind])
 
 
+def test_compose_has_a_cluster_whose_ports_are_published() -> None:
+    """Six nodes that are made a cluster of; each port of the sidecar is one that programs of the machine reach."""
+    compose = documents(DEPLOY / "docker" / "compose-cluster.yaml")[0]
+    nodes = {name for name in compose["services"] if name.startswith("node-")}
+    assert len(nodes) == 6
+    assert set(compose["services"]["create"]["depends_on"]) == nodes
+    service = compose["services"]["asynq-ttl"]
+    assert service["read_only"] is True
+    variables = service["environment"]
+    upstream = parse_upstream(variables["ASYNQ_TTL_UPSTREAM"])
+    assert {address.host for address in upstream.nodes} <= nodes
+    ports, listen = variables["ASYNQ_TTL_CLUSTER_PORTS"], variables["ASYNQ_TTL_LISTEN"].rpartition(":")[2]
+    assert len(parse_ports(ports)) > len(nodes)
+    host = variables["ASYNQ_TTL_ANNOUNCE"]
+    assert service["ports"] == [f"{host}:{listen}:{listen}", f"{host}:{ports}:{ports}"]
+
+
+def test_the_socket_unit_can_have_the_ports_of_nodes() -> None:
+    """In a row, as the comment says."""
+    text = (DEPLOY / "systemd" / "asynq-ttl.socket.d" / "cluster.conf").read_text()
+    found = re.search(r"ASYNQ_TTL_CLUSTER_PORTS=(\d+-\d+)", text)
+    assert found
+    assert [int(port) for port in re.findall(r"^ListenStream=127\.0\.0\.1:(\d+)$", text, re.MULTILINE)] == [
+        *parse_ports(found[1])
+    ]
+
+
 def test_the_dockerfile_has_no_fault() -> None:
     """hadolint, which includes ShellCheck, finds nothing."""
     hadolint = Path(sys.executable).parent / "hadolint"
@@ -158,4 +187,5 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert chart["appVersion"] == version
     for name, deployment in deployments():
         assert sidecar(deployment)["image"] == f"asynq-ttl:{version}", name
-    assert documents(DEPLOY / "docker" / "compose.yaml")[0]["services"]["asynq-ttl"]["image"] == f"asynq-ttl:{version}"
+    for name in ("compose.yaml", "compose-cluster.yaml"):
+        assert documents(DEPLOY / "docker" / name)[0]["services"]["asynq-ttl"]["image"] == f"asynq-ttl:{version}"

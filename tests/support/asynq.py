@@ -42,10 +42,16 @@ class Worker:
 
 
 class Harness:
-    """Asynq clients, workers and inspectors. Ends what it started when the block does."""
+    """Asynq clients, workers and inspectors. Ends what it started when the block does.
 
-    def __init__(self, program: Path) -> None:
+    Args:
+        program: the built harness.
+        cluster: whether the addresses are those of nodes of a cluster.
+    """
+
+    def __init__(self, program: Path, *, cluster: bool = False) -> None:
         self._program = program
+        self._cluster = ["-cluster"] if cluster else []
         self._workers: list[Worker] = []
 
     def __enter__(self) -> Self:
@@ -75,7 +81,7 @@ class Harness:
 
     def serve(self, address: str, *options: str, database: int = 0) -> Worker:
         """Start a worker."""
-        command = [str(self._program), "serve", "-redis", address, "-db", str(database), *options]
+        command = [str(self._program), "serve", "-redis", address, "-db", str(database), *self._cluster, *options]
         worker = Worker(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
         self._workers.append(worker)
         return worker
@@ -87,12 +93,12 @@ class Harness:
 
     def start(self, command: str, address: str, *options: str) -> "subprocess.Popen[str]":
         """Start any command of the harness (`demo`, `load`) and return its process."""
-        line = [str(self._program), command, "-redis", address, *options]
+        line = [str(self._program), command, "-redis", address, *self._cluster, *options]
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def _lines(self, command: str, address: str, lines: tuple[Json, ...], database: int) -> list[Json]:
         run = subprocess.run(
-            [str(self._program), command, "-redis", address, "-db", str(database)],
+            [str(self._program), command, "-redis", address, "-db", str(database), *self._cluster],
             input="".join(json.dumps(line) + "\n" for line in lines),
             capture_output=True,
             text=True,

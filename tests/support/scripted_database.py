@@ -5,13 +5,14 @@ It knows no more of Redis than the tools ask for. That the scripts reply so: `te
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Self
+from typing import Any
 
+from asynq_ttl.asynq.hold import HELD_SCORE, hold_of
 from asynq_ttl.asynq.key_types import type_at
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.database import Cursor, Database, checked
 from asynq_ttl.existing_keys.refused import Refused
 from asynq_ttl.net.address import parse_upstream
 from support.task_message import encode_task
@@ -28,6 +29,7 @@ def task_of(
     ttl_ms: int = -1,
     locked: bool = False,
     pending_since: int = 0,
+    held: bool = False,
     **message: Any,
 ) -> Task:
     """Return a task as it is read, with the message of type `x` unless `task_type` says otherwise.
@@ -40,10 +42,16 @@ def task_of(
         ttl_ms: milliseconds its key has to live.
         locked: whether it holds its uniqueness lock.
         pending_since: when it became pending, in Unix seconds.
+        held: whether it is held; `score` and `ttl_ms` are then what it had before.
         message: more of its message, see `encode_task`.
     """
     message = {"task_type": "x", "queue": queue, **message}
     encoded = encode_task(**message)
+    hold = None
+    if held:
+        expires = -1 if ttl_ms < 0 else NOW * 1000 + ttl_ms
+        hold = hold_of(b"%d %d %d" % (score or 0, expires, NOW), b"%d" % HELD_SCORE)
+        score, ttl_ms = HELD_SCORE, -1
     return Task(
         queue,
         name.encode("utf-8", "surrogateescape"),
@@ -55,6 +63,7 @@ def task_of(
         locked=locked,
         digest=b"digest",
         pending_since=pending_since,
+        hold=hold,
     )
 
 
@@ -110,8 +119,23 @@ class ScriptedDatabase(Database):
         """Reply to each as `run` does."""
         return [self.run(name, key, *arguments) for key, *arguments in calls if isinstance(key, bytes)]
 
-    def scan(self, cursor: int, *, match: bytes, count: int) -> tuple[int, list[bytes]]:
+    def ask(self, key: bytes, command: str, *arguments: Any) -> Any:
+        """Reply to a command about a key."""
+        replies: dict[str, Callable[..., Any]] = {
+            "HMGET": lambda: self.hmget(key, list(arguments)),
+            "PTTL": lambda: self.pttl(key),
+            "ZCOUNT": lambda: self.zcount(key, *arguments),
+            "ZRANGE": list,
+        }
+        return replies[command]()
+
+    def types_of(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the types of keys."""
+        return checked([self.types.get(key) or type_at(key) or b"none" for key in keys])
+
+    def scan(self, cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
         """Yield four keys at a time; the cursor is how many were yielded."""
+        cursor = int(cursor)
         keys = [key for key in (*self.tasks, *self.more_keys) if fnmatchcase(key, match)]
         following = cursor + 4
         return (0 if following >= len(keys) else following), keys[cursor:following]
@@ -124,21 +148,17 @@ class ScriptedDatabase(Database):
         """Return how many entries an index has."""
         return len(self.indexes.get(key, ()))
 
+    def zcount(self, key: bytes, lowest: int, highest: int) -> int:
+        """Return how many entries of an index have a score between two."""
+        return sum(lowest <= score <= highest for score, _ in self.indexes.get(key, ()))
+
     def dbsize(self) -> int:
         """Return how many keys there are."""
         return len(self.tasks) + len(self.more_keys)
 
-    def zrange(self, key: str, first: int, last: int) -> list[bytes]:
-        """Return that no scheduler is running."""
-        return []
-
     def refused(self, commands: Iterable[str], key: bytes) -> Refused:
         """Return that the user may run all."""
         return Refused()
-
-    def pipeline(self, *, transaction: bool) -> "_Pipeline":
-        """Return a pipeline that asks about keys."""
-        return _Pipeline(self)
 
     def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
         """Return the bytes that each key takes: a task half a kilobyte, an index twice as much."""
@@ -163,8 +183,9 @@ class ScriptedDatabase(Database):
             times: dict[str, Any] = {"last_failed_at": record.last_failed_at, "completed_at": record.completed_at}
             message = encode_task(record.type, "", task.queue, record.retention, unique_key=record.unique_key, **times)
         pending = b"%d000000000" % task.pending_since if task.pending_since else b""
-        held, digest = int(task.locked), task.digest
-        return [task.state.encode(), message, task.size, task.ttl_ms, task.score, held, task.result, digest, pending]
+        locked, hold = int(task.locked), None if task.hold is None else task.hold.value
+        about = [task.state.encode(), message, task.size, task.ttl_ms, task.score, locked, task.result]
+        return [*about, task.digest, pending, [], hold]
 
     def _read_tasks(self, _key: bytes, prefix: bytes, _budget: int, _want: str, *ids: bytes) -> list[list[Any]]:
         return [self._row(prefix + b"t:" + task_id) for task_id in ids[: self._page]]
@@ -206,23 +227,3 @@ class ScriptedDatabase(Database):
         changes = [arguments[at : at + 9] for at in range(0, len(arguments), 9)]
         self.changes += changes
         return [self.results.pop(0) if self.results else 1 for _ in changes]
-
-
-class _Pipeline:
-    """A pipeline whose commands ask for the type of a key."""
-
-    def __init__(self, database: ScriptedDatabase) -> None:
-        self._database = database
-        self._answers: list[Any] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._answers.clear()
-
-    def type(self, key: bytes) -> None:
-        self._answers.append(self._database.types.get(key) or type_at(key) or b"none")
-
-    def execute(self, *, raise_on_error: bool = True) -> list[Any]:
-        return list(self._answers)

@@ -107,3 +107,20 @@ def test_the_chart_refuses_values_it_does_not_know() -> None:
     )
     assert run.returncode != 0
     assert "drainTimeout" in run.stderr
+
+
+def test_the_gateway_in_front_of_a_cluster_has_a_port_for_each_node() -> None:
+    """Its Service has them too, by the name that clients are told; more than one pod would have different ones."""
+    chart = DEPLOY / "helm" / "asynq-ttl"
+    options = ["--set", "cluster.ports=6400-6402", "--set", "gateway.enabled=true"]
+    rendered = template(chart, *options, "--set", "gateway.replicas=1")
+    container = rendered["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["ASYNQ_TTL_CLUSTER_PORTS"] == "6400-6402"
+    assert environment["ASYNQ_TTL_ANNOUNCE"] == rendered["Service"]["metadata"]["name"]
+    assert [port["port"] for port in rendered["Service"]["spec"]["ports"]] == [6380, 6400, 6401, 6402]
+    run = subprocess.run(
+        [go_tool("helm"), "template", "x", chart, *options], capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert "gateway.replicas: 1" in run.stderr

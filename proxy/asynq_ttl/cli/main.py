@@ -16,16 +16,21 @@ COMMANDS: Final = {
     "audit": "Show what is in a database and what is wrong with it.",
     "backfill": "Give tasks that are archived or completed already the TTL their policy says.",
     "check": "Check a policy FILE.",
+    "clean": "Delete archived or completed tasks that match.",
     "demo": "Run real Asynq through a sidecar in front of an embedded Valkey.",
     "doctor": "Check a set-up: server, rights, clients, clocks, and the policy.",
     "drain": "Tell a running sidecar to drain, and wait until it has ended.",
     "explain": "Say what a policy does with a task, which rule decides and why.",
     "export": "Write archived and completed tasks as JSON lines.",
+    "hold": "Hold archived or completed tasks: nobody removes them until they are released.",
+    "init": "Write a commented policy to start with, from what is there.",
     "persist": "Take TTLs off task keys again.",
     "ready": "Ask a running sidecar whether it can serve clients.",
+    "release": "Release tasks that are held.",
     "report": "Sum up what a policy would do with the tasks that a sidecar has seen.",
     "serve": "Run the sidecar until SIGTERM.",
     "tail": "Show what a running sidecar decides, as it decides it.",
+    "why": "Say where a task is, what became of it, which rule decides, and what happens next.",
 }
 """What each command does, by its name, which is also that of its module."""
 

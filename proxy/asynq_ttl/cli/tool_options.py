@@ -17,8 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed, fail, option
 from asynq_ttl.cli.standard_output import tell
-from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.clients import DatabaseError, explained
+from asynq_ttl.existing_keys.cluster.database import database_of
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.named_files import FileError
+from asynq_ttl.existing_keys.needed_rights import Need
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
@@ -51,7 +54,9 @@ class _Url(click.ParamType[address.Upstream]):
             self.fail(str(error), param, ctx)
 
 
-class _Pattern(Parsed[Glob]):
+class Pattern(Parsed[Glob]):
+    """A glob."""
+
     name = "glob"
     kind = Glob
     parse = staticmethod(compile_glob)
@@ -88,9 +93,9 @@ policy_option = option(
     "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
 )
 queue_option = click.option(
-    "--queue", "queues", type=_Pattern(), multiple=True, help="Only queues that match; repeatable."
+    "--queue", "queues", type=Pattern(), multiple=True, help="Only queues that match; repeatable."
 )
-type_option = click.option("--type", "types", type=_Pattern(), multiple=True, help="Only types that match; repeatable.")
+type_option = click.option("--type", "types", type=Pattern(), multiple=True, help="Only types that match; repeatable.")
 rate_option = option(
     "--rate",
     type=Amount(),
@@ -116,7 +121,7 @@ def load(policy: Path | None) -> Policy:
 
 @contextmanager
 def connected(
-    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool
+    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: Need | None
 ) -> Iterator[tuple[Database, list[str]]]:
     """Open a database and yield it with the names of its queues. Any of its errors ends the command with one line.
 
@@ -124,11 +129,11 @@ def connected(
         upstream: where it is.
         rate: the most keys looked at in a second; 0 for no limit.
         wanted: what the command is asked about; a glob that matches no queue ends it too.
-        changing: whether the rights to change tasks are needed.
+        changing: the rights that are needed besides, to change tasks; None for none.
     """
     with reached(upstream, rate) as database:
         queues = database.open(changing=changing)
-        _check_queues(wanted.queues, queues + database.left_out.ambiguous)
+        _check_queues(wanted.queues, queues + database.left_out.ambiguous + database.left_out.moving)
         yield database, queues
 
 
@@ -141,7 +146,7 @@ def reached(upstream: address.Upstream, rate: float) -> Iterator[Database]:
         rate: the most keys looked at in a second; 0 for no limit.
     """
     try:
-        with explained(upstream), closing(Database(upstream, rate)) as database:
+        with explained(upstream), closing(database_of(upstream, rate)) as database:
             yield database
     except (DatabaseError, FileError) as error:
         fail(str(error))

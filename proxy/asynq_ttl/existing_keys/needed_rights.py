@@ -24,6 +24,8 @@ _TRIES = {
     "CLIENT|LIST": "ID 0",
     "CLIENT|SETNAME": "asynq-ttl-tools",
     "CLUSTER|INFO": "",
+    "CLUSTER|NODES": "",
+    "CLUSTER|SLOTS": "",
     "CONFIG|GET": "min-replicas-to-write",
     "DBSIZE": "",
     "DEL": _KEY,
@@ -32,9 +34,12 @@ _TRIES = {
     "EVALSHA": f"{_NO_SHA} 0",
     "EXISTS": _KEY,
     "GET": _KEY,
+    "HDEL": f"{_KEY} asynq_ttl_hold",
     "HEXISTS": f"{_KEY} msg",
     "HGET": f"{_KEY} msg",
     "HMGET": f"{_KEY} state",
+    # A value is missing, which is noticed after the right.
+    "HSET": f"{_KEY} asynq_ttl_hold x asynq_ttl_hold",
     "HSTRLEN": f"{_KEY} msg",
     "INFO": "server",
     "LINDEX": f"{_KEY} 0",
@@ -135,11 +140,13 @@ def _all_but(folder: str, *others: str) -> tuple[str, ...]:
 
 _RUNS_SCRIPTS = ("EVAL", "EVALSHA", "SCRIPT|LOAD")
 _READING_TASKS = ("shared/task.prologue", "shared/read_tasks")
+_HOLD = "shared/hold.prologue"
 _OF_LOCK = ("sweep/take_lock", "sweep/release_lock")
 _OF_SINK = ("sweep/remove_due", "sweep/over_cap")
 _OF_CHANGES = ("existing_keys/change_tasks",)
+_OF_HOLDS = ("existing_keys/hold_tasks", "existing_keys/release_tasks")
 
-WRAPPERS = _need(texts=("shared/states.prologue", *names("wrappers")))
+WRAPPERS = _need(texts=("shared/states.prologue", _HOLD, "shared/hold_on.prologue", *names("wrappers")))
 """What wrappers add to Asynq's scripts: the users that clients log in as need it."""
 
 CONTROL = _need("PING", "SCRIPT|LOAD", "SELECT")
@@ -148,18 +155,21 @@ CONTROL = _need("PING", "SCRIPT|LOAD", "SELECT")
 BEHIND_SENTINELS = _need("ROLE")
 """What the sidecar asks the master that Sentinels name."""
 
+IN_CLUSTER = _need("CLUSTER|NODES", "CLUSTER|SLOTS")
+"""What the sidecar and the tools ask the nodes of a cluster."""
+
 SWEEPER = _need(
     *_RUNS_SCRIPTS,
     "SMEMBERS",
     "TIME",
-    texts=_all_but("sweep", *_OF_LOCK, *_OF_SINK),
+    texts=(_HOLD, *_all_but("sweep", *_OF_LOCK, *_OF_SINK)),
 )
 """What the sweeper runs on Asynq's keys."""
 
 LOCK = _need(*_RUNS_SCRIPTS[:1], texts=_OF_LOCK, keys=OWN_KEYS)
 """What the sweeper does to its lock."""
 
-SINK = _need(*_RUNS_SCRIPTS[:1], texts=(*_READING_TASKS, *_OF_SINK))
+SINK = _need(*_RUNS_SCRIPTS[:1], texts=(_HOLD, *_READING_TASKS, *_OF_SINK))
 """What the sweeper runs besides, where due tasks are handed over to a sink."""
 
 SPANS = _need("EVAL", "HMGET", "LRANGE", texts=("wrappers/clock.prologue", "telemetry/archived_in_bulk"))
@@ -168,19 +178,22 @@ SPANS = _need("EVAL", "HMGET", "LRANGE", texts=("wrappers/clock.prologue", "tele
 READING = _need(
     *_RUNS_SCRIPTS,
     *("LLEN", "PING", "PTTL", "SCAN", "SELECT", "SMEMBERS", "TIME", "TYPE", "ZCARD"),
-    texts=(*_READING_TASKS, *_all_but("existing_keys", *_OF_CHANGES)),
+    texts=(*_READING_TASKS, *_all_but("existing_keys", *_OF_CHANGES, *_OF_HOLDS)),
 )
 """What each of the tools for existing keys needs."""
 
 CHANGING = _need(texts=_OF_CHANGES)
 """What those of them need besides that change tasks."""
 
+HOLDING = _need(texts=(_HOLD, *_OF_HOLDS))
+"""What `hold` and `release` need besides."""
+
 SPARED = {
     "CLIENT|SETNAME": "connections have no names, so `doctor` cannot tell those of a sidecar",
     "INFO": "a cluster is not noticed, and `doctor` does not look at version, memory, replication and connections",
     "CLUSTER|INFO": "where `INFO` is missing too, the tools take one node of a cluster for a whole database",
     "CLIENT|LIST": "`doctor` does not look at who is connected",
-    "CONFIG|GET": "behind Sentinels, `doctor` does not look at `min-replicas-to-write`",
+    "CONFIG|GET": "`doctor` does not look at `min-replicas-to-write` (Sentinels) and `tls-cluster` (cluster)",
     "DBSIZE": "progress bars of the tools do not know the end",
     "MEMORY|USAGE": "`audit` counts the bytes of tasks alone, not what Redis needs besides",
 }

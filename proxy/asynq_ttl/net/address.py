@@ -6,6 +6,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit, ur
 
 DEFAULT_REDIS_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
+# A cluster has at most a thousand nodes.
+MAX_PORTS = 1000
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -49,6 +51,8 @@ class Upstream:
         sentinel_username: the user at the Sentinels; empty for the default user.
         sentinel_password: the password of the Sentinels; empty for none.
         sentinel_password_file: a file with it instead, read anew for each connection; empty for none.
+        nodes: the nodes of a cluster that are asked first for all the others; empty without a cluster. `address` is
+            then the first one.
     """
 
     address: Address
@@ -68,12 +72,15 @@ class Upstream:
     sentinel_username: str = field(default="", repr=False)
     sentinel_password: str = field(default="", repr=False)
     sentinel_password_file: str = ""
+    nodes: tuple[Address, ...] = ()
 
     def __str__(self) -> str:
         """Return the URL without credentials, for messages and logs."""
         scheme = "rediss" if self.tls else "redis"
         if self.sentinels:
             return f"{scheme}+sentinel://{','.join(map(str, self.sentinels))}/{self.master}/{self.database}"
+        if self.nodes:
+            return f"{scheme}+cluster://{','.join(map(str, self.nodes))}"
         return str(self.address) if self.address.path else f"{scheme}://{self.address}/{self.database}"
 
 
@@ -110,6 +117,35 @@ def parse_address(text: str) -> Address:
     return Address(host=host.strip("[]"), port=int(port))
 
 
+def parse_ports(text: str) -> range:
+    """Read a range of ports, `FROM-TO`, both included.
+
+    Raises:
+        AddressError: it is none, or one of more than `MAX_PORTS` ports.
+    """
+    found = re.fullmatch("([0-9]{1,5})-([0-9]{1,5})", text.strip())
+    first, last = map(int, found.groups()) if found else (0, 0)
+    if not 0 < first <= last <= 65_535:
+        raise AddressError(f"{text!r} is no range of ports; expected FROM-TO, as in 6400-6499")
+    if last - first >= MAX_PORTS:
+        raise AddressError(f"{text!r} has more than {MAX_PORTS} ports")
+    return range(first, last + 1)
+
+
+def parse_host(text: str) -> str:
+    """Read a host without a port: a name, or an address of IPv4 or IPv6.
+
+    Raises:
+        AddressError: it is none.
+    """
+    host = text.strip()
+    if not re.fullmatch(r"[A-Za-z0-9_.:\-]{1,253}", host) or not (":" in host or _can_be_a_name(host)):
+        raise AddressError(f"{text!r} is no host; expected a name or an address, without a port")
+    if ":" in host and not re.fullmatch(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", host):
+        raise AddressError(f"{text!r} is no host; expected a name or an address, without a port")
+    return host
+
+
 def _can_be_a_name(host: str) -> bool:
     """Say whether a host can be looked up: its labels have 1 to 63 characters, and the last one may be empty."""
     if not host:
@@ -130,13 +166,16 @@ def parse_upstream(text: str) -> Upstream:
     Credentials and the database (`/0`, or `?db=0` for unix) are for the sidecar's own connections. `rediss://` takes
     `ssl_ca_certs=FILE`, `ssl_cert_reqs=none`, `ssl_certfile=FILE` and `ssl_keyfile=FILE` as redis-py does, and
     `ssl_server_name=NAME`. `redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB` (or `rediss+`) names Sentinels, and takes
-    `sentinel_username` and `sentinel_password` or `sentinel_password_file`.
+    `sentinel_username` and `sentinel_password` or `sentinel_password_file`. `redis+cluster://HOST:PORT,HOST:PORT` (or
+    `rediss+`) names nodes of a cluster.
 
     Raises:
         AddressError: it is no such URL.
     """
     if re.match("rediss?[+]sentinel://", text):
         return _parse_sentinels(text)
+    if re.match("rediss?[+]cluster://", text):
+        return _parse_cluster(text)
     parts, port = split_url(text if "://" in text else re.sub("^unix:", "unix://", text), "the upstream URL")
     query = _query(parts)
     if parts.scheme == "unix":
@@ -150,7 +189,9 @@ def parse_upstream(text: str) -> Upstream:
         address = Address(host=parts.hostname, port=port or DEFAULT_REDIS_PORT)
         database = parts.path.strip("/") or query.get("db", "0")
     else:
-        raise AddressError("the upstream must be a redis://, rediss://, unix:// or redis+sentinel:// URL")
+        raise AddressError(
+            "the upstream must be a redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL"
+        )
     return _upstream(parts, query, address, database)
 
 
@@ -188,28 +229,41 @@ def _parse_sentinels(text: str) -> Upstream:
     name, _, database = parts.path.strip("/").partition("/")
     if not name:
         raise AddressError("the upstream URL names no master; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB")
-    sentinels = []
-    for host in hosts.split(","):
-        if not host or host.startswith(":"):
-            raise AddressError(
-                "the upstream URL has an empty Sentinel; expected redis+sentinel://HOST:PORT,HOST:PORT/MASTER"
-            )
-        has_port = re.search(r":[0-9]+$", host) is not None
-        try:
-            sentinels.append(parse_address(host if has_port else f"{host}:{DEFAULT_SENTINEL_PORT}"))
-        except AddressError:
-            reason = f"the upstream URL has a Sentinel that is no HOST:PORT; {_ENCODE}"
-            raise AddressError(reason) from None
+    sentinels = _addresses(hosts, "Sentinel", DEFAULT_SENTINEL_PORT, "redis+sentinel://HOST:PORT,HOST:PORT/MASTER")
     query = _query(parts)
     upstream = _upstream(parts, query, sentinels[0], database or query.get("db", "0"))
     return replace(
         upstream,
-        sentinels=tuple(sentinels),
+        sentinels=sentinels,
         master=unquote(name),
         sentinel_username=query.get("sentinel_username", ""),
         sentinel_password=query.get("sentinel_password", ""),
         sentinel_password_file=query.get("sentinel_password_file", ""),
     )
+
+
+def _parse_cluster(text: str) -> Upstream:
+    parts, _ = split_url(text, "the upstream URL", hosts=True)
+    _, _, hosts = parts.netloc.rpartition("@")
+    query = _query(parts)
+    if parts.path.strip("/") not in ("", "0") or query.get("db", "0") != "0":
+        raise AddressError(f"the upstream URL names a database, and a cluster has none but 0. {_ENCODE}")
+    nodes = _addresses(hosts, "node", DEFAULT_REDIS_PORT, "redis+cluster://HOST:PORT,HOST:PORT")
+    return replace(_upstream(parts, query, nodes[0], "0"), nodes=nodes)
+
+
+def _addresses(hosts: str, what: str, default_port: int, expected: str) -> tuple[Address, ...]:
+    """Return the addresses in a URL, of which none is empty."""
+    addresses = []
+    for host in hosts.split(","):
+        if not host or host.startswith(":"):
+            raise AddressError(f"the upstream URL has an empty {what}; expected {expected}")
+        has_port = re.search(r":[0-9]+$", host) is not None
+        try:
+            addresses.append(parse_address(host if has_port else f"{host}:{default_port}"))
+        except AddressError:
+            raise AddressError(f"the upstream URL has a {what} that is no HOST:PORT; {_ENCODE}") from None
+    return tuple(addresses)
 
 
 def _upstream(parts: SplitResult, query: dict[str, str], address: Address, database: str) -> Upstream:

@@ -13,14 +13,13 @@ import logging
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.keepalive import keep_alive
-from asynq_ttl.net.systemd import inherited_sockets
 from asynq_ttl.net.tls import HANDSHAKE_SECONDS
 from asynq_ttl.net.unix_socket import ListeningPath
 
@@ -45,6 +44,7 @@ class Listener:
         tls: the context to listen with; None without TLS.
         reuse_port: whether another sidecar may listen at the same port.
         keepalive_seconds: after how much silence clients are asked whether they are still there; 0 for never.
+        inherited: returns the sockets that a supervisor has left for it.
     """
 
     def __init__(
@@ -55,7 +55,9 @@ class Listener:
         *,
         reuse_port: bool,
         keepalive_seconds: int,
+        inherited: Callable[[], Sequence[socket.socket]],
     ) -> None:
+        self._inherited = inherited
         self.address = listen
         """Where it listens; once started, with the real port."""
         self._accept = accept
@@ -81,7 +83,7 @@ class Listener:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         listen, options = self.address, self._options
-        if inherited := inherited_sockets():
+        if inherited := self._inherited():
             for each in inherited:
                 keep_alive(each, self._keepalive_seconds)
                 create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable, Container
 from enum import StrEnum
 
 _log = logging.getLogger("asynq_ttl.supervisor")
@@ -38,6 +39,38 @@ def inherited_sockets() -> list[socket.socket]:
     if not (meant.isdigit() and count.isdigit()) or int(meant) != os.getpid():
         return []
     return [_listening(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(count))]
+
+
+class Inheritance:
+    """The listening sockets that the supervisor has left, for those who listen at different ports.
+
+    Invariant: each goes to one of them, and none is left over.
+    """
+
+    def __init__(self) -> None:
+        self._left: list[socket.socket] | None = None
+
+    def at(self, ports: Container[int]) -> list[socket.socket]:
+        """Return the TCP sockets at some ports; the second time there are none.
+
+        Raises:
+            OSError: one of the sockets that were left is no listening socket.
+        """
+        return self._take(lambda each: each.family != socket.AF_UNIX and each.getsockname()[1] in ports)
+
+    def rest(self) -> list[socket.socket]:
+        """Return all others; the second time there are none.
+
+        Raises:
+            OSError: as for `at`.
+        """
+        return self._take(lambda _: True)
+
+    def _take(self, wanted: Callable[[socket.socket], bool]) -> list[socket.socket]:
+        left = inherited_sockets() if self._left is None else self._left
+        taken = [each for each in left if wanted(each)]
+        self._left = [each for each in left if each not in taken]
+        return taken
 
 
 def _listening(fd: int) -> socket.socket:

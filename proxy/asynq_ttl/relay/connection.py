@@ -15,10 +15,9 @@ from collections.abc import Callable, Coroutine
 from enum import Flag, auto
 from typing import Protocol, cast
 
-from asynq_ttl.net.address import Upstream
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
-from asynq_ttl.session.session import Session
+from asynq_ttl.session.session import Dialogue, Session
 from asynq_ttl.session.shared import Shared
 
 # A client that is refused is told why for this long.
@@ -37,6 +36,7 @@ class Pause(Flag):
     CONNECTING = auto()
     ACTIVATING = auto()  # a wrapper is being loaded
     FULL = auto()  # Redis is slow to take what was written
+    WAITING = auto()  # much waits for a node of the cluster
     HANGING_UP = auto()
     TURN = auto()  # it is the others'
 
@@ -55,9 +55,8 @@ class OpenConnections(Protocol):
     def traffic(self) -> Traffic:
         """The counters of what passes."""
 
-    @property
-    def upstream(self) -> Upstream:
-        """Where Redis is, as the operator said it."""
+    def unavailable(self, reason: str) -> str:
+        """Return the error for a client that cannot be connected to Redis."""
 
     def admit(self, connection: "Downstream") -> str:
         """Take a new client in; return the error that it is answered with instead where it may not stay."""
@@ -82,7 +81,7 @@ class Downstream(asyncio.Protocol):
     """A client's side of a connection; `others` are all the connections there are."""
 
     def __init__(self, others: OpenConnections) -> None:
-        self.session = Session(others.shared)
+        self.session: Dialogue = Session(others.shared)
         self._others = others
         self._traffic = others.traffic
         self._transport: asyncio.Transport | None = None
@@ -140,7 +139,7 @@ class Downstream(asyncio.Protocol):
             if self._transport is None:
                 self._end()
                 return
-            self._refuse(f"ERR asynq-ttl: upstream {self._others.upstream} is unavailable: {reason}")
+            self._refuse(self._others.unavailable(reason))
             return
         self._upstream = upstream
         self._go_on()

@@ -14,7 +14,6 @@ from collections.abc import Coroutine
 from functools import partial
 
 from asynq_ttl.events import LatencyObserver
-from asynq_ttl.net.address import Upstream
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
@@ -73,12 +72,11 @@ class Relay:
         # A copy, since metrics are collected on other threads.
         return self._closed_commands + sum(connection.session.commands for connection in tuple(self.connections))
 
-    @property
-    def upstream(self) -> Upstream:
-        """Where Redis is, as the operator said it."""
-        return self.control.upstream
-
     # --- what connections ask for (`OpenConnections`) --------------------------------------------------------------
+
+    def unavailable(self, reason: str) -> str:
+        """Return the error for a client that cannot be connected to Redis."""
+        return f"ERR asynq-ttl: upstream {self.control.upstream} is unavailable: {reason}"
 
     def admit(self, connection: Downstream) -> str:
         """Take a new client in; return the error that it is answered with instead where it may not stay."""

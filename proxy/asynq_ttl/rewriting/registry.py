@@ -15,6 +15,8 @@ Invariants:
 * A script may have two wrappers: by its shape, and by effect, for calls that the text does not explain. The latter is
   made only when such a call is seen.
 * Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
+* Each node of a cluster has a registry of its own, since each has a script cache of its own. What a script is, they all
+  know as soon as one of them does; how far its wrapper has come at its node, each knows for itself.
 """
 
 import hashlib
@@ -83,6 +85,10 @@ class Script:
         self.least_keys = max(number for name, number in parts.items() if name.endswith("_key"))
         self.least_args = max(number for name, number in parts.items() if name.endswith("_arg"))
 
+    def elsewhere(self) -> "Script":
+        """Return the same script as another node has it: with a wrapper that has not been tried there."""
+        return Script(self.sha, self.shape, self.text, self.wrapper, self.wrapper_sha)
+
     def become(self, status: Status, *, flushed: bool = False) -> bool:
         """Take another status, as the registry has it; say whether anything is different from before."""
         before = self.status, self.flushed
@@ -93,20 +99,29 @@ class Script:
 class ScriptRegistry:
     """The scripts of one Redis by their SHA. Shared by all sessions.
 
+    Args:
+        beside: the registry of another node of the same cluster; None where there is only one Redis.
+
     Attributes:
         untouched: those that no call can make the sidecar wrap: their calls go as they came, whatever KEYS they have.
             None stands for a script whose text was never seen: its calls go so while their KEYS concern no terminal
             state (`keys.may_be_terminal`).
         changes: grows whenever the status of a script changes.
+        all: the registries of all nodes, this one too.
     """
 
-    def __init__(self) -> None:
-        self.untouched: dict[bytes, Script | None] = {}
+    def __init__(self, beside: "ScriptRegistry | None" = None) -> None:
         self.changes = 0
         self._wrapped: dict[bytes, Script] = {}
-        # Those without a shape that may end a task all the same, and what was made of any script to go by effect.
-        self._unclear: dict[bytes, Script] = {}
         self._by_effect: dict[bytes, Script] = {}
+        """What was made of any script to go by effect."""
+        self.untouched: dict[bytes, Script | None] = {} if beside is None else beside.untouched
+        self._unclear: dict[bytes, Script] = {} if beside is None else beside._unclear  # noqa: SLF001 - one of its own kind
+        """Those without a shape that may end a task all the same."""
+        self.all: list[ScriptRegistry] = [] if beside is None else beside.all
+        for script in () if beside is None else beside.wrapped():
+            self._take(script.elsewhere())
+        self.all.append(self)
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
@@ -124,7 +139,7 @@ class ScriptRegistry:
         shape = classify(text) if small else Shape(Kind.OTHER)
         wrapper = wrap(text, shape)
         if wrapper and not self._full:
-            return self._wrapped.setdefault(sha, Script(sha, shape, text, wrapper, sha_of(wrapper)))
+            return self._add_wrapped(Script(sha, shape, text, wrapper, sha_of(wrapper)))
         if not wrapper and small and (shape.kind is Kind.UNKNOWN or may_end_tasks(text)):
             return _add(self._unclear, Script(sha, shape, text), MAX_UNCLEAR)
         if wrapper:  # each call of it is one that cannot be rewritten
@@ -154,13 +169,38 @@ class ScriptRegistry:
             wrapper = wrap(script.text, shape) if script.text else b""
             if not wrapper or self._full:
                 return None
-            found = self._by_effect[script.sha] = Script(script.sha, shape, script.text, wrapper, sha_of(wrapper))
+            found = self._add_wrapped(Script(script.sha, shape, script.text, wrapper, sha_of(wrapper)))
             self._unclear.pop(script.sha, None)  # it need not be kept twice
         return found
 
     @property
     def _full(self) -> bool:
         return len(self._wrapped) + len(self._by_effect) >= MAX_WRAPPED
+
+    def _add_wrapped(self, script: Script) -> Script:
+        """Let all nodes know a script that has a wrapper; return it as it is at this one."""
+        for registry in self.all:
+            registry._take(script if registry is self else script.elsewhere())  # noqa: SLF001 - likewise
+        return script
+
+    def _take(self, script: Script) -> None:
+        self._alike(script)[script.sha] = script
+
+    def _alike(self, script: Script) -> dict[bytes, Script]:
+        """Return the scripts of this node that are wrapped as a script is: by effect, or by their shape."""
+        return self._by_effect if script.kind is Kind.BY_EFFECT else self._wrapped
+
+    def leave(self) -> None:
+        """Learn nothing more from the others: the node of this registry is gone."""
+        self.all.remove(self)
+
+    def missing(self) -> tuple[Script, ...]:
+        """Return the scripts whose wrappers are active at another node and not yet tried at this one."""
+        return tuple(
+            script
+            for script in self.wrapped()
+            if script.status is Status.NEW and self.status_anywhere(script) is Status.ACTIVE
+        )
 
     def wrapped(self) -> tuple[Script, ...]:
         """Return the scripts that have a wrapper, in the order in which they got it; those by effect come last."""
@@ -173,6 +213,15 @@ class ScriptRegistry:
         """
         unclear = (script for script in self._unclear.values() if script.kind is Kind.UNKNOWN)
         return (*self._by_effect.values(), *unclear)
+
+    def status_anywhere(self, script: Script) -> Status:
+        """Return how far the wrapper of a script has come at the node at which it has come furthest."""
+        found = {registry.as_here(script).status for registry in self.all}
+        return next(status for status in (Status.ACTIVE, Status.BROKEN, Status.NEW) if status in found)
+
+    def as_here(self, script: Script) -> Script:
+        """Return a script that has a wrapper, from whichever node, as it is at this one."""
+        return self._alike(script)[script.sha]
 
     def activated(self, script: Script) -> None:
         """Take note that Redis has compiled a script's wrapper and its original."""

@@ -13,17 +13,71 @@ Invariants:
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.fast_path import numkeys
 from asynq_ttl.session.holding import Holding
 from asynq_ttl.session.pending import Pending
+from asynq_ttl.session.renaming import Questions
 from asynq_ttl.session.script_calls import FORWARD, Answer, ScriptCalls
 from asynq_ttl.session.selected import Selected
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
+
+_NO_QUESTIONS: Final = Questions()
+
+
+class Dialogue(Protocol):
+    """What a relay has to know of a client's conversation: here with one Redis, in `routing` with a cluster."""
+
+    commands: int
+    holding: Holding
+
+    @property
+    def database(self) -> int:
+        """The number of the database that the next command goes to."""
+
+    @property
+    def pending(self) -> int:
+        """What waits for a reply and is of interest."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of what is held back of the client's bytes."""
+
+    @property
+    def waiting_for(self) -> Script | None:
+        """The script whose wrapper has to be activated before anything more is fed."""
+
+    @property
+    def replies(self) -> int:
+        """Replies that came."""
+
+    @property
+    def counting(self) -> bool:
+        """Whether replies are counted."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the client is in the middle of something."""
+
+    @property
+    def receive_upstream(self) -> Callable[[bytes], None]:
+        """Takes note of what goes to the client."""
+
+    def receive_downstream(self, data: bytes) -> bytes:
+        """Take bytes of the client; return the bytes to send to Redis."""
+
+    def resume(self) -> bytes:
+        """Go on after an activation; return what to send."""
+
+    def give_back(self) -> None:
+        """Give back the room of a large command that has gone on."""
+
+    def close(self) -> None:
+        """Hold nothing any more."""
 
 
 class Session:
@@ -32,27 +86,16 @@ class Session:
     Args:
         shared: what all sessions share.
         database: the database number that the connection starts with.
+        questions: who takes note of what the client asks of the nodes of a cluster.
     """
 
     __slots__ = (
-        "_calls",
-        "_framer",
-        "_out",
-        "_pending",
-        "_polls",
-        "_raw",
-        "_recall",
-        "_rest",
-        "_selected",
-        "_shared",
-        "_untouched",
-        "commands",
-        "holding",
-        "receive_upstream",
-        "waiting_for",
-    )
+        "_calls", "_framer", "_out", "_pending", "_polls", "_questions", "_raw", "_recall", "_rest", "_selected",
+        "_shared", "_untouched", "commands", "holding", "receive_upstream", "waiting_for",
+    )  # fmt: skip
 
-    def __init__(self, shared: Shared, database: int = 0) -> None:
+    def __init__(self, shared: Shared, database: int = 0, questions: Questions = _NO_QUESTIONS) -> None:
+        self._questions = questions
         self.commands = 0
         """Commands sent to Redis that will be replied to."""
         self._selected = Selected(database, shared.databases)
@@ -242,10 +285,13 @@ class Session:
 
     def _multi(self, *_: object) -> Answer:
         self._calls.begin_transaction()
+        self._questions.begin_transaction(self.commands)
         return FORWARD
 
-    def _end_multi(self, *_: object) -> Answer:
+    def _end_multi(self, command: Command, *_: object) -> Answer:
         self._calls.end_transaction()
+        number = self.commands if self._pending.counting else 0
+        self._questions.end_transaction(number, executed=command[0].upper() == b"EXEC")
         return FORWARD
 
     def _select(self, command: Command, *_: object) -> Answer:
@@ -259,8 +305,8 @@ class Session:
         changed = self._shared.login(command) if self._shared.login is not None else None
         return FORWARD if changed is None else changed
 
-    def _reset(self, *_: object) -> Answer:
-        self._calls.end_transaction()
+    def _reset(self, command: Command, *_: object) -> Answer:
+        self._end_multi(command)
         return self._select([b"SELECT", b"0"])
 
     def _uncountable(self, *_: object) -> Answer:
@@ -273,7 +319,11 @@ class Session:
         return FORWARD
 
     def _cluster(self, command: Command, *_: object) -> Answer:
-        if len(command) > 1 and command[1].upper() in _TOPOLOGY:
+        name = command[1].upper() if len(command) > 1 else b""
+        queued = self._calls.in_transaction
+        if not self._questions.ask(name, self.commands if queued or self._pending.counting else 0, queued=queued):
+            return [command[0], _NO_SUBCOMMAND]
+        if name in _TOPOLOGY:
             self._shared.observer.clustered(redirected=False)
         return FORWARD
 
@@ -286,6 +336,8 @@ def _encoded(command: Command) -> bytes:
         return b""
 
 
+# Redis answers that there is no such subcommand.
+_NO_SUBCOMMAND: Final = b"TOO-MANY-UNANSWERED"
 # By these a client learns where the nodes of a cluster are.
 _TOPOLOGY: Final = (b"SLOTS", b"SHARDS", b"NODES")
 # After these, replies can no longer be assigned to commands.

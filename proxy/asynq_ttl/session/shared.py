@@ -1,7 +1,7 @@
 """What all sessions of a sidecar share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asynq_ttl.asynq.keys import subject_of
 from asynq_ttl.events import FailedOpen, FailOpen, Observer
@@ -44,6 +44,10 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.registry, self.whole)
+
+    def beside(self, registry: ScriptRegistry) -> "Shared":
+        """Return what the sessions of another node of the cluster share: all of this, but for the scripts."""
+        return replace(self, registry=registry)
 
     def use(self, rewriter: Rewriter) -> None:
         """Decide by another policy from now on."""

@@ -20,6 +20,7 @@ AGAIN_SECONDS = 1.0
 # A task that has swallowed its cancellation is cancelled again after so long.
 _CANCEL_SECONDS = 0.2
 _CANCELLATIONS = 3
+_STOP_SECONDS = 1.0
 
 
 class Background:
@@ -28,17 +29,29 @@ class Background:
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()
         """How often each has raised, by name."""
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
         self._repetition = Repetition()
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Begin something that runs until `end`.
 
         Args:
-            name: what it is called in the log and in metrics.
+            name: what it is called in the log and in metrics; no other may be called so.
             work: does it, until it is cancelled.
         """
-        self._tasks.append(asyncio.get_running_loop().create_task(self._keep(name, work)))
+        self._tasks[name] = asyncio.get_running_loop().create_task(self._keep(name, work))
+
+    def stop(self, name: str, ending: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Cancel one, and then do what ends it."""
+
+        async def stop(task: asyncio.Task[None]) -> None:
+            await _end([task])
+            await within(_STOP_SECONDS, ending())
+
+        stopping = asyncio.get_running_loop().create_task(stop(self._tasks.pop(name)))
+        self._stopping.add(stopping)
+        stopping.add_done_callback(self._stopping.discard)
 
     def failed(self, name: str, error: Exception, then: str) -> None:
         """Count what was raised where nothing expected it, and name it in the log.
@@ -55,8 +68,8 @@ class Background:
 
     async def end(self) -> None:
         """Cancel all."""
-        await _end(self._tasks)
-        self._tasks = []
+        await _end([*self._tasks.values(), *self._stopping])
+        self._tasks = {}
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -5,6 +5,7 @@ is read on other threads: nothing here changes anything.
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import ScriptRegistry
@@ -13,7 +14,6 @@ from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.metrics import Metrics
-from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.sentinels import Sentinels
 
 
@@ -38,9 +38,9 @@ def register_background(metrics: Metrics, background: Background) -> None:
     )
 
 
-def register_upstream(metrics: Metrics, control: ControlConnection, sentinels: Sentinels | None) -> None:
+def register_upstream(metrics: Metrics, problem: Callable[[], str], sentinels: Sentinels | None) -> None:
     """Declare how Redis is, and how its Sentinels are, where there are any."""
-    metrics.gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not control.problem))
+    metrics.gauge("asynq_ttl.upstream.up", "1 if Redis answers.", lambda: int(not problem()))
     metrics.counter(
         "asynq_ttl.upstream.switches", "Changes of the master.", lambda: sentinels.switches if sentinels else 0
     )
@@ -63,14 +63,16 @@ def register_handover(metrics: Metrics, handover: Handover | None) -> None:
     )
 
 
-def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptRegistry, sweeper: Sweeper) -> None:
+def register_policy(
+    metrics: Metrics, in_force: PolicyInForce, registry: ScriptRegistry, sweepers: Callable[[], Sequence[Sweeper]]
+) -> None:
     """Declare which policy is in force, and what carries it out."""
     gauge = metrics.gauge
     gauge("asynq_ttl.paused", "1 while rewriting is paused.", lambda: int(in_force.paused))
     gauge(
         "asynq_ttl.scripts.wrappers",
         "Wrappers by status.",
-        lambda: Counter(script.status.value for script in registry.wrapped()),
+        lambda: Counter(registry.status_anywhere(script).value for script in registry.wrapped()),
         ("status",),
     )
     gauge(
@@ -87,11 +89,11 @@ def register_policy(metrics: Metrics, in_force: PolicyInForce, registry: ScriptR
     metrics.counter(
         "asynq_ttl.sweep.failures",
         "What Redis refused the sweeper at one place, while the rest was swept.",
-        lambda: sweeper.failures.refusals,
+        lambda: sum((sweeper.failures.refusals for sweeper in sweepers()), Counter()),
         ("database",),
     )
     gauge(
         "asynq_ttl.sweep.behind",
         "1 if the last round of the sweeper left due tasks to the next one.",
-        lambda: int(sweeper.behind),
+        lambda: int(any(sweeper.behind for sweeper in sweepers())),
     )

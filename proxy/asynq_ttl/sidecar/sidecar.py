@@ -6,14 +6,16 @@ signal, no command line.
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener
+from asynq_ttl.net.systemd import Inheritance
 from asynq_ttl.net.tls import Context, listener_context
 from asynq_ttl.net.watched_files import FileWatch, Watched
 from asynq_ttl.policy.rules import Policy
@@ -25,6 +27,7 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.holding import Room
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.sidecar.background import Background, within
+from asynq_ttl.sidecar.cluster_nodes import ClusterNodes
 from asynq_ttl.sidecar.figures import (
     register_background,
     register_handover,
@@ -32,13 +35,17 @@ from asynq_ttl.sidecar.figures import (
     register_traffic,
     register_upstream,
 )
+from asynq_ttl.sidecar.node_figures import register_nodes
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
 from asynq_ttl.sidecar.rights import tell_missing
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
+from asynq_ttl.telemetry.decision_log import DecisionLog, register_decision_log
 from asynq_ttl.telemetry.recorder import Telemetry
+from asynq_ttl.telemetry.swept_node import SweptNode
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from asynq_ttl.upstream.sentinels import Sentinels
@@ -89,25 +96,21 @@ class Sidecar:
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
+        self.decision_log = _decision_log(settings, telemetry)
         self.handover = Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None
-        self.sweeper = Sweeper(
-            self.endpoint,
-            lambda: self.in_force.rewriter.reach,
-            self.shared.databases,
-            telemetry,
-            interval_seconds=settings.sweep_seconds,
-            handover=self.handover,
-        )
+        self.sweeper = self._sweeper(self.endpoint)
         self.relay = Relay(
             self.shared, self.endpoint, self.control, telemetry, max_connections=settings.max_connections
         )
+        self._inheritance = Inheritance()
         self.background = Background()
-        """What goes on beside serving clients."""
+        self.nodes = self._cluster_nodes()
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
-        register_upstream(telemetry.metrics, self.control, self.sentinels)
+        register_upstream(telemetry.metrics, lambda: self.upstream_problem, self.sentinels)
+        register_nodes(telemetry.metrics, lambda: self.nodes)
         register_handover(telemetry.metrics, self.handover)
-        register_policy(telemetry.metrics, self.in_force, self.registry, self.sweeper)
+        register_policy(telemetry.metrics, self.in_force, self.registry, lambda: self.sweepers)
 
     @property
     def problem(self) -> str:
@@ -116,12 +119,52 @@ class Sidecar:
             return "starting" if not self.relay.draining else "stopped"
         if self.relay.draining or self.stop.is_set():
             return "draining"
-        return f"upstream {self.settings.upstream}: {self.control.problem}" if self.control.problem else ""
+        return f"upstream {self.settings.upstream}: {self.upstream_problem}" if self.upstream_problem else ""
+
+    def _sweeper(self, endpoint: Endpoint, part: Part = WHOLE) -> Sweeper:
+        """Return what sweeps at an endpoint."""
+        at_node = SweptNode(self.telemetry, lambda: endpoint.address or endpoint.upstream.address)
+        return Sweeper(
+            endpoint,
+            lambda: self.in_force.rewriter.reach,
+            self.shared.databases,
+            self.telemetry if part is WHOLE else at_node,
+            interval_seconds=self.settings.sweep_seconds,
+            handover=self.handover,
+            began=self.started_ns / 1e9,
+            part=part,
+        )
+
+    @property
+    def sweepers(self) -> list[Sweeper]:
+        """What sweeps: one, or one for each master of a cluster."""
+        return [self.sweeper] if self.nodes is None else self.nodes.sweepers
+
+    @property
+    def upstream_problem(self) -> str:
+        """Why Redis cannot be used; empty when it can."""
+        return self.control.problem if self.nodes is None else self.nodes.problem
+
+    def _cluster_nodes(self) -> ClusterNodes | None:
+        """Return what knows the nodes of a cluster; None without one."""
+        if not self.settings.upstream.nodes:
+            return None
+        return ClusterNodes(
+            self.endpoint,
+            self.settings.cluster_ports or range(0),
+            announce=self.settings.announce or "",
+            relay=self.relay,
+            shared=self.shared,
+            background=self.background,
+            activated=self._activated,
+            sweeper=self._sweeper if self.settings.sweep_seconds > 0 else None,
+        )
 
     @property
     def trouble(self) -> str:
         """What does not keep clients from coming, and has to be looked at all the same; empty where there is none."""
-        return self.handover.problem if self.handover is not None else ""
+        parts = self.handover, self.decision_log
+        return "; ".join(part.problem for part in parts if part is not None and part.problem)
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""
@@ -167,6 +210,8 @@ class Sidecar:
     def _use(self, rewriter: Rewriter) -> None:
         """Let every session decide by another policy (`PolicyInForce`)."""
         self.shared.use(rewriter)
+        if self.nodes is not None:
+            self.nodes.use(rewriter)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Address]:
@@ -177,30 +222,54 @@ class Sidecar:
         Raises:
             ListenError: the listening address cannot be used.
         """
-        listener = Listener(
-            self.settings.listen,
-            self._accept,
+        listener = self._listener_at(self.settings.listen, self._accept, self._inheritance.rest)
+        async with AsyncExitStack() as at_nodes:
+            try:
+                await self._begin()
+                if self.nodes is not None:
+                    await at_nodes.enter_async_context(self.nodes.listening(self.settings.listen, self._node_listener))
+                await listener.start()
+                self.listening = listener.address
+                yield self.listening
+            finally:
+                listener.close()
+                await at_nodes.aclose()
+                # What was accepted before has yet to reach the relay; it is served, not refused.
+                await asyncio.sleep(_ACCEPTED_SECONDS)
+                await self.relay.drain(self.settings.drain_seconds)
+                self.listening = None
+                await self.background.end()
+                await within(_CLOSE_SECONDS, *self._endings())
+                await asyncio.to_thread(self.telemetry.shutdown)
+
+    def _endings(self) -> list[Coroutine[None, None, None]]:
+        """Return what closes the sidecar's own connections."""
+        endings = [self.telemetry.finish_spans(), self.sweeper.close(), self.control.close()]
+        if self.handover is not None:
+            endings.append(self.handover.close())
+        if self.decision_log is not None:
+            endings.append(asyncio.to_thread(self.decision_log.close, _CLOSE_SECONDS))
+        return endings if self.nodes is None else [*endings, self.nodes.close()]
+
+    def _listener_at(
+        self,
+        listen: Address,
+        accept: Callable[[], asyncio.Protocol],
+        inherited: Callable[[], Sequence[socket.socket]],
+    ) -> Listener:
+        return Listener(
+            listen,
+            accept,
             self.tls[0] if self.tls is not None else None,
             reuse_port=self.settings.reuse_port,
             keepalive_seconds=self.settings.keepalive_seconds,
+            inherited=inherited,
         )
-        try:
-            await self._begin()
-            await listener.start()
-            self.listening = listener.address
-            yield self.listening
-        finally:
-            listener.close()
-            # What was accepted before has yet to reach the relay; it is served, not refused.
-            await asyncio.sleep(_ACCEPTED_SECONDS)
-            await self.relay.drain(self.settings.drain_seconds)
-            self.listening = None
-            await self.background.end()
-            await within(_CLOSE_SECONDS, self.telemetry.finish_spans(), self.sweeper.close(), self.control.close())
-            await asyncio.to_thread(self.telemetry.shutdown)
 
     async def _begin(self) -> None:
         """Begin what runs beside the data path."""
+        if self.decision_log is not None:
+            self.decision_log.start()
         start = self.background.start
         start("the latency probe", partial(beat, self.relay.traffic, self.telemetry))
         if self.sentinels is not None:
@@ -208,15 +277,28 @@ class Sidecar:
                 start(f"following Sentinel {address}", partial(self.sentinels.follow, address))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
-        start("the control connection", self.control.run)
-        start("the look at rights", partial(tell_missing, self.endpoint, self.settings))
+        if self.nodes is not None:
+            start("following the cluster", self.nodes.cluster.follow)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.nodes.cluster.found.wait(), _FIND_SECONDS)
+        else:
+            start("the control connection", self.control.run)
+            start("the look at rights", partial(tell_missing, self.endpoint, self.settings))
         if self.files.watches:
             start("the watch of files", self.files.run)
-        if self.settings.sweep_seconds > 0:
+        if self.settings.sweep_seconds > 0 and self.nodes is None:
             start("the sweeper", self.sweeper.run)
 
     def _accept(self) -> asyncio.Protocol:
-        return self.relay.accept() if self.guard is None else Gate(self.guard, self.relay.accept)
+        return self._let_in(self.relay.accept if self.nodes is None else self.nodes.accept)
+
+    def _node_listener(self, listen: Address, accept: Callable[[], asyncio.Protocol]) -> Listener:
+        """Return what listens at the port of a node."""
+        return self._listener_at(listen, lambda: self._let_in(accept), lambda: self._inheritance.at((listen.port,)))
+
+    def _let_in(self, accept: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        """Return the protocol of a new connection, which is asked for a password first where that is wanted."""
+        return accept() if self.guard is None else Gate(self.guard, accept)
 
 
 def endpoint_of(settings: Settings) -> Endpoint:
@@ -226,6 +308,16 @@ def endpoint_of(settings: Settings) -> Endpoint:
         TlsError: a certificate, key or CA file cannot be used.
     """
     return Endpoint(settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds)
+
+
+def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | None:
+    """Return the decision log, which is told all that the journal is told from now on; None where there is none."""
+    recent = telemetry.recent
+    log = settings.decisions.open(task_ids=recent.task_ids) if settings.decisions is not None else None
+    register_decision_log(telemetry.metrics, log)
+    if log is not None:
+        recent.tell(log.add)
+    return log
 
 
 def _guard(settings: Settings, endpoint: Endpoint) -> Guard | None:

@@ -32,7 +32,7 @@ from asynq_ttl.sweep.adoption import Adoption, AdoptionRules
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.schedule import PAGE_SIZE, Index, Schedule
-from asynq_ttl.sweep.survey import Queue, Survey
+from asynq_ttl.sweep.survey import BATCH, Queue, Survey
 
 _log = logging.getLogger("asynq_ttl.sweeper")
 
@@ -83,6 +83,7 @@ class Adopter:
         failures: where refusals are noted.
         observer: who is told.
         began: when the sidecar began, in Unix seconds.
+        batch: how many queues may be asked about by one script.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class Adopter:
         observer: SweepObserver,
         *,
         began: float,
+        batch: int = BATCH,
     ) -> None:
+        self._batch = batch
         self._connections = connections
         self._reach = reach
         self._schedule = schedule
@@ -104,7 +107,7 @@ class Adopter:
         self._adoption = Adoption()
         # When the archives of some queues were looked at last, by a clock that never goes back.
         self._looked_at: dict[Queue, float] = {}
-        self._page_script = load("shared/pick.prologue", "sweep/page.prologue", "sweep/adopt")
+        self._page_script = load("shared/pick.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/adopt")
         self._newest_script = load("sweep/newest")
 
     async def look(self, known: Survey) -> list[tuple[Index, Where]]:
@@ -181,8 +184,9 @@ class Adopter:
         at, looked_at = time.monotonic(), self._looked_at
         self._looked_at = {}
         for database, some in by_database.items():
-            for queue, window in (await self._ask_newest(database, some, at, looked_at)).items():
-                found.append((Index(*queue, State.ARCHIVED), _pages(window)))
+            for first in range(0, len(some), self._batch):
+                windows = await self._ask_newest(database, some[first : first + self._batch], at, looked_at)
+                found += [(Index(*queue, State.ARCHIVED), _pages(window)) for queue, window in windows.items()]
             self._looked_at.update(dict.fromkeys(some, at))
         return found
 

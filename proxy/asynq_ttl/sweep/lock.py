@@ -12,6 +12,7 @@ Invariants:
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -31,9 +32,11 @@ class Lock:
 
     Args:
         lifetime_seconds: how long it is held without being taken anew.
+        name: returns its key.
     """
 
-    def __init__(self, lifetime_seconds: float) -> None:
+    def __init__(self, lifetime_seconds: float, name: Callable[[], str] = lambda: LOCK_KEY) -> None:
+        self._name = name
         self._milliseconds = int(lifetime_seconds * 1000)
         self._token = secrets.token_hex(8)
         # The key of the lock that this sidecar holds; empty without.
@@ -76,8 +79,8 @@ class Lock:
 
     async def _ask(self, client: "Redis", coverage: str, milliseconds: int) -> tuple[bool, str]:
         """Return whether this sidecar may sweep, and the key of the lock that says so; empty for none."""
-        held_by_others = False
-        for key in (LOCK_KEY, f"{LOCK_KEY}:{coverage}"):
+        held_by_others, name = False, self._name()
+        for key in (name, f"{name}:{coverage}"):
             try:
                 answer: Any = await client.eval(self._take_script, 1, key, self._token, str(milliseconds), coverage)
             except ResponseError as error:
@@ -91,7 +94,7 @@ class Lock:
                 return True, key
             if answer != _HELD_FOR_ANOTHER_COVERAGE:
                 return False, ""
-            held_by_others = key != LOCK_KEY
+            held_by_others = key != name
         return not held_by_others, ""
 
     async def keep(self, client: "Redis", coverage: str) -> bool:

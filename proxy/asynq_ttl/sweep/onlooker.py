@@ -10,6 +10,7 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.sweep.adopter import Adopter
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.part import Part
 from asynq_ttl.sweep.schedule import PAGE_SIZE, Looked, Schedule
 from asynq_ttl.sweep.surveyor import Surveyor
 
@@ -24,6 +25,7 @@ class Onlooker:
         interval_seconds: the longest time between rounds.
         adopter: what looks at a page.
         failures: where refusals are noted.
+        part: which queues are looked at.
     """
 
     def __init__(
@@ -34,14 +36,23 @@ class Onlooker:
         adopter: Adopter,
         failures: Failures,
         *,
+        part: Part,
         interval_seconds: float,
     ) -> None:
+        self._connections = connections
         self._reach = reach
         self._adopter = adopter
+        self._part = part
         self._failures = failures
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(
-            connections, reach, databases, self._schedule, failures, wanted=lambda name: reach().adopts(name)
+            connections,
+            reach,
+            databases,
+            self._schedule,
+            failures,
+            part=part,
+            wanted=lambda name: reach().adopts(name),
         )
 
     async def look(self) -> None:
@@ -53,6 +64,7 @@ class Onlooker:
         reach = self._reach()
         if not reach.only_tells:
             return
+        await self._part.refresh(await self._connections.home())  # whoever only tells does not sweep
         await self._surveyor.survey()
         self._schedule.begin_round(self._surveyor.large_indexes())
         await self._adopter.look(self._surveyor.known)

@@ -21,11 +21,16 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import State
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.part import Part
 from asynq_ttl.sweep.schedule import Index, Schedule
-from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue, Survey, pass_seconds
+from asynq_ttl.sweep.survey import PLACES, SMALL, Queue, Survey, pass_seconds
 
 # What Redis says of a database that there is not: a cluster has only one.
 _NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
+
+
+# By so much less are the numbers of indexes of which `survey.lua` tells that they have held tasks.
+_HELD = 1_000_000
 
 
 class Surveyor:
@@ -37,6 +42,7 @@ class Surveyor:
         databases: the numbers of those that clients have used. A number that Redis does not have is taken out.
         schedule: how often rounds are, and which retentions a queue has.
         failures: where refusals are noted.
+        part: which queues are swept.
         wanted: says whether a queue is surveyed; None for those in which there may be TTLs of ours.
 
     Attributes:
@@ -51,8 +57,11 @@ class Surveyor:
         schedule: Schedule,
         failures: Failures,
         *,
+        part: Part,
         wanted: Callable[[str], bool] | None = None,
     ) -> None:
+        self._part = part
+        self._changes = part.changes
         self._connections = connections
         self._reach = reach
         self._databases = databases
@@ -60,8 +69,12 @@ class Surveyor:
         self._failures = failures
         self._wanted = wanted or (lambda name: reach().heals(name))
         self._unlisted_only = False
-        self._script = load("sweep/survey")
+        self._script = load("shared/hold.prologue", "sweep/survey")
         self.known = Survey()
+
+    def held(self) -> int:
+        """Return how many tasks are held, in the queues that are surveyed."""
+        return self.known.held
 
     async def survey(self, *, unlisted_only: bool = False) -> None:
         """List the queues and survey them, where it is time to.
@@ -69,7 +82,8 @@ class Surveyor:
         Args:
             unlisted_only: whether somebody else sweeps what `asynq:queues` lists.
         """
-        if unlisted_only is not self._unlisted_only:
+        if (unlisted_only, self._part.changes) != (self._unlisted_only, self._changes):
+            self._changes = self._part.changes
             self._unlisted_only, self.known = unlisted_only, Survey()
         if unlisted_only and not self._reach().enforced:
             return
@@ -81,8 +95,8 @@ class Surveyor:
         for queue in self.known.stale(at):
             alike[queue.database, self._schedule.retentions(policy, queue.name)].append(queue)
         for (database, retentions), queues in alike.items():
-            for first in range(0, len(queues), BATCH):
-                await self._survey_or_each(database, retentions, queues[first : first + BATCH])
+            for first in range(0, len(queues), self._part.batch):
+                await self._survey_or_each(database, retentions, queues[first : first + self._part.batch])
 
     def large_indexes(self) -> dict[Index, int]:
         """Return the indexes that the survey does not look through itself, each with how many members it has."""
@@ -95,7 +109,7 @@ class Surveyor:
         with self._failures.kept_to(database):
             try:
                 client = await self._connections.to(database)
-                members: Any = await client.smembers("asynq:queues")
+                members = await self._part.names(client)
             except ResponseError as error:
                 if not any(said in str(error) for said in _NO_SUCH_DATABASE):
                     raise
@@ -103,10 +117,10 @@ class Surveyor:
                 self._databases.discard(database)
                 await self._connections.drop(database)
                 return
-            names, within = set(map(text_of, members)), self._pass_seconds
+            names, within = set(members), self._pass_seconds
         reach = self._reach()
         swept = reach.enforced - names if self._unlisted_only else reach.enforced | names
-        clear = (name for name in swept if self._wanted(name) and not ambiguous(name))
+        clear = (name for name in swept if self._part.has(name) and self._wanted(name) and not ambiguous(name))
         self.known.listed(database, clear, at, within)
 
     async def _survey_or_each(self, database: int, retentions: tuple[int, ...], queues: Sequence[Queue]) -> None:
@@ -133,11 +147,16 @@ class Surveyor:
         at, width = time.monotonic(), 3 * len(PLACES)
         extra = answer[width * len(queues) :]
         untimed: dict[int, dict[str, str]] = defaultdict(dict)
-        for key, digest in zip(extra[::2], extra[1::2], strict=True):
-            untimed[key // len(PLACES)][PLACES[key % len(PLACES)]] = text_of(digest)
+        held: dict[int, dict[str, int]] = defaultdict(dict)
+        for key, value in zip(extra[::2], extra[1::2], strict=True):
+            number, place = divmod(key if key >= 0 else key + _HELD, len(PLACES))
+            if key >= 0:
+                untimed[number][PLACES[place]] = text_of(value)
+            else:
+                held[number][PLACES[place]] = int(value)
         for number, queue in enumerate(queues):
             found = answer[number * width : (number + 1) * width]
-            self.known.surveyed(queue, found, at, within, untimed.get(number, {}))
+            self.known.surveyed(queue, found, at, within, untimed.get(number, {}), held=held.get(number, {}))
             if self.known.holds(queue):
                 reach.note_enforced(queue.name)
 

@@ -39,7 +39,9 @@ from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.live_tasks import LiveTasks
 from asynq_ttl.sweep.lock import Lock
+from asynq_ttl.sweep.missing_hashes import MissingHashes
 from asynq_ttl.sweep.onlooker import Onlooker
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.schedule import (
     PAGE_SIZE,
     ROUNDS_IN_GRACE,
@@ -54,9 +56,8 @@ from asynq_ttl.upstream.endpoint import Endpoint
 
 # A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
-# An entry without a hash is dropped if it still has none after this time.
-_SECOND_LOOK_SECONDS = 0.05
 _TERMINAL = tuple(state.value for state in State)
+_INDEX_TEXTS = ("shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep")
 
 
 class Sweeper:
@@ -71,6 +72,7 @@ class Sweeper:
         interval_seconds: the longest time between rounds.
         handover: who gets due tasks before they are removed; None for nobody.
         began: when the sidecar began, in Unix seconds; 0 for now.
+        part: which queues are swept.
     """
 
     def __init__(
@@ -83,28 +85,29 @@ class Sweeper:
         interval_seconds: float,
         handover: Handover | None = None,
         began: float = 0,
+        part: Part = WHOLE,
     ) -> None:
-        self._connections = Connections(endpoint)
-        self._handover = handover
-        self._reach = reach
+        self._part = part
+        connections = self._connections = Connections(endpoint)
+        self._handover, self._reach = handover, reach
         self.failures = Failures()
         """What Redis has refused, and where."""
         self._observer = observer
         # What the round found due and has to hand over.
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
-        self._surveyor = Surveyor(self._connections, reach, databases, self._schedule, self.failures)
-        self._leads = False
+        self._surveyor = Surveyor(connections, reach, databases, self._schedule, self.failures, part=part)
+        self.held = self._surveyor.held
+        self._missing, self._leads = MissingHashes(part), False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
-        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait))
-        self._index_script = load("shared/states.prologue", "sweep/page.prologue", "sweep/sweep")
-        self._ghost_script = load("sweep/sweep_ghosts")
-        self._live = LiveTasks(self._connections, observer)
+        self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
+        self._index_script = load(*_INDEX_TEXTS)
+        self._live = LiveTasks(connections, observer)
         self._adopter = Adopter(
-            self._connections, reach, self._schedule, self.failures, observer, began=began or time.time()
+            connections, reach, self._schedule, self.failures, observer, began=began or time.time(), batch=part.batch
         )
         self._onlooker = Onlooker(
-            self._connections, reach, databases, self._adopter, self.failures, interval_seconds=interval_seconds
+            connections, reach, databases, self._adopter, self.failures, part=part, interval_seconds=interval_seconds
         )
 
     @property
@@ -194,8 +197,6 @@ class Sweeper:
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
-        if self._handover is not None:
-            await self._handover.close()
         with suppress(RedisError, OSError):  # it expires by itself
             await self._lock.release(await self._connections.home())
         await self._connections.close()
@@ -212,6 +213,7 @@ class Sweeper:
             self._leads = False
             return False
         home = await self._connections.home()
+        await self._part.refresh(home)
         free = self._lock.held or await self._lock.is_free(home, reach.coverage)
         await self._surveyor.survey(unlisted_only=not free)
         if free and self._surveyor.known.anything:
@@ -272,9 +274,7 @@ class Sweeper:
             self._found.append((index, Batch(queue, state.value, due, grace_ms)))
             due = []
         if missing:
-            await asyncio.sleep(_SECOND_LOOK_SECONDS)
-            second: Any = client.register_script(self._ghost_script)
-            ghosts += await second(keys=[key], args=[task_prefix(queue), *missing])
+            ghosts += await self._missing.drop(client, queue, key, missing)
         ids = tuple(text_of(task_id) for task_id in due)
         page = Swept(database, queue, state, examined, ids, ghosts, started, time.time_ns())
         if ids or ghosts:
@@ -295,7 +295,7 @@ class Sweeper:
 
     async def _hand_over(self, handover: Handover) -> None:
         """Hand over what the round found due, and tell of what is gone. What is not done the next round finds again."""
-        handover.begin_round()
+        until = handover.begin_round()
         for index, batch in self._found:
             if not batch.ids:
                 continue
@@ -303,10 +303,10 @@ class Sweeper:
                 break
             started = time.time_ns()
             with self.failures.kept_to(*index):
-                gone = await handover.hand_over(await self._connections.to(index.database), batch)
+                gone = await handover.hand_over(await self._connections.to(index.database), batch, until)
                 if gone:
                     ids = tuple(text_of(task_id) for task_id in gone)
-                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns()))
+                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns(), handover.name))
 
 
 def _gone(page: Swept) -> int:

@@ -1,4 +1,4 @@
-"""Signs that Redis is a cluster, which the sidecar does not support: clients would walk around it. Warns and counts.
+"""Signs that Redis is a cluster. Where it is served as one Redis, clients would walk around it. Warns and counts.
 
 Three signs, none of which costs anything on a command that Asynq sends all the time: the server says so when the
 control connection comes up; a client asks for the topology; a decision is answered by a redirection.
@@ -32,9 +32,14 @@ _MEANINGS = {
 
 
 class ClusterSigns:
-    """Counts the signs, and warns of each kind at most once a minute."""
+    """Counts the signs, and warns of each kind at most once a minute.
 
-    def __init__(self) -> None:
+    Args:
+        served: whether the sidecar serves a cluster: then nothing is warned of.
+    """
+
+    def __init__(self, *, served: bool = False) -> None:
+        self._served = served
         self.seen: dict[str, int] = {sign.value: 0 for sign in Sign}
         """How often each sign was seen."""
         self._warned: dict[Sign, float] = {}
@@ -42,6 +47,8 @@ class ClusterSigns:
     def note(self, sign: Sign) -> None:
         """Take note of a sign."""
         self.seen[sign.value] += 1
+        if self._served:
+            return
         now = time.monotonic()
         if now - self._warned.get(sign, -_WARNING_INTERVAL_SECONDS) >= _WARNING_INTERVAL_SECONDS:
             self._warned[sign] = now

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
-from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
 from asynq_ttl.telemetry.bulk_operations import BULK_LABELS, BULK_TASKS, BulkOperations, OpenRedis
@@ -102,7 +102,7 @@ class Telemetry:
         self.latencies: dict[str, deque[float]] = {
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
-        self.cluster = ClusterSigns()
+        self.cluster = ClusterSigns(served=bool(upstream.nodes))
         self.task_counts = TaskCounts()
         self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)
@@ -209,17 +209,17 @@ class Telemetry:
         self.recent.add(Happened(kind, time.time_ns(), "ok", detail), "")
         _log.info("%s: %s", kind, detail)
 
-    def swept(self, page: Swept) -> None:
+    def swept(self, page: Swept, server: Address | None = None) -> None:
         """Count what a page of a sweep removed, keep it, and make its span."""
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        self.recent.add(page, self.spans.swept(page))
+        self.recent.add(page, self.spans.swept(page, server))
 
-    def adopted(self, tasks: Adopted) -> None:
+    def adopted(self, tasks: Adopted, server: Address | None = None) -> None:
         """Count tasks that were adopted, keep that, and make its span."""
         self.adoptions.add(tasks)
-        self.recent.add(tasks, self.spans.adopted(tasks))
+        self.recent.add(tasks, self.spans.adopted(tasks, server))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""

@@ -76,6 +76,8 @@ class ControlConnection:
                     _log.info("upstream %s is up", self.upstream)
                     self.problem = ""
                     self._not_before = 0.0
+                for script in self._registry.missing():
+                    await self.activate(script)
                 retry = _FIRST_RETRY_SECONDS
                 await asyncio.sleep(_PING_INTERVAL_SECONDS)
             except (RedisError, OSError) as error:

@@ -77,6 +77,10 @@ class Endpoint:
     def __str__(self) -> str:
         return str(self.upstream)
 
+    def at(self, upstream: Upstream) -> "Endpoint":
+        """Return the endpoint of another server, to which connections begin in the same way."""
+        return Endpoint(upstream, logs_in=self._logs_in, keepalive_seconds=self._keepalive_seconds, tls=self.tls)
+
     def refuse(self, why: str) -> None:
         """Take note of why it is not known where Redis is, for clients that ask while it is not."""
         self.unknown = why

@@ -1,7 +1,9 @@
-/* How many whole replies a chunk is, for `replies`; and a command as bytes, for `commands`.
+/* How many whole replies a chunk is, and where the values of a reply end, for `replies`; a command as bytes, for
+ * `commands`.
  *
  * Optional: both do it themselves where this is not built, and their tests hold the two answers against each other. Only
- * replies of one line and bulk strings are counted here; of anything else `replies` makes sense itself.
+ * replies of one line and bulk strings are counted here, and only values in their plain form passed over; of anything
+ * else `replies` makes sense itself.
  */
 
 #include "_resp.h"
@@ -33,6 +35,58 @@ count_replies(PyObject *module, PyObject *chunk)
         }
     }
     return PyLong_FromLong(replies);
+}
+
+/* Return where the value at `at` ends, or for an array, a map or a set its header, and how many values are missing then
+ * besides; NULL where that cannot be told here. */
+static const char *
+skip_value(const char *at, const char *end, Py_ssize_t *more)
+{
+    const char *value;
+    Py_ssize_t length;
+    *more = 0;
+    switch (*at) {
+    case '+': case '-': case ':': case '_': case '#': case ',': case '(':
+        at = memchr(at, '\n', end - at);
+        return at == NULL ? NULL : at + 1;
+    case '$':
+        return end - at >= 5 && memcmp(at, "$-1\r\n", 5) == 0 ? at + 5 : bulk(at, end, &value, &length);
+    case '*': case '~':
+        return header(at, end, *at, more);
+    case '%':
+        at = header(at, end, '%', more);
+        *more *= 2;
+        return at;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *
+skip_values(PyObject *module, PyObject *args)
+{
+    /* A header adds less than 2^31, so the sum never overflows. */
+    const Py_ssize_t most = PY_SSIZE_T_MAX / 2;
+    PyObject *data;
+    Py_ssize_t position, missing, more;
+    if (!PyArg_ParseTuple(args, "Snn:skip_values", &data, &position, &missing)) {
+        return NULL;
+    }
+    const char *start = PyBytes_AS_STRING(data), *end = start + PyBytes_GET_SIZE(data);
+    if (position < 0 || position > end - start) {
+        PyErr_SetString(PyExc_ValueError, "skip_values() takes a position in the data");
+        return NULL;
+    }
+    const char *at = start + position;
+    while (missing > 0 && missing < most && at != end) {
+        const char *next = skip_value(at, end, &more);
+        if (next == NULL) {
+            break;
+        }
+        at = next;
+        missing += more - 1;
+    }
+    return Py_BuildValue("nn", (Py_ssize_t)(at - start), missing);
 }
 
 /* Write "<marker><number>\r\n" at `at`, or count how long it is where `at` is NULL. Return the length. */
@@ -92,6 +146,9 @@ static PyMethodDef methods[] = {
     {"count_replies", count_replies, METH_O,
      "count_replies(chunk)\n--\n\n"
      "Return the number of replies a chunk is, if it is whole ones of one line or one bulk string; else 0."},
+    {"skip_values", skip_values, METH_VARARGS,
+     "skip_values(data, position, missing)\n--\n\n"
+     "Pass over values from a position on, while so many are missing; return where that ended, and how many are then."},
     {"encode", encode, METH_O,
      "encode(command)\n--\n\n"
      "Return a command, a list or a tuple of bytes, as an array of bulk strings."},

@@ -13,8 +13,9 @@ Invariants:
 
 try:
     from asynq_ttl.wire._resp import count_replies as _compiled_count
+    from asynq_ttl.wire._resp import skip_values as _compiled_skip
 except ImportError:  # there was no C compiler when this was installed
-    _compiled_count = None  # type: ignore[assignment] # a function, or none
+    _compiled_count = _compiled_skip = None  # type: ignore[assignment] # a function, or none
 
 # Of the first line of a reply so much is kept.
 MAX_HEAD_BYTES = 128
@@ -40,7 +41,16 @@ def _count_replies(chunk: bytes) -> int:
     return int(length >= 0 and chunk.startswith(b"$%d\r\n" % length) and chunk.endswith(b"\r\n"))
 
 
+def _skip_values(data: bytes, position: int, missing: int) -> tuple[int, int]:  # noqa: ARG001 - the compiled one does
+    """Pass over values from a position on, while so many are missing: here over none.
+
+    Returns: where that ended, and how many are missing then.
+    """
+    return position, missing
+
+
 count_replies = _compiled_count if _compiled_count is not None else _count_replies
+_skip = _compiled_skip if _compiled_skip is not None else _skip_values
 
 
 class ReplyCounter:
@@ -66,38 +76,56 @@ class ReplyCounter:
 
     def feed(self, data: bytes) -> int:
         """Take the next bytes of Redis; return how many replies they complete, whose first lines `heads` has then."""
-        heads = self.heads = []
-        if self.lost:
-            return 0
-        self._count(data, heads)
-        self.between = not (self._open or self._line or self.lost)
-        return len(heads)
-
-    def _count(self, data: bytes, heads: list[bytes]) -> None:
+        self.forget()
         position, size = 0, len(data)
+        while position < size and not self.lost:
+            position = self.advance(data, position)
+        return len(self.heads)
+
+    def forget(self) -> None:
+        """Forget the first lines of the replies that have ended."""
+        self.heads = []
+
+    def advance(self, data: bytes, position: int) -> int:
+        """Go on to the end of a reply or push, or as far as the data reaches; return where that is.
+
+        `between` tells whether it has ended there. The first line of a reply that has is put at the end of `heads`.
+        Where something came that is no reply, that is the end of the data, and it is `lost`.
+        """
+        size = len(data)
         while position < size:
             if self._left:
                 step = min(self._left, size - position)
                 self._left -= step
                 position += step
-                if not self._left:
-                    self._value_done(heads)
-                continue
-            end = data.find(b"\n", position) + 1
-            if not end:
-                self._line += data[position:]
-                self.lost = len(self._line) > _MAX_LINE_BYTES
-                break
-            line = data[position:end]
-            if self._line:
-                line = self._line + line
-                self._line = b""
-            position = end
-            if not self._take_line(line, heads):
-                self.lost = True
-                break
+                if self._left:
+                    break
+                self._value_done()
+            else:
+                end = data.find(b"\n", position) + 1
+                if not end:
+                    self._line += data[position:]
+                    self.lost = len(self._line) > _MAX_LINE_BYTES
+                    position = size
+                    break
+                line = data[position:end]
+                if self._line:
+                    line = self._line + line
+                    self._line = b""
+                position = end
+                if not self._take_line(line):
+                    self.lost = True
+                    position = size
+                    break
+            if self._open and self._head and not self._left:
+                position = self._pass_over(data, position)
+            if not self._open:
+                self.between = True
+                return position
+        self.between = False
+        return position
 
-    def _take_line(self, line: bytes, heads: list[bytes]) -> bool:
+    def _take_line(self, line: bytes) -> bool:
         """Take a whole line that begins a value; return False where it is none."""
         marker = line[0]
         if not self._open:
@@ -107,7 +135,7 @@ class ReplyCounter:
             self._head = line[:MAX_HEAD_BYTES]
             self._push = marker == _PUSH
         if marker in _SIMPLE:
-            self._value_done(heads)
+            self._value_done()
             return True
         try:
             count = int(line[1:-2])
@@ -115,18 +143,27 @@ class ReplyCounter:
             return False
         if marker in _BULK:
             if count < 0:
-                self._value_done(heads)
+                self._value_done()
             else:
                 self._left = count + 2
         elif marker in _AGGREGATE:
             self._open += max(count, 0) * _AGGREGATE[marker]
             if marker != _ATTRIBUTE:  # it comes before the value it describes: that one is still missing
-                self._value_done(heads)
+                self._value_done()
         else:
             return False
         return True
 
-    def _value_done(self, heads: list[bytes]) -> None:
+    def _pass_over(self, data: bytes, position: int) -> int:
+        """Pass over the values of a reply that has begun, as far as they are plain and whole; return where they end."""
+        position, missing = _skip(data, position, self._open)
+        if not missing:  # the last value is done
+            self._open = 1
+            self._value_done()
+        self._open = missing
+        return position
+
+    def _value_done(self) -> None:
         self._open -= 1
         if not self._open and not self._push:
-            heads.append(self._head)
+            self.heads.append(self._head)

@@ -1,9 +1,10 @@
 """Fail masters over under a real Asynq load, through the sidecar and without it, and count what became of the tasks.
 
     python tests/trials/chaos/failover.py --rounds 20 --strike kill --strike ask
+    python tests/trials/chaos/failover.py --cluster --rounds 5 --strike reshard
 
 Prints a line for each failover and a table at the end. Exit status: 0 nothing went wrong through the sidecar, else 1.
-`trial.py` tells what is done, `account.py` what is proved.
+`trial.py` and `cluster_trial.py` tell what is done, `account.py` what is proved.
 """
 
 import json
@@ -21,7 +22,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import click  # noqa: E402 - it stands with those that are found only from here on
 
-from trials.chaos.trial import STRIKES, WAYS, Plan, Report, report_of  # noqa: E402 - likewise
+from trials.chaos.cluster_trial import CLUSTER_STRIKES, ClusterTrial  # noqa: E402 - likewise
+from trials.chaos.trial import ONE_PORT, STRIKES, WAYS, Plan, Report, Trial, report_of  # noqa: E402 - likewise
 
 _COLUMNS = (
     "strike",
@@ -40,8 +42,15 @@ _COLUMNS = (
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Failovers of each kind.")
-@click.option("--strike", "strikes", type=click.Choice(STRIKES), multiple=True, default=("kill", "hang", "ask"))
-@click.option("--way", "ways", type=click.Choice(WAYS), multiple=True, default=WAYS)
+@click.option("--cluster", is_flag=True, help="A cluster with Asynq's cluster client, not a master with Sentinels.")
+@click.option(
+    "--strike",
+    "strikes",
+    type=click.Choice(tuple(dict.fromkeys((*STRIKES, *CLUSTER_STRIKES)))),
+    multiple=True,
+    help="Default: kill, hang and ask; with --cluster kill, reshard and nodes.",
+)
+@click.option("--way", "ways", type=click.Choice((*WAYS, ONE_PORT)), multiple=True, default=WAYS)
 @click.option("--tasks", type=click.IntRange(min=1000), default=2000, show_default=True, help="Tasks of each load.")
 @click.option(
     "--wait", is_flag=True, help="Kill the worker too, and wait until its leases are over (two minutes each)."
@@ -50,6 +59,7 @@ _COLUMNS = (
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep logs, ledgers and reports in this new folder.")
 def main(
     *,
+    cluster: bool,
     rounds: int,
     strikes: tuple[str, ...],
     ways: tuple[str, ...],
@@ -59,6 +69,12 @@ def main(
     folder: Path | None,
 ) -> None:
     """Fail masters over under a real Asynq load and account for every accepted task."""
+    known, kind = (CLUSTER_STRIKES, ClusterTrial) if cluster else (STRIKES, Trial)
+    strikes = strikes or (CLUSTER_STRIKES if cluster else ("kill", "hang", "ask"))
+    if not set(strikes) <= set(known):
+        raise click.UsageError(f"--strike is one of {', '.join(known)} here")
+    if ONE_PORT in ways and not cluster:
+        raise click.UsageError(f"--way {ONE_PORT} needs --cluster")
     found: dict[tuple[str, str], list[Report]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="failover-") as temporary:
         if folder is not None:
@@ -69,7 +85,7 @@ def main(
                     place = (folder or Path(temporary)) / f"{number}-{strike}-{way}"
                     place.mkdir()
                     began = time.monotonic()
-                    report = report_of(Plan(way, strike, tasks, not wait, server, place))
+                    report = report_of(Plan(way, strike, tasks, not wait, server, place), kind)
                     found[strike, way].append(report)
                     seconds = round(time.monotonic() - began)
                     click.echo(json.dumps({"strike": strike, "way": way, "seconds": seconds, **asdict(report)}))
@@ -77,7 +93,7 @@ def main(
                         shutil.rmtree(place)
     for line in table(found):
         click.echo(line)
-    broken = any(report.faults for (_, way), reports in found.items() if way == "sidecar" for report in reports)
+    broken = any(report.faults for (_, way), reports in found.items() if way != "direct" for report in reports)
     raise SystemExit(broken)
 
 

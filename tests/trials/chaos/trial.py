@@ -31,6 +31,8 @@ QUEUE = "load"
 POLICY = "version: 1\ngrace: 60s\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]"
 STRIKES = ("kill", "hang", "ask", "coordinate")
 WAYS = ("sidecar", "direct")
+ONE_PORT = "one-port"
+"""The way of a plain client through the sidecar to a cluster."""
 WARNINGS = ("is down", "has moved from", "sweeping failed", "cannot load a wrapper", "failed open .activation")
 
 _RATE = 300
@@ -49,7 +51,7 @@ class Plan:
     """What a trial is to be.
 
     Attributes:
-        way: `sidecar` or `direct`.
+        way: `sidecar` or `direct`; with a cluster also `one-port`.
         strike: one of `STRIKES`.
         tasks: how many are enqueued.
         hasten: whether leases are aged when the load is over. Otherwise they are waited for, and the worker is killed
@@ -119,7 +121,7 @@ class Trial:
             watched = stack.enter_context(start_watched(self.plan.folder, Setup(kind=self.plan.server)))
             if self.plan.way == "sidecar":
                 self.sidecar = self._start_sidecar(watched)
-            load = self._start_load(watched)
+            load = self._start_load(*self._where(watched))
             wait_until(lambda: len(account.read(self.ledger_file).accepted) > _STRIKE_AFTER, "there is no load")
             old = watched.master()
             struck_ms = _now_ms()
@@ -133,6 +135,9 @@ class Trial:
                 self._await_demotion(former, new)
                 self._end(client, load)
                 last = self._look(client, over=True)
+        return self._report(struck_ms, active, last)
+
+    def _report(self, struck_ms: int, active: int, last: account.Account) -> Report:
         ledger = account.read(self.ledger_file)
         errors = Counter(_kind(error) for _, error in ledger.refusals)
         return Report(
@@ -154,8 +159,8 @@ class Trial:
         sidecar.expected_warnings += WARNINGS
         return sidecar
 
-    def _start_load(self, watched: Watched) -> "subprocess.Popen[bytes]":
-        command = [str(build_harness()), "load", *self._where(watched), "-queue", QUEUE]
+    def _start_load(self, *where: str) -> "subprocess.Popen[bytes]":
+        command = [str(build_harness()), "load", *where, "-queue", QUEUE]
         command += ["-ledger", str(self.ledger_file), "-rate", str(_RATE), "-producers", "4", "-wait", "1"]
         command += [
             "-concurrency",
@@ -229,7 +234,7 @@ class Trial:
 
     def _kept(self, _task_id: str, _state: str) -> int | None:
         """Without the sidecar nobody gives TTLs."""
-        return _KEPT_SECONDS if self.plan.way == "sidecar" else None
+        return None if self.plan.way == "direct" else _KEPT_SECONDS
 
     def _await_idle(self, client: "redis_py.Redis") -> int:
         """Wait until all is enqueued and nothing waits; return how many tasks are active a little later."""
@@ -273,9 +278,9 @@ class Trial:
         _end(load)
 
 
-def report_of(plan: Plan) -> Report:
+def report_of(plan: Plan, kind: type[Trial] = Trial) -> Report:
     """Run a trial; what the sidecar warned of besides is a fault too."""
-    trial = Trial(plan)
+    trial = kind(plan)
     try:
         report = trial.run()
     except AssertionError as error:

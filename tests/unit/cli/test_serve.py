@@ -117,6 +117,34 @@ def test_a_token_file_that_cannot_be_used_is_told(
     assert "hush" not in result.output
 
 
+CLUSTER = ("--upstream", "redis+cluster://h:1,h:2")
+
+
+def test_a_cluster_has_ports_and_perhaps_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both become settings."""
+    line = [*CLUSTER, "--cluster-ports", "6400-6409", "--announce", "side.car"]
+    settings, _ = settings_of(monkeypatch, *line)
+    assert (settings.cluster_ports, settings.announce) == (range(6400, 6410), "side.car")
+    assert [str(node) for node in settings.upstream.nodes] == ["h:1", "h:2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (("--cluster-ports", "6400-6409"), "--cluster-ports and --announce need a cluster: "),
+        (("--announce", "h"), "--cluster-ports and --announce need a cluster: "),
+        ((*CLUSTER, "--cluster-ports", "6380-6389"), "--listen 127.0.0.1:6380 is one of --cluster-ports 6380-6389"),
+        ((*CLUSTER, "--cluster-ports", "6400"), "is no range of ports"),
+        ((*CLUSTER, "--cluster-ports", "6400-6409", "--announce", "h:1"), "is no host"),
+    ],
+)
+def test_a_cluster_that_is_not_served_so_is_one_line(line: tuple[str, ...], told: str) -> None:
+    """Before anything starts."""
+    result = CliRunner().invoke(serving.serve, line)
+    assert result.exit_code == 2
+    assert told in " ".join(result.output.replace("│", " ").split())
+
+
 def refused(error: Exception, monkeypatch: pytest.MonkeyPatch) -> Result:
     """Return how the command ends where a sidecar cannot run."""
 

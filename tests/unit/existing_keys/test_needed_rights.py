@@ -65,11 +65,14 @@ DOCUMENTED = [
     ("failure-modes.md", "The wrappers need ", ("WRAPPERS",)),
     ("failure-modes.md", "For the wrappers it needs ", ("CONTROL",)),
     ("failure-modes.md", "Behind Sentinels it needs ", ("BEHIND_SENTINELS",)),
+    ("failure-modes.md", "In a cluster it needs ", ("IN_CLUSTER",)),
+    ("existing-keys.md", "In a cluster it needs ", ("IN_CLUSTER",)),
     ("failure-modes.md", "For the sweeper it needs ", ("SWEEPER", "LOCK")),
     ("failure-modes.md", "With `--sink` it needs ", ("SINK",)),
     ("failure-modes.md", "Bulk operations are told with task IDs and with what the tasks got only with ", ("SPANS",)),
     ("existing-keys.md", "The user in the URL needs ", ("READING",)),
     ("existing-keys.md", "To change something it needs ", ("CHANGING",)),
+    ("existing-keys.md", "For `hold` and `release` it needs ", ("HOLDING",)),
 ]
 
 

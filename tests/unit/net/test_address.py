@@ -5,7 +5,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis
 
-from asynq_ttl.net.address import Address, AddressError, Upstream, parse_address, parse_upstream
+from asynq_ttl.net.address import (
+    Address,
+    AddressError,
+    Upstream,
+    parse_address,
+    parse_host,
+    parse_ports,
+    parse_upstream,
+)
 
 
 @pytest.mark.parametrize(
@@ -227,3 +235,84 @@ def test_no_piece_of_a_password_is_ever_shown(secret: str, shape: str) -> None:
         shown = str(error)
     for start in range(len(secret) - 3):
         assert secret[start : start + 4] not in shown
+
+
+# --- clusters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "shown"),
+    [
+        ("redis+cluster://a", (Address("a", 6379),), "redis+cluster://a:6379"),
+        ("redis+cluster://a:1,b,[::1]:3/", (Address("a", 1), Address("b", 6379), Address("::1", 3)),
+         "redis+cluster://a:1,b:6379,[::1]:3"),
+        ("rediss+cluster://:secret@a:1/0?ssl_cert_reqs=none", (Address("a", 1),), "rediss+cluster://a:1"),
+        ("redis+cluster://u:sec%40ret@a:1,b:2", (Address("a", 1), Address("b", 2)), "redis+cluster://a:1,b:2"),
+    ],
+)  # fmt: skip
+def test_a_cluster_is_named_by_some_of_its_nodes(text: str, nodes: tuple[Address, ...], shown: str) -> None:
+    """Each has a port; credentials and TLS are as elsewhere; what is shown can be read again."""
+    upstream = parse_upstream(text)
+    assert (upstream.nodes, upstream.address, upstream.database, str(upstream)) == (nodes, nodes[0], 0, shown)
+    assert upstream.tls is text.startswith("rediss")
+    assert upstream.verify is ("none" not in text)
+    assert parse_upstream(shown).nodes == nodes
+    assert upstream.password == {"rediss": "secret", "redis+": "sec@ret" if "@a" in text else ""}[text[:6]]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("redis+cluster://", "an empty node"),
+        ("redis+cluster://a,,b", "an empty node"),
+        ("redis+cluster://:7000", "an empty node"),
+        ("redis+cluster://a:x", "no HOST:PORT"),
+        ("redis+cluster://a/3", "names a database"),
+        ("redis+cluster://a?db=1", "names a database"),
+        ("redis+cluster://:sec/ret@a", "has an @"),
+        ("redis+cluster://:sec#ret@a", "has an @ or a #"),
+    ],
+)
+def test_a_broken_cluster_is_refused_with_the_reason(text: str, reason: str) -> None:
+    """And no password is repeated."""
+    with pytest.raises(AddressError, match=reason) as caught:
+        parse_upstream(text)
+    assert "ret" not in str(caught.value).replace("expected", "").replace("secret", "").replace(_ADVICE, "")
+
+
+_ADVICE = "percent-encode the user name and the password in it: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"), [("6400-6499", 6400, 6499), (" 7000-7000 ", 7000, 7000), ("64536-65535", 64_536, 65_535)]
+)
+def test_a_range_of_ports_has_both_its_ends(text: str, first: int, last: int) -> None:
+    """From the first to the last."""
+    assert parse_ports(text) == range(first, last + 1)
+
+
+@pytest.mark.parametrize("text", ["", "6400", "6400-", "6499-6400", "0-5", "6400-65536", "a-b", "6400-6500-6600"])
+def test_another_range_is_refused(text: str) -> None:
+    """With what is expected."""
+    with pytest.raises(AddressError, match="no range of ports"):
+        parse_ports(text)
+
+
+def test_a_range_has_at_most_a_thousand_ports() -> None:
+    """All of them are listened at."""
+    assert len(parse_ports("1000-1999")) == 1000
+    with pytest.raises(AddressError, match="more than 1000"):
+        parse_ports("1000-2000")
+
+
+@pytest.mark.parametrize("text", ["a", "a.example", "10.0.0.1", "::1", "fe80::1", " a_b-c "])
+def test_a_host_is_a_name_or_an_address(text: str) -> None:
+    """Without a port."""
+    assert parse_host(text) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["", "a:1", "a b", "[::1]", "a/b", "me:secret@h", "a..b", "x" * 64, "g::1"])
+def test_another_host_is_refused(text: str) -> None:
+    """With what is expected."""
+    with pytest.raises(AddressError, match="no host"):
+        parse_host(text)

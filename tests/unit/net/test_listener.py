@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from asynq_ttl.net import listener as listening
 from asynq_ttl.net.address import Address
 from asynq_ttl.net.listener import Listener, ListenError, shared_socket
 
@@ -27,9 +26,13 @@ class Greeting(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def listens(address: Address, name: bytes = b"me", *, reuse_port: bool = False) -> AsyncIterator[Listener]:
+async def listens(
+    address: Address, name: bytes = b"me", *inherited: socket.socket, reuse_port: bool = False
+) -> AsyncIterator[Listener]:
     """Listen while the block runs."""
-    listener = Listener(address, lambda: Greeting(name), None, reuse_port=reuse_port, keepalive_seconds=60)
+    listener = Listener(
+        address, lambda: Greeting(name), None, reuse_port=reuse_port, keepalive_seconds=60, inherited=lambda: inherited
+    )
     await listener.start()
     try:
         yield listener
@@ -81,7 +84,12 @@ async def test_a_path_where_somebody_listens_is_not_taken(tmp_path: Path) -> Non
 async def test_what_has_not_begun_can_be_closed(tmp_path: Path) -> None:
     """As where the start fails."""
     listener = Listener(
-        Address(path=str(tmp_path / "a" / "b")), lambda: Greeting(b"me"), None, reuse_port=False, keepalive_seconds=0
+        Address(path=str(tmp_path / "a" / "b")),
+        lambda: Greeting(b"me"),
+        None,
+        reuse_port=False,
+        keepalive_seconds=0,
+        inherited=list,
     )
     listener.close()
     with pytest.raises(ListenError, match="No such file"):
@@ -98,17 +106,14 @@ async def test_a_host_that_can_be_no_name_is_told(host: str) -> None:
 
 
 @pytest.mark.parametrize("of_path", [False, True])
-async def test_an_inherited_socket_goes_before_the_address(
-    of_path: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_inherited_socket_goes_before_the_address(of_path: bool, tmp_path: Path) -> None:
     """What it is bound to is where clients connect, whatever was asked for."""
     path = tmp_path / "socket"
     inherited = socket.socket(socket.AF_UNIX if of_path else socket.AF_INET)
     inherited.bind(str(path) if of_path else ("127.0.0.1", 0))
     inherited.listen()
     inherited.setblocking(False)
-    monkeypatch.setattr(listening, "inherited_sockets", lambda: [inherited])
-    async with listens(Address("127.0.0.1", 1)) as listener:
+    async with listens(Address("127.0.0.1", 1), b"me", inherited) as listener:
         expected = Address(path=str(path)) if of_path else Address(*inherited.getsockname())
         assert listener.address == expected
         assert await greeting(listener.address) == b"me"

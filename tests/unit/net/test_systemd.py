@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from asynq_ttl.net.systemd import Notice, inherited_sockets, tell
+from asynq_ttl.net import systemd
+from asynq_ttl.net.systemd import Inheritance, Notice, inherited_sockets, tell
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -68,3 +69,19 @@ def test_sockets_of_another_process_are_not_touched(process: str, count: str, mo
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()) if process == "own" else process)
     monkeypatch.setenv("LISTEN_FDS", count)
     assert inherited_sockets() == []
+
+
+def test_each_of_those_who_listen_gets_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the port; whoever gets the rest has what nobody else has."""
+    first, second = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    path = socket.socket(socket.AF_UNIX)
+    path.bind(str(tmp_path / "socket"))
+    monkeypatch.setattr(systemd, "inherited_sockets", lambda: [first, path, second])
+    ports = [each.getsockname()[1] for each in (first, second)]
+    with first, second, path:
+        whose = Inheritance()
+        assert whose.at((ports[1],)) == [second]
+        assert whose.at((ports[1], 1)) == []
+        assert whose.rest() == [first, path]
+        assert whose.rest() == whose.at(ports) == []
+        assert Inheritance().rest() == [first, path, second]

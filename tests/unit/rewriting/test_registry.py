@@ -245,3 +245,61 @@ def test_what_cannot_be_wrapped_is_not_wrapped_by_effect() -> None:
     shebang = registry.learn(b"#!lua redis[x]()")
     assert registry.by_effect(shebang) is None
     assert registry.by_effect(registry.learn(FAIL + b" " * MAX_TEXT_BYTES)) is None
+
+
+# --- the nodes of a cluster ---------------------------------------------------------------------------------
+
+
+def test_each_node_knows_a_script_and_for_itself_how_far_it_is() -> None:
+    """Whichever learnt it, before or after the other one was there."""
+    one = ScriptRegistry()
+    before = one.learn(COMPLETE)
+    two = ScriptRegistry(beside=one)
+    after, other = two.learn(ARCHIVE_ALL), two.learn(b"return 1")
+    one.activated(before)
+    theirs, mine = two.get(before.sha), one.get(after.sha)
+    assert theirs is not None
+    assert (theirs.text, theirs.wrapper, theirs.wrapper_sha, theirs.shape) == (
+        before.text, before.wrapper, before.wrapper_sha, before.shape,
+    )  # fmt: skip
+    assert theirs.status is Status.NEW
+    assert mine is not None
+    assert mine is not after
+    assert one.get(other.sha) is other
+    assert (one.changes, two.changes) == (1, 0)
+
+
+def test_what_is_active_elsewhere_is_missing_here() -> None:
+    """Until it was tried here too; what nobody has activated is not."""
+    one = ScriptRegistry()
+    two = ScriptRegistry(beside=one)
+    script, _ = one.learn(COMPLETE), one.learn(ARCHIVE_ALL)
+    assert two.missing() == ()
+    one.activated(script)
+    (missing,) = two.missing()
+    assert missing is two.get(script.sha)
+    two.refused(missing)
+    assert one.missing() == two.missing() == ()
+
+
+def test_a_node_that_left_learns_nothing_more() -> None:
+    """And is not asked any more."""
+    one = ScriptRegistry()
+    two = ScriptRegistry(beside=one)
+    script = two.learn(COMPLETE)
+    two.activated(script)
+    two.leave()
+    assert one.missing() == ()
+    assert two.get(one.learn(ARCHIVE_ALL).sha) is None
+
+
+def test_how_far_a_script_is_anywhere() -> None:
+    """Active at one node counts more than refused, and that more than not tried."""
+    one = ScriptRegistry()
+    two = ScriptRegistry(beside=one)
+    script = one.learn(COMPLETE)
+    assert two.status_anywhere(script) is Status.NEW
+    two.refused(two.as_here(script))
+    assert one.status_anywhere(script) is Status.BROKEN
+    one.activated(script)
+    assert two.status_anywhere(script) is Status.ACTIVE

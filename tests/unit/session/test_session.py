@@ -2,6 +2,9 @@ import pytest
 
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import Status, sha_of
+from asynq_ttl.session import renaming as renaming_module
+from asynq_ttl.session.renaming import Directory, Renaming
+from asynq_ttl.session.session import Session
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
 from support.conversation import Conversation, complete, completed, dequeue, pipeline
 from support.small_scripts import COMPLETE, DEQUEUE
@@ -233,3 +236,60 @@ def test_a_login_may_be_replaced() -> None:
     assert talk.downstream_sends_bytes(data) == pipeline((b"AUTH", b"b"), (b"HELLO", b"3"), PING)
     assert plain.session.commands == talk.session.commands == 3
     assert talk.downstream_sends((b"AUTH", b"a")) == encode((b"AUTH", b"b"))
+
+
+# --- a node of a cluster ------------------------------------------------------------------------------------
+
+
+class _Ports:
+    """Every node is at one port."""
+
+    def of_node(self, node_id: str, host: str, port: int) -> int:
+        """Return it."""
+        return 6400
+
+    def at_address(self, host: str, port: int, slot: int) -> int:
+        """Return it."""
+        return 6400
+
+
+def _renamed() -> tuple[Session, Renaming]:
+    renaming = Renaming(Directory(_Ports(), lambda: 0, lambda _: None))
+    renaming.tell_host(b"side.car")
+    return Session(Conversation().shared, questions=renaming), renaming
+
+
+_OLD = b"*1\r\n*3\r\n:0\r\n:5\r\n*3\r\n$1\r\nh\r\n:7\r\n$40\r\n" + b"a" * 40 + b"\r\n"
+_NEW = _OLD.replace(b"$1\r\nh\r\n:7", b"$8\r\nside.car\r\n:6400")
+_QUESTION = pipeline((b"CLUSTER", b"SLOTS"))
+
+
+@pytest.mark.parametrize(
+    ("commands", "replies", "told"),
+    [
+        (_QUESTION, _OLD, _NEW),
+        (pipeline((b"CLUSTER",), (b"GET", b"a"), (b"cluster", b"slots"), PING), b"-ERR\r\n:1\r\n" + _OLD + _OLD,
+         b"-ERR\r\n:1\r\n" + _NEW + _OLD),
+        (pipeline((b"MULTI",), (b"GET", b"a"), (b"CLUSTER", b"SLOTS"), (b"EXEC",)),
+         b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n" + _OLD + _OLD, b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n" + _OLD + _NEW),
+        (pipeline((b"MULTI",), (b"CLUSTER", b"SLOTS"), (b"DISCARD",)), b"+OK\r\n+QUEUED\r\n" + _OLD,
+         b"+OK\r\n+QUEUED\r\n" + _OLD),
+        (pipeline((b"MULTI",), (b"CLUSTER", b"SLOTS"), (b"RESET",)), b"+OK\r\n+QUEUED\r\n" + _OLD,
+         b"+OK\r\n+QUEUED\r\n" + _OLD),
+        (pipeline((b"SUBSCRIBE", b"c")) + _QUESTION, b">3\r\n+subscribe\r\n+c\r\n:1\r\n" + _OLD,
+         b">3\r\n+subscribe\r\n+c\r\n:1\r\n" + _NEW),
+    ],
+)  # fmt: skip
+def test_what_asks_for_nodes_is_answered_with_other_names(commands: bytes, replies: bytes, told: bytes) -> None:
+    """Whichever reply it is; the commands go as they came."""
+    session, renaming = _renamed()
+    assert session.receive_downstream(commands) == commands
+    assert renaming.receive(replies) == told
+
+
+def test_too_many_questions_at_once_are_refused_by_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no reply is left that nobody knows of."""
+    monkeypatch.setattr(renaming_module, "MAX_DUE", 1)
+    session, _ = _renamed()
+    sent = session.receive_downstream(_QUESTION + _QUESTION)
+    assert sent == _QUESTION + pipeline((b"CLUSTER", b"TOO-MANY-UNANSWERED"))

@@ -3,7 +3,7 @@
 from asynq_ttl.events import FailedOpen, FailOpen
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Policy, Retention, Rule
-from asynq_ttl.rewriting.registry import Status, sha_of
+from asynq_ttl.rewriting.registry import ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import encode
 from support.conversation import DAY, INDEX, Conversation, complete
@@ -44,3 +44,14 @@ def test_another_policy_is_in_force_at_once() -> None:
     assert talk.downstream_sends(complete(COMPLETE_SHA)) != encode(complete(COMPLETE_SHA))
     talk.shared.use(Rewriter(Policy((ELSEWHERE,)), set()))
     assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(complete(COMPLETE_SHA))
+
+
+def test_the_nodes_of_a_cluster_share_all_but_the_scripts() -> None:
+    """Policy, room and databases are the same; what polls become is remembered for each."""
+    shared = Conversation().shared
+    registry = ScriptRegistry(beside=shared.registry)
+    other = shared.beside(registry)
+    assert other.registry is registry
+    assert other.memory is not shared.memory
+    for name in ("rewriter", "observer", "clock", "whole", "databases", "room", "login"):
+        assert getattr(other, name) is getattr(shared, name)

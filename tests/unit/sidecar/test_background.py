@@ -104,3 +104,27 @@ async def test_what_hangs_or_raises_at_the_end_keeps_nothing_back(
     assert caplog.messages == ["ending: KeyError"]
     over.set()
     await asyncio.sleep(0.01)
+
+
+async def test_one_is_stopped_and_then_ended() -> None:
+    """The others go on; whoever ends all does not wait for what ends it."""
+    log: list[str] = []
+    background = module.Background()
+
+    async def work(name: str) -> None:
+        log.append(name)
+        await asyncio.Event().wait()
+
+    async def end() -> None:
+        log.append("ended")
+
+    background.start("one", lambda: work("one"))
+    background.start("two", lambda: work("two"))
+    await asyncio.sleep(0)
+    background.stop("one", end)
+    await asyncio.sleep(0.05)
+    assert log == ["one", "two", "ended"]
+    background.start("one", lambda: work("again"))
+    await asyncio.sleep(0)
+    await background.end()
+    assert log[-1] == "again"

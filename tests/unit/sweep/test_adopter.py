@@ -12,7 +12,7 @@ from asynq_ttl.sweep.adopter import NOTHING, Adopter, Seen
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.schedule import PAGE_SIZE, Index, Schedule
-from asynq_ttl.sweep.survey import PLACES, Queue, Survey
+from asynq_ttl.sweep.survey import BATCH, PLACES, Queue, Survey
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import Answer, Asked, ScriptedServer
 
@@ -46,7 +46,7 @@ class Told:
 class Scene:
     """An adopter before a Redis that is not there."""
 
-    def __init__(self, policy: Policy | None = None, **scripts: Answer) -> None:
+    def __init__(self, policy: Policy | None = None, batch: int = BATCH, **scripts: Answer) -> None:
         self.server = ScriptedServer({0: set(), 3: set()}, **scripts)
         self.reach = Reach(policy or Policy(RULES, grace_seconds=60), set())
         self.told = Told()
@@ -58,6 +58,7 @@ class Scene:
             self.failures,
             self.told,
             began=BEGAN + 0.9,
+            batch=batch,
         )
 
     def asked(self, script: str) -> list[Asked]:
@@ -177,6 +178,14 @@ async def test_each_database_is_asked_by_itself() -> None:
     here = Scene(newest=lambda keys, _args: [b"(7", b"9", *[0] * len(keys)])
     await here.adopter.look(known(Queue(0, "mail"), Queue(3, "mail")))
     assert [len(asked.keys) for asked in here.asked("newest")] == [1, 1]
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1, 1, 1]), (2, [2, 1]), (BATCH, [3])])
+async def test_one_script_asks_about_no_more_archives_than_may_be(batch: int, sizes: list[int]) -> None:
+    """In a cluster, where two queues are in two slots, about one."""
+    here = Scene(batch=batch)
+    await here.adopter.look(known(*(Queue(0, name) for name in ("mail", "news", "sms"))))
+    assert [len(asked.keys) for asked in here.asked("newest")] == sizes
 
 
 async def test_where_one_of_many_archives_is_refused_each_is_asked_about_by_itself() -> None:

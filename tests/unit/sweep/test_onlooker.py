@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from asynq_ttl.events import Adopted, Swept
@@ -12,6 +13,7 @@ from asynq_ttl.sweep.adopter import Adopter
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.onlooker import Onlooker
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.schedule import PAGE_SIZE, Schedule
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import Answer, ScriptedServer
@@ -35,13 +37,28 @@ class Deaf:
         """Pass over a round."""
 
 
-def scene(policy: Policy, **scripts: Answer) -> tuple[Onlooker, ScriptedServer]:
+class Moving(Part):
+    """A part that has no queue before it has been found out which it has."""
+
+    def __init__(self) -> None:
+        self.refreshed = 0
+
+    async def refresh(self, client: Redis) -> None:
+        """Find out."""
+        self.refreshed += 1
+
+    def has(self, queue: str) -> bool:
+        """Say whether it has found out."""
+        return self.refreshed > 0
+
+
+def scene(policy: Policy, part: Part = WHOLE, **scripts: Answer) -> tuple[Onlooker, ScriptedServer]:
     """Return an onlooker, and what it talks to."""
     server = ScriptedServer({0: {b"mail", b"sms"}}, **scripts)
     connections, failures = Connections(cast("Endpoint", server)), Failures()
     reach = Reach(policy, set())
     adopter = Adopter(connections, lambda: reach, Schedule(5), failures, Deaf(), began=0)
-    return Onlooker(connections, lambda: reach, {0}, adopter, failures, interval_seconds=5), server
+    return Onlooker(connections, lambda: reach, {0}, adopter, failures, part=part, interval_seconds=5), server
 
 
 async def test_the_queues_that_the_policy_is_about_are_looked_at() -> None:
@@ -54,6 +71,16 @@ async def test_the_queues_that_the_policy_is_about_are_looked_at() -> None:
     firsts = [asked.args[3] for asked in server.asked if asked.script == "adopt" and asked.args[1] == "archived"]
     assert firsts == [PAGE_SIZE * number for number in range(len(firsts))]
     assert len(firsts) > 2
+
+
+async def test_which_queues_its_part_has_it_finds_out_in_each_round() -> None:
+    """Nobody else does where nothing is swept; without it a master's queues would be nobody's."""
+    part = Moving()
+    onlooker, server = scene(Policy((RULE,), mode=Mode.SHADOW), part)
+    for _ in range(2):
+        await onlooker.look()
+    assert part.refreshed == 2
+    assert "survey" in server.names()
 
 
 async def test_a_refusal_does_not_stop_the_rest() -> None:

@@ -6,6 +6,7 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule, State
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.schedule import Index, Schedule
 from asynq_ttl.sweep.survey import BATCH, PLACES, SMALL, Queue
 from asynq_ttl.sweep.surveyor import Surveyor
@@ -20,7 +21,7 @@ def scene(queues: dict[int, Any], reach: Reach, **scripts: Any) -> tuple[Surveyo
     """Return a surveyor of some databases, and what it talks to."""
     server = ScriptedServer(queues, **scripts)
     connections = Connections(cast("Endpoint", server))
-    return Surveyor(connections, lambda: reach, set(queues), Schedule(5), Failures()), server
+    return Surveyor(connections, lambda: reach, set(queues), Schedule(5), Failures(), part=Part()), server
 
 
 async def test_many_queues_are_surveyed_in_one_script() -> None:
@@ -77,7 +78,8 @@ async def test_other_queues_can_be_wanted_than_those_with_ttls_of_ours() -> None
     _, server = scene({0: {b"mail", b"sms", b"a}:b"}}, Reach(POLICY, set()))
     connections = Connections(cast("Endpoint", server))
     reach = Reach(Policy((), mode=Mode.SHADOW), set())
-    surveyor = Surveyor(connections, lambda: reach, {0}, Schedule(5), Failures(), wanted=lambda name: name != "sms")
+    wanted = lambda name: name != "sms"  # noqa: E731
+    surveyor = Surveyor(connections, lambda: reach, {0}, Schedule(5), Failures(), part=WHOLE, wanted=wanted)
     await surveyor.survey()
     assert [asked.keys[0] for asked in server.asked] == [b"asynq:{mail}:completed"]
 
@@ -99,3 +101,53 @@ async def test_beside_the_holder_of_the_lock_only_what_is_not_listed_is_surveyed
     surveyor, server = scene({0: ResponseError("nobody asks")}, Reach(POLICY, set()))
     await surveyor.survey(unlisted_only=True)
     assert server.asked == []
+
+
+class Half(Part):
+    """A part with one of two queues; which one, a test sets."""
+
+    batch = 1
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+
+    def become(self, queue: str) -> None:
+        """Have another queue."""
+        self.queue, self.changes = queue, self.changes + 1
+
+    def has(self, queue: str) -> bool:
+        """Say whether it has a queue."""
+        return queue == self.queue
+
+
+async def test_only_the_queues_of_the_part_are_surveyed() -> None:
+    """One by one; where something else belongs to it, they are listed anew at once."""
+    server = ScriptedServer({0: {b"a", b"b"}})
+    part = Half("a")
+    connections = Connections(cast("Endpoint", server))
+    surveyor = Surveyor(connections, lambda: Reach(POLICY, set()), {0}, Schedule(5), Failures(), part=part)
+    await surveyor.survey()
+    part.become("b")
+    await surveyor.survey()
+    assert [asked.keys[0] for asked in server.asked] == [b"asynq:{a}:completed", b"asynq:{b}:completed"]
+    assert surveyor.known.names(0) == {"b"}
+
+
+async def test_held_tasks_come_after_the_places_too() -> None:
+    """By a number far below theirs."""
+    surveyor, _ = scene(
+        {0: {b"mail", b"sms"}},
+        Reach(POLICY, set()),
+        survey=lambda keys, _args: [
+            *[1, 0, None] * len(PLACES) * len(keys),
+            -1_000_000,
+            b"2",
+            1,
+            b"one",
+            -999_994,
+            b"3",
+        ],
+    )
+    await surveyor.survey()
+    assert surveyor.held() == 5
+    assert [place for _, place, _ in surveyor.known.untimed()] == ["archived"]

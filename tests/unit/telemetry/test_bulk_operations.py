@@ -15,6 +15,7 @@ from asynq_ttl.telemetry.finished_span import MAX_IDS
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.recorded import outcome
 from support.servers import free_port
+from support.waiting import LONG_SECONDS
 
 Answer = tuple[Outcome, Sequence[str]]
 DIED_AT = 1_700_000_000
@@ -37,7 +38,7 @@ async def test_without_redis_there_are_no_ids() -> None:
     for _ in range(bulk_operations._MAX_SEARCHES + 3):
         bulk.find(archived(5), lambda *answer: answers.append(answer))
     assert answers == [(archived(5), ())] * 3
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LONG_SECONDS):
         await bulk.close()
     assert answers == [(archived(5), ())] * (bulk_operations._MAX_SEARCHES + 3)
     assert not bulk.tasks

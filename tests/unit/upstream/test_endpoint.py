@@ -12,6 +12,7 @@ from asynq_ttl.net.address import Address, Upstream, parse_upstream
 from asynq_ttl.net.server_version import ServerTooOldError
 from asynq_ttl.upstream.endpoint import Endpoint, LoginError
 from support.old_redis import NO_SUCH_COMMAND, REDIS_5, speaking
+from support.waiting import until
 
 
 class Received(asyncio.Protocol):
@@ -122,8 +123,7 @@ async def test_who_connects_while_the_master_moves_is_refused() -> None:
             await endpoint.open(moved_meanwhile)
         assert isinstance(opened[0].transport, asyncio.Transport)
         assert opened[0].transport.is_closing()
-        await asyncio.sleep(0.02)
-        assert said == [b""]
+        await until(lambda: said == [b""])
 
 
 def test_credentials_are_in_no_representation() -> None:
@@ -156,3 +156,12 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
         with pytest.raises(ServerTooOldError, match=r"asynq-ttl needs Redis 6\.2"):
             await client.ping()
         await client.aclose()
+
+
+def test_each_node_of_a_cluster_is_reached_in_the_same_way() -> None:
+    """With the same credentials, and one TLS context for all."""
+    endpoint = Endpoint(parse_upstream("rediss+cluster://:secret@h:1,h:2?ssl_cert_reqs=none"), logs_in=True)
+    node = endpoint.at(replace(endpoint.upstream, address=Address("10.0.0.1", 7000), nodes=()))
+    assert (str(node), node.address) == ("rediss://10.0.0.1:7000/0", Address("10.0.0.1", 7000))
+    assert node.tls is endpoint.tls is not None
+    assert node.credentials() == (b"default", b"secret")

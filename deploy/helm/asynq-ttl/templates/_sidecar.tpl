@@ -14,7 +14,7 @@ What to put into a pod. In your own chart, with this one as a dependency:
 {{- define "asynq-ttl.sidecar" -}}
 - name: asynq-ttl
   restartPolicy: Always
-  {{- include "asynq-ttl.container" (dict "root" . "host" "127.0.0.1") | nindent 2 }}
+  {{- include "asynq-ttl.container" (dict "root" . "host" "127.0.0.1" "announce" "") | nindent 2 }}
 {{- end -}}
 
 {{- define "asynq-ttl.volumes" -}}
@@ -40,6 +40,14 @@ env:
       secretKeyRef:
         name: {{ default (include "asynq-ttl.name" .root) $values.upstream.existingSecret }}
         key: {{ $values.upstream.key }}
+  {{- if $values.cluster.ports }}
+  - name: ASYNQ_TTL_CLUSTER_PORTS
+    value: {{ $values.cluster.ports | quote }}
+  {{- with default .announce $values.cluster.announce }}
+  - name: ASYNQ_TTL_ANNOUNCE
+    value: {{ . | quote }}
+  {{- end }}
+  {{- end }}
   {{- with $values.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

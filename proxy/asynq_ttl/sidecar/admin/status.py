@@ -5,12 +5,15 @@ Invariant: nothing here changes anything.
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib import metadata
 from itertools import islice
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
 from asynq_ttl.policy.rules import FULL_ROLLOUT, Rule
+from asynq_ttl.rewriting.registry import Script, Status
+from asynq_ttl.sidecar.node_figures import node_states
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
 from asynq_ttl.times import rfc3339
@@ -58,12 +61,13 @@ def overview(sidecar: Sidecar) -> Json:
         "scripts_not_understood": scripts_not_understood(sidecar),
         "sweep": _sweep(sidecar),
         "latency_microseconds": {name: _quantiles(values) for name, values in telemetry.latencies.items()},
-        "wrappers": Counter(script.status.value for script in sidecar.registry.wrapped()),
+        "wrappers": Counter(sidecar.registry.status_anywhere(script).value for script in sidecar.registry.wrapped()),
         "tracing": {
             "on": telemetry.spans.on,
             "made": telemetry.spans.made,
             "exported": dict(telemetry.spans.exported),
         },
+        "decision_log": _decision_log(sidecar),
         "watchers": {"watching": telemetry.recent.watchers, "dropped": telemetry.recent.dropped},
     }
 
@@ -73,7 +77,7 @@ def _upstream(sidecar: Sidecar) -> Json:
     told: Json = {
         "address": str(sidecar.settings.upstream),
         "server": str(sidecar.endpoint.address or ""),
-        "problem": sidecar.control.problem,
+        "problem": sidecar.upstream_problem,
     }
     if sidecar.sentinels is not None:
         told["sentinels"] = {
@@ -81,28 +85,49 @@ def _upstream(sidecar: Sidecar) -> Json:
             "away": sidecar.sentinels.away,
             "switches": sidecar.sentinels.switches,
         }
+    if sidecar.nodes is not None:
+        told["nodes"] = [asdict(state) for state in node_states(sidecar.nodes)]
+        told["portless"] = sidecar.nodes.table.portless
     return told
 
 
 def _sweep(sidecar: Sidecar) -> Json:
     """Return what the sweeper has done."""
-    telemetry, sweeper = sidecar.telemetry, sidecar.sweeper
+    telemetry, sweepers = sidecar.telemetry, sidecar.sweepers
     return {
-        "leads": sweeper.leads,
-        "behind": sweeper.behind,
+        "leads": any(sweeper.leads for sweeper in sweepers),
+        "behind": any(sweeper.behind for sweeper in sweepers),
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "adopted": telemetry.adoptions.total,
+        "held": sum(sweeper.held() for sweeper in sweepers),
         "rounds": dict(telemetry.sweep_rounds),
         "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
         if sidecar.handover is not None
         else None,
-        "refusals": sweeper.failures.refusals.total(),
+        "refusals": sum(sweeper.failures.refusals.total() for sweeper in sweepers),
         "failing": [
             {"place": failing.place, "error": failing.error, "at": rfc3339(failing.at)}
+            for sweeper in sweepers
             for failing in sweeper.failures.places()
         ],
         "last": rfc3339(telemetry.swept_at) if telemetry.swept_at else "",
+    }
+
+
+def _decision_log(sidecar: Sidecar) -> Json | None:
+    """Return how the decision log is; None where there is none."""
+    log = sidecar.decision_log
+    if log is None:
+        return None
+    lacks = f"the decision log {log.path} lacks {log.dropped:,} entries" if log.dropped else ""
+    return {
+        "file": str(log.path),
+        "lines": log.lines,
+        "dropped": log.dropped,
+        "failures": log.failures,
+        "problem": log.problem,
+        "trouble": log.problem or lacks,
     }
 
 
@@ -114,6 +139,8 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "source": policy.source,
         "digest": policy.digest,
         "mode": policy.mode.value,
+        "mode_in_force": sidecar.in_force.mode.value,
+        "hands_over": sidecar.handover is not None,
         "adopt": policy.adopt.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,
@@ -145,16 +172,15 @@ def connections(sidecar: Sidecar) -> Json:
 
 def wrappers(sidecar: Sidecar) -> Json:
     """Return the scripts that have a wrapper, and where it is loaded."""
-    upstream = str(sidecar.settings.upstream)
     return {
-        "upstream": upstream,
+        "upstream": str(sidecar.settings.upstream),
         "wrappers": [
             {
                 "kind": script.kind.value,
                 "script": script.sha.decode(),
                 "wrapper": script.wrapper_sha.decode(),
-                "status": script.status.value,
-                "loaded_in": [upstream] if script.status.value == "active" and not script.flushed else [],
+                "status": sidecar.registry.status_anywhere(script).value,
+                "loaded_in": _loaded_in(sidecar, script),
             }
             for script in sidecar.registry.wrapped()
         ],
@@ -178,6 +204,16 @@ def first_line(text: bytes) -> str:
     said = (line.strip() for line in text.decode("utf-8", "replace").splitlines())
     line = next((line for line in said if line), "")
     return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _loaded_in(sidecar: Sidecar, script: Script) -> list[str]:
+    """Return where the wrapper of a script is: the upstream, or nodes of a cluster."""
+    if sidecar.nodes is None:
+        places = [(str(sidecar.settings.upstream), sidecar.registry)]
+    else:
+        places = [(str(member.address), member.registry) for member in list(sidecar.nodes.cluster.members.values())]
+    found = [(place, registry.as_here(script)) for place, registry in places]
+    return [place for place, here in found if here.status is Status.ACTIVE and not here.flushed]
 
 
 def census(sidecar: Sidecar) -> Json:
