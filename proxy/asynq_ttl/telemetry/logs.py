@@ -72,7 +72,7 @@ class Sparing(logging.Filter):
             return True
         more = self._repetition.allows(f"{record.name} {record.levelname}")
         if more:
-            record.msg, record.args = record.getMessage() + more, None
+            vars(record).update(msg=record.getMessage() + more, args=None)
         return more is not None
 
 

@@ -43,7 +43,7 @@ def test_no_lua_text_is_left_out() -> None:
     for name, text in texts.items():
         assert commands_of(text) <= listed, name
     folders = {name.partition("/")[0] for name in texts}
-    assert folders == {"wrappers", "sweep", "existing_keys", "shared"}
+    assert folders == {"wrappers", "sweep", "existing_keys", "shared", "telemetry"}
     assert set(texts) == {name for folder in folders for name in names(folder)}
 
 
