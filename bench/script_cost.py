@@ -3,7 +3,7 @@
 One Redis, one queue with thousands of tasks in each place. Every operation is done in blocks, by turns past the sidecar
 (the original) and through it (the wrapped script); `INFO commandstats` tells the microseconds of each block's scripts,
 all that they call included. A block is one pipeline, so that Redis's caches are as warm as under load. The calls are
-Asynq's own, its texts come from the Go module cache.
+Asynq's own, its texts come from the Go module cache; the last one is a foreign worker's.
 """
 
 import time
@@ -18,6 +18,7 @@ from contestants import POLICY, start_server
 from redis import Redis
 
 from support.asynq_calls import PREFIX, QUEUE, TASK, AsynqCalls, calls_of
+from support.foreign_worker import FAIL
 from support.servers import SidecarFactory
 from support.task_message import encode_task
 
@@ -94,7 +95,7 @@ class Operation:
 
     Attributes:
         name: what is told.
-        script: its name in Asynq.
+        script: its name in Asynq; `foreign` for another program's.
         prepare: brings the queue into the state for one block, and returns what each call is about.
         call: does it.
     """
@@ -199,6 +200,15 @@ OPERATIONS = (
     ),
     Operation(
         "janitor, 100 due", "deleteExpiredCompletedTasksCmd", _due, lambda calls, queue, _: calls.janitor(queue.now)
+    ),
+    # The last one: its scores are in nanoseconds, and it trims nothing.
+    Operation(
+        "archive by a foreign script, wrapped by effect",
+        "foreign",
+        _active,
+        lambda calls, _, task: calls.call_foreign(
+            "foreign", FAIL, [TASK + task, f"{PREFIX}active", f"{PREFIX}archived"], [task, message(task)]
+        ),
     ),
 )
 

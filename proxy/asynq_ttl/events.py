@@ -27,7 +27,7 @@ class Decision(NamedTuple):
     """One decision: a tuple, since each task that ends has one, and a frozen dataclass takes four times as long.
 
     Attributes:
-        operation: complete, archive or run; end, where what becomes of a task is known inside Redis only.
+        operation: complete, archive, run or delete; end, where what becomes of a task is known inside Redis only.
         script: the script's name for telemetry, such as `asynq.archive`.
         queue: the queue's name.
         task_id: the task; empty for a bulk operation.
@@ -89,6 +89,10 @@ class FailOpen(Enum):
     """The command is too large to be held."""
 
 
+Actions = tuple[tuple[str, int], ...]
+"""How many tasks got which action: its name, or `gone` for tasks that are no longer there; and their number."""
+
+
 class Outcome(NamedTuple):
     """A decision and what became of it.
 
@@ -98,6 +102,7 @@ class Outcome(NamedTuple):
         start_ns: when the command went to Redis, by the session's clock.
         end_ns: when the reply came.
         reply: the first line of the reply without its line end; empty where none could be told.
+        actions: what became of the tasks of a bulk operation; empty where that is not known.
     """
 
     decision: Decision
@@ -105,6 +110,7 @@ class Outcome(NamedTuple):
     start_ns: int
     end_ns: int
     reply: bytes
+    actions: Actions = ()
 
     @property
     def moved(self) -> int | None:

@@ -38,6 +38,7 @@ def exposed() -> dict[str, set[str]]:
     busy = sidecar(pulled=True)
     telemetry = busy.telemetry
     telemetry.decided(outcome())
+    telemetry.decided(outcome(b":3", operation="run", task_id="", state="pending"))
     telemetry.failed_open(failed_open(FailOpen.MESSAGE))
     telemetry.swept(swept("a", ghosts=1))
     telemetry.adopted(adopted("a"))

@@ -35,17 +35,19 @@ class Call:
         keys: KEYS.
         args: ARGV.
         announced: whether Asynq adds the queue to the set of its queues before.
+        foreign: the text of a script that is not Asynq's; empty for one that is.
     """
 
     script: str
     keys: tuple[str, ...]
     args: tuple[Value, ...]
     announced: bool = False
+    foreign: bytes = b""
 
     @property
     def text(self) -> bytes:
         """The script's text."""
-        return scripts(VERSION)[self.script]
+        return self.foreign or scripts(VERSION)[self.script]
 
     @property
     def words(self) -> tuple[Value, ...]:
@@ -236,6 +238,10 @@ class AsynqCalls(Generic[T]):
     def listed(self, index: str) -> T:
         """Return the entries of an index as a dashboard lists them; each is a message, a score and a result."""
         return self._run("listZSetEntriesCmd", self._keys(index), [0, 99, self._tasks])
+
+    def call_foreign(self, name: str, text: bytes, keys: list[str], args: list[Value]) -> T:
+        """Call a script of another program."""
+        return self._send(Call(name, tuple(keys), tuple(args), foreign=text))
 
     def _run(self, script: str, keys: list[str], args: list[Value], *, announced: bool = False) -> T:
         return self._send(Call(script, tuple(keys), tuple(args), announced))

@@ -25,8 +25,11 @@ QUEUES = b"asynq:queues"
 """The set of the queues' names."""
 TASK_PATTERN = PREFIX + b"*" + _TASK + b"*"
 """What SCAN's MATCH takes for the task keys of every queue."""
-LIKE_TASK_PATTERN = b"*{*" + _TASK + b"*"
-"""The same for whatever the keys begin with: those of forks too."""
+LIKE_TASK_PATTERN = b"*" + _TASK + b"*"
+"""The same for whatever the keys begin with: those of forks too, and more (see `is_like_task`).
+
+With one more `*` Redis would need a time that grows with the square of a key's length.
+"""
 
 PENDING = b"}:pending"
 ACTIVE = b"}:active"
@@ -177,6 +180,11 @@ def subject_of(keys: Sequence[bytes]) -> tuple[str, str]:
         if not queue and key.startswith(PREFIX) and end > 0:
             queue = text_of(key[len(PREFIX) : end])
     return queue, ""
+
+
+def is_like_task(key: bytes) -> bool:
+    """Say whether a key has a hash tag and what makes it one of a task, whatever it begins with."""
+    return 0 <= key.find(b"{") < key.rfind(_TASK)
 
 
 def foreign_prefix(key: bytes) -> str:

@@ -32,6 +32,7 @@ from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.queue_places import queue_places
 from asynq_ttl.existing_keys.refused import probe_key
 from asynq_ttl.net import address
+from asynq_ttl.net.bounded_file import write_whole
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import Policy
 
@@ -136,6 +137,6 @@ def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     except OSError as error:
         fail(f"{path}: {error.strerror}")

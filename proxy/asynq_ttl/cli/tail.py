@@ -79,6 +79,8 @@ def _decided(entry: Json) -> list[str]:
         f"[{colour}]{action}{seconds}[/]{shadow}",
         *_named(entry, "queue", "type", "id", "rule", "tasks", "undated", "ghosts"),
     ]
+    if "tasks_by_action" in entry:
+        parts.append(f"({', '.join(f'{tasks:,} {each}' for each, tasks in entry['tasks_by_action'].items())})")
     if entry.get("ids"):
         parts.append(f"[dim]ids=[/]{_plain(','.join(entry['ids']))}")
     if "error" in entry:

@@ -47,7 +47,7 @@ class _Url(click.ParamType[address.Upstream]):
         file = ctx.meta.get(_FROM_FILE) if ctx is not None else None
         try:
             upstream = address.parse_upstream(value)
-            return replace(upstream, password=read_secret(file)) if file is not None else upstream
+            return replace(upstream, password=read_secret(file, once=True)) if file is not None else upstream
         except SecretFileError as error:
             self.fail(f"the password file {error}", param, ctx)
         except ValueError as error:

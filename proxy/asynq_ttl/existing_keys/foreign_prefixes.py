@@ -17,7 +17,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from asynq_ttl.asynq.keys import LIKE_TASK_PATTERN, foreign_prefix
+from asynq_ttl.asynq.keys import LIKE_TASK_PATTERN, foreign_prefix, is_like_task
 
 MOST_KEYS = 100_000
 """So many keys are looked at, more or less: SCAN counts in steps."""
@@ -64,7 +64,7 @@ def find(client: "Redis", spend: Callable[[int], None]) -> Prefixes:
         cursor, looked = int(answer[0]), looked + _STEP
         for key in answer[1]:
             prefix = foreign_prefix(key)
-            if prefix and (prefix in seen or len(seen) < _MOST_PREFIXES):
+            if prefix and is_like_task(key) and (prefix in seen or len(seen) < _MOST_PREFIXES):
                 seen[prefix] += 1
                 first.setdefault(prefix, key)
         if not cursor or looked >= MOST_KEYS:

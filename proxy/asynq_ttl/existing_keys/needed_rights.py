@@ -173,8 +173,8 @@ LOCK = _need(*_RUNS_SCRIPTS[:1], texts=_OF_LOCK, keys=OWN_KEYS)
 SINK = _need(*_RUNS_SCRIPTS[:1], texts=(_HOLD, *_READING_TASKS, *_OF_SINK))
 """What the sweeper runs besides, where due tasks are handed over to a sink."""
 
-SPANS = _need("HMGET", "LRANGE", "ZRANGEBYSCORE")
-"""What the spans of bulk operations need to name tasks."""
+SPANS = _need("EVAL", "HMGET", "LRANGE", texts=("wrappers/clock.prologue", "telemetry/archived_in_bulk"))
+"""What is needed to tell of bulk operations which tasks they moved, and how many got what."""
 
 READING = _need(
     *_RUNS_SCRIPTS,

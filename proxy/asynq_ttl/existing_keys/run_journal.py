@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from asynq_ttl.existing_keys.named_files import FileError, named
+from asynq_ttl.net.bounded_file import require_regular
 
 Json = dict[str, Any]
 _GO_ON = "go on with --resume"
@@ -109,6 +110,7 @@ class RunJournal:
         if not self._state.exists():
             return None
         with named(self._state):
+            require_regular(self._state)
             content = json.loads(self._state.read_text())
         changes = tuple(content["changes"])
         return BegunPage(content["page"], tuple(content["position"]), changes, content.get("servers", ""))
@@ -148,6 +150,7 @@ class RunJournal:
         """Check that the file holds this run, and that it did not end; cut off a last line that is incomplete."""
         if not self.path.exists():
             raise JournalError(f"{self.path} is not there: there is no run to go on with")
+        require_regular(self.path)
         with self.path.open("rb+") as file:
             first = file.readline()
             last = first

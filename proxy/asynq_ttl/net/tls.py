@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.bounded_file import read_bounded, require_regular
 
 _log = logging.getLogger("asynq_ttl.tls")
 
@@ -152,7 +153,8 @@ def _trust(context: ssl.SSLContext, authorities: Path) -> None:
 def _readable(path: Path | None) -> None:
     try:
         if path is not None:
-            path.read_bytes()
+            require_regular(path)  # OpenSSL reads it once more
+            read_bounded(path, 1)
     except OSError as error:
         raise TlsError(f"{path}: {error.strerror or error}") from None
 

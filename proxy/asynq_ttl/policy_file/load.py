@@ -12,6 +12,7 @@ Invariant: a text either gives a policy or raises `PolicyError`, whatever its by
 import hashlib
 from pathlib import Path
 
+from asynq_ttl.net.bounded_file import read_bounded
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.between import blame_rules
 from asynq_ttl.policy_file.faults import PolicyError, failure
@@ -30,10 +31,10 @@ def load_policy(path: Path) -> Policy:
     """
     source = str(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise failure(source, 0, f"cannot be read: {error.strerror}", "is the path right?") from error
+        content = read_bounded(path, _MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: there is a NUL in the name
+        reason = getattr(error, "strerror", None) or "it is no file name"
+        raise failure(source, 0, f"cannot be read: {reason}", "is the path right?") from error
     _check_size(len(content), source)
     try:
         text = content.decode("utf-8-sig")

@@ -1,7 +1,7 @@
 """Commands that bring tasks back to life or clear an index: they must meet neither a TTL nor a ghost. Pure.
 
-Their wrappers heal and take no argument. An inspector's run is told about; a poll, a janitor and a deletion are too
-frequent, or say too little, to be told.
+Their wrappers heal and take no argument. What an inspector runs or deletes is told about; a poll and a janitor are too
+frequent.
 """
 
 from asynq_ttl.asynq.keys import (
@@ -98,8 +98,16 @@ class Reviving:
     def delete_all(self, call: Call) -> Rewrite | None:
         """Decide about an inspector's deletion of all tasks of an index."""
         queue = queue_of_index(call.key(call.shape.source_key))
-        if queue is None or not self._reach.heals(queue):
+        if queue is None or not self._reach.concerns(queue):
             return None
         self._reach.note_enforced(queue)
         call.check_prefix(queue)
-        return POLL
+        decision = Decision(
+            operation="delete",
+            script=f"asynq.{call.script.kind.value}",
+            queue=queue,
+            state="deleted",
+            action=Action.DELETE,
+            enforced=self._reach.heals(queue),
+        )
+        return Rewrite(decision.enforced, decision=decision)

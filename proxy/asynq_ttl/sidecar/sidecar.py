@@ -37,6 +37,7 @@ from asynq_ttl.sidecar.figures import (
 )
 from asynq_ttl.sidecar.node_figures import register_nodes
 from asynq_ttl.sidecar.policy_in_force import PolicyInForce
+from asynq_ttl.sidecar.rights import tell_missing
 from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.part import WHOLE, Part
@@ -282,6 +283,7 @@ class Sidecar:
                 await asyncio.wait_for(self.nodes.cluster.found.wait(), _FIND_SECONDS)
         else:
             start("the control connection", self.control.run)
+            start("the look at rights", partial(tell_missing, self.endpoint, self.settings))
         if self.files.watches:
             start("the watch of files", self.files.run)
         if self.settings.sweep_seconds > 0 and self.nodes is None:

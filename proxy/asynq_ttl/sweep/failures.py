@@ -6,7 +6,8 @@ Invariants:
 * Every refusal is counted. A place is named in the log when it begins to fail, and not again before it has been without
   a refusal for `FORGOTTEN_SECONDS`: not every round comes to every place.
 * What is kept is bounded: at most `MOST_NAMED` places have a name, in the log too.
-* A Redis that cannot be reached, or takes no writes, is not the fault of a place: that ends the round.
+* A Redis that cannot be reached, or takes no writes, is not the fault of a place: that ends the round. What ends one
+  round after the other is named once, and again after `FORGOTTEN_SECONDS`.
 """
 
 import logging
@@ -48,6 +49,7 @@ class Failures:
         self.refusals: Counter[str] = Counter()
         self._failing: dict[str, Failing] = {}
         self._in_round = 0
+        self._ended_by, self._ended_at = "", 0.0
 
     def places(self) -> list[Failing]:
         """Return those that fail and have a name, in the order in which they began to."""
@@ -78,8 +80,16 @@ class Failures:
             where = f"{whose} {printable(queue)} in " if queue else ""
             self._note(f"{where}database {database}", str(error))
 
-    def end_round(self) -> int:
-        """Return how often Redis has refused something in the round; forget the places that are well again."""
+    def end_round(self, problem: str = "") -> int:
+        """Return how often Redis has refused something in the round; forget the places that are well again.
+
+        Args:
+            problem: what has ended the round; empty where it came to its end.
+        """
+        if problem != self._ended_by or time.time() - self._ended_at > FORGOTTEN_SECONDS:
+            self._ended_by, self._ended_at = problem, time.time()
+            if problem:
+                _log.warning("sweeping failed, the next round tries again: %s", problem)
         self._failing = {failing.place: failing for failing in self.places()}
         count, self._in_round = self._in_round, 0
         return count

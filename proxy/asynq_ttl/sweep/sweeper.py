@@ -21,7 +21,6 @@ Invariants:
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,8 +53,6 @@ from asynq_ttl.sweep.schedule import (
 )
 from asynq_ttl.sweep.surveyor import Surveyor
 from asynq_ttl.upstream.endpoint import Endpoint
-
-_log = logging.getLogger("asynq_ttl.sweeper")
 
 # A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
@@ -146,8 +143,7 @@ class Sweeper:
                     continue
             except (RedisError, OSError) as error:
                 problem = str(error) or type(error).__name__
-                _log.warning("sweeping failed, the next round tries again: %s", problem)
-            self._observer.sweep_ended(time.monotonic() - started, problem, self.failures.end_round())
+            self._observer.sweep_ended(time.monotonic() - started, problem, self.failures.end_round(problem))
 
     async def sweep(self) -> None:
         """Do one round, whoever has the lock.

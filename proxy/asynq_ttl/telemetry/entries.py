@@ -118,6 +118,8 @@ def _decision(outcome: Outcome) -> Entry:
         "database": outcome.database,
     }
     entry |= {name: value for name, value in optional.items() if value not in ("", None)}
+    if outcome.actions:
+        entry["tasks_by_action"] = dict(outcome.actions)
     if outcome.reply.startswith((b"-", b"!")):
         entry["error"] = outcome.reply[1:].decode("utf-8", "replace")
     elif not outcome.reply:

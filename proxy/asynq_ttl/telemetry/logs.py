@@ -54,7 +54,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class Sparing(logging.Filter):
-    """Lets what a library warns of through as `Repetition` does, each logger and level by itself.
+    """Lets what a library warns of through as `Repetition` does, each logger and level by itself; the rest is counted.
 
     An exporter whose collector is down says so at each attempt, several times a second.
 
@@ -70,7 +70,10 @@ class Sparing(logging.Filter):
         """Say whether a record is logged."""
         if record.levelno < logging.WARNING or record.name.startswith("asynq_ttl"):
             return True
-        return self._repetition.allows(f"{record.name} {record.levelname}") is not None
+        more = self._repetition.allows(f"{record.name} {record.levelname}")
+        if more:
+            vars(record).update(msg=record.getMessage() + more, args=None)
+        return more is not None
 
 
 def start_logging(level: str, form: str) -> None:

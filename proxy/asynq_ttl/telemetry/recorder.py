@@ -21,12 +21,12 @@ from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, H
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
+from asynq_ttl.telemetry.bulk_operations import BULK_LABELS, BULK_TASKS, BulkOperations, OpenRedis
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
-from asynq_ttl.telemetry.moved_ids import MovedIds, OpenRedis
 from asynq_ttl.telemetry.recent import Recent
 from asynq_ttl.telemetry.spans import Spans
 from asynq_ttl.telemetry.task_counts import TaskCounts
@@ -73,6 +73,7 @@ class Telemetry:
         sweeps_due: tasks the sweeper removed because their time was over, by queue.
         sweeps_ghosts: index entries the sweeper dropped because they named no task, by queue.
         adoptions: tasks that the sweeper gave a TTL, because no command had.
+        bulk: what became of tasks that were moved all at once.
         sweep_rounds: rounds of the sweeper by result: ok, partial (something was refused at one place), error.
         sweep_seconds: how long the sweeper's rounds took altogether, waiting for Redis included.
         swept_at: when the last round of the sweeper that came to its end did so, seconds since the epoch; 0 for never.
@@ -105,12 +106,9 @@ class Telemetry:
         self.task_counts = TaskCounts()
         self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)
-        self._moved_ids = MovedIds(open_redis) if open_redis is not None else None
-        find_moved = self._moved_ids.find if self._moved_ids is not None else None
+        self.bulk = BulkOperations(open_redis, MAX_DECISION_SERIES)
         self.spans, self.metrics = _outputs(
-            environment,
-            lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids, find_moved=find_moved),
-            pulled=pulled,
+            environment, lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids), pulled=pulled
         )
         self._repetition = Repetition()
         self._prefixes: set[str] = set()  # of keys, that were warned of
@@ -132,15 +130,21 @@ class Telemetry:
         if not outcome.reply.startswith((b"-", b"!")):
             # The reply to a bulk operation is how many tasks it has moved.
             self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
-        trace_id = self.spans.decided(outcome, mode) if self.spans.on else ""
+        if not decision.task_id and outcome.moved:
+            self.bulk.find(outcome, self._tell)
+        else:
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome, moved: Sequence[str] = ()) -> None:
+        """Keep a decision and make its span; `moved` are some of the tasks of a bulk operation."""
+        decision = outcome.decision
+        mode = "enforce" if decision.enforced else "shadow"
+        trace_id = self.spans.decided(outcome, mode, moved) if self.spans.on else ""
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
-            rule = decision.rule or "none"
-            _log.debug(
-                "%s in queue %s: rule %s, %s (%s)",
-                *(decision.operation, decision.queue, rule, action, mode),
-                extra={"trace_id": trace_id},
-            )
+            rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
+            words = decision.operation, decision.queue, rule, action, mode
+            _log.debug("%s in queue %s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
 
     def clustered(self, *, redirected: bool) -> None:
         """Count a sign that Redis is a cluster, and warn (at times)."""
@@ -241,8 +245,7 @@ class Telemetry:
 
     async def finish_spans(self) -> None:
         """Wait for the spans that tasks are still searched for; they are made within a second."""
-        if self._moved_ids is not None:
-            await self._moved_ids.close()
+        await self.bulk.close()
 
     def shutdown(self) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
@@ -265,18 +268,11 @@ class Telemetry:
         counter("asynq_ttl.policy.reloads", "Policy reloads by result.", lambda: self.reloads, ("result",))
         counter("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
         counter("asynq_ttl.scripts.activations", "Wrappers loaded into Redis.", lambda: self.activations, ("result",))
-        counter(
-            "asynq_ttl.sweep.due",
-            "Tasks removed by the sweeper because their time was over.",
-            lambda: self.sweeps_due,
-            ("asynq.queue",),
-        )
-        counter(
-            "asynq_ttl.sweep.ghosts",
-            "Index entries dropped because they named no task.",
-            lambda: self.sweeps_ghosts,
-            ("asynq.queue",),
-        )
+        due = "Tasks removed by the sweeper because their time was over."
+        counter("asynq_ttl.sweep.due", due, lambda: self.sweeps_due, ("asynq.queue",))
+        ghosts = "Index entries dropped because they named no task."
+        counter("asynq_ttl.sweep.ghosts", ghosts, lambda: self.sweeps_ghosts, ("asynq.queue",))
+        counter("asynq_ttl.bulk.tasks", BULK_TASKS, lambda: self.bulk.tasks, BULK_LABELS)
         counter("asynq_ttl.adopted", ADOPTED, lambda: self.adoptions.tasks, ADOPTION_LABELS)
         counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", lambda: self.sweep_rounds, ("result",))
         told = "How long the sweeper's rounds took, waiting for Redis included."

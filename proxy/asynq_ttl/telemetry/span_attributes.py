@@ -152,7 +152,18 @@ def reply_attributes(outcome: Outcome) -> tuple[NewAttributes, str | None]:
     if not reply:
         return {"error.type": "no_reply"}, "the connection ended, or its replies cannot be followed"
     moved = outcome.moved
-    return ({} if moved is None else {"asynq_ttl.tasks": moved}), None
+    if moved is None:
+        return {}, None
+    got = dict(outcome.actions)
+    counts = {
+        "asynq_ttl.tasks": moved,
+        "asynq_ttl.tasks.ttl": got.get("ttl"),
+        "asynq_ttl.tasks.none": got.get("none"),
+        "asynq_ttl.tasks.gone": got.get("gone"),
+        "asynq_ttl.tasks.persist": got.get("persist"),
+        "asynq_ttl.tasks.delete": got.get("delete"),
+    }
+    return {name: count for name, count in counts.items() if count is not None}, None
 
 
 def link_of(traceparent: str, tracestate: str) -> LinkedSpan | None:

@@ -11,8 +11,7 @@ for that exporter. What the attributes are is the business of `span_attributes`.
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
@@ -35,9 +34,6 @@ _MAX_SHARED = 10_000
 _NOTHING_SHARED = SharedAttributes({}, b"")
 _CLIENT, _INTERNAL = SpanKind.CLIENT, SpanKind.INTERNAL
 
-FindMoved = Callable[[Outcome, Callable[[Sequence[str]], None]], None]
-"""Calls back, now or later, with some of the IDs of the tasks that a bulk operation has moved."""
-
 _Ids = tuple[int, int, TraceState | None]
 """A sampled span's trace ID, its own ID, and the trace state."""
 
@@ -50,7 +46,6 @@ class Spans:
         resource: what they are about.
         upstream: the real Redis, for the spans' attributes.
         task_ids: whether task IDs may be in spans.
-        find_moved: finds out which tasks a bulk operation has moved; None where that cannot be asked.
     """
 
     def __init__(
@@ -60,7 +55,6 @@ class Spans:
         upstream: Upstream,
         *,
         task_ids: bool,
-        find_moved: FindMoved | None = None,
     ) -> None:
         self.made = 0
         """Spans handed to the exporters."""
@@ -68,7 +62,6 @@ class Spans:
         """Spans that exporters were given, by result: ok, error."""
         self.on = bool(outlets)
         self._task_ids = task_ids
-        self._find_moved = find_moved if task_ids else None
         longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
         self._attributes = SpanAttributes(upstream.address, longest)
         # What the spans of decisions have in common, by all that it is made of.
@@ -89,21 +82,22 @@ class Spans:
         self._attributes.name_server(address)
         self._shared.clear()  # the server is in each
 
-    def decided(self, outcome: Outcome, mode: str) -> str:
-        """Make the span of a decision. Returns its trace ID in hexadecimal digits; empty if it is not sampled."""
+    def decided(self, outcome: Outcome, mode: str, moved: Sequence[str] = ()) -> str:
+        """Make the span of a decision.
+
+        Args:
+            outcome: the decision and its reply.
+            mode: enforce or shadow.
+            moved: some of the tasks that a bulk operation has moved.
+
+        Returns:
+            Its trace ID in hexadecimal digits; empty if it is not sampled.
+        """
         decision = outcome.decision
         name = f"{decision.operation} {decision.queue}"
         ids = self._sampled(name, _CLIENT)
         if ids is None:
             return ""
-        if not decision.task_id and self._find_moved is not None and outcome.moved:
-            self._find_moved(outcome, partial(self._finish_decision, name, ids, outcome, mode))
-        else:
-            self._finish_decision(name, ids, outcome, mode, ())
-        return f"{ids[0]:032x}"
-
-    def _finish_decision(self, name: str, ids: _Ids, outcome: Outcome, mode: str, moved: Sequence[str]) -> None:
-        decision = outcome.decision
         key = (*decision[:5], mode, *decision[7:10], outcome.database)
         shared = self._shared.get(key)
         if shared is None:
@@ -123,9 +117,10 @@ class Spans:
                 link_of(decision.traceparent, decision.tracestate) if decision.traceparent else None,
                 attributes,
                 error,
-                self._events("moved", moved) if moved else None,
+                self._events("moved", moved) if moved and self._task_ids else None,
             )
         )
+        return f"{ids[0]:032x}"
 
     def swept(self, page: Swept, server: Address | None = None) -> str:
         """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""

@@ -51,6 +51,17 @@ def test_a_healthy_set_up(server: Server, harness: Harness, start_sidecar: Sidec
     assert "fine" in text
 
 
+def test_a_key_of_a_megabyte_holds_nobody_up(server: Server) -> None:
+    """Whatever it is called: Redis looks at each byte of a name once, not once for each other byte."""
+    with server.client() as client:
+        for name in (b"{" * 1_000_000, b"}:t" * 400_000, b"{}:t:" * 200_000):
+            client.set(name, "x")
+        put(client, "a", "archived", now(client))
+        client.hset("myapp:asynq:{q}:t:1", mapping={"msg": "m", "state": "pending"})
+        found, _ = findings(server)
+        assert "myapp:asynq:{" in str(found["prefix"])
+
+
 @pytest.mark.parametrize(
     ("policy", "limit", "status", "severity"),
     [("volatile-lru", "0", 3, "warning"), ("allkeys-lru", "100mb", 4, "danger"), ("noeviction", "0", 0, "fine")],

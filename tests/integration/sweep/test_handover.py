@@ -9,7 +9,9 @@ import pytest
 
 from support.asynq import Harness
 from support.existing_keys import QUEUE, members, now, put, tasks, ttl
+from support.foreign_worker import FAIL, MOVE
 from support.servers import Server, SidecarFactory, wait_until
+from support.task_message import encode_task
 from support.webhook import Webhook
 
 POLICY = """
@@ -136,6 +138,40 @@ def test_what_is_archived_by_hand_arrives(
         )
         wait_until(lambda: not tasks(client), "not all are removed", 25)
         assert sink.ids == {str(task["id"]) for task in DONE}
+
+
+@pytest.mark.parametrize("kept", ["3s", "delete"])
+def test_what_a_foreign_script_ends_arrives(kept: str, server: Server, start_sidecar: SidecarFactory) -> None:
+    """By effect: nothing is removed that the sink has not taken, also what the policy does not keep at all.
+
+    What has a score that is no time in seconds is due when half of its key's grace is left.
+    """
+    names, undated = [f"foreign-{number}" for number in range(20)], [f"undated-{number}" for number in range(3)]
+    with Webhook() as sink, server.client() as client:
+        sink.status = 500
+        sidecar = start_sidecar(server.url, POLICY.replace("3s", kept), sweep_interval="1", sink=sink.address)
+        sidecar.expected_warnings.append(SINK_FAILS)
+        client.sadd("asynq:queues", "default")
+        with sidecar.client() as worker:
+            for name in (*names, *undated):
+                key, message = f"{QUEUE}t:{name}", encode_task("x", name, "default")
+                client.hset(key, mapping={"msg": message, "state": "active"})
+                client.lpush(f"{QUEUE}active", name)
+                call = (3, key, f"{QUEUE}active", f"{QUEUE}archived", name)
+                if name in names:
+                    worker.execute_command("EVAL", MOVE, *call, "archived", int(time.time()))
+                else:
+                    worker.execute_command("EVAL", FAIL, *call, message)
+        wait_until(lambda: "the sink" in sidecar.log(), "the sink is not asked", 60)
+        assert tasks(client) == {*names, *undated}
+        sink.status = 200
+        wait_until(lambda: tasks(client) == set(undated), "not all are removed", 60)
+        assert sink.ids == set(names)
+        for name in undated:
+            assert 1_800 < ttl(client, name) <= 3_610
+            client.expire(f"{QUEUE}t:{name}", 1_700)
+        wait_until(lambda: not tasks(client), "what has no date is not removed", 60)
+        assert sink.ids == {*names, *undated}
 
 
 def test_what_is_over_a_cap_arrives(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:

@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import redis as redis_py
@@ -16,7 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from support.asynq import Harness
 from support.asynq_calls import CALLS
 from support.otlp import Receiver, attributes, grpc_receiver, http_receiver
-from support.servers import Server, SidecarFactory, wait_until
+from support.servers import Server, Sidecar, SidecarFactory, wait_until
 from support.small_scripts import UNKNOWN
 from support.task_message import encode_task
 
@@ -35,6 +38,24 @@ def complete(client: "redis_py.Redis", message: bytes) -> None:
     """Complete a task that is not there, by Asynq's own script."""
     call = CALLS.complete("x", message, 1, None, 1)
     client.execute_command("EVAL", call.text, *call.words)
+
+
+def asked(sidecar: Sidecar, path: str) -> str:
+    """Ask the admin server."""
+    with urlopen(f"http://{sidecar.admin}{path}") as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def told(sidecar: Sidecar) -> list[dict[str, Any]]:
+    """Return the decisions, newest first."""
+    entries: list[dict[str, Any]] = json.loads(asked(sidecar, "/api/decisions?kind=decision"))["decisions"]
+    return entries
+
+
+def is_told(sidecar: Sidecar, number: int) -> bool:
+    """Say whether there have been so many decisions."""
+    return len(told(sidecar)) == number
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
@@ -220,6 +241,44 @@ def test_bulk_operations_name_some_of_their_tasks(
         named = [attributes(event.attributes)["messaging.message.id"] for event in span.events]
         assert len(set(named)) == len(named) == 20
         assert set(named) <= set(mine)
+
+
+def test_a_bulk_operation_tells_what_its_tasks_got(
+    server: Server, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """By what is in Redis afterwards, not by what could be: in span, metric, entry and log; the replies stay."""
+    rules = """
+rules:
+  - {name: noise, match: {type: "ping:*"}, archived: {ttl: delete}}
+  - {name: money, match: {type: "pay:*"}, archived: {ttl: forever}}
+  - {name: default, archived: {ttl: 1h}}
+"""
+    policy = "version: 1\n" + rules
+    kinds = {"ping:a": 3, "pay:a": 2, "job:a": 5}
+    with http_receiver() as receiver:
+        sidecar = start_sidecar(server.url, policy, admin="127.0.0.1:0", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
+        tasks = [{"type": kind, "process_in": "1h"} for kind, count in kinds.items() for _ in range(count)]
+        harness.enqueue(sidecar.address, *tasks)
+        sources = (("archive", "scheduled"), ("run", "archived"), ("archive", "pending"), ("delete", "archived"))
+        for number, (op, state) in enumerate(sources, 1):
+            harness.inspect(sidecar.address, {"op": f"{op}_all", "queue": "default", "state": state})
+            wait_until(partial(is_told, sidecar, number), "it is not told")
+        entries = [one["tasks_by_action"] for one in reversed(told(sidecar))]
+        metrics = asked(sidecar, "/metrics")
+        sidecar.stop()
+    expected = [{"ttl": 5, "none": 2, "gone": 3}, {"persist": 7}, {"ttl": 5, "none": 2}, {"delete": 7}]
+    assert entries == expected
+    spans = sorted(
+        (span for span in receiver.spans if span.name.endswith(" default")), key=lambda span: span.start_time_unix_nano
+    )
+    prefix = "asynq_ttl.tasks."
+    assert expected == [
+        {name[len(prefix) :]: value for name, value in attributes(span.attributes).items() if name.startswith(prefix)}
+        for span in spans
+    ]
+    labels = 'asynq_queue="default",asynq_task_state="archived",asynq_ttl_action="ttl"'
+    assert f"asynq_ttl_bulk_tasks_total{{{labels}}} 10" in metrics
+    assert "by hand, archive in queue default: 10 tasks (5 ttl, 2 none, 3 gone)" in sidecar.log()
 
 
 def test_a_payload_can_carry_the_trace_context(

@@ -7,11 +7,13 @@ from asynq_ttl.asynq.keys import (
     ARCHIVED,
     COMPLETED,
     GROUPS,
+    LIKE_TASK_PATTERN,
     PENDING,
     done_queue,
     ended_queue,
     foreign_prefix,
     index_key,
+    is_like_task,
     printable,
     queue_of,
     queue_of_index,
@@ -156,6 +158,25 @@ def test_what_can_be_printed() -> None:
 def test_what_keys_of_a_fork_begin_with(key: bytes, prefix: str) -> None:
     """Up to the hash tag or the first colon, bounded, and fit to be shown."""
     assert foreign_prefix(key) == prefix
+
+
+@pytest.mark.parametrize(
+    ("key", "like"),
+    [
+        (b"myapp:asynq:{q}:t:1", True),
+        (b"{q}:t:", True),
+        (b"a{b}:c}:t:d", True),
+        (b"q}:t:1", False),
+        (b"q}:t:{1", False),
+        (b"a{q}:pending", False),
+        (b"", False),
+    ],
+)
+def test_what_a_task_of_a_fork_is_called(key: bytes, like: bool) -> None:
+    """A hash tag that opens before it closes; in one pass over the key."""
+    assert is_like_task(key) is like
+    assert LIKE_TASK_PATTERN.replace(b"*", b"") == b"}:t:"
+    assert LIKE_TASK_PATTERN.startswith(b"*")
 
 
 INDEX, TASK = b"asynq:{q}:archived", b"asynq:{q}:t:1"

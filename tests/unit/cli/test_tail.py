@@ -40,6 +40,9 @@ LINES = {
     "22:13:20.000 archive  ttl queue=mail rule=default tasks=7 microseconds=250": outcome(
         b":7", task_id="", task_type="", ttl_seconds=None
     ),
+    "22:13:20.000 archive  ttl queue=mail rule=default tasks=1207 (1,200 ttl, 7 gone) microseconds=250": outcome(
+        b":1207", task_id="", task_type="", ttl_seconds=None
+    )._replace(actions=(("ttl", 1_200), ("gone", 7))),
     "22:13:20.000 archive  ttl queue=mail rule=default NOT FOUND microseconds=250": outcome(
         b"-NOT FOUND", task_id="", task_type="", ttl_seconds=None
     ),

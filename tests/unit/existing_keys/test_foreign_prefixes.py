@@ -22,7 +22,9 @@ def database_of(*keys: bytes, tasks: bool = True) -> ScriptedDatabase:
 def test_the_prefixes_of_forks() -> None:
     """The most frequent first; Asynq's own keys, and those of other places, are none."""
     keys = [b"b:{q}:t:%d" % number for number in range(3)]
-    database = database_of(b"myapp:asynq:{q}:t:x", *keys, b"asynq:{}:t:y{z}:t:x", b"c:{q}:pending", b"d")
+    database = database_of(
+        b"myapp:asynq:{q}:t:x", *keys, b"asynq:{}:t:y{z}:t:x", b"c:{q}:pending", b"d", b"e}:t:x", b"f}:t:{x"
+    )
     assert find(database.client, lambda _: None) == Prefixes({"b:{": 3, "myapp:asynq:{": 1}, whole=True)
 
 

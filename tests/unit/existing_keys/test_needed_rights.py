@@ -43,7 +43,7 @@ def test_no_lua_text_is_left_out() -> None:
     for name, text in texts.items():
         assert commands_of(text) <= listed, name
     folders = {name.partition("/")[0] for name in texts}
-    assert folders == {"wrappers", "sweep", "existing_keys", "shared"}
+    assert folders == {"wrappers", "sweep", "existing_keys", "shared", "telemetry"}
     assert set(texts) == {name for folder in folders for name in names(folder)}
 
 
@@ -69,7 +69,7 @@ DOCUMENTED = [
     ("existing-keys.md", "In a cluster it needs ", ("IN_CLUSTER",)),
     ("failure-modes.md", "For the sweeper it needs ", ("SWEEPER", "LOCK")),
     ("failure-modes.md", "With `--sink` it needs ", ("SINK",)),
-    ("failure-modes.md", "The spans of bulk operations name tasks only with ", ("SPANS",)),
+    ("failure-modes.md", "Bulk operations are told with task IDs and with what the tasks got only with ", ("SPANS",)),
     ("existing-keys.md", "The user in the URL needs ", ("READING",)),
     ("existing-keys.md", "To change something it needs ", ("CHANGING",)),
     ("existing-keys.md", "For `hold` and `release` it needs ", ("HOLDING",)),

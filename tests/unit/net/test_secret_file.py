@@ -1,5 +1,6 @@
 """What is read of a file with a secret, and what is said of one that cannot be read."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,4 +66,16 @@ def test_nobody_else_reads_secrets() -> None:
 def test_a_file_without_an_end() -> None:
     """Is not read to it."""
     with pytest.raises(SecretFileError, match="too long"):
-        read_secret("/dev/zero")
+        read_secret("/dev/zero", once=True)
+
+
+def test_only_what_is_read_once_may_be_a_pipe() -> None:
+    """A pipe has nothing to say the second time."""
+    reading, writing = os.pipe()
+    os.write(writing, b"secret\n")
+    os.close(writing)
+    for read in (read_secret, read_secrets):
+        with pytest.raises(SecretFileError, match=r"^/dev/fd/\d+: is no regular file$"):
+            read(f"/dev/fd/{reading}")
+    assert read_secret(f"/dev/fd/{reading}", once=True) == "secret"
+    os.close(reading)

@@ -87,7 +87,7 @@ def test_a_task_that_is_run_again_is_persisted(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["dequeue", "dequeue_timed", "delete_all", "janitor"])
+@pytest.mark.parametrize("kind", ["dequeue", "dequeue_timed", "janitor"])
 def test_a_poll_is_wrapped_without_a_word(kind: str) -> None:
     """It is too frequent to tell of each."""
     assert rewritten(policy_of(ALL), EVERY_CALL[kind]) == Rewrite(enforced=True)

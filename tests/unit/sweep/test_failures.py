@@ -32,6 +32,18 @@ def test_a_place_that_fails_is_named_once(caplog: pytest.LogCaptureFixture, monk
     assert len(caplog.messages) == 2
 
 
+def test_what_ends_every_round_is_named_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again if it is something else, if a round has come to its end meanwhile, or after a while."""
+    now = 1000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    failures = Failures()
+    for problem in ("away", "away", "NOPERM", "NOPERM", "", "", "NOPERM"):
+        failures.end_round(problem)
+    now += FORGOTTEN_SECONDS + 1
+    failures.end_round("NOPERM")
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["away", "NOPERM", "NOPERM", "NOPERM"]
+
+
 def test_places_are_told_with_what_redis_said_last() -> None:
     """A database, an index, or a list."""
     failures = Failures()

@@ -88,6 +88,10 @@ def test_a_library_is_not_heard_too_often() -> None:
     assert all(sparing.filter(record("x")) for _ in range(3))
     now = 10.0
     assert sparing.filter(library[1])
+    assert library[1].getMessage() == "5% (and 1 more since the last line)"
+    now = 20.0
+    assert sparing.filter(library[0])
+    assert library[0].getMessage() == "5%"
 
 
 def test_kinds_of_warnings_are_bounded() -> None:

@@ -51,7 +51,9 @@ def test_bulk_operations_tell_how_many() -> None:
     log.add(outcome(b":12", task_id="", task_type="", ttl_seconds=None), "")
     (entry,) = log.latest(EntryFilter())
     assert entry["tasks"] == 12
-    assert not {"id", "type", "ttl_seconds"} & set(entry)
+    assert not {"id", "type", "ttl_seconds", "tasks_by_action"} & set(entry)
+    log.add(outcome(b":12", task_id="")._replace(actions=(("ttl", 10), ("gone", 2))), "")
+    assert log.latest(EntryFilter())[0]["tasks_by_action"] == {"ttl": 10, "gone": 2}
 
 
 def test_the_other_kinds() -> None:

@@ -1,13 +1,11 @@
 """Spans: built when sampled, handed over, never blocking."""
 
-from collections.abc import Callable, Sequence
-
 import pytest
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode
 
-from asynq_ttl.events import Activated, FailedOpen, FailOpen, Outcome
+from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.net.address import Address
 from asynq_ttl.telemetry import spans
 from asynq_ttl.telemetry.span_attributes import MAX_TEXT
@@ -158,50 +156,23 @@ def test_a_slow_exporter_holds_nobody_up() -> None:
     memory.gate.set()
 
 
-def test_the_tasks_of_a_bulk_operation_are_searched_for() -> None:
-    """Its span is made when they have been found, or with none where they have not; its trace is known at once."""
-    asked: list[tuple[Outcome, Callable[[Sequence[str]], None]]] = []
+@pytest.mark.parametrize("task_ids", [True, False])
+def test_a_bulk_operation_names_tasks_and_what_they_got(task_ids: bool) -> None:
+    """Where that is known; names only where task IDs may be told."""
     memory = Memory()
-    tracing = Spans(
-        [memory.of_the_sdk()],
-        RESOURCE,
-        UPSTREAM,
-        task_ids=True,
-        find_moved=lambda outcome, answer: asked.append((outcome, answer)),
-    )
+    tracing = Spans([memory.of_the_sdk()], RESOURCE, UPSTREAM, task_ids=task_ids)
     bulk = outcome(b":12", task_id="")
-    traces = [tracing.decided(bulk, "enforce") for _ in range(2)]
-    assert tracing.made == 0
-    assert [one for one, _ in asked] == [bulk, bulk]
-    asked[0][1](["a", "b"])
-    asked[1][1](())
-    tracing.decided(outcome(b":0", task_id=""), "enforce")
-    tracing.decided(outcome(), "enforce")
-    assert len(asked) == 2
+    tracing.decided(bulk._replace(actions=(("ttl", 10), ("gone", 2))), "enforce", ["a", "b"])
+    tracing.decided(bulk, "enforce")
     tracing.shutdown(2)
-    found, unknown, nothing, _ = memory.spans
-    assert [f"{span.context.trace_id:032x}" for span in (found, unknown)] == traces
+    found, unknown = memory.spans
     assert [(event.name, dict(event.attributes)) for event in found.events] == [
-        ("moved", {"messaging.message.id": "a"}),
-        ("moved", {"messaging.message.id": "b"}),
+        ("moved", {"messaging.message.id": name}) for name in ("a", "b") if task_ids
     ]
-    assert [span.attributes["asynq_ttl.tasks"] for span in (found, unknown, nothing)] == [12, 12, 0]
+    assert [found.attributes[f"asynq_ttl.tasks{action}"] for action in ("", ".ttl", ".gone")] == [12, 10, 2]
+    assert unknown.attributes["asynq_ttl.tasks"] == 12
     assert not unknown.events
-
-
-def test_no_task_is_searched_for_where_none_may_be_told() -> None:
-    """The span of a bulk operation is made at once."""
-    memory = Memory()
-    tracing = Spans(
-        [memory.of_the_sdk()],
-        RESOURCE,
-        UPSTREAM,
-        task_ids=False,
-        find_moved=lambda *_: pytest.fail("searched for"),
-    )
-    tracing.decided(outcome(b":12", task_id=""), "enforce")
-    assert tracing.made == 1
-    tracing.shutdown(2)
+    assert "asynq_ttl.tasks.ttl" not in unknown.attributes
 
 
 def test_another_server_is_named_once_it_is_told() -> None:
