@@ -39,16 +39,24 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
     ),
     Kind.ARCHIVE: (
-        ("wrappers/clock.prologue", "shared/states.prologue", "wrappers/archive.prologue", "wrappers/trim.prologue"),
+        (
+            "wrappers/clock.prologue",
+            "shared/states.prologue",
+            "shared/hold.prologue",
+            "wrappers/archive.prologue",
+            "wrappers/trim.prologue",
+        ),
         ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
     ),
     Kind.ARCHIVE_ONE: (
         (
             "wrappers/clock.prologue",
             "shared/states.prologue",
+            "shared/hold.prologue",
             "wrappers/trim.prologue",
             "shared/pick.prologue",
             "wrappers/rules.prologue",
+            "shared/hold_on.prologue",
             "wrappers/archive_one.prologue",
         ),
         ("wrappers/archive_one.epilogue",),
@@ -57,6 +65,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (
             "wrappers/clock.prologue",
             "shared/states.prologue",
+            "shared/hold.prologue",
             "wrappers/trim.prologue",
             "shared/pick.prologue",
             "wrappers/rules.prologue",
@@ -65,12 +74,27 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/archive_all.epilogue",),
     ),
     Kind.RUN_ONE: ((), ("wrappers/run_one.epilogue",)),
-    Kind.RUN_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ("wrappers/run_all.epilogue",)),
+    Kind.RUN_ALL: (
+        (
+            "shared/states.prologue",
+            "shared/hold.prologue",
+            "wrappers/run_all.prologue",
+            "wrappers/run_all_held.prologue",
+        ),
+        ("wrappers/run_all.epilogue",),
+    ),
     Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
     Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
     Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
     Kind.BY_EFFECT: (
-        ("wrappers/clock.prologue", "shared/states.prologue", "shared/pick.prologue", "wrappers/effect.prologue"),
+        (
+            "wrappers/clock.prologue",
+            "shared/states.prologue",
+            "shared/pick.prologue",
+            "shared/hold.prologue",
+            "shared/hold_on.prologue",
+            "wrappers/effect.prologue",
+        ),
         ("wrappers/effect.epilogue",),
     ),
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),

@@ -29,6 +29,10 @@ from asynq_ttl.sweep.survey import PLACES, SMALL, Queue, Survey, pass_seconds
 _NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
 
 
+# By so much less are the numbers of indexes of which `survey.lua` tells that they have held tasks.
+_HELD = 1_000_000
+
+
 class Surveyor:
     """Keeps a `Survey` up to date.
 
@@ -65,8 +69,12 @@ class Surveyor:
         self._failures = failures
         self._wanted = wanted or (lambda name: reach().heals(name))
         self._unlisted_only = False
-        self._script = load("sweep/survey")
+        self._script = load("shared/hold.prologue", "sweep/survey")
         self.known = Survey()
+
+    def held(self) -> int:
+        """Return how many tasks are held, in the queues that are surveyed."""
+        return self.known.held
 
     async def survey(self, *, unlisted_only: bool = False) -> None:
         """List the queues and survey them, where it is time to.
@@ -139,11 +147,16 @@ class Surveyor:
         at, width = time.monotonic(), 3 * len(PLACES)
         extra = answer[width * len(queues) :]
         untimed: dict[int, dict[str, str]] = defaultdict(dict)
-        for key, digest in zip(extra[::2], extra[1::2], strict=True):
-            untimed[key // len(PLACES)][PLACES[key % len(PLACES)]] = text_of(digest)
+        held: dict[int, dict[str, int]] = defaultdict(dict)
+        for key, value in zip(extra[::2], extra[1::2], strict=True):
+            number, place = divmod(key if key >= 0 else key + _HELD, len(PLACES))
+            if key >= 0:
+                untimed[number][PLACES[place]] = text_of(value)
+            else:
+                held[number][PLACES[place]] = int(value)
         for number, queue in enumerate(queues):
             found = answer[number * width : (number + 1) * width]
-            self.known.surveyed(queue, found, at, within, untimed.get(number, {}))
+            self.known.surveyed(queue, found, at, within, untimed.get(number, {}), held=held.get(number, {}))
             if self.known.holds(queue):
                 reach.note_enforced(queue.name)
 

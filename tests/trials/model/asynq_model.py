@@ -13,6 +13,8 @@ from trials.model.policy_cases import DELETE, FOREVER, GRACE, PolicyCase
 OK = b"OK"
 NOT_FOUND = Failure("NOT FOUND")
 FOREVER_SCORE = 253_402_300_799
+HELD_SCORE = FOREVER_SCORE - 1
+RELEASED_SECONDS = 60
 LIVE = frozenset(("pending", "active", "scheduled", "retry", "aggregating"))
 TERMINAL = ("archived", "completed")
 
@@ -30,7 +32,10 @@ class Message:
 
 @dataclass
 class Task:
-    """A task. `score` is that of its index; `expires` is when its key does, in seconds since the epoch."""
+    """A task. `score` is that of its index; `expires` is when its key does, in seconds since the epoch.
+
+    `held` has both as they were before, where the task is held.
+    """
 
     message: Message
     state: str
@@ -38,11 +43,24 @@ class Task:
     group: str | None = None
     lock: str | None = None
     expires: float | None = None
+    held: tuple[int, float | None] | None = None
 
     @property
     def terminal(self) -> bool:
         """Whether it has ended."""
         return self.state in TERMINAL
+
+    def hold(self) -> None:
+        """Hold it."""
+        self.held = self.score, self.expires
+        self.score, self.expires = HELD_SCORE, None
+
+    def release(self, at: float) -> None:
+        """Give it what it had; what is over has a minute left."""
+        assert self.held is not None
+        self.score, expires = self.held
+        self.expires = None if expires is None else max(expires, at + RELEASED_SECONDS)
+        self.held = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,11 @@ class Moment:
     at: float
     ghosts: Mapping[str, int]
     lingers: bool
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether an inspector's archiving of one task is wrapped."""
+        return self.policy.enforcing or self.lingers
 
 
 @dataclass
@@ -297,7 +320,11 @@ class AsynqModel:
     def _archive(self, ids: list[str], moment: Moment) -> None:
         for task_id in ids:
             task = self.tasks[task_id]
+            held, task.held = task.held is not None and moment.wrapped, None
             task.state, task.score, task.expires = "archived", moment.now, None
+            if held:
+                task.hold()
+                continue
             kept = moment.policy.keeps_archived(task_id, task.message.task_type)
             if kept is not None:
                 self._keep(task, kept, moment.at, unlock=True)
@@ -316,7 +343,8 @@ class AsynqModel:
         self, cutoff: int | None, cap: int | None, *, spare: bool, ghosts: Mapping[str, int], unlock: bool
     ) -> None:
         """Trim the archive by score and number. Ghosts count as entries until they are swept."""
-        entries = {**ghosts, **self.members("archived")}
+        members = self.members("archived")
+        entries = {**ghosts, **{task_id: score for task_id, score in members.items() if not self.tasks[task_id].held}}
         order = sorted(entries, key=lambda task_id: (entries[task_id], task_id))
         old = [task_id for task_id in order if cutoff is not None and entries[task_id] <= cutoff]
         rest = [task_id for task_id in order if task_id not in old]
@@ -342,7 +370,7 @@ class AsynqModel:
 
     def _run(self, task_id: str) -> None:
         task = self.tasks[task_id]
-        task.state, task.expires = "pending", None
+        task.state, task.expires, task.held = "pending", None, None
         self.pending.insert(0, task_id)
 
     def _unlock(self, lock: str | None, task_id: str) -> None:

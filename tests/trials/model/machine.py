@@ -23,12 +23,14 @@ from hypothesis.stateful import (
     rule,
 )
 
+from asynq_ttl.asynq.hold import FIELD
+from asynq_ttl.lua.loader import load
 from support.asynq_calls import PREFIX, AsynqCalls, Failure, calls_of, counted, task_key
 from support.foreign_worker import MOVE
 from support.servers import Server
 from support.task_message import encode_task
 from trials.model import snapshot
-from trials.model.asynq_model import TERMINAL, AsynqModel, Message, Moment, Task
+from trials.model.asynq_model import RELEASED_SECONDS, TERMINAL, AsynqModel, Message, Moment, Task
 from trials.model.policy_cases import CASES, DAY, ELSEWHERE, GRACE, OFF, OWN, SHADOW, TYPES, PolicyCase
 from trials.model.sidecar_thread import SidecarThread
 
@@ -217,6 +219,30 @@ class QueueMachine(RuleBasedStateMachine):
             moment = self._moment()
             _same(self.asynq.archive_one(task_id, moment.now), self.model.archive_one(task_id, moment))
 
+    @precondition(lambda self: self._ended_tasks(held=False))
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        """Hold an ended task."""
+        task = self._draw(data, lambda task: task.terminal and task.held is None)
+        script = load("shared/task.prologue", "shared/hold.prologue", "existing_keys/hold_tasks")
+        task_id = task.message.task_id
+        assert self.direct.eval(script, 1, task_key(task_id), PREFIX, task_id) == [b"held"]
+        task.hold()
+
+    @precondition(lambda self: self._ended_tasks(held=True))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """Release a task that is held: it gets what it had."""
+        task = self._draw(data, lambda task: task.held is not None)
+        assert task.held is not None
+        script = load("shared/task.prologue", "shared/hold.prologue", "existing_keys/release_tasks")
+        task_id, (score, expires) = task.message.task_id, task.held
+        field: Any = self.direct.hget(task_key(task_id), FIELD)
+        until = -1 if expires is None else int(expires * 1000)
+        asked = (PREFIX, RELEASED_SECONDS * 1000, task_id, task.state, field, until, score)
+        assert self.direct.eval(script, 1, task_key(task_id), *asked) in ([1], [2])
+        task.release(time.time())
+
     @precondition(lambda self: self._sources())
     @rule(data=st.data())
     def inspect_all(self, data: st.DataObject) -> None:
@@ -274,11 +300,11 @@ class QueueMachine(RuleBasedStateMachine):
         if how is not None:
             self._process(how)
 
-    @precondition(lambda self: any(task.terminal and not task.expires for task in self.model.tasks.values()))
+    @precondition(lambda self: any(_ages(task) for task in self.model.tasks.values()))
     @rule(data=st.data())
     def months_pass(self, data: st.DataObject) -> None:
         """Let a task without a TTL get older than Asynq's own 90 days."""
-        self._age(self._draw(data, lambda task: task.terminal and task.expires is None), 100 * DAY)
+        self._age(self._draw(data, _ages), 100 * DAY)
 
     # --- what holds after every step -------------------------------------------------------------------------
 
@@ -324,6 +350,10 @@ class QueueMachine(RuleBasedStateMachine):
         """Say whether a terminal index has any entries, ghosts included."""
         wanted = states or TERMINAL
         return any(task.state in wanted for task in self.model.tasks.values()) or any(map(self.ghosts.get, wanted))
+
+    def _ended_tasks(self, *, held: bool) -> bool:
+        """Say whether there are ended tasks that are held, or that are not."""
+        return any(task.terminal and (task.held is not None) is held for task in self.model.tasks.values())
 
     def _sources(self) -> list[tuple[str, str]]:
         """Return what the inspector can do in bulk: a state with entries, and what to do with them."""
@@ -439,7 +469,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Let the model adopt tasks as the sweeper does. No message here says when its task completed."""
         at = time.time()
         for task_id, task in list(self.model.tasks.items()):
-            if task.expires is not None or not task.terminal:
+            if task.expires is not None or not task.terminal or task.held is not None:
                 continue
             kept = self.model.adopt(task_id, self.policy, at)
             if kept is not None and task.state == "completed":
@@ -467,6 +497,11 @@ class QueueMachine(RuleBasedStateMachine):
             messages = [self.model.tasks[task_id].message.encoded for task_id in self.model.members(state)]
             entries = self.asynq.listed(state)
             _same(entries if isinstance(entries, Failure) else entries[::3], messages)
+
+
+def _ages(task: Task) -> bool:
+    """Say whether a task can get older than Asynq's own time: it has ended, without a TTL, and is not held."""
+    return task.terminal and task.expires is None and task.held is None
 
 
 def _now() -> int:

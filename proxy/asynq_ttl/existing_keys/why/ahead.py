@@ -110,6 +110,9 @@ def _next_undated(where: Whereabouts) -> str:
 def _next_ended(where: Whereabouts, state: State, now: int, policy: Policy | None) -> tuple[int, list[str]]:
     """The same for a task that has ended."""
     task = where.task
+    if task.hold is not None:
+        held = f"It is held since {from_now(task.hold.since, now)}"
+        return 0, [f"{held}: nobody removes it until `asynq-ttl release`, a run, or a deletion by hand."]
     if task.ttl_ms >= 0:
         return _next_timed(where, now, policy)
     if policy is not None and policy.mode is Mode.ENFORCE and policy.enforces(task.id):

@@ -100,6 +100,7 @@ def _sweep(sidecar: Sidecar) -> Json:
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "adopted": telemetry.adoptions.total,
+        "held": sum(sweeper.held() for sweeper in sweepers),
         "rounds": dict(telemetry.sweep_rounds),
         "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
         if sidecar.handover is not None

@@ -32,6 +32,20 @@ def test_what_a_client_has_sent_goes_on_its_way_when_it_is_gone() -> None:
     assert cluster.over
 
 
+def test_a_command_for_another_node_waits_for_the_replies_before_it() -> None:
+    """Also where the way to that node is open already, and the command comes alone."""
+    cluster = Cluster()
+    for command, name in (("GET a", "C"), ("GET b", "A")):
+        cluster.sends(command)
+        assert cluster.takes(name) == [command]
+        cluster.replies(name, OK)
+    cluster.sends("GET a")
+    cluster.sends("GET b")
+    assert (cluster.takes("C"), cluster.takes("A")) == (["GET a"], [])
+    cluster.replies("C", OK)
+    assert cluster.takes("A") == ["GET b"]
+
+
 def test_a_node_that_answers_too_late() -> None:
     """Or out of turn: nobody waits for it any more."""
     cluster = Cluster(ready=False)
