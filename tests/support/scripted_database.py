@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from asynq_ttl.asynq.hold import HELD_SCORE, hold_of
 from asynq_ttl.asynq.key_types import type_at
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
@@ -28,6 +29,7 @@ def task_of(
     ttl_ms: int = -1,
     locked: bool = False,
     pending_since: int = 0,
+    held: bool = False,
     **message: Any,
 ) -> Task:
     """Return a task as it is read, with the message of type `x` unless `task_type` says otherwise.
@@ -40,10 +42,16 @@ def task_of(
         ttl_ms: milliseconds its key has to live.
         locked: whether it holds its uniqueness lock.
         pending_since: when it became pending, in Unix seconds.
+        held: whether it is held; `score` and `ttl_ms` are then what it had before.
         message: more of its message, see `encode_task`.
     """
     message = {"task_type": "x", "queue": queue, **message}
     encoded = encode_task(**message)
+    hold = None
+    if held:
+        expires = -1 if ttl_ms < 0 else NOW * 1000 + ttl_ms
+        hold = hold_of(b"%d %d %d" % (score or 0, expires, NOW), b"%d" % HELD_SCORE)
+        score, ttl_ms = HELD_SCORE, -1
     return Task(
         queue,
         name.encode("utf-8", "surrogateescape"),
@@ -55,6 +63,7 @@ def task_of(
         locked=locked,
         digest=b"digest",
         pending_since=pending_since,
+        hold=hold,
     )
 
 
@@ -115,6 +124,7 @@ class ScriptedDatabase(Database):
         replies: dict[str, Callable[..., Any]] = {
             "HMGET": lambda: self.hmget(key, list(arguments)),
             "PTTL": lambda: self.pttl(key),
+            "ZCOUNT": lambda: self.zcount(key, *arguments),
             "ZRANGE": list,
         }
         return replies[command]()
@@ -137,6 +147,10 @@ class ScriptedDatabase(Database):
     def zcard(self, key: bytes) -> int:
         """Return how many entries an index has."""
         return len(self.indexes.get(key, ()))
+
+    def zcount(self, key: bytes, lowest: int, highest: int) -> int:
+        """Return how many entries of an index have a score between two."""
+        return sum(lowest <= score <= highest for score, _ in self.indexes.get(key, ()))
 
     def dbsize(self) -> int:
         """Return how many keys there are."""
@@ -169,8 +183,9 @@ class ScriptedDatabase(Database):
             times: dict[str, Any] = {"last_failed_at": record.last_failed_at, "completed_at": record.completed_at}
             message = encode_task(record.type, "", task.queue, record.retention, unique_key=record.unique_key, **times)
         pending = b"%d000000000" % task.pending_since if task.pending_since else b""
-        held, digest = int(task.locked), task.digest
-        return [task.state.encode(), message, task.size, task.ttl_ms, task.score, held, task.result, digest, pending]
+        locked, hold = int(task.locked), None if task.hold is None else task.hold.value
+        about = [task.state.encode(), message, task.size, task.ttl_ms, task.score, locked, task.result]
+        return [*about, task.digest, pending, [], hold]
 
     def _read_tasks(self, _key: bytes, prefix: bytes, _budget: int, _want: str, *ids: bytes) -> list[list[Any]]:
         return [self._row(prefix + b"t:" + task_id) for task_id in ids[: self._page]]

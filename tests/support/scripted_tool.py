@@ -7,6 +7,7 @@ from click.testing import Result
 
 from asynq_ttl.cli import tool_options
 from asynq_ttl.existing_keys.database import Server
+from asynq_ttl.existing_keys.needed_rights import Need
 from support.existing_keys import tool
 from support.scripted_database import ScriptedDatabase
 
@@ -28,8 +29,8 @@ class ScriptedTool:
         self._folder = folder
         queues = sorted({task.queue for task in database.tasks.values()})
 
-        def opened(*, changing: bool, node: bool = False) -> list[str]:
-            self.changing.append(changing)
+        def opened(*, changing: Need | None) -> list[str]:
+            self.changing.append(changing is not None)
             return queues
 
         patch.setattr(database, "open", opened)

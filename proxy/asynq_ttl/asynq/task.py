@@ -3,11 +3,14 @@
 Owns what a row of `lua/shared/task.prologue` means. Knows nothing of how rows are asked for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from asynq_ttl.asynq.hold import Hold, hold_of
 from asynq_ttl.asynq.keys import task_prefix, text_of
 from asynq_ttl.asynq.message import MessageError, TaskRecord, decode_record
+
+TERMINAL = (b"archived", b"completed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Task:
         pending_since: when it became pending, in Unix seconds; 0 where it is not.
         wrong: keys of another type than Asynq has at their place, which were met when the task was read. What they
             would tell (an index, a lock) is not known.
+        hold: what it goes back to when it is released; None where it is not held.
     """
 
     queue: str
@@ -46,6 +50,7 @@ class Task:
     digest: bytes = b""
     pending_since: int = 0
     wrong: tuple[bytes, ...] = ()
+    hold: Hold | None = None
 
     @property
     def type(self) -> str:
@@ -77,14 +82,14 @@ def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
     Args:
         queue: the queue's name.
         task_id: the task's ID.
-        row: nothing where there is no key; one element where the key is no hash; else ten, see there.
+        row: nothing where there is no key; one element where the key is no hash; else eleven, see there.
     """
     if not row:
         return Task(queue, task_id, "", exists=False, ttl_ms=-2)
     if len(row) == 1:
         # Something else is at its key.
         return Task(queue, task_id, "", exists=False, wrong=(task_prefix(queue) + task_id,))
-    state, msg, size, left, score, held, result, digest, pending, *wrong = row
+    state, msg, size, left, score, locked, result, digest, pending, wrong, hold = row
     record = None if msg is None else record_of(msg)
     since = int(pending[:-9]) if pending[:-9].isdigit() else 0
     return Task(
@@ -95,11 +100,12 @@ def task_of_row(queue: str, task_id: bytes, row: list[Any]) -> Task:
         size=size,
         ttl_ms=left,
         score=score,
-        locked=held == 1,
+        locked=locked == 1,
         result=result,
         digest=digest,
         pending_since=since,
-        wrong=tuple(*wrong),
+        wrong=tuple(wrong),
+        hold=hold_of(hold, score) if state in TERMINAL else None,
     )
 
 
@@ -111,18 +117,32 @@ def record_of(message: bytes) -> TaskRecord | None:
         return None
 
 
+def released(task: Task, now: int) -> Task:
+    """Return a task as it is once nobody holds it any more; one that is not held as it is.
+
+    Args:
+        task: the task.
+        now: Redis's time in Unix seconds.
+    """
+    hold = task.hold
+    if hold is None:
+        return task
+    left = -1 if hold.expires_at_ms is None else max(hold.expires_at_ms - now * 1000, 0)
+    return replace(task, score=hold.score, ttl_ms=left, hold=None)
+
+
 def ended_at(task: Task) -> int:
     """Return when a terminal task died or completed, in Unix seconds; 0 where nobody knows.
 
     An archived task has the time of its death as score; where it is in no index, its message says when it last failed.
     A completed task's message says when it completed; where it does not, that is its score less its Retention. A score
-    of 0, or less, is no time: nobody knows.
+    of 0, or less, is no time: nobody knows. Of a held task the score it had before counts.
 
     Args:
         task: the task, whose state is `archived` or `completed`.
     """
     record = task.record
-    score = 0 if task.score is None else seconds_of(task.score)
+    score = 0 if task.score is None else seconds_of(task.hold.score if task.hold else task.score)
     if task.state == "archived":
         ended = record.last_failed_at if record is not None and task.score is None else score
     elif record is not None:

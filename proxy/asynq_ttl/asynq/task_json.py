@@ -39,9 +39,17 @@ def task_line(task: Task, record: TaskRecord, *, text: bool) -> Json:
         "headers": record.headers,
         "ttl_seconds": None if task.ttl_ms < 0 else task.ttl_ms // 1000,
     }
+    if task.hold is not None:
+        line["held_since"] = moment(task.hold.since)
     if isinstance(task.result, bytes) and task.result:
         line |= _content("result", task.result, text=text)
     return line
+
+
+def raw_line(task: Task, message: bytes) -> Json:
+    """Return a task whose message cannot be read as JSON: the message as it is."""
+    encoded = b64encode(message).decode()
+    return {"queue": task.queue, "id": text_of(task.id), "state": task.state, "message_base64": encoded}
 
 
 def _content(name: str, content: bytes, *, text: bool) -> Json:

@@ -1,10 +1,13 @@
 """`asynq-ttl audit`: what is in a database and what is wrong with it."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
+from asynq_ttl.asynq.task import Task
 from asynq_ttl.cli.options import fail, option
 from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.standard_output import say, writing
@@ -66,7 +69,7 @@ def audit(
     if html is not None:
         # A file that cannot be written is told before the walk, not after it.
         _write(html, "")
-    report = _report(upstream, loaded, TaskFilter(queues), checkpoint, rate)
+    report = audited(upstream, loaded, TaskFilter(queues), checkpoint, rate)
     if json_wanted:
         say(as_json(report))
     else:
@@ -78,41 +81,51 @@ def audit(
     raise SystemExit(worst(report.findings).status)
 
 
-def _report(
-    upstream: address.Upstream, policy: Policy, wanted: TaskFilter, checkpoint: Path | None, rate: float
+def audited(
+    upstream: address.Upstream,
+    policy: Policy,
+    wanted: TaskFilter,
+    checkpoint: Path | None,
+    rate: float,
+    *,
+    also: Callable[[Task, int], None] = lambda _task, _now: None,
 ) -> Report:
-    """Walk through the database, and return what was found."""
+    """Walk through the database, and return what was found. Any error of it ends the command.
+
+    Args:
+        upstream: the database.
+        policy: what the forecast supposes.
+        wanted: which queues are concerned.
+        checkpoint: the file from which an interrupted audit goes on; None for none.
+        rate: the most keys looked at in a second; 0 for no limit.
+        also: is called with each task, and with when the audit began.
+    """
     started = time.monotonic()
-    with connected(upstream, rate, wanted, changing=False) as (database, found):
+    with connected(upstream, rate, wanted, changing=None) as (database, found):
         server = database.server()
-        run = {
-            "upstream": str(upstream),
-            "server": server.run_id,
-            "policy": policy.digest or policy.source,
-            "queues": [glob.text for glob in wanted.queues],
-        }
+        saved = _saved(checkpoint, upstream, policy, wanted, server.run_id)
         if database.refused(("MEMORY|USAGE",), probe_key(found)):
             note("memory is that of the tasks' content alone, without MEMORY USAGE: give the user +memory|usage")
         with progress_bar() as progress:
             bar = progress.add_task("audit", total=_size(database, found, wanted))
-            walk = Audit(
-                database,
-                policy,
-                wanted,
-                Checkpoint(checkpoint, run),
-                advance=lambda count: progress.advance(bar, count),
-            )
+            advance = partial(progress.advance, bar)
+            walk = Audit(database, policy, wanted, saved, advance=advance, also=also)
             findings = walk.run(found)
-    return Report(
-        upstream=str(upstream),
-        server=server.name,
-        policy=policy.source,
-        now=walk.now,
-        seconds=time.monotonic() - started,
-        tally=walk.tally,
-        findings=findings,
-        forecast=forecast(walk.tally, policy),
-    )
+    seconds, ahead = time.monotonic() - started, forecast(walk.tally, policy)
+    return Report(str(upstream), server.name, policy.source, walk.now, seconds, walk.tally, findings, ahead)
+
+
+def _saved(
+    checkpoint: Path | None, upstream: address.Upstream, policy: Policy, wanted: TaskFilter, server_run: str
+) -> Checkpoint:
+    """Return where the walk is saved, for an audit of this very kind."""
+    run = {
+        "upstream": str(upstream),
+        "server": server_run,
+        "policy": policy.digest or policy.source,
+        "queues": [glob.text for glob in wanted.queues],
+    }
+    return Checkpoint(checkpoint, run)
 
 
 def _size(database: Database, queues: list[str], wanted: TaskFilter) -> int:

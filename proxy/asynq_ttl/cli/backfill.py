@@ -25,6 +25,7 @@ from asynq_ttl.cli.tool_options import (
 from asynq_ttl.existing_keys.backfill import Backfill
 from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Ghosts, Orphans
 from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.needed_rights import CHANGING
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
@@ -86,7 +87,7 @@ def backfill(
         "from_now": from_now,
         **told_filter(wish.filter),
     }
-    with connected(upstream, rate, wish.filter, changing=run.apply) as (database, found):
+    with connected(upstream, rate, wish.filter, changing=CHANGING if run.apply else None) as (database, found):
         if not run.resume:
             check_types(database, types)
         with changes(database, run, told) as made:
@@ -115,6 +116,8 @@ def _walk(database: Database, policy: Policy, wish: BackfillOptions, made: Chang
 def _met(seen: Counter[str], wish: BackfillOptions) -> str:
     """Return what a backfill met, in words."""
     parts = [f"looked at {seen['tasks']:,} terminal tasks, {seen['timed']:,} of which have a TTL already"]
+    if seen["held"]:
+        parts.append(f"{seen['held']:,} held, which stay")
     if seen["ghosts"]:
         left = " left (--ghosts drop)" if wish.ghosts is Ghosts.LEAVE else ""
         parts.append(f"{seen['ghosts']:,} ghosts{left}")

@@ -66,7 +66,7 @@ def export(
 ) -> None:
     """Write archived and completed tasks as JSON lines, orphans included. Changes nothing."""
     wanted = TaskFilter(queues, types, states or TERMINAL)
-    with connected(upstream, rate, wanted, changing=False) as (database, _), ExitStack() as stack:
+    with connected(upstream, rate, wanted, changing=None) as (database, _), ExitStack() as stack:
         check_types(database, types)
         write = stack.enter_context(_opened(output))
         now = database.now()

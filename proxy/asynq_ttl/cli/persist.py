@@ -17,6 +17,7 @@ from asynq_ttl.cli.tool_options import (
     type_option,
     upstream_option,
 )
+from asynq_ttl.existing_keys.needed_rights import CHANGING
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.persist import Persist
 from asynq_ttl.net import address
@@ -50,7 +51,7 @@ def persist(
         fail("--live and --state exclude each other", WRONG)
     wanted = TaskFilter(queues, types, tuple(state for state in STATES if state not in TERMINAL) if live else states)
     told = {"tool": "persist", "upstream": str(upstream), "apply": run.apply, **told_filter(wanted)}
-    with connected(upstream, rate, wanted, changing=run.apply) as (database, _):
+    with connected(upstream, rate, wanted, changing=CHANGING if run.apply else None) as (database, _):
         if not run.resume:
             check_types(database, types)
         with changes(database, run, told) as made, progress_bar() as progress:

@@ -21,6 +21,7 @@ from asynq_ttl.existing_keys.clients import DatabaseError, explained
 from asynq_ttl.existing_keys.cluster.database import database_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.named_files import FileError
+from asynq_ttl.existing_keys.needed_rights import Need
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
@@ -53,7 +54,9 @@ class _Url(click.ParamType[address.Upstream]):
             self.fail(str(error), param, ctx)
 
 
-class _Pattern(Parsed[Glob]):
+class Pattern(Parsed[Glob]):
+    """A glob."""
+
     name = "glob"
     kind = Glob
     parse = staticmethod(compile_glob)
@@ -90,9 +93,9 @@ policy_option = option(
     "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
 )
 queue_option = click.option(
-    "--queue", "queues", type=_Pattern(), multiple=True, help="Only queues that match; repeatable."
+    "--queue", "queues", type=Pattern(), multiple=True, help="Only queues that match; repeatable."
 )
-type_option = click.option("--type", "types", type=_Pattern(), multiple=True, help="Only types that match; repeatable.")
+type_option = click.option("--type", "types", type=Pattern(), multiple=True, help="Only types that match; repeatable.")
 rate_option = option(
     "--rate",
     type=Amount(),
@@ -118,7 +121,7 @@ def load(policy: Path | None) -> Policy:
 
 @contextmanager
 def connected(
-    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: bool
+    upstream: address.Upstream, rate: float, wanted: TaskFilter, *, changing: Need | None
 ) -> Iterator[tuple[Database, list[str]]]:
     """Open a database and yield it with the names of its queues. Any of its errors ends the command with one line.
 
@@ -126,7 +129,7 @@ def connected(
         upstream: where it is.
         rate: the most keys looked at in a second; 0 for no limit.
         wanted: what the command is asked about; a glob that matches no queue ends it too.
-        changing: whether the rights to change tasks are needed.
+        changing: the rights that are needed besides, to change tasks; None for none.
     """
     with reached(upstream, rate) as database:
         queues = database.open(changing=changing)

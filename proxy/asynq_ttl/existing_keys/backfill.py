@@ -8,18 +8,19 @@ Invariants:
 * A run that is interrupted and goes on ends as one that ran through: a task that was changed needs no more changes, and
   `now` stays the time of the first start.
 * `max` keeps the newest tasks of an archive: the oldest go, as many as there are over `max` once the policy has removed
-  what it removes. A task that a rule keeps for ever counts, but is never trimmed.
+  what it removes. A task that a rule keeps for ever counts, but is never trimmed; one that is held does not count.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.task import Entry, Task
 from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider, Orphans, ghost_reason, removes
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.database import Cursor, Database
-from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
+from asynq_ttl.existing_keys.holds import held_entries
+from asynq_ttl.existing_keys.index_position import position_of, rest_of
+from asynq_ttl.existing_keys.pages import IndexPage, index_pages, index_rounds, task_pages
 from asynq_ttl.existing_keys.queue_places import Place, queue_places
 from asynq_ttl.existing_keys.standing import TERMINAL
 from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy, State
@@ -57,8 +58,8 @@ class Backfill:
         self._changer = changer
         self._advance = advance
         self.seen: Counter[str] = Counter()
-        """What was met: `tasks` in terminal indexes, how many of them are `timed` or `unreadable`; `ghosts`, `orphans`,
-        and `halves` (hashes without a message that are in no index)."""
+        """What was met: `tasks` in terminal indexes, how many of them are `timed`, `held` or `unreadable`; `ghosts`,
+        `orphans`, and `halves` (hashes without a message that are in no index)."""
 
     def size(self, queues: Sequence[str]) -> int:
         """Return about how many entries and keys the walks will read."""
@@ -74,15 +75,7 @@ class Backfill:
             queues: all there are.
             position: what `Changer.resume` returned; nothing for a new run.
         """
-        indexes = [] if position and position[0] == "scan" else self._indexes(queues)
-        after = START
-        if position and position[0] == "index":
-            _, queue, state, score, task_id = map(str, position)
-            places = [(place.queue, place.name) for place in indexes]
-            if (queue, state) in places:
-                indexes = indexes[places.index((queue, state)) :]
-                after = (score.encode(), task_id.encode("utf-8", "surrogateescape"))
-        self._walk_indexes(indexes, after)
+        self._walk_indexes(*rest_of(self._indexes(queues), position))
         if self._orphans_wanted:
             self._walk_keyspace(position[1] if position and position[0] == "scan" else 0)
 
@@ -100,9 +93,7 @@ class Backfill:
                 if page.place not in surplus:
                     surplus[page.place] = self._surplus(page.place)
                 changes += self._page_changes(page, surplus)
-            first = pages[0]
-            position = (first.place.queue, first.place.name, first.after[0].decode(), text_of(first.after[1]))
-            self._changer.make(changes, ("index", *position))
+            self._changer.make(changes, position_of(pages[0]))
             for page in pages:
                 self._count(page.entries, State(page.place.name))
                 self._advance(len(page.entries))
@@ -125,6 +116,7 @@ class Backfill:
             ghost = bool(ghost_reason(entry, state))
             self.seen["ghosts" if ghost else "tasks"] += 1
             self.seen["timed"] += not ghost and entry.task.ttl_ms >= 0
+            self.seen["held"] += not ghost and entry.task.hold is not None
             if not ghost and entry.task.record is None:
                 self.seen["unreadable"] += 1
                 self._database.left_out.add_unreadable()
@@ -135,7 +127,7 @@ class Backfill:
         if limits is None or limits.cap is None or self._filter.types:
             return 0
         cap = limits.cap if self._policy.enforces_all else max(limits.cap, OWN_ARCHIVE_CAP)
-        surplus = place.length - cap
+        surplus = place.length - held_entries(self._database, place) - cap
         if surplus <= 0:
             return 0
         for page in index_pages(self._database, place):

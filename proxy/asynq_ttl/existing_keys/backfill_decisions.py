@@ -5,7 +5,7 @@ Walks nowhere and changes nothing: entries and tasks come in as they were read, 
 Invariants:
 
 * Only tasks in a terminal state are changed, and hashes that are no task: those without a message.
-* What a rule keeps for ever is neither trimmed nor deleted as an orphan.
+* What a rule keeps for ever is neither trimmed nor deleted as an orphan. A task that is held is not changed at all.
 """
 
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class Decider:
                 return None
             act = Act.REMOVE if task.state == state.value else Act.DROP
             return change_of(task, Plan(act, "", reason), index=state.value, score=entry.score, timed="any")
-        if task.record is None or not self._options.filter.matches(task):
+        if task.hold is not None or task.record is None or not self._options.filter.matches(task):
             return None
         planned, timed = self._plan(task, state)
         if planned is None:
@@ -83,7 +83,9 @@ class Decider:
     def trim(self, entry: Entry, state: State) -> Change | None:
         """Return the change that removes the task of an entry over `max`; None where it is not to be trimmed."""
         task = entry.task
-        if task.record is None or ghost_reason(entry, state) or not self._policy.enforces(task.id):
+        if task.hold is not None or task.record is None or ghost_reason(entry, state):
+            return None
+        if not self._policy.enforces(task.id):
             return None
         verdict = verdict_of(self._policy, task.queue, task.type, state)
         if verdict is None or verdict.retention.keep is Keep.FOREVER:

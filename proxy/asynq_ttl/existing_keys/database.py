@@ -21,7 +21,7 @@ from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_o
 from asynq_ttl.existing_keys.clients import DatabaseError, client_of, explained
 from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find
 from asynq_ttl.existing_keys.left_out import LeftOut
-from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
+from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, READING, Need, attempt
 from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
 from asynq_ttl.existing_keys.script_runs import Call, ScriptRuns
 from asynq_ttl.net.address import Upstream
@@ -83,11 +83,11 @@ class Database:
         """Which servers of a cluster are changed, and in which of their runs; empty without a cluster."""
         return ""
 
-    def open(self, *, changing: bool = False) -> list[str]:
+    def open(self, *, changing: Need | None = None) -> list[str]:
         """Check that Asynq uses this database and the user has the rights; return the names of its queues, sorted.
 
         Args:
-            changing: whether the rights to change tasks are needed too.
+            changing: the rights that are needed besides, to change tasks; None for none.
 
         Raises:
             DatabaseError: it is not so.
@@ -95,7 +95,7 @@ class Database:
         with explained(self.upstream):
             self.begin()
             queues = self.queues()
-            wanted = {*READING.commands, *(CHANGING.commands if changing else ())}
+            wanted = {*READING.commands, *(changing.commands if changing else ())}
             if not self.upstream.database:
                 wanted.discard("SELECT")
             refused = self.refused(sorted(wanted), probe_key(queues))

@@ -34,9 +34,13 @@ _TRIES = {
     "EVALSHA": f"{_NO_SHA} 0",
     "EXISTS": _KEY,
     "GET": _KEY,
+    "HDEL": f"{_KEY} asynq_ttl_hold",
     "HEXISTS": f"{_KEY} msg",
     "HGET": f"{_KEY} msg",
+    "HGETALL": _KEY,
     "HMGET": f"{_KEY} state",
+    # A value is missing, which is noticed after the right.
+    "HSET": f"{_KEY} asynq_ttl_hold x asynq_ttl_hold",
     "HSTRLEN": f"{_KEY} msg",
     "INFO": "server",
     "LINDEX": f"{_KEY} 0",
@@ -137,11 +141,13 @@ def _all_but(folder: str, *others: str) -> tuple[str, ...]:
 
 _RUNS_SCRIPTS = ("EVAL", "EVALSHA", "SCRIPT|LOAD")
 _READING_TASKS = ("shared/task.prologue", "shared/read_tasks")
+_HOLD = "shared/hold.prologue"
 _OF_LOCK = ("sweep/take_lock", "sweep/release_lock")
 _OF_SINK = ("sweep/remove_due", "sweep/over_cap")
 _OF_CHANGES = ("existing_keys/change_tasks",)
+_OF_HOLDS = ("existing_keys/hold_tasks", "existing_keys/release_tasks")
 
-WRAPPERS = _need(texts=("shared/states.prologue", *names("wrappers")))
+WRAPPERS = _need(texts=("shared/states.prologue", _HOLD, "shared/hold_on.prologue", *names("wrappers")))
 """What wrappers add to Asynq's scripts: the users that clients log in as need it."""
 
 CONTROL = _need("PING", "SCRIPT|LOAD", "SELECT")
@@ -157,14 +163,14 @@ SWEEPER = _need(
     *_RUNS_SCRIPTS,
     "SMEMBERS",
     "TIME",
-    texts=_all_but("sweep", *_OF_LOCK, *_OF_SINK),
+    texts=(_HOLD, *_all_but("sweep", *_OF_LOCK, *_OF_SINK)),
 )
 """What the sweeper runs on Asynq's keys."""
 
 LOCK = _need(*_RUNS_SCRIPTS[:1], texts=_OF_LOCK, keys=OWN_KEYS)
 """What the sweeper does to its lock."""
 
-SINK = _need(*_RUNS_SCRIPTS[:1], texts=(*_READING_TASKS, *_OF_SINK))
+SINK = _need(*_RUNS_SCRIPTS[:1], texts=(_HOLD, *_READING_TASKS, *_OF_SINK))
 """What the sweeper runs besides, where due tasks are handed over to a sink."""
 
 SPANS = _need("HMGET", "LRANGE", "ZRANGEBYSCORE")
@@ -173,12 +179,15 @@ SPANS = _need("HMGET", "LRANGE", "ZRANGEBYSCORE")
 READING = _need(
     *_RUNS_SCRIPTS,
     *("LLEN", "PING", "PTTL", "SCAN", "SELECT", "SMEMBERS", "TIME", "TYPE", "ZCARD"),
-    texts=(*_READING_TASKS, *_all_but("existing_keys", *_OF_CHANGES)),
+    texts=(*_READING_TASKS, *_all_but("existing_keys", *_OF_CHANGES, *_OF_HOLDS)),
 )
 """What each of the tools for existing keys needs."""
 
 CHANGING = _need(texts=_OF_CHANGES)
 """What those of them need besides that change tasks."""
+
+HOLDING = _need(texts=(_HOLD, *_OF_HOLDS))
+"""What `hold` and `release` need besides."""
 
 SPARED = {
     "CLIENT|SETNAME": "connections have no names, so `doctor` cannot tell those of a sidecar",

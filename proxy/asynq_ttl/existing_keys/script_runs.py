@@ -54,4 +54,4 @@ class ScriptRuns:
         return list(pipeline.execute(raise_on_error=False))
 
     def _load(self, name: str) -> None:
-        self._shas[name] = str(self._client.script_load(load("shared/task.prologue", name)))
+        self._shas[name] = str(self._client.script_load(load("shared/task.prologue", "shared/hold.prologue", name)))

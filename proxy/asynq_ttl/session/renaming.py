@@ -149,8 +149,8 @@ class Renaming(Questions):
     def receive(self, data: bytes) -> bytes:
         """Take bytes of Redis; return what the client gets, often the very same object."""
         if self._counter.between and not self._due:
-            count = count_replies(data)  # nearly always, and there is no error among them
-            if count and data[0] != _MINUS and b"\n-" not in data:
+            count = count_replies(data)  # nearly always one, and no error
+            if count and data[0] != _MINUS and (count == 1 or b"\n-" not in data):
                 self._replies += count
                 return data
         elif self._counter.lost:

@@ -107,7 +107,7 @@ class Adopter:
         self._adoption = Adoption()
         # When the archives of some queues were looked at last, by a clock that never goes back.
         self._looked_at: dict[Queue, float] = {}
-        self._page_script = load("shared/pick.prologue", "sweep/page.prologue", "sweep/adopt")
+        self._page_script = load("shared/pick.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/adopt")
         self._newest_script = load("sweep/newest")
 
     async def look(self, known: Survey) -> list[tuple[Index, Where]]:

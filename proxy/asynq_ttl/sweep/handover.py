@@ -18,16 +18,15 @@ Invariants:
 import asyncio
 import logging
 import time
-from base64 import b64encode
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from asynq_ttl.asynq.keys import index_key, queue_prefix, task_prefix, text_of
-from asynq_ttl.asynq.task import Task, task_of_row
-from asynq_ttl.asynq.task_json import Json, task_line
+from asynq_ttl.asynq.keys import index_key, queue_prefix, task_prefix
+from asynq_ttl.asynq.task import task_of_row
+from asynq_ttl.asynq.task_json import Json, raw_line, task_line
 from asynq_ttl.lua.loader import load
-from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.policy.archive_limits import HandoverCap
 from asynq_ttl.sweep.sink import SINK_TIMEOUT_SECONDS, Sink, SinkError
 
 _log = logging.getLogger("asynq_ttl.handover")
@@ -91,8 +90,8 @@ class Handover:
         self.name = name
         """What the sink is called."""
         self._read = load("shared/task.prologue", "shared/read_tasks")
-        self._remove = load("shared/task.prologue", "sweep/remove_due")
-        self._over_cap = load("sweep/over_cap")
+        self._remove = load("shared/task.prologue", "shared/hold.prologue", "sweep/remove_due")
+        self._over_cap = load("shared/hold.prologue", "sweep/over_cap")
 
     def begin_round(self) -> float:
         """Return until when the sink is given new pages in a round that begins now, in seconds of `time.monotonic`."""
@@ -216,17 +215,11 @@ def _page_of(queue: str, state: str, rows: list[tuple[bytes, list[Any]]]) -> _Pa
     page = _Page([], [], [])
     for task_id, row in rows:
         task = task_of_row(queue, task_id, row)
-        if task.state != state:
+        if task.state != state or task.hold is not None:
             continue
         if task.record is None and not (row[1] or task.size == 0):
             page.too_large.extend((task.id, task.digest))
             continue
-        page.lines.append(task_line(task, task.record, text=False) if task.record else _raw_line(task, row[1] or b""))
+        page.lines.append(task_line(task, task.record, text=False) if task.record else raw_line(task, row[1] or b""))
         page.told.extend((task.id, task.digest))
     return page
-
-
-def _raw_line(task: Task, message: bytes) -> Json:
-    """Return a task whose message cannot be decoded."""
-    encoded = b64encode(message).decode()
-    return {"queue": task.queue, "id": text_of(task.id), "state": task.state, "message_base64": encoded}

@@ -45,12 +45,14 @@ class Found(NamedTuple):
         odd: whether a member may have something wrong with it, so that it has to be looked at.
         due: when a task can be due, in Unix seconds by the clock of Redis; None for never.
         untimed: a digest of the ended tasks without a TTL; empty where there are none, or too many members to see.
+        held: how many of its tasks are held.
     """
 
     members: int
     odd: bool
     due: int | None
     untimed: str = ""
+    held: int = 0
 
 
 Places = dict[str, Found]
@@ -109,6 +111,8 @@ class Survey:
         at: float,
         within: float,
         untimed: Mapping[str, str] = MappingProxyType({}),
+        *,
+        held: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Take note of what `survey.lua` says of a queue; it is surveyed again within some seconds.
 
@@ -118,10 +122,11 @@ class Survey:
             at: when.
             within: how many seconds.
             untimed: digests of the tasks without a TTL, by place.
+            held: how many tasks are held, by place.
         """
         self._survey_at[queue] = at + within * _early()
         places = {
-            place: Found(members or 0, bool(odd), due, untimed.get(place, ""))
+            place: Found(members or 0, bool(odd), due, untimed.get(place, ""), held.get(place, 0))
             for place, members, odd, due in zip(PLACES, answer[::3], answer[1::3], answer[2::3], strict=True)
             if members
         }
@@ -152,6 +157,11 @@ class Survey:
     def anything(self) -> bool:
         """Whether any queue has any member."""
         return bool(self._places)
+
+    @property
+    def held(self) -> int:
+        """How many tasks are held."""
+        return sum(found.held for _, _, found in self._all())
 
     def holds(self, queue: Queue) -> bool:
         """Say whether a queue has members in the index of a terminal state."""

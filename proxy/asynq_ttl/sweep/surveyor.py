@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from asynq_ttl.asynq.keys import ambiguous, index_key, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import State
+from asynq_ttl.policy.rules import TERMINAL, State
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.part import Part
@@ -27,6 +27,10 @@ from asynq_ttl.sweep.survey import PLACES, SMALL, Queue, Survey, pass_seconds
 
 # What Redis says of a database that there is not: a cluster has only one.
 _NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
+
+
+# By so much less are the numbers of indexes of which `survey.lua` tells that they have held tasks.
+_HELD = 1_000_000
 
 
 class Surveyor:
@@ -65,8 +69,12 @@ class Surveyor:
         self._failures = failures
         self._wanted = wanted or (lambda name: reach().heals(name))
         self._unlisted_only = False
-        self._script = load("sweep/survey")
+        self._script = load("shared/hold.prologue", "sweep/survey")
         self.known = Survey()
+
+    def held(self) -> int:
+        """Return how many tasks are held, in the queues that are surveyed."""
+        return self.known.held
 
     async def survey(self, *, unlisted_only: bool = False) -> None:
         """List the queues and survey them, where it is time to.
@@ -92,7 +100,7 @@ class Surveyor:
 
     def large_indexes(self) -> dict[Index, int]:
         """Return the indexes that the survey does not look through itself, each with how many members it has."""
-        larger = self.known.larger(*(state.value for state in State))
+        larger = self.known.larger(*(state.value for state in TERMINAL))
         return {Index(*queue, State(place)): members for queue, place, members in larger}
 
     async def _list(self, database: int, at: float) -> None:
@@ -139,11 +147,16 @@ class Surveyor:
         at, width = time.monotonic(), 3 * len(PLACES)
         extra = answer[width * len(queues) :]
         untimed: dict[int, dict[str, str]] = defaultdict(dict)
-        for key, digest in zip(extra[::2], extra[1::2], strict=True):
-            untimed[key // len(PLACES)][PLACES[key % len(PLACES)]] = text_of(digest)
+        held: dict[int, dict[str, int]] = defaultdict(dict)
+        for key, value in zip(extra[::2], extra[1::2], strict=True):
+            number, place = divmod(key if key >= 0 else key + _HELD, len(PLACES))
+            if key >= 0:
+                untimed[number][PLACES[place]] = text_of(value)
+            else:
+                held[number][PLACES[place]] = int(value)
         for number, queue in enumerate(queues):
             found = answer[number * width : (number + 1) * width]
-            self.known.surveyed(queue, found, at, within, untimed.get(number, {}))
+            self.known.surveyed(queue, found, at, within, untimed.get(number, {}), held=held.get(number, {}))
             if self.known.holds(queue):
                 reach.note_enforced(queue.name)
 

@@ -33,7 +33,7 @@ from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Policy, State
+from asynq_ttl.policy.rules import TERMINAL, Policy, State
 from asynq_ttl.sweep.adopter import Adopter, Where
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
@@ -59,7 +59,8 @@ _log = logging.getLogger("asynq_ttl.sweeper")
 
 # A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
-_TERMINAL = tuple(state.value for state in State)
+_TERMINAL = tuple(state.value for state in TERMINAL)
+_INDEX_TEXTS = ("shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep")
 
 
 class Sweeper:
@@ -99,11 +100,11 @@ class Sweeper:
         self._found: list[tuple[Index, Batch]] = []
         self._schedule = Schedule(interval_seconds)
         self._surveyor = Surveyor(connections, reach, databases, self._schedule, self.failures, part=part)
-        self._missing = MissingHashes(part)
-        self._leads = False
+        self.held = self._surveyor.held
+        self._missing, self._leads = MissingHashes(part), False
         longest_wait = TIMEOUT_SECONDS if handover is None else LONGEST_HANDOVER_SECONDS
         self._lock = Lock(max(interval_seconds * _ROUNDS_IN_LOCK, longest_wait), part.lock_key)
-        self._index_script = load("shared/states.prologue", "sweep/page.prologue", "sweep/sweep")
+        self._index_script = load(*_INDEX_TEXTS)
         self._live = LiveTasks(connections, observer)
         self._adopter = Adopter(
             connections, reach, self._schedule, self.failures, observer, began=began or time.time(), batch=part.batch

@@ -116,6 +116,23 @@ def test_every_task_of_every_master(cluster: Cluster, tmp_path: Path) -> None:
     assert (back.exit_code, set(ttls(cluster).values())) == (0, {-1}), back.output
 
 
+def test_tasks_of_every_master_are_held_and_cleaned_away(cluster: Cluster, tmp_path: Path) -> None:
+    """What is held stays; what is released goes like any other. Orphans are for `backfill`."""
+    to = ("--upstream", cluster.url)
+    for queue in QUEUES:
+        held = tool("hold", queue, f"{queue}-0", f"{queue}-1", *to)
+        assert (held.exit_code, held.output) == (0, f"{queue}-0  held\n{queue}-1  held\n")
+        assert tool("release", queue, f"{queue}-1", *to).exit_code == 0
+    line = ("clean", *to, "--state", "archived", "--apply", "--export", tmp_path / "gone")
+    cleaned = tool(*line)
+    assert (cleaned.exit_code, "6 that match are held, and stay" in cleaned.stderr) == (0, True), cleaned.output
+    assert len((tmp_path / "gone").read_text().splitlines()) == len(QUEUES) * (EACH - 1)
+    assert exported(cluster, 0)[0] == {f"{queue}-{name}" for queue in QUEUES for name in ("0", "orphan")}
+    written = tool("init", *to, "--output", tmp_path / "start.yaml")
+    assert written.exit_code == 0, written.output
+    assert tool("check", tmp_path / "start.yaml").exit_code == 0
+
+
 def test_where_a_task_of_a_cluster_is(cluster: Cluster) -> None:
     """Whichever master has it, with the name of its queue and without; and that nobody has it."""
     for queue in QUEUES:
@@ -138,12 +155,23 @@ def test_the_doctor_of_a_cluster(cluster: Cluster) -> None:
     assert any("a master with the slots 0-" in line for line in found["cluster"]["examples"])
     assert found["cluster-replicas"]["count"] == 3
     assert found["cluster-slots"]["severity"] == "fine"
-    assert "--cluster-ports FROM-TO with 3 or more" in found["cluster-ports"]["what"]
+    assert "--cluster-ports FROM-TO with 3 ports or more" in found["cluster-ports"]["what"]
     assert found["version"]["what"].startswith("all 3 nodes: ")
     assert found["clock"]["severity"] == found["rights-cluster"]["severity"] == "fine"
     assert [code for code, finding in found.items() if finding["severity"] not in ("fine", "notice")] == [
         "cluster-replicas"
     ]
+
+
+def test_where_a_task_on_its_way_is(cluster: Cluster) -> None:
+    """That its queue was not looked at is told, and the status says so."""
+    slot, source, target = begin_move(cluster, "low")
+    try:
+        told = tool("why", "low-7", "--upstream", cluster.url)
+        assert (told.exit_code, "on their way to another node: low." in told.output) == (1, True), told.output
+    finally:
+        for node in (source, target):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "STABLE")
 
 
 def test_one_node_of_it_is_refused(cluster: Cluster) -> None:

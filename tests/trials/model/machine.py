@@ -23,12 +23,14 @@ from hypothesis.stateful import (
     rule,
 )
 
+from asynq_ttl.asynq.hold import FIELD
+from asynq_ttl.lua.loader import load
 from support.asynq_calls import PREFIX, AsynqCalls, Failure, calls_of, counted, task_key
 from support.foreign_worker import MOVE
 from support.servers import Server
-from support.task_message import encode_task
+from support.task_message import encode_task, retained
 from trials.model import snapshot
-from trials.model.asynq_model import TERMINAL, AsynqModel, Message, Moment, Task
+from trials.model.asynq_model import RELEASED_SECONDS, TERMINAL, AsynqModel, Message, Moment, Task
 from trials.model.policy_cases import CASES, DAY, ELSEWHERE, GRACE, OFF, OWN, SHADOW, TYPES, PolicyCase
 from trials.model.sidecar_thread import SidecarThread
 
@@ -210,12 +212,36 @@ class QueueMachine(RuleBasedStateMachine):
         """Run, archive or delete a task by hand; now and then one that is not there."""
         task_id = data.draw(st.sampled_from([*sorted(self.model.tasks), "e"]), label="task")
         if what == "run":
-            _same(self.asynq.run_one(task_id), self.model.run_one(task_id))
+            _same(self.asynq.run_one(task_id), self.model.run_one(task_id, heals=self._heals))
         elif what == "delete":
             _same(self.asynq.delete_one(task_id), self.model.delete_one(task_id))
         elif not self._leaves_orphans(task_id):
             moment = self._moment()
             _same(self.asynq.archive_one(task_id, moment.now), self.model.archive_one(task_id, moment))
+
+    @precondition(lambda self: self._ended_tasks(held=False))
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        """Hold an ended task."""
+        task = self._draw(data, lambda task: task.terminal and task.held is None)
+        script = load("shared/task.prologue", "shared/hold.prologue", "existing_keys/hold_tasks")
+        task_id = task.message.task_id
+        assert self.direct.eval(script, 1, task_key(task_id), PREFIX, task_id) == [b"held"]
+        task.hold()
+
+    @precondition(lambda self: self._ended_tasks(held=True))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """Release a task that is held: it gets what it had."""
+        task = self._draw(data, lambda task: task.held is not None)
+        assert task.held is not None
+        script = load("shared/task.prologue", "shared/hold.prologue", "existing_keys/release_tasks")
+        task_id, (score, expires) = task.message.task_id, task.held
+        field: Any = self.direct.hget(task_key(task_id), FIELD)
+        until = -1 if expires is None else int(expires * 1000)
+        asked = (PREFIX, RELEASED_SECONDS * 1000, task_id, task.state, field, until, score)
+        assert self.direct.eval(script, 1, task_key(task_id), *asked) in ([1], [2])
+        task.release(time.time())
 
     @precondition(lambda self: self._sources())
     @rule(data=st.data())
@@ -225,7 +251,7 @@ class QueueMachine(RuleBasedStateMachine):
         if what == "delete":
             _same(self.asynq.delete_all(source), self.model.delete_all(source))
         elif what == "run":
-            _same(self.asynq.run_all(source), self.model.run_all(source))
+            _same(self.asynq.run_all(source), self.model.run_all(source, heals=self._heals))
         elif not self._leaves_orphans():
             moment = self._moment()
             _same(self.asynq.archive_all(source, moment.now), self.model.archive_all(source, None, moment))
@@ -235,7 +261,7 @@ class QueueMachine(RuleBasedStateMachine):
     def inspect_group(self, what: str) -> None:
         """Run, archive or delete all tasks of the group by hand."""
         if what == "run":
-            _same(self.asynq.run_group(GROUP), self.model.run_all("aggregating", GROUP))
+            _same(self.asynq.run_group(GROUP), self.model.run_all("aggregating", GROUP, heals=self._heals))
         elif what == "delete":
             _same(self.asynq.delete_group(GROUP), self.model.delete_all("aggregating", GROUP))
         elif not self._leaves_orphans():
@@ -274,11 +300,11 @@ class QueueMachine(RuleBasedStateMachine):
         if how is not None:
             self._process(how)
 
-    @precondition(lambda self: any(task.terminal and not task.expires for task in self.model.tasks.values()))
+    @precondition(lambda self: any(_ages(task) for task in self.model.tasks.values()))
     @rule(data=st.data())
     def months_pass(self, data: st.DataObject) -> None:
         """Let a task without a TTL get older than Asynq's own 90 days."""
-        self._age(self._draw(data, lambda task: task.terminal and task.expires is None), 100 * DAY)
+        self._age(self._draw(data, _ages), 100 * DAY)
 
     # --- what holds after every step -------------------------------------------------------------------------
 
@@ -325,12 +351,27 @@ class QueueMachine(RuleBasedStateMachine):
         wanted = states or TERMINAL
         return any(task.state in wanted for task in self.model.tasks.values()) or any(map(self.ghosts.get, wanted))
 
+    def _ended_tasks(self, *, held: bool) -> bool:
+        """Say whether there are ended tasks that are held, or that are not."""
+        return any(task.terminal and (task.held is not None) is held for task in self.model.tasks.values())
+
     def _sources(self) -> list[tuple[str, str]]:
         """Return what the inspector can do in bulk: a state with entries, and what to do with them."""
         states = {task.state for task in self.model.tasks.values()} | {
             state for state in TERMINAL if self.ghosts[state]
         }
         return [(state, what) for state, doings in IN_BULK.items() if state in states for what in doings]
+
+    @property
+    def _heals(self) -> bool:
+        """Whether what runs a task again is rewritten."""
+        return self.healing and self.policy is not OFF
+
+    def _completed_at(self, task_id: str, now: int) -> int:
+        """Return when a task has completed by Redis's clock, which has to be between a moment ago and now."""
+        message = self.direct.hget(task_key(task_id), "msg") or b""
+        moments = [at for at in range(now, _now() + 1) if retained(0, at)[-5:] == message[-5:]]
+        return moments[0] if moments else now
 
     def _moment(self, now: int | None = None) -> Moment:
         """Return what the model has to know about now; `now` is what Asynq says."""
@@ -373,7 +414,8 @@ class QueueMachine(RuleBasedStateMachine):
             reply = self.asynq.complete(task_id, encoded, message.retention, message.unique, now)
             expected = self.model.complete(message, self._moment(now))
         else:
-            reply, expected = self.asynq.done(task_id, message.unique, now), self.model.done(message)
+            reply = self.asynq.done(task_id, message.unique, now)
+            expected = self.model.done(message, self._moment(self._completed_at(task_id, now)))
         _same(reply, expected)
 
     def _draw_id(self, data: st.DataObject) -> str:
@@ -439,7 +481,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Let the model adopt tasks as the sweeper does. No message here says when its task completed."""
         at = time.time()
         for task_id, task in list(self.model.tasks.items()):
-            if task.expires is not None or not task.terminal:
+            if task.expires is not None or not task.terminal or task.held is not None:
                 continue
             kept = self.model.adopt(task_id, self.policy, at)
             if kept is not None and task.state == "completed":
@@ -467,6 +509,11 @@ class QueueMachine(RuleBasedStateMachine):
             messages = [self.model.tasks[task_id].message.encoded for task_id in self.model.members(state)]
             entries = self.asynq.listed(state)
             _same(entries if isinstance(entries, Failure) else entries[::3], messages)
+
+
+def _ages(task: Task) -> bool:
+    """Say whether a task can get older than Asynq's own time: it has ended, without a TTL, and is not held."""
+    return task.terminal and task.expires is None and task.held is None
 
 
 def _now() -> int:

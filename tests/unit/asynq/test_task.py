@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from asynq_ttl.asynq.hold import HELD_SCORE, Hold
 from asynq_ttl.asynq.message import TaskRecord, decode_record
-from asynq_ttl.asynq.task import Task, ended_at, seconds_of, task_of_row
+from asynq_ttl.asynq.task import Task, ended_at, released, seconds_of, task_of_row
 from support.task_message import encode_task
 
 MESSAGE = encode_task("mail", "id", "q", 60, last_failed_at=1000, completed_at=2000)
@@ -23,6 +25,8 @@ def row(**changes: Any) -> list[Any]:
         "result": 7,
         "digest": b"abc",
         "pending": b"",
+        "wrong": [],
+        "hold": None,
     }
     return list((found | changes).values())
 
@@ -96,6 +100,31 @@ def test_a_score_in_whole_seconds(score: bytes, seconds: int) -> None:
 def test_when_a_task_ended(state: str, score: bytes | None, record: TaskRecord | None, ended: int) -> None:
     """Dead: its score, or the last failure of one in no index. Completed: what its message says, or its score tells."""
     assert ended_at(Task("q", b"id", state, record=record, score=score)) == ended
+
+
+HELD = Task("q", b"id", "archived", record=RECORD, score=b"%d" % HELD_SCORE, hold=Hold(b"x", b"3000", 9_000_000, 5))
+
+
+def test_a_held_task_ended_when_it_did() -> None:
+    """The score it has now says nothing of that."""
+    assert ended_at(HELD) == 3000
+
+
+def test_a_row_tells_of_a_hold() -> None:
+    """Of a task that has ended, by the field and the score."""
+    held = row(score=b"%d" % HELD_SCORE, hold=b"3000 -1 5")
+    assert task_of_row("q", b"id", held).hold == Hold(b"3000 -1 5", b"3000", None, 5)
+    assert task_of_row("q", b"id", row(hold=b"3000 -1 5")).hold is None
+    assert task_of_row("q", b"id", row(state=b"retry", score=b"%d" % HELD_SCORE, hold=b"3000 -1 5")).hold is None
+
+
+def test_a_released_task_is_what_it_was() -> None:
+    """Its TTL has gone on meanwhile, and may be over."""
+    free = replace(HELD, hold=None, score=b"3000")
+    assert released(HELD, 8000) == replace(free, ttl_ms=1_000_000)
+    assert released(HELD, 9001).ttl_ms == 0
+    assert released(replace(HELD, hold=Hold(b"x", b"3000", None, 5)), 8000) == free
+    assert released(free, 8000) is free
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
+from asynq_ttl.asynq.hold import Hold
 from asynq_ttl.asynq.message import TaskRecord
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.asynq.task_json import task_line
+from asynq_ttl.asynq.task_json import raw_line, task_line
 
 RECORD = TaskRecord(
     type="mail",
@@ -63,3 +66,17 @@ def test_what_a_task_does_not_have_is_not_told() -> None:
     assert (line["ttl_seconds"], line["in_index"], line["deadline"]) == (None, False, None)
     assert line["completed_at"] == "1970-01-01T00:33:20Z"
     assert not any(name.startswith("result") for name in line)
+
+
+def test_a_held_task_says_since_when() -> None:
+    """Another one says nothing of that."""
+    task = Task("q", b"id", "archived", record=RECORD, score=b"5", hold=Hold(b"x", b"3000", None, 60))
+    line = task_line(task, RECORD, text=True)
+    assert (line["held_since"], line["died_at"]) == ("1970-01-01T00:01:00Z", "1970-01-01T00:50:00Z")
+    assert "held_since" not in task_line(replace(task, hold=None), RECORD, text=True)
+
+
+def test_a_message_that_cannot_be_read_is_told_as_it_is() -> None:
+    """In base64."""
+    line = raw_line(Task("q", b"id", "archived"), b"{}")
+    assert line == {"queue": "q", "id": "id", "state": "archived", "message_base64": "e30="}

@@ -115,7 +115,7 @@ def test_a_policy_is_loaded_or_ends_the_command(tmp_path: Path, capsys: pytest.C
 def test_a_server_that_is_not_there_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """With one line, without credentials."""
     upstream = parse_upstream(f"redis://:secret@127.0.0.1:{free_port()}/0")
-    with pytest.raises(SystemExit) as ended, connected(upstream, 0, TaskFilter(), changing=False):
+    with pytest.raises(SystemExit) as ended, connected(upstream, 0, TaskFilter(), changing=None):
         pytest.fail("nobody is there")
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -133,7 +133,7 @@ def test_a_database_is_closed_in_any_case(
     monkeypatch.setattr(database, "close", lambda: closed.append(True))
     monkeypatch.setattr("asynq_ttl.cli.tool_options.database_of", lambda _upstream, _rate: database)
     kind = SystemExit if isinstance(error, DatabaseError) else type(error)
-    with pytest.raises(kind), connected(database.upstream, 0, TaskFilter(), changing=False):
+    with pytest.raises(kind), connected(database.upstream, 0, TaskFilter(), changing=None):
         raise error
     assert closed == [True]
     assert capsys.readouterr().err == ("it refuses\n" if kind is SystemExit else "")

@@ -109,17 +109,18 @@ def test_what_was_met_is_counted() -> None:
         [
             archived("untimed", 1),
             archived("timed", 1, ttl_ms=5),
+            archived("held", 1, held=True),
             Task("q", b"unreadable", "archived", size=9, score=b"%d" % NOW),
             Task("q", b"half", "archived"),
             task_of("archived", name="orphan"),
             task_of("pending", name="live"),
         ]
     )
-    database.indexes[index_key("q", "archived")].append((NOW, b"zombie"))
+    database.indexes[index_key("q", "archived")].insert(-1, (NOW, b"zombie"))
     run = Run(database, ghosts=Ghosts.DROP, orphans=Orphans.DELETE)
     assert run.ids(["q"]) == ["untimed", "zombie", "half", "orphan"]
-    assert run.walk.seen == {"tasks": 3, "timed": 1, "unreadable": 1, "ghosts": 1, "halves": 1, "orphans": 1}
-    assert sum(run.steps) == 4 + 6
+    assert run.walk.seen == {"tasks": 4, "timed": 1, "held": 1, "unreadable": 1, "ghosts": 1, "halves": 1, "orphans": 1}
+    assert sum(run.steps) == 5 + 7
 
 
 def test_how_much_there_is_to_read() -> None:

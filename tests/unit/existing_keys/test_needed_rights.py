@@ -72,6 +72,7 @@ DOCUMENTED = [
     ("failure-modes.md", "The spans of bulk operations name tasks only with ", ("SPANS",)),
     ("existing-keys.md", "The user in the URL needs ", ("READING",)),
     ("existing-keys.md", "To change something it needs ", ("CHANGING",)),
+    ("existing-keys.md", "For `hold` and `release` it needs ", ("HOLDING",)),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import asynq_ttl.sweep.handover
-from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.policy.archive_limits import HandoverCap
 from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.sink import Json, SinkError
 from support.scripted_redis import ScriptedRedis
@@ -41,7 +41,7 @@ class Shelf:
 def row(message: bytes | None, state: bytes = b"archived", *, size: int | None = None, digest: bytes = b"same") -> Any:
     """Return what `read_tasks` answers about a task."""
     length = size if size is not None else len(message or b"")
-    return [state, message, length, 5_000, b"1700000000", 0, 0, digest, b""]
+    return [state, message, length, 5_000, b"1700000000", 0, 0, digest, b"", [], None]
 
 
 class Tasks:

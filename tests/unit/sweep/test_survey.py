@@ -151,3 +151,13 @@ def test_every_task_is_looked_at_within_its_grace(
             survey.again(queue)
         missed = [member for member in members if member.over + grace < now and member not in seen]
         assert missed == []
+
+
+def test_held_tasks_are_counted(survey: Survey) -> None:
+    """Of all queues, as they were surveyed last."""
+    places = answer(archived=[30, 0, None], completed=[3, 0, 9])
+    survey.surveyed(MAIL, places, 10, 20, held={"archived": 2, "completed": 1})
+    survey.surveyed(SMS, places, 10, 20, held={"archived": 4})
+    assert survey.held == 7
+    survey.surveyed(MAIL, places, 10, 20)
+    assert survey.held == 4

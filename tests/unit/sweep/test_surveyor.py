@@ -131,3 +131,23 @@ async def test_only_the_queues_of_the_part_are_surveyed() -> None:
     await surveyor.survey()
     assert [asked.keys[0] for asked in server.asked] == [b"asynq:{a}:completed", b"asynq:{b}:completed"]
     assert surveyor.known.names(0) == {"b"}
+
+
+async def test_held_tasks_come_after_the_places_too() -> None:
+    """By a number far below theirs."""
+    surveyor, _ = scene(
+        {0: {b"mail", b"sms"}},
+        Reach(POLICY, set()),
+        survey=lambda keys, _args: [
+            *[1, 0, None] * len(PLACES) * len(keys),
+            -1_000_000,
+            b"2",
+            1,
+            b"one",
+            -999_994,
+            b"3",
+        ],
+    )
+    await surveyor.survey()
+    assert surveyor.held() == 5
+    assert [place for _, place, _ in surveyor.known.untimed()] == ["archived"]

@@ -48,6 +48,7 @@ class Audit:
         wanted: which queues are concerned.
         checkpoint: where the walk is saved.
         advance: is called with the number of entries or keys of each page.
+        also: is called with each task, and with when the audit began.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Audit:
         checkpoint: Checkpoint,
         *,
         advance: Callable[[int], None] = lambda _: None,
+        also: Callable[[Task, int], None] = lambda _task, _now: None,
     ) -> None:
         self._database = database
         self._policy = policy
         self._wanted = wanted
         self._checkpoint = checkpoint
         self._advance = advance
+        self._also = also
         self._progress = Progress(now=0)
         self._indexes = Indexes(database, advance)
         self._queues: set[str] = set()
@@ -135,6 +138,7 @@ class Audit:
             if not task.exists:
                 continue
             counter.count(task)
+            self._also(task, self.now)
             if must_be_listed(task) and not self._listed(task):
                 self._progress.suspects.setdefault((task.queue, task.state), []).append(task.id)
             if self.tally.group(task.queue, task.state).wants_sample():

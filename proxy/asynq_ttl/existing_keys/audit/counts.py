@@ -63,6 +63,7 @@ class Group:
         timed: how many have a TTL.
         orphans: how many are in no list or index.
         locks: how many hold their uniqueness lock.
+        held: how many are held.
         content: bytes of messages and results.
         sampled: how many were measured.
         excess: bytes that the measured keys take beyond their content.
@@ -77,6 +78,7 @@ class Group:
     timed: int = 0
     orphans: int = 0
     locks: int = 0
+    held: int = 0
     content: int = 0
     sampled: int = 0
     excess: float = 0.0
@@ -94,6 +96,10 @@ class Group:
         self.content += content
         self.timed += timed
         self.locks += locked
+
+    def add_held(self) -> None:
+        """Count a task that is held."""
+        self.held += 1
 
     def add_orphan(self) -> None:
         """Count a task that is in no list or index."""

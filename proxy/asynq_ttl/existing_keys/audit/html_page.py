@@ -99,6 +99,7 @@ def _table_html(tally: Tally) -> str:
             escape(memory_text(group)),
             f"{group.timed:,}",
             f"{group.tasks - group.timed:,}",
+            f"{group.held:,}" if group.held else "",
             f"{group.orphans:,}",
             format_duration(group.oldest) if sum(group.ages) else "",
         )
@@ -150,6 +151,6 @@ supposed to arrive, and to live, as in the last days. Under the policy: once bac
 included.</p>{forecast_plot}
 <h2>Numbers</h2><p class="note">Memory is an estimate; ± is its 95 % confidence interval.</p>
 <table><thead><tr><th>queue</th><th>state</th><th>tasks</th><th>memory</th><th>with TTL</th><th>without</th>
-<th>orphans</th><th>oldest</th></tr></thead><tbody>{table}</tbody></table>
+<th>held</th><th>orphans</th><th>oldest</th></tr></thead><tbody>{table}</tbody></table>
 </body></html>
 """

@@ -70,6 +70,7 @@ def as_json(report: Report) -> str:
             "without_ttl": group.tasks - group.timed,
             "orphans": group.orphans,
             "locks": group.locks,
+            "held": group.held,
             "oldest_seconds": group.oldest,
             "ages": dict(zip(AGE_NAMES, group.ages, strict=True)),
         }
@@ -97,7 +98,7 @@ def print_report(report: Report, console: Console) -> None:
     table = Table(title=f"{report.upstream}  {report.server}", title_justify="left")
     for heading in ("queue", "state"):
         table.add_column(heading, overflow="fold")
-    for heading in ("tasks", "memory", "with TTL", "without", "orphans", "oldest"):
+    for heading in ("tasks", "memory", "with TTL", "without", "held", "orphans", "oldest"):
         table.add_column(heading, justify="right")
     found = rows(report.tally)
     largest = found if len(found) <= _MOST_ROWS else sorted(found, key=lambda row: -row[2].bytes)[:_MOST_ROWS]
@@ -109,6 +110,7 @@ def print_report(report: Report, console: Console) -> None:
             memory_text(group),
             f"{group.timed:,}",
             f"{group.tasks - group.timed:,}",
+            f"{group.held:,}" if group.held else "",
             f"{group.orphans:,}" if group.orphans else "",
             format_duration(group.oldest) if sum(group.ages) else "",
         )

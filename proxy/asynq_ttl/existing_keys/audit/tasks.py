@@ -68,6 +68,12 @@ class TaskCounter:
         since = standing.since
         if since > 0:
             group.add_age(max(self._now - since, 0))
+        if task.hold is not None:
+            # Nothing ends it, and none like it arrives.
+            group.add_held()
+            group.own.add(NEVER, content)
+            group.policy.add(NEVER, content)
+            return
         planned = plan(self._policy, standing, self._now)
         undated = self._is_undated(standing, task)
         if undated or (planned is not None and planned.act in (Act.TTL, Act.REMOVE)):

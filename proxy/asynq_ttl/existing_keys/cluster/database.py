@@ -36,6 +36,8 @@ _NOTHING: dict[str, Callable[[Call], Any]] = {
     "existing_keys/queue_places": lambda call: [b"none", 0] * (len(call) - 2),
     "existing_keys/check_list": lambda _: [[], []],
     "existing_keys/check_index": lambda _: [0, b"", b""],
+    "existing_keys/hold_tasks": lambda call: [b"elsewhere"] * (len(call) - 2),
+    "existing_keys/release_tasks": lambda call: [0] * ((len(call) - 3) // 5),
     "existing_keys/change_tasks": lambda call: [0] * ((len(call) - 2) // 9),
 }
 

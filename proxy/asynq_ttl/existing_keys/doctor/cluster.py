@@ -73,7 +73,7 @@ def check_nodes(placed: Sequence[Placed]) -> Iterator[Finding]:
         why = "if such a master dies, its queues are away until it is back"
         what = "masters have no replica"
         yield Finding("cluster-replicas", Severity.WARNING, what, why, "add one to each", len(alone), alone[:_SHOWN])
-    what = f"a sidecar needs a port for each of {len(placed)} nodes: --cluster-ports FROM-TO with {len(placed)} or more"
+    what = f"for a port for each node, a sidecar needs --cluster-ports FROM-TO with {len(placed)} ports or more"
     yield Finding("cluster-ports", Severity.FINE, what, "replicas need one too, and nodes to come", "")
 
 

@@ -35,6 +35,13 @@ class Outlook:
         return {"rules_now": self.rules, "next_at": moment(self.at), "next": self.sentences}
 
 
+_ONCE = {
+    State.COMPLETED: "Once it is completed,",
+    State.ARCHIVED: "Once it is archived,",
+    State.DONE: "Once it has succeeded without a Retention,",
+}
+
+
 def outlook(where: Whereabouts, now: int, policy: Policy | None) -> Outlook:
     """Return what becomes of a task.
 
@@ -61,7 +68,7 @@ def _rules(where: Whereabouts, policy: Policy | None) -> tuple[dict[str, dict[st
     told = [f"The policy is {shown(policy.source)}" + (f" ({policy.digest})." if policy.digest else ".")]
     for state in [TERMINAL[task.state]] if task.state in TERMINAL else list(State):
         verdict = verdict_of(policy, where.queue, task.type, state)
-        about_it = "Now" if task.state in TERMINAL else f"Once it is {state.value},"
+        about_it = "Now" if task.state in TERMINAL else _ONCE[state]
         said = "no rule decides" if verdict is None else f"rule {shown(verdict.rule)} decides: {_said(verdict)}"
         if verdict is not None:
             rules[state.value] = {"rule": verdict.rule, "ttl": verdict.retention.text}
@@ -110,6 +117,9 @@ def _next_undated(where: Whereabouts) -> str:
 def _next_ended(where: Whereabouts, state: State, now: int, policy: Policy | None) -> tuple[int, list[str]]:
     """The same for a task that has ended."""
     task = where.task
+    if task.hold is not None:
+        held = f"It is held since {from_now(task.hold.since, now)}"
+        return 0, [f"{held}: nobody removes it until `asynq-ttl release`, a run, or a deletion by hand."]
     if task.ttl_ms >= 0:
         return _next_timed(where, now, policy)
     if policy is not None and policy.mode is Mode.ENFORCE and policy.enforces(task.id):

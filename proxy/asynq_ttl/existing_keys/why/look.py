@@ -49,7 +49,7 @@ def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
             queues = [queue] if queue else _queues(database)
             found = tuple(find(database, queues, task_id))
             many = f"queue {shown(queue)}" if queue else f"{len(queues):,} queues"
-            left_out = [f"{note[0].upper()}{note[1:]}." for note in database.left_out.notes()]
+            left_out = [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in database.left_out.notes()]
             notes = f"Redis at {upstream} was asked: {many}.", *left_out
             return Look(found, database.now(), notes, whole=not left_out)
     except DatabaseError as error:

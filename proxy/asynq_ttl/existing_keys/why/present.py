@@ -38,6 +38,7 @@ def facts(where: Whereabouts, now: int, *, error: bool) -> Json:
         "ttl_seconds": None if task.ttl_ms < 0 else task.ttl_ms // 1000,
         "key_expires": moment(now + task.ttl_ms // 1000) if task.ttl_ms >= 0 else None,
         "message_bytes": task.size,
+        "held_since": moment(task.hold.since) if task.hold is not None else None,
         "queue_paused": where.paused,
         "wrong_keys": list(where.wrong),
         "lock": None,

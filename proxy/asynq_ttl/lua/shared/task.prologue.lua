@@ -84,7 +84,7 @@ end
 -- Returns the row of a task, and about how many bytes were read. The row: state; message (false where it was not read,
 -- without payload unless it is wanted whole); size of the message; milliseconds its key has to live; score; 1 if it
 -- holds its uniqueness lock; result if it is wanted whole, else its size; digest unless only the `head` is wanted; when
--- it became pending (Unix nanoseconds); the keys of another type that were met. The row is empty where there is no key,
+-- it became pending (Unix nanoseconds); the keys of another type that were met; what `hold_tasks` wrote into the hash, if so. The row is empty where there is no key,
 -- {'no hash'} where it is no hash.
 -- What is wanted: `head` and `digest` without payload, `whole`, or `short`, which is whole where that is short.
 local function read_task(id, want)
@@ -99,9 +99,9 @@ local function read_task(id, want)
     return {}, 0
   end
   local whole, limit = want == 'whole' or want == 'short', want == 'short' and longest_short or longest
-  local task = redis.call('HMGET', key, 'state', 'unique_key', 'group', 'pending_since',
+  local task = redis.call('HMGET', key, 'state', 'unique_key', 'group', 'pending_since', 'asynq_ttl_hold',
     size <= limit and 'msg' or '')
-  local msg = task[5]
+  local msg = task[6]
   -- Only a task that ran to its end, or is running, has a result.
   local has_result = task[1] == 'completed' or task[1] == 'active' or not task[1]
   local result = has_result and redis.call('HSTRLEN', key, 'result') or 0
@@ -115,5 +115,5 @@ local function read_task(id, want)
   local locked = task[2] and ask('GET', task[2]) == id and 1 or 0
   local message_digest = want ~= 'head' and digest(key) or ''
   return {task[1] or '', msg, size, ttl_ms, score_of(id, task[1], task[3]) or false, locked, result, message_digest,
-    task[4] or '', wrong}, bytes
+    task[4] or '', wrong, task[5]}, bytes
 end

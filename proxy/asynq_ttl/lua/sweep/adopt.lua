@@ -6,12 +6,12 @@
 -- ARGV[9]: how many milliseconds the key of a task lives on that is due already.
 -- ARGV[10]: empty to change nothing.
 -- ARGV[11]: what was returned as digest when the page was looked at before; then nothing is done if it is the same.
--- ARGV[12]: the rules that can apply to the index, as JSON. (`pick.prologue.lua` comes first.)
+-- ARGV[12]: the rules that can apply to the index, as JSON. (`pick.prologue.lua` and `hold.prologue.lua` come first.)
 -- Returns a digest of the members without a TTL; how many members the page has, and how many of them were looked at: messages
 -- are read up to a number of bytes. Then of each adopted task: its ID; the number of its rule, 0 where none matches; the seconds
 -- that its key lives; 1 if nobody knows when it ended; 1 if it is due.
 local prefix, state = ARGV[1], ARGV[2]
-local budget = 4194304
+local budget, held_score = 4194304, tonumber(asynq_ttl_held_score)
 local found = asynq_ttl_page(3)
 local untimed, digested = {}, {}
 for at = 1, #found, 2 do
@@ -59,6 +59,9 @@ local function adopt(id, score)
     budget = budget - #task[2]
     task_type, retention, completed_at = asynq_ttl_type(task[2])
   end
+  if state == 'completed' and retention == 9223372036 then
+    return -- a rule for tasks without a Retention keeps it for ever
+  end
   local ended, own = ending(score, retention, completed_at)
   local seconds, number = asynq_ttl_pick(rules, task_type, own)
   if not seconds or seconds < 0 or ended and ended < tonumber(ARGV[8]) then
@@ -85,7 +88,8 @@ for at = 1, #found, 2 do
   end
   local score = tonumber(found[at + 1])
   local old = state == 'archived' and moment(score) and score < tonumber(ARGV[8])
-  if untimed[at] and not old and asynq_ttl_enforces(rules.share, found[at]) then
+  local held = score == held_score and redis.pcall('HEXISTS', prefix .. found[at], 'asynq_ttl_hold') == 1
+  if untimed[at] and not old and not held and asynq_ttl_enforces(rules.share, found[at]) then
     adopt(found[at], score)
   end
 end

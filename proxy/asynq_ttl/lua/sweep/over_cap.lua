@@ -1,6 +1,8 @@
 -- Returns the IDs of the oldest entries of an index that has more than it may, at most 5,000.
 -- KEYS[1]: the index. ARGV: task key prefix, the most entries, 1 to pass over tasks without a TTL (of the oldest 10,000).
-local over = math.min(redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[2]), 5000)
+-- What is held counts for nothing, and is the newest by its score. (`hold.prologue.lua` comes first.)
+local held = redis.call('ZCOUNT', KEYS[1], asynq_ttl_held_score, asynq_ttl_held_score)
+local over = math.min(redis.call('ZCARD', KEYS[1]) - held - tonumber(ARGV[2]), 5000)
 if over <= 0 then
   return {}
 elseif ARGV[3] ~= '1' then

@@ -7,6 +7,7 @@
 -- Returns for each place of each queue, in the order of `states`: how many members it has (of a list no more than are looked through and one); 1 if one of them may have
 -- something wrong with it, else 0; when the first task can become due, nil for never. After these, for each index that was
 -- looked through and has tasks without a TTL: its number among these places, from 0, and a digest of their IDs and scores.
+-- And for each index with held tasks: its number less 1,000,000, and how many they are. (`hold.prologue.lua` comes first.)
 local most, grace = tonumber(ARGV[1]), tonumber(ARGV[2])
 local earliest = tonumber(redis.call('TIME')[1]) - tonumber(ARGV[3])
 local states = {'completed', 'archived', 'active', 'pending', 'retry'}
@@ -59,6 +60,13 @@ local function survey(key, state, number)
     return 1, 1, false -- who works on it is told what is wrong
   elseif size == 0 then
     return 0, 0, false
+  end
+  if state == 'completed' or state == 'archived' then
+    local held = redis.call('ZCOUNT', key, asynq_ttl_held_score, asynq_ttl_held_score)
+    if held > 0 then
+      extra[#extra + 1] = number - 1 - 1000000
+      extra[#extra + 1] = tostring(held)
+    end
   end
   local odd = 0
   if size > most then

@@ -8,7 +8,7 @@
 -- task of whose retention nothing is known.
 -- ARGV[12..]: the retentions that archived tasks of the queue can have, in seconds, shortest first.
 -- Returns how many members were examined, were due, and were dropped as ghosts; the IDs of the due ones; the IDs without a
--- hash; how many tasks have no TTL. (`states.prologue.lua` comes first.)
+-- hash; how many tasks have no TTL. (`states.prologue.lua` and `hold.prologue.lua` come first.)
 local found = asynq_ttl_page(4)
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
@@ -45,7 +45,7 @@ for at = 1, #found, 2 do
   -- Nothing live carries a TTL, so a key with time left is a terminal task, nearly always in this very state: only the
   -- patrol reads its hash to see.
   elseif left <= grace or ARGV[4] == 'rank' then
-    local task = redis.pcall('HMGET', key, 'state', 'unique_key')
+    local task = redis.pcall('HMGET', key, 'state', 'unique_key', 'asynq_ttl_hold')
     if task.err then
       -- A key of another type is not a task of Asynq's: it stays.
     elseif task[1] ~= ARGV[2] then
@@ -53,6 +53,8 @@ for at = 1, #found, 2 do
       if asynq_ttl_elsewhere(task[1], ARGV[2]) then
         gone[#gone + 1] = id
       end
+    elseif asynq_ttl_is_held(KEYS[1], id, task[3]) then
+      redis.call('PERSIST', key) -- whoever gave it a TTL does not know of holds
     elseif left >= 0 then
       if left <= grace and is_over(left, tonumber(found[at + 1])) then
         due[#due + 1] = id

@@ -1,3 +1,14 @@
+-- A completed task that is held stays so in the archive.
+local asynq_ttl_hold = redis.pcall('HGET', KEYS[task_key], 'asynq_ttl_hold')
+if type(asynq_ttl_hold) == 'string' then
+  local completed = string.sub(KEYS[index_key], 1, -1 - #'archived') .. 'completed'
+  if redis.pcall('HGET', KEYS[task_key], 'state') ~= 'completed'
+    or not asynq_ttl_is_held(completed, ARGV[id_arg], asynq_ttl_hold) then
+    asynq_ttl_hold = nil
+  end
+else
+  asynq_ttl_hold = nil
+end
 local asynq_ttl_now = tonumber(ARGV[time_arg])
 ARGV[time_arg] = string.format('%.0f', asynq_ttl_now + asynq_ttl_behind(asynq_ttl_now))
 -- A script that does not trim has no such argument (its position is 0, where ARGV has nothing).

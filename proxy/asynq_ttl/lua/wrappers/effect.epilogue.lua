@@ -50,16 +50,27 @@ local function asynq_ttl_settle(task, state, found)
   end
 end
 -- What a task is now says what the script has done. It has ended if its state is a terminal one, and that state or its score
--- is another than before; what was only looked at keeps what it had. Nothing live carries a TTL.
+-- is another than before; what was only looked at keeps what it had. Nothing live carries a TTL, or is held.
 for _, task in ipairs(asynq_ttl_tasks) do
-  local state = redis.pcall('HGET', task.key, 'state')
+  local now = redis.pcall('HMGET', task.key, 'state', 'asynq_ttl_hold')
+  local state = now[1]
   if state == 'archived' or state == 'completed' then
     local index = asynq_ttl_ends.queue .. state
     local score = asynq_ttl_score(index, task.id)
     if state ~= task.state or score ~= task[state] then
-      asynq_ttl_settle(task, state, {index = index, score = score})
+      if task.held and now[2] then
+        asynq_ttl_hold_on(index, task.key, task.id, now[2])
+      else
+        asynq_ttl_settle(task, state, {index = index, score = score})
+      end
     end
   elseif type(state) == 'string' then
     redis.pcall('PERSIST', task.key)
+    if task.held and now[2] then
+      redis.pcall('HDEL', task.key, 'asynq_ttl_hold')
+    end
+    if task.state == 'archived' or task.state == 'completed' then
+      asynq_ttl_restore(task.key)
+    end
   end
 end

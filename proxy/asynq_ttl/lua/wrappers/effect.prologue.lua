@@ -11,7 +11,8 @@ local asynq_ttl_tasks = {}
 for _, key in ipairs(KEYS) do
   local prefix = asynq_ttl_ends.queue .. 't:'
   if string.sub(key, 1, #prefix) == prefix then
-    local task = {key = key, id = string.sub(key, #prefix + 1), state = redis.pcall('HGET', key, 'state')}
+    local found = redis.pcall('HMGET', key, 'state', 'asynq_ttl_hold')
+    local task = {key = key, id = string.sub(key, #prefix + 1), state = found[1] or found.err and found}
     for _, state in ipairs({'archived', 'completed'}) do
       task[state] = asynq_ttl_score(asynq_ttl_ends.queue .. state, task.id)
     end
@@ -20,6 +21,7 @@ for _, key in ipairs(KEYS) do
       redis.pcall('ZREM', asynq_ttl_ends.queue .. 'completed', task.id)
       task.completed = nil
     end
+    task.held = found[2] and task[task.state] == tonumber(asynq_ttl_held_score)
     asynq_ttl_tasks[#asynq_ttl_tasks + 1] = task
   end
 end

@@ -1,12 +1,12 @@
 -- Removes archived tasks: hash, uniqueness lock if the task still holds it, and index entry. Of an entry whose
--- hash is gone or belongs to a later life of the ID, only the entry goes; one that cannot be looked at, or whose hash
--- cannot be deleted, stays. Returns how many entries are gone.
+-- hash is gone or belongs to a later life of the ID, only the entry goes; one that cannot be looked at, whose hash cannot be
+-- deleted, or that is held, stays. Returns how many entries are gone.
 local function asynq_ttl_remove(index, prefix, ids)
   local removed = {}
   for _, id in ipairs(ids) do
-    local task = redis.pcall('HMGET', prefix .. id, 'state', 'unique_key')
+    local task = redis.pcall('HMGET', prefix .. id, 'state', 'unique_key', 'asynq_ttl_hold')
     if task[1] == 'archived' then
-      if type(redis.pcall('DEL', prefix .. id)) == 'number' then
+      if not asynq_ttl_is_held(index, id, task[3]) and type(redis.pcall('DEL', prefix .. id)) == 'number' then
         removed[#removed + 1] = id
         if task[2] and redis.pcall('GET', task[2]) == id then
           redis.pcall('DEL', task[2])
@@ -56,7 +56,10 @@ local function asynq_ttl_trim(index, prefix, now, cutoff, cap, spare, grace)
     end)
   end
   local count = cap >= 0 and redis.pcall('ZCARD', index)
-  if type(count) == 'number' then
+  if type(count) == 'number' and count > cap then
+    -- What is held is the newest by its score, and counts for nothing: it pushes nothing out.
+    local held = redis.pcall('ZCOUNT', index, asynq_ttl_held_score, asynq_ttl_held_score)
+    count = count - (type(held) == 'number' and held or 0)
     clear(count - cap, function(passed, size)
       -- Where entries are passed over, those that are wanted may come after any number of them.
       return redis.pcall('ZRANGE', index, passed, passed + (spare and passed > 0 and 1000 or size) - 1)

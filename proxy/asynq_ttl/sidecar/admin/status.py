@@ -100,6 +100,7 @@ def _sweep(sidecar: Sidecar) -> Json:
         "due": telemetry.sweeps_due.total(),
         "ghosts": telemetry.sweeps_ghosts.total(),
         "adopted": telemetry.adoptions.total,
+        "held": sum(sweeper.held() for sweeper in sweepers),
         "rounds": dict(telemetry.sweep_rounds),
         "sink": {"failures": sidecar.handover.failures, "problem": sidecar.handover.problem}
         if sidecar.handover is not None
@@ -246,7 +247,7 @@ def _rule(rule: Rule) -> Json:
         "queue": [glob.text for glob in rule.queues],
         "type": [glob.text for glob in rule.types],
     }
-    for state, retention in (("archived", rule.archived), ("completed", rule.completed)):
+    for state, retention in (("archived", rule.archived), ("completed", rule.completed), ("done", rule.done)):
         if retention is not None:
             said[state] = retention.text
     if rule.archived_max is not None:

@@ -57,7 +57,7 @@ def test_nodes_and_roles() -> None:
         "h:4 is a master without slots",
     ]
     assert "cluster-replicas" not in found
-    assert "4 or more" in found["cluster-ports"].what
+    assert "4 ports or more" in found["cluster-ports"].what
 
 
 def test_a_master_without_a_replica() -> None:

@@ -36,6 +36,11 @@ CASES: dict[str, tuple[Whereabouts, Policy | None, str]] = {
     "its grace": (archived(ttl_ms=3_660_000), policy(), "Its time is over at 2023-11-14T23:13:20Z (in 1h)"),
     "its cap": (archived(ttl_ms=1), policy(), "goes earlier if 500 newer tasks"),
     "with a sink": (archived(ttl_ms=1), policy().handing_over(3_600), "after the sink has taken it"),
+    "held": (
+        where(task_of("archived", queue="throw", score=NOW - 3_600, held=True)),
+        policy("adopt: all"),
+        "It is held since 2023-11-14T22:13:20Z",
+    ),
     "for ever": (archived("keep"), policy(), "Nothing removes it: rule keeper keeps it for ever."),
     "not at all": (archived("throw"), policy(), "By rule thrower it is not kept at all, but its key has no TTL."),
     "adopted if new": (

@@ -27,7 +27,7 @@ class _Replies(ScriptedDatabase):
 def row(state: bytes, ttl_ms: int = -1, score: bytes | None = None) -> list[Any]:
     """Return the row of a task."""
     message = encode_task("x", "a")
-    return [state, message, len(message), ttl_ms, score, 1, 0, b"", b"", []]
+    return [state, message, len(message), ttl_ms, score, 1, 0, b"", b"", [], None]
 
 
 def test_a_task_is_found_in_its_queue() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from asynq_ttl.existing_keys.clients import DatabaseError
+from asynq_ttl.existing_keys.needed_rights import Need
 from asynq_ttl.existing_keys.why import look as looking
 from asynq_ttl.existing_keys.why.look import look, not_looked
 from asynq_ttl.net.address import parse_upstream
@@ -18,7 +19,7 @@ class _Empty(ScriptedDatabase):
         super().__init__()
         self._members = members
 
-    def open(self, *, changing: bool = False) -> list[str]:
+    def open(self, *, changing: Need | None = None) -> list[str]:
         raise DatabaseError("is no Asynq database")
 
     def begin(self) -> None:

@@ -1,0 +1,46 @@
+"""`asynq-ttl init`: writes a policy to start with, from what is in a database."""
+
+from pathlib import Path
+
+import click
+
+from asynq_ttl.cli.audit import audited
+from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.standard_output import say
+from asynq_ttl.cli.tool_options import note, rate_option, upstream_option
+from asynq_ttl.existing_keys.named_files import FileError, named
+from asynq_ttl.existing_keys.pages import TaskFilter
+from asynq_ttl.existing_keys.starting_policy import Inventory, starting_policy
+from asynq_ttl.existing_keys.type_census import TypeCensus
+from asynq_ttl.net import address
+from asynq_ttl.policy.rules import DEFAULT_POLICY
+from asynq_ttl.policy_file.load import parse_policy
+
+
+@click.command()
+@upstream_option
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file. Default: standard output.")
+@rate_option
+def init(*, upstream: address.Upstream, output: Path | None, rate: float) -> None:
+    """Write a commented policy to start with, from what is there. Changes nothing, and writes over no file.
+
+    As it is written the policy changes nothing either. What could be saved stands in it as comments.
+    """
+    if output is not None and output.exists():
+        fail(_TAKEN.format(output))
+    census = TypeCensus()
+    report = audited(upstream, DEFAULT_POLICY, TaskFilter(), None, rate, also=census.count)
+    text = starting_policy(Inventory(report, census))
+    parse_policy(text, str(output or "init"))
+    if output is None:
+        say(text.removesuffix("\n"))
+        return
+    try:
+        with named(output), output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileError as error:
+        fail(str(error))
+    note(f"written to {output}")
+
+
+_TAKEN = "{} is there already: name another file"

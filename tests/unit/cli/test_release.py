@@ -1,0 +1,56 @@
+"""`asynq-ttl release`: what is asked for becomes what is done."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asynq_ttl.asynq.task import Task
+from asynq_ttl.existing_keys import holds
+from asynq_ttl.existing_keys.holds import Told
+from support.scripted_database import ScriptedDatabase
+from support.scripted_tool import ScriptedTool
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What was asked for."""
+    asked: list[tuple[Any, ...]] = []
+
+    def done(_database: ScriptedDatabase, queue: str, ids: tuple[bytes, ...], *more: Any) -> list[Told]:
+        asked.append((queue, ids, *more))
+        return [Told(each, "done", done=each != b"b") for each in ids]
+
+    monkeypatch.setattr(holds, "release", done)
+    return asked
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedTool:
+    """The command, on a database."""
+    return ScriptedTool(ScriptedDatabase([Task("q", b"a", "archived")]), monkeypatch, tmp_path)
+
+
+def test_all_tasks_that_are_named(run: ScriptedTool, asked: list[tuple[Any, ...]]) -> None:
+    """With the rights to change them."""
+    result = run("release", "q", "a", "c")
+    assert (result.exit_code, result.output) == (0, "a  done\nc  done\n")
+    assert asked[0][:2] == ("q", (b"a", b"c"))
+    assert run.changing == [True]
+    assert run("release", "q", "a", "b").exit_code == 1
+
+
+def test_a_policy_is_read_where_one_is_named(run: ScriptedTool, asked: list[tuple[Any, ...]]) -> None:
+    """Without one a task gets what it had."""
+    assert run("release", "q", "a").exit_code == 0
+    text = "version: 1\nrules: [{name: all, archived: {ttl: 7d}}]"
+    assert run("release", "q", "a", policy=text).exit_code == 0
+    assert asked[0][2] is None
+    assert [rule.name for rule in asked[1][2].rules] == ["all"]
+
+
+@pytest.mark.parametrize("names", [(), ("q",), ("q", ""), ("", "a"), ("a}:t:b", "a")])
+def test_what_names_no_task_is_refused(run: ScriptedTool, asked: list[tuple[Any, ...]], names: tuple[str, ...]) -> None:
+    """Before anything is asked."""
+    assert run("release", *names).exit_code == 2
+    assert (asked, run.changing) == ([], [])
