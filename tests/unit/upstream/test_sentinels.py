@@ -105,7 +105,7 @@ async def following(named: list[Speaker]) -> AsyncIterator[tuple[Endpoint, Senti
         while tasks:  # as the server does, since redis-py can swallow a cancellation
             for task in tasks:
                 task.cancel()
-            tasks = list((await asyncio.wait(tasks, timeout=0.1))[1])
+            tasks = list((await asyncio.wait(tasks, timeout=0.02))[1])
 
 
 @pytest.fixture(autouse=True)
