@@ -382,7 +382,6 @@ class Taker:
         self.takes = takes
         self.batches: list[Batch] = []
         self.rounds = 0
-        self.name = "file:/tasks"
 
     def begin_round(self) -> float:
         """Take note of a round."""
