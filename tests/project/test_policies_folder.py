@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from asynq_ttl.policy.rules import DEFAULT_POLICY, Mode, State
+from asynq_ttl.policy.rules import DEFAULT_POLICY, TERMINAL, Mode
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy, parse_policy
 from asynq_ttl.policy_file.yaml_tree import read
@@ -56,6 +56,8 @@ VALID: list[object] = [
     with_rule(completed={"ttl": "delete"}),
     with_rule(name="ünder 9"),
     document(rules=[{"name": "a", "completed": {"ttl": "keep"}}]),
+    document(rules=[{"name": "a", "done": {"ttl": "2h"}}]),
+    with_rule(done={"ttl": "forever"}),
 ]
 
 INVALID: list[object] = [
@@ -188,7 +190,7 @@ def test_the_safe_default_is_the_built_in_one() -> None:
         DEFAULT_POLICY.grace_seconds,
         DEFAULT_POLICY.rollout,
     )
-    for state in State:
+    for state in TERMINAL:
         written, built_in = (p.decide("q", "t", state) for p in (policy, DEFAULT_POLICY))
         assert written is not None
         assert built_in is not None

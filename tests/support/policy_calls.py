@@ -24,6 +24,7 @@ from support.small_scripts import (
     DELETE_ALL,
     DEQUEUE,
     DEQUEUE_TIMED,
+    DONE,
     JANITOR,
     RUN_ALL,
     RUN_ONE,
@@ -90,7 +91,13 @@ DEQUEUE_CALL = (
 )
 DELETE_ALL_CALL = (DELETE_ALL, [b"asynq:{q}:archived"], [b"asynq:{q}:t:"])
 JANITOR_CALL = (JANITOR, [b"asynq:{q}:completed"], [b"%d" % NOW, b"asynq:{q}:t:", b"100"])
+DONE_CALL = (
+    DONE,
+    [b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:t:id", b"asynq:{q}:processed", b"asynq:{q}:unique:u"],
+    [b"id"],
+)
 EVERY_CALL = {
+    "done": DONE_CALL,
     "complete": complete(),
     "archive": archive(),
     "archive_one": ARCHIVE_ONE_CALL,
@@ -124,7 +131,7 @@ def decided(found: Rewrite | None) -> Decision:
     return found.decision
 
 
-ALL = Rule("all", completed=for_seconds(7200), archived=for_seconds(3600))
+ALL = Rule("all", completed=for_seconds(7200), archived=for_seconds(3600), done=for_seconds(1800))
 
 
 def reason_of(policy: Policy, call: ScriptCall) -> FailOpen:

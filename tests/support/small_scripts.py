@@ -82,6 +82,13 @@ for _, name in ipairs(names) do
 end
 return #names
 """
+DONE = b"""
+if redis.call("LREM", KEYS[1], 0, ARGV[1]) == 0 then return redis.error_reply("NOT FOUND") end
+redis.call("ZREM", KEYS[2], ARGV[1])
+if redis.call("GET", KEYS[5]) == ARGV[1] then redis.call("DEL", KEYS[5]) end
+redis.call("DEL", KEYS[3])
+return redis.call("INCR", KEYS[4])
+"""
 # It writes a terminal state into no index.
 UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
 OTHER = b'return redis.call("GET", KEYS[1])'
@@ -105,5 +112,6 @@ SHAPES: dict[bytes, Shape] = {
     DEQUEUE: Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_arg=2),
     DEQUEUE_TIMED: Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2),
     DELETE_ALL: Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE"),
+    DONE: Shape(Kind.DONE, task_key=3, active_key=1, lease_key=2, id_arg=1),
     JANITOR: Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3),
 }

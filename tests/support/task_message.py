@@ -25,6 +25,13 @@ def encode_task(
     return message
 
 
+def retained(retention_seconds: int, completed_at: int) -> bytes:
+    """Return the end of a TaskMessage that has a retention and a completion, and neither group nor headers."""
+    return b"".join(
+        _varint(field << 3) + _varint(number) for field, number in ((12, retention_seconds), (13, completed_at))
+    )
+
+
 def _text(field: int, value: str | bytes) -> bytes:
     content = value.encode() if isinstance(value, str) else value
     return _varint(field << 3 | 2) + _varint(len(content)) + content if content else b""

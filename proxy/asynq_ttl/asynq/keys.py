@@ -150,6 +150,19 @@ def ended_queue(keys: Sequence[bytes]) -> str | None:
     return None
 
 
+def done_queue(keys: Sequence[bytes]) -> str | None:
+    """Return the queue in which a script with these KEYS may delete a task that has succeeded; None where none can be.
+
+    The active list comes first, a task key third, and what was processed is counted, but nothing that failed.
+    """
+    queue = queue_of(keys[0], ACTIVE) if len(keys) > 3 else None
+    if queue is None or not keys[2].startswith(task_prefix(queue)):
+        return None
+    counters = [key[len(queue_prefix(queue)) :] for key in keys[3:] if key.startswith(queue_prefix(queue))]
+    counts = [any(name.startswith(which) for name in counters) for which in (b"processed", b"failed")]
+    return queue if counts == [True, False] else None
+
+
 def task_ids(keys: Sequence[bytes], queue: str) -> list[bytes]:
     """Return the IDs of the tasks of a queue whose keys are among some."""
     prefix = task_prefix(queue)

@@ -25,6 +25,8 @@ class Kind(Enum):
 
     COMPLETE = "complete"
     """A worker completes a task that has a Retention."""
+    DONE = "done"
+    """A worker deletes a task that has succeeded and has none."""
     ARCHIVE = "archive"
     """A worker archives a task that has failed for the last time."""
     ARCHIVE_ONE = "archive_one"
@@ -106,6 +108,7 @@ _DELETES = ("DEL", "UNLINK")
 _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
 _ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
+_EACH = re.compile(r'"?[01]"?')
 _PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 
 
@@ -124,7 +127,7 @@ def classify(text: bytes) -> Shape:
         return (_terminal(lua.calls, write) if write and readable else None) or UNKNOWN
     found = None
     if readable and (write or not writes):
-        found = _live(lua.calls, write) if write else _janitor(lua.calls) or _delete_all(lua.calls)
+        found = _live(lua.calls, write) if write else _deleting(lua.calls)
     if found is None and any(map(lua.mentions, _TERMINAL)):
         hidden = any(map(_writes_some_state, lua.calls)) or lua.hides_calls()
         return UNKNOWN if hidden else OTHER
@@ -242,6 +245,31 @@ def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     if not prefix or not source or source.command == "LRANGE":
         return None
     return _reading(source, Shape(Kind.RUN_ALL, prefix_arg=prefix))
+
+
+def _deleting(calls: tuple[LuaCall, ...]) -> Shape | None:
+    """Return the shape of a script that writes no state, but deletes tasks."""
+    return _janitor(calls) or _delete_all(calls) or _done(calls)
+
+
+def _done(calls: tuple[LuaCall, ...]) -> Shape | None:
+    """Return the shape of a script that takes a task off the active list and the lease, and deletes its hash."""
+    taken, leased = _find(calls, "LREM", _KEYS, _EACH, _ARGV), _find(calls, "ZREM", _KEYS, _ARGV)
+    if not taken or not leased or any(call.command in _ADDS for call in calls):
+        return None
+    # What is read before it is deleted is the uniqueness lock.
+    locks = {call.args[0] for call in calls if call.command == "GET" and call.args}
+    deleted = {call.args[0] for call in calls if call.command in _DELETES and len(call.args) == 1} - locks
+    task = _key(deleted.pop()) if len(deleted) == 1 else 0
+    if not task or taken.args[2] != leased.args[1]:
+        return None
+    return Shape(
+        Kind.DONE,
+        task_key=task,
+        active_key=_key(taken.args[0]),
+        lease_key=_key(leased.args[0]),
+        id_arg=_arg(taken.args[2]),
+    )
 
 
 def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:

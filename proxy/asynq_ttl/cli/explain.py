@@ -16,7 +16,12 @@ from asynq_ttl.policy.rules import State
 @option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
 @click.option("--queue", required=True, help="The queue's name.")
 @click.option("--type", "task_type", help="The task's type. Without it: a task whose message cannot be read.")
-@click.option("--state", type=Choice([state.value for state in State]), required=True, help="The terminal state.")
+@click.option(
+    "--state",
+    type=Choice([state.value for state in State]),
+    required=True,
+    help="The terminal state; done: it succeeds without a Retention.",
+)
 def explain(policy: Path | None, queue: str, task_type: str | None, state: str) -> None:
     """Say what a policy does with a task, which rule decides and why."""
     loaded = load(policy)

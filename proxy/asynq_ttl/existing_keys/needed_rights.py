@@ -37,6 +37,7 @@ _TRIES = {
     "HDEL": f"{_KEY} asynq_ttl_hold",
     "HEXISTS": f"{_KEY} msg",
     "HGET": f"{_KEY} msg",
+    "HGETALL": _KEY,
     "HMGET": f"{_KEY} state",
     # A value is missing, which is noticed after the right.
     "HSET": f"{_KEY} asynq_ttl_hold x asynq_ttl_hold",

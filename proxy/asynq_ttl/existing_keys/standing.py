@@ -2,9 +2,10 @@
 
 from asynq_ttl.asynq.task import Task, ended_at, seconds_of
 from asynq_ttl.policy.plan import Standing
+from asynq_ttl.policy.rules import TERMINAL as STATES
 from asynq_ttl.policy.rules import State
 
-TERMINAL = {state.value: state for state in State}
+TERMINAL = {state.value: state for state in STATES}
 """The states in which a task stays until somebody removes it, by Asynq's names."""
 # Asynq keys tasks as it does since 2021; a clock may be a minute ahead. The sweeper's `adopt.lua` has the same limits.
 _EARLIEST, _AHEAD_SECONDS = 1_577_836_800, 60

@@ -3,13 +3,13 @@
 It decides nothing itself: the rule named here is the one that `Policy.decide` names.
 """
 
+from asynq_ttl.policy.archive_limits import ArchiveLimits
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.policy.rules import (
     FULL_ROLLOUT,
     OWN_ARCHIVE_CAP,
     OWN_ARCHIVE_SECONDS,
     Adopt,
-    ArchiveLimits,
     Keep,
     Mode,
     Policy,
@@ -35,10 +35,10 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
         policy: the policy to ask.
         queue: the task's queue.
         task_type: the task's type name; None for a task whose message cannot be read.
-        state: the terminal state that it enters.
+        state: the terminal state that it enters; or `DONE`, for one that succeeds without a Retention.
     """
     lines = [
-        f"task:    {_type(task_type)}, queue {queue}, entering {state.value}",
+        f"task:    {_type(task_type)}, queue {queue}, {_enters(state)}",
         f"policy:  {policy.source}" + (f" ({policy.digest})" if policy.digest else ""),
         f"mode:    {_MODES[policy.mode]}",
         "rules:",
@@ -54,11 +54,17 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
     lines.append(f"result:  rule {verdict.rule}")
     lines += [f"  {line}" for line in _consequences(policy, verdict.retention, state)]
     limits = policy.archive_limits(queue)
+    if state is State.DONE and not verdict.retention.lasts:
+        return lines
     if state is State.COMPLETED:
         lines.append("  concerns: only a task with a Retention, Asynq itself deletes any other at once")
     elif limits is not None and verdict.retention.keep is not Keep.DELETE:
         lines.append(f"  {_cap(limits)}")
     return [*lines, f"  {_rollout(policy)}", f"  {_adopted(policy, verdict.retention)}"]
+
+
+def _enters(state: State) -> str:
+    return "done without a Retention" if state is State.DONE else f"entering {state.value}"
 
 
 def _type(task_type: str | None) -> str:
@@ -83,6 +89,10 @@ def _globs(globs: tuple[Glob, ...]) -> str:
 def _consequences(policy: Policy, retention: Retention, state: State) -> list[str]:
     """Return what happens to the task's key and to its index entry."""
     grace = format_duration(policy.grace_seconds)
+    if state is State.DONE:
+        if not retention.lasts:
+            return ["retention: none", "task key: deleted at once, as Asynq does"]
+        return ["kept as: a completed task with this Retention", *_consequences(policy, retention, State.COMPLETED)]
     if retention.keep is Keep.DELETE:
         return ["retention: none", f"task key and entry in {state.value}: deleted at once"]
     if retention.keep is Keep.FOREVER:
@@ -116,6 +126,8 @@ def _cap(limits: ArchiveLimits) -> str:
 
 def _undecided(policy: Policy, queue: str, state: State) -> list[str]:
     """Return what becomes of a task that no rule decides about."""
+    if state is State.DONE:
+        return ["result:  no rule decides, Asynq deletes the task at once"]
     limits = policy.archive_limits(queue) if state is State.ARCHIVED else None
     if limits is None or (limits.cutoff_seconds is not None and limits.cutoff_seconds <= OWN_ARCHIVE_SECONDS):
         return ["result:  no rule decides, the task is forwarded untouched"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from asynq_ttl.policy.rules import (
+    FOREVER_RETENTION,
     FOREVER_SCORE,
     OWN_ARCHIVE_SECONDS,
     UNMATCHED,
@@ -112,7 +113,8 @@ def plan(policy: Policy, task: Standing, now: int, *, from_now: bool = False) ->
     verdict = verdict_of(policy, task.queue, task.type, task.state) if policy.enforces(task.id) else None
     if verdict is None:
         return None
-    if verdict.retention.keep is Keep.FOREVER:
+    kept_done = task.state is State.COMPLETED and task.retention_seconds == FOREVER_RETENTION
+    if verdict.retention.keep is Keep.FOREVER or kept_done:
         return _for_ever(task, verdict.rule)
     if task.timed:
         return None

@@ -16,8 +16,9 @@ Invariants:
 import hashlib
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import Final
 
+from asynq_ttl.policy.archive_limits import ArchiveLimits, HandoverCap
 from asynq_ttl.policy.glob import Glob
 from asynq_ttl.times import format_duration
 
@@ -33,12 +34,18 @@ _MEMORY_LIMIT = 10_000
 
 
 class State(Enum):
-    """A terminal state of a task, by its name in Asynq's `state` field."""
+    """What a rule says something about: a terminal state, by its name in Asynq's `state` field; or `DONE`."""
 
     COMPLETED = "completed"
     ARCHIVED = "archived"
+    DONE = "done"
+    """A task that succeeded without a Retention. Asynq deletes it at once; kept by a rule it is a completed one."""
 
     __hash__ = object.__hash__  # there is one of each; Enum hashes the name, in Python, at every look-up
+
+
+TERMINAL: Final = (State.COMPLETED, State.ARCHIVED)
+"""The states that a task can be in."""
 
 
 class Mode(Enum):
@@ -87,6 +94,11 @@ class Retention:
         """As it stands in a policy file: a duration, `keep`, `forever` or `delete`."""
         return format_duration(self.seconds) if self.keep is Keep.TTL else self.keep.value
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it is a time of the rule's own: neither Asynq's, nor none."""
+        return self.keep in (Keep.TTL, Keep.FOREVER)
+
     def resolve(self, own_seconds: int) -> int | None:
         """Return the seconds to keep a task; None for ever, 0 not at all.
 
@@ -113,9 +125,12 @@ class Rule:
     completed: Retention | None = None
     archived: Retention | None = None
     archived_max: int | None = None
+    done: Retention | None = None
 
     def says(self, state: State) -> Retention | None:
         """Return what the rule says about a state, or None."""
+        if state is State.DONE:
+            return self.done
         return self.completed if state is State.COMPLETED else self.archived
 
     def matches_queue(self, queue: str) -> bool:
@@ -141,41 +156,6 @@ class Verdict:
 
     rule: str
     retention: Retention
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveLimits:
-    """How a queue's archive is trimmed when something is archived.
-
-    Attributes:
-        cutoff_seconds: the age past which no rule keeps a task; None where one keeps for ever.
-        cutoff_own: Asynq's own age applies to some of the queue's tasks, so it is a lower bound.
-        cap: the most entries kept, newest first; None for Asynq's own cap.
-        uncapped: a rule keeps every task for ever, so nothing is trimmed by number unless `cap` is set.
-        spare_untimed: entries whose key has no TTL are kept for ever by a rule: trimming passes over them.
-    """
-
-    cutoff_seconds: int | None
-    cutoff_own: bool
-    cap: int | None
-    uncapped: bool
-    spare_untimed: bool
-
-    def outlasts(self, own_seconds: int) -> bool:
-        """Say whether some rule keeps tasks of the queue for longer than Asynq itself would."""
-        return self.cutoff_seconds is None or self.cutoff_seconds > own_seconds
-
-
-class HandoverCap(NamedTuple):
-    """How many tasks an archive keeps where its oldest ones are handed over.
-
-    Attributes:
-        most: this many, newest first.
-        spare_untimed: as for `ArchiveLimits`.
-    """
-
-    most: int
-    spare_untimed: bool
 
 
 class Policy:
@@ -264,7 +244,16 @@ class Policy:
 
     def concerns(self, queue: str) -> bool:
         """Say whether any rule can decide about tasks of this queue."""
-        return any(self.queue_rules(queue, state) for state in State)
+        return any(self.queue_rules(queue, state) for state in TERMINAL) or self.keeps_done(queue)
+
+    def keeps_done(self, queue: str) -> bool:
+        """Say whether some task of this queue is kept that succeeds without a Retention."""
+        return any(rule.done is not None and rule.done.lasts for rule in self.queue_rules(queue, State.DONE))
+
+    @property
+    def keeps_some_done(self) -> bool:
+        """Whether some rule keeps tasks that succeed without a Retention."""
+        return any(rule.done is not None and rule.done.lasts for rule in self.rules)
 
     def archive_limits(self, queue: str) -> ArchiveLimits | None:
         """Return how the archive of a queue is trimmed; None where no rule says anything about it.
@@ -386,6 +375,9 @@ def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:
 
 # A score that no clock reaches, for completed tasks that are kept for ever (9999-12-31T23:59:59Z).
 FOREVER_SCORE = 253_402_300_799
+
+# The Retention of a task that `done` keeps for ever: the longest that Go has, 292 years. Nothing shortens it.
+FOREVER_RETENTION = 9_223_372_036
 
 
 # What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.

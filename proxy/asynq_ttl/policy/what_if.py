@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from asynq_ttl.policy.rules import Mode, Policy, State
+from asynq_ttl.policy.rules import TERMINAL, Mode, Policy, State
 from asynq_ttl.times import format_duration
 
 # How soon a task's memory is free again: at most so many seconds after it enters the state.
@@ -100,7 +100,7 @@ def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> 
     """
     lines: dict[tuple[str, str], Line] = {}
     for rule in policy.rules:
-        for state in State:
+        for state in TERMINAL:
             said = rule.says(state)
             if said is not None:
                 lines[rule.name, state.value] = Line(rule.name, state.value, said.text)

@@ -34,8 +34,8 @@ def blame_rules(tree: Tree) -> None:
     for index, rule in rules:
         path = ("rules", index)
         label = in_words(tree, path, ("rules",))
-        if "archived" not in rule and "completed" not in rule:
-            tree.blame(path, f"{label}says nothing", "give it archived: {ttl: ...} or completed: {ttl: ...}")
+        if not any(state.value in rule for state in State):
+            tree.blame(path, f"{label}says nothing", "give it archived, completed or done: {ttl: ...}")
         match, archived = rule.get("match"), rule.get("archived")
         if isinstance(match, dict) and "type" in match and isinstance(archived, dict) and "max" in archived:
             tree.blame(
@@ -84,8 +84,10 @@ def _outline(data: dict[str, object]) -> Rule | None:
         match = Match.model_validate(data.get("match", {}))
     except ValidationError:
         return None
-    completed, archived = (Retention(Keep.OWN) if key in data else None for key in ("completed", "archived"))
-    return Rule("", narrowing(match.queue), narrowing(match.type), completed, archived)
+    completed, archived, done = (
+        Retention(Keep.OWN) if state.value in data else None for state in (State.COMPLETED, State.ARCHIVED, State.DONE)
+    )
+    return Rule("", narrowing(match.queue), narrowing(match.type), completed, archived, done=done)
 
 
 def _hiders(earlier: list[tuple[int, Rule]], rule: Rule, state: State) -> set[int]:

@@ -162,6 +162,10 @@ class _Completed(_Model):
     ttl: _Ttl
 
 
+class _Done(_Model):
+    ttl: _Ttl
+
+
 class _Archived(_Model):
     ttl: _Ttl = Retention(Keep.OWN)
     max: Annotated[int | None, PlainValidator(_cap)] = None
@@ -172,6 +176,7 @@ class _Rule(_Model):
     match: Annotated[Match, BeforeValidator(_mapped)] = Match()
     completed: Annotated[_Completed | None, BeforeValidator(_saying)] = None
     archived: Annotated[_Archived | None, BeforeValidator(_saying)] = None
+    done: Annotated[_Done | None, BeforeValidator(_saying)] = None
 
     def build(self) -> Rule:
         """Return the rule that a policy is made of."""
@@ -182,6 +187,7 @@ class _Rule(_Model):
             self.completed.ttl if self.completed else None,
             self.archived.ttl if self.archived else None,
             self.archived.max if self.archived else None,
+            self.done.ttl if self.done else None,
         )
 
 
@@ -208,12 +214,13 @@ _MODELS: dict[tuple[str, ...], type[_Model]] = {
     ("rules", "match"): Match,
     ("rules", "completed"): _Completed,
     ("rules", "archived"): _Archived,
+    ("rules", "done"): _Done,
 }
 
 _MISSING = {
     "version": "start the file with version: 1",
     "name": "traces and metrics show a rule by its name",
-    "ttl": "write {ttl: keep}, or leave `completed` out",
+    "ttl": "write {ttl: keep}, or leave the line out",
 }
 
 
@@ -257,7 +264,7 @@ def _blame_value(tree: Tree, details: ErrorDetails) -> None:
 
 
 def _known_key_hint(place: tuple[str, ...], key: str) -> str:
-    if place == ("rules", "completed") and key == "max":
+    if place in {("rules", "completed"), ("rules", "done")} and key == "max":
         return "only the archive can be capped: completed tasks go by their ttl alone"
     known = list(_MODELS[place].model_fields)
     close = difflib.get_close_matches(key.lower(), known, 1)

@@ -15,7 +15,7 @@ from asynq_ttl.asynq.keys import ended_queue, index_key, queue_prefix, task_ids,
 from asynq_ttl.events import Action, Decision
 from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import FOREVER_SCORE, State
+from asynq_ttl.policy.rules import FOREVER_SCORE, TERMINAL
 from asynq_ttl.rewriting.call import ACTIONS, Rewrite
 
 EITHER = "ended"
@@ -53,7 +53,7 @@ class ByEffect:
 
     def _decision(self, queue: str, keys: Sequence[bytes]) -> Decision | None:
         """Return what to tell; None where no rule says anything about the states whose indexes are among KEYS."""
-        states = [state for state in State if index_key(queue, state.value) in keys]
+        states = [state for state in TERMINAL if index_key(queue, state.value) in keys]
         rules = [(rule, rule.says(state)) for state in states for rule in self._policy.queue_rules(queue, state)]
         if not rules:
             return None
@@ -83,7 +83,7 @@ class ByEffect:
             "grace": self._policy.grace_seconds,
             "for_ever": FOREVER_SCORE,
         }
-        for state in State:
+        for state in TERMINAL:
             if self._policy.queue_rules(queue, state):
                 content[state.value] = picked_rules(self._policy, queue, state)
         if len(self._arguments) >= _MEMORY_LIMIT:

@@ -7,9 +7,10 @@ as JSON, and picks one for each task inside Redis: see `lua/wrappers/rules.prolo
 from asynq_ttl.asynq.keys import ARCHIVED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Action, Decision
+from asynq_ttl.policy.archive_limits import ArchiveLimits
 from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import ArchiveLimits, State
+from asynq_ttl.policy.rules import State
 from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
 
 HEALING_RULES = (

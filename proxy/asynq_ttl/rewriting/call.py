@@ -84,6 +84,10 @@ class Call:
         """Return ARGV[number]."""
         return self._command[2 + self._keys + number]
 
+    def has_key(self, start: bytes) -> bool:
+        """Say whether one of KEYS starts so."""
+        return any(key.startswith(start) for key in self._command[3 : 3 + self._keys])
+
     def number(self, number: int) -> int:
         """Return ARGV[number] as an integer.
 

@@ -17,11 +17,11 @@ from asynq_ttl.asynq import message
 from asynq_ttl.asynq.keys import ARCHIVED, COMPLETED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.policy.archive_limits import ArchiveLimits
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import (
     FOREVER_SCORE,
     UNMATCHED,
-    ArchiveLimits,
     Keep,
     Retention,
     State,

@@ -14,15 +14,19 @@ Invariants:
 
 * A script may have two wrappers: by its shape, and by effect, for calls that the text does not explain. The latter is
   made only when such a call is seen.
+* A script of a kind that only some policies are about is wrapped under these only, and there only in the queues that a
+  rule is about. What is known of other queues is forgotten with the policy.
 * Whoever remembers what a call becomes forgets it when `ScriptRegistry.changes` has grown.
 * Each node of a cluster has a registry of its own, since each has a script cache of its own. What a script is, they all
   know as soon as one of them does; how far its wrapper has come at its node, each knows for itself.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
+from asynq_ttl.asynq.keys import queue_of_key, queue_prefix
 from asynq_ttl.asynq.script_shape import Kind, Shape, classify
 from asynq_ttl.asynq.unclear_text import may_end_tasks
 from asynq_ttl.rewriting.wrappers import wrap
@@ -35,6 +39,12 @@ MAX_UNCLEAR = 1_000
 MAX_TEXT_BYTES = 64 * 1024
 
 # A SHA that no script can have (SHA-1 is hexadecimal): Redis answers NOSCRIPT, and the client sends the text.
+# Queues of which it is remembered that no rule is about them. Each is compared with, at every call.
+MAX_PASSING = 16
+
+BY_QUEUE = frozenset((Kind.DONE,))
+"""The kinds that are wrapped only where a rule is about a queue. Most of what Asynq sends is of these kinds."""
+
 IMPOSSIBLE_SHA = b"asynq-ttl-has-not-seen-this-script-yet.."
 
 
@@ -103,9 +113,7 @@ class ScriptRegistry:
         beside: the registry of another node of the same cluster; None where there is only one Redis.
 
     Attributes:
-        untouched: those that no call can make the sidecar wrap: their calls go as they came, whatever KEYS they have.
-            None stands for a script whose text was never seen: its calls go so while their KEYS concern no terminal
-            state (`keys.may_be_terminal`).
+        untouched: those whose calls go as they came, as far as is said here; see `Untouched`.
         changes: grows whenever the status of a script changes.
         all: the registries of all nodes, this one too.
     """
@@ -115,7 +123,9 @@ class ScriptRegistry:
         self._wrapped: dict[bytes, Script] = {}
         self._by_effect: dict[bytes, Script] = {}
         """What was made of any script to go by effect."""
-        self.untouched: dict[bytes, Script | None] = {} if beside is None else beside.untouched
+        self.untouched: dict[bytes, Untouched] = {} if beside is None else beside.untouched
+        self._passing: dict[Kind, list[bytes]] = {} if beside is None else beside._passing  # noqa: SLF001 - as below
+        """The kinds in `BY_QUEUE` that the policy in force is about, each with queues that no rule of it is about."""
         self._unclear: dict[bytes, Script] = {} if beside is None else beside._unclear  # noqa: SLF001 - one of its own kind
         """Those without a shape that may end a task all the same."""
         self.all: list[ScriptRegistry] = [] if beside is None else beside.all
@@ -125,7 +135,9 @@ class ScriptRegistry:
 
     def get(self, sha: bytes) -> Script | None:
         """Return a learnt script by its SHA (either case, as Redis takes it), or None."""
-        found = self._wrapped.get(sha) or self.untouched.get(sha) or self._by_effect.get(sha) or self._unclear.get(sha)
+        found = self._wrapped.get(sha) or self._by_effect.get(sha) or self._unclear.get(sha)
+        if found is None and isinstance(untouched := self.untouched.get(sha), Script):
+            return untouched
         return self.get(sha.lower()) if found is None and not sha.islower() and sha.lower() != sha else found
 
     def learn(self, text: bytes) -> Script:
@@ -146,16 +158,44 @@ class ScriptRegistry:
             return _add(self._unclear, Script(sha, shape, crowded_out=True), MAX_UNCLEAR)
         return _add(self.untouched, Script(sha, shape), MAX_OTHERS)
 
-    def unseen(self, sha: bytes) -> None:
+    def unseen(self, sha: bytes, kind: Kind | None = None, key: bytes = b"") -> None:
         """Take note of a call by a SHA whose text was never seen, as it is where Redis has served Asynq before.
 
         Args:
             sha: as the client wrote it. One that Redis would not write so is not remembered: should the text come,
                 nobody would find that entry again.
+            kind: the kind, of those that the policy is about, that its KEYS have the form of; None for none.
+            key: then a key of the queue that is called about, which no rule is about.
         """
-        if len(sha) == 40 and sha.islower() and self.get(sha) is None:
-            _make_room(self.untouched, MAX_OTHERS)
+        if len(sha) != 40 or not sha.islower() or self.get(sha) is not None:
+            return
+        _make_room(self.untouched, MAX_OTHERS)
+        if kind is None:
             self.untouched[sha] = None
+        else:
+            self.passes(kind, key)
+            self.untouched[sha] = (self._passing[kind],)
+
+    def attend(self, kinds: Collection[Kind]) -> None:
+        """Take note of another policy.
+
+        Args:
+            kinds: those in `BY_QUEUE` that it is about.
+        """
+        self._passing.clear()
+        self._passing.update({kind: [] for kind in kinds})
+        for sha, known in tuple(self.untouched.items()):
+            script = self._wrapped.get(sha)
+            if script is not None:
+                self.untouched[sha] = self._passing.get(script.kind, script)
+            elif not isinstance(known, Script):
+                del self.untouched[sha]  # what its KEYS can be about may be another matter now
+
+    def passes(self, kind: Kind, key: bytes) -> None:
+        """Take note that no rule wants scripts of a kind wrapped in a queue; `key` is one of that queue's."""
+        prefix, passing = queue_prefix(queue_of_key(key) or ""), self._passing[kind]
+        if prefix not in passing and len(passing) < MAX_PASSING:
+            passing.append(prefix)
 
     def by_effect(self, script: Script) -> Script | None:
         """Return what a learnt script is with a wrapper that goes by effect.
@@ -179,6 +219,9 @@ class ScriptRegistry:
 
     def _add_wrapped(self, script: Script) -> Script:
         """Let all nodes know a script that has a wrapper; return it as it is at this one."""
+        if script.kind in BY_QUEUE:
+            _make_room(self.untouched, MAX_OTHERS)
+            self.untouched[script.sha] = self._passing.get(script.kind, script)
         for registry in self.all:
             registry._take(script if registry is self else script.elsewhere())  # noqa: SLF001 - likewise
         return script
@@ -247,7 +290,12 @@ class ScriptRegistry:
             self.changes += script.become(script.status, flushed=script.status is Status.ACTIVE)
 
 
-_Scripts = dict[bytes, Script] | dict[bytes, Script | None]
+Untouched = Script | list[bytes] | tuple[list[bytes]] | None
+"""Which calls of a script go as they came: all; or those whose first key starts with one of these prefixes, as its kind
+is one that a rule is about in other queues. Of a script whose text was never seen: those whose KEYS concern no terminal
+state (`keys.may_be_terminal`), for None; those of which both holds, for a tuple.
+"""
+_Scripts = dict[bytes, Script] | dict[bytes, Untouched]
 
 
 def _add(scripts: _Scripts, script: Script, most: int) -> Script:

@@ -13,6 +13,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 
 from asynq_ttl.asynq import message
+from asynq_ttl.asynq.keys import done_queue, queue_of_key, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import FailOpen
 from asynq_ttl.policy.reach import Reach
@@ -23,6 +24,7 @@ from asynq_ttl.rewriting.call import Call, NotUnderstood, Rewrite
 from asynq_ttl.rewriting.ending import Ending
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.reviving import Reviving
+from asynq_ttl.rewriting.without_retention import WithoutRetention
 from asynq_ttl.wire.commands import Command
 
 
@@ -41,6 +43,7 @@ class Rewriter:
         policy: the policy in force.
         off: whether it says to do nothing at all.
         reach: the queues that it reaches.
+        wants: the kinds of scripts in `registry.BY_QUEUE` that some rule of the policy is about.
     """
 
     def __init__(
@@ -51,8 +54,11 @@ class Rewriter:
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_effect = ByEffect(self.reach)
+        self.wants = frozenset(() if self.off or not self.policy.keeps_some_done else (Kind.DONE,))
+        self._by_queue: dict[Kind, Callable[[str], bool]] = {Kind.DONE: self.policy.keeps_done}
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {
             Kind.COMPLETE: ending.complete,
+            Kind.DONE: WithoutRetention(self.reach).done,
             Kind.ARCHIVE: ending.archive,
             Kind.ARCHIVE_ONE: by_hand.archive,
             Kind.ARCHIVE_ALL: by_hand.archive,
@@ -67,6 +73,20 @@ class Rewriter:
     def concerns(self, queue: str | None) -> bool:
         """Say whether commands about a queue's terminal states may have to be rewritten; see `Reach.concerns`."""
         return self.reach.concerns(queue)
+
+    def likely_kind(self, keys: Sequence[bytes]) -> Kind | None:
+        """Return which kind of script that some rule is about KEYS have the form of; None where they have none's."""
+        return Kind.DONE if Kind.DONE in self.wants and done_queue(keys) is not None else None
+
+    def is_about(self, kind: Kind, key: bytes) -> bool:
+        """Say whether a rule is, or may be, about scripts of a kind in `wants` in the queue of a key."""
+        queue = queue_of_key(key)
+        return queue is None or self._by_queue[kind](queue)
+
+    def asks_for_text(self, keys: Sequence[bytes]) -> bool:
+        """Say whether a call with these KEYS, of a script whose text was never seen, may have to be rewritten."""
+        queue = done_queue(keys) if Kind.DONE in self.wants else None
+        return (queue is not None and self.policy.keeps_done(queue)) or self.concerns(terminal_queue(list(keys)))
 
     def rewrite(self, script: Script, command: Command, keys: int) -> Rewrite | None:
         """Decide about one call of a wrapped script.

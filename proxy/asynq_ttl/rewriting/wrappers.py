@@ -38,6 +38,10 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/clock.prologue", "wrappers/complete.prologue"),
         ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
     ),
+    Kind.DONE: (
+        ("wrappers/clock.prologue", "shared/pick.prologue", "wrappers/done.prologue"),
+        ("wrappers/done.epilogue",),
+    ),
     Kind.ARCHIVE: (
         (
             "wrappers/clock.prologue",
@@ -73,11 +77,12 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("wrappers/archive_all.epilogue",),
     ),
-    Kind.RUN_ONE: ((), ("wrappers/run_one.epilogue",)),
+    Kind.RUN_ONE: (("wrappers/restore.prologue",), ("wrappers/run_one.epilogue",)),
     Kind.RUN_ALL: (
         (
             "shared/states.prologue",
             "shared/hold.prologue",
+            "wrappers/restore.prologue",
             "wrappers/run_all.prologue",
             "wrappers/run_all_held.prologue",
         ),
@@ -93,6 +98,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "shared/pick.prologue",
             "shared/hold.prologue",
             "shared/hold_on.prologue",
+            "wrappers/restore.prologue",
             "wrappers/effect.prologue",
         ),
         ("wrappers/effect.epilogue",),

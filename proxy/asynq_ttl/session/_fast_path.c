@@ -96,6 +96,23 @@ may_be_terminal(const char *at, const char *end, Py_ssize_t keys)
     return 0;
 }
 
+/* Say whether the first of the KEYS in `at` to `end` starts with one of the prefixes in a list. */
+static int
+passes(const char *at, const char *end, PyObject *prefixes)
+{
+    Py_ssize_t length;
+    const char *value;
+    bulk(at, end, &value, &length);
+    for (Py_ssize_t number = 0; number < PyList_GET_SIZE(prefixes); number++) {
+        PyObject *prefix = PyList_GET_ITEM(prefixes, number);
+        if (PyBytes_CheckExact(prefix) && PyBytes_GET_SIZE(prefix) <= length
+            && memcmp(value, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix)) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Return the arguments of the command in `at` to `end`, which has been seen to be one. */
 static PyObject *
 arguments(const char *at, const char *end)
@@ -165,6 +182,7 @@ answer(const char *start, const char *end, PyObject *untouched, PyObject *polls)
     }
     at = bulk(at, end, &value, &length);
     int evalsha = is_evalsha(value, length), unseen = 0;
+    PyObject *prefixes = NULL;
     at = bulk(at, end, &value, &length);
     if (evalsha) {
         PyObject *sha = PyBytes_FromStringAndSize(value, length);
@@ -173,14 +191,24 @@ answer(const char *start, const char *end, PyObject *untouched, PyObject *polls)
         if (script == NULL && PyErr_Occurred()) {
             return NULL;
         }
-        unseen = script == Py_None;
-        if (script != NULL && !unseen) {
+        if (script != NULL && PyTuple_CheckExact(script) && PyTuple_GET_SIZE(script) == 1) {
+            unseen = 1;
+            script = PyTuple_GET_ITEM(script, 0);
+        }
+        if (script != NULL && PyList_CheckExact(script)) {
+            prefixes = script;
+        }
+        else if (script == Py_None) {
+            unseen = 1;
+        }
+        else if (script != NULL) {
             return PyLong_FromLong(1);
         }
     }
     at = bulk(at, end, &value, &length);
     keys = number_of_keys(value, length, count - 3);
-    if (unseen && keys > 0 && !may_be_terminal(at, end, keys)) {
+    if ((unseen || prefixes != NULL) && keys > 0 && (prefixes == NULL || passes(at, end, prefixes))
+        && (!unseen || !may_be_terminal(at, end, keys))) {
         return PyLong_FromLong(1);
     }
     if (evalsha && keys >= 0) {

@@ -1,9 +1,10 @@
 """The short way of a chunk: what goes to Redis for it is known from an earlier one, without a decision.
 
 It decides nothing. Commands that no session is interested in, and calls of scripts without a wrapper, go as they came;
-so do those of scripts whose texts were never seen, while their KEYS concern no terminal state. A poll becomes what such
-a poll became before. Any other command is handed over, taken apart, so that nobody has to do that again. What is asked
-about every chunk also has a compiled answer (`_fast_path.c`); where that was not built, the one here is used.
+so do those of scripts whose texts were never seen, while their KEYS concern no terminal state, and those of scripts
+that rules are about in other queues only. A poll becomes what such a poll became before. Any other command is handed
+over, taken apart, so that nobody has to do that again. What is asked about every chunk also has a compiled answer
+(`_fast_path.c`); where that was not built, the one here is used.
 
 Invariants:
 
@@ -93,8 +94,7 @@ class Memory:
         Args:
             chunk: the chunk.
             special: names of commands that a session is interested in, in upper case; EVALSHA is one of them.
-            untouched: SHAs of scripts whose calls go as they came, as its keys; where the value is None, only those
-                whose KEYS concern no terminal state.
+            untouched: SHAs of scripts whose calls go as they came, as far as their values say: `registry.Untouched`.
             polls: as `polls` above.
 
         Returns:
@@ -113,7 +113,7 @@ class Memory:
         evalsha = command[0] in _EVALSHA and len(command) > 2
         seen = untouched.get(command[1], False) if evalsha else False
         keys = numkeys(command)
-        if seen or (seen is None and keys > 0 and not may_be_terminal(command[3 : 3 + keys])):
+        if seen is not False and _goes_as_it_came(seen, command[3 : 3 + keys] if keys > 0 else []):
             return 1
         if evalsha and keys >= 0:
             beginning = beginning_of(chunk, command, 3 + keys)
@@ -121,6 +121,14 @@ class Memory:
             if instead is not None:
                 return instead + chunk[len(beginning) :]
         return command, keys
+
+
+def _goes_as_it_came(known: Any, keys: Command) -> bool:  # noqa: ANN401 - a value of `registry.Untouched`
+    """Say whether a call with these KEYS goes as it came, by what is known of its script."""
+    passing = known[0] if isinstance(known, tuple) else known
+    if isinstance(passing, list) and not (keys and keys[0].startswith(tuple(passing))):
+        return False
+    return not (known is None or isinstance(known, tuple)) or (bool(keys) and not may_be_terminal(keys))
 
 
 def beginning_of(chunk: bytes, command: Command, elements: int) -> bytes:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
-from asynq_ttl.asynq.keys import PREFIX, ended_queue, foreign_prefix, terminal_queue
+from asynq_ttl.asynq.keys import PREFIX, ended_queue, foreign_prefix
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
-from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, MAX_WRAPPED, Script, Status
+from asynq_ttl.rewriting.registry import BY_QUEUE, IMPOSSIBLE_SHA, MAX_WRAPPED, Script, Status
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, encode
 
@@ -114,25 +114,31 @@ class ScriptCalls:
             return True
         if name != b"EVALSHA" or len(head) < 3:
             return name == b"EVALSHA"
-        script = self._shared.registry.get(head[1])
+        script, rewriter = self._shared.registry.get(head[1]), self._shared.rewriter
         if script is not None and (script.wrapper or not script.text):
-            return bool(script.wrapper)
+            return bool(script.wrapper) and (script.kind not in BY_QUEUE or script.kind in rewriter.wants)
         keys = int(head[2]) if head[2].isdigit() and len(head[2]) < 4 else 0
-        concerned = terminal_queue if script is None else ended_queue
-        return len(head) < 3 + keys or self._shared.rewriter.concerns(concerned(head[3 : 3 + keys]))
+        if len(head) < 3 + keys:
+            return True
+        named = head[3 : 3 + keys]
+        return rewriter.asks_for_text(named) if script is None else rewriter.concerns(ended_queue(named))
 
     def _unknown(self, command: Command, keys: int) -> Answer:
         """Decide about a script whose text was never seen. Redis may know it for long, as the one that enqueues.
 
         Where it may be one that ends a task, the client is made to send the text: by a SHA that no script has.
         """
-        if self.in_transaction or not self._shared.rewriter.concerns(terminal_queue(command[3 : 3 + keys])):
-            self._shared.registry.unseen(command[1])
+        named, rewriter = command[3 : 3 + keys], self._shared.rewriter
+        asks = rewriter.asks_for_text(named)
+        if self.in_transaction or not asks:
+            kind = rewriter.likely_kind(named)
+            if not asks or kind is None:
+                self._shared.registry.unseen(command[1], kind, named[0])
             return FORWARD
         if command[1].lower() in self._asked:
             # Redis has the script and the client knows it, so it may not have the text at hand any more.
             detail = "its text was never seen, and the client may not have it any more"
-            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=command[3 : 3 + keys], sha=command[1])
+            self._shared.fail_open(FailOpen.UNSEEN, detail, keys=named, sha=command[1])
             return FORWARD
         return [command[0], IMPOSSIBLE_SHA, *command[2:]]
 
@@ -143,7 +149,9 @@ class ScriptCalls:
         done before: whether Redis still has it is not known.
         """
         script = self._shared.registry.learn(text)
-        wanted = script.wrapper and script.status is not Status.BROKEN and not self._shared.rewriter.off
+        rewriter = self._shared.rewriter
+        wanted = script.wrapper and script.status is not Status.BROKEN and not rewriter.off
+        wanted = wanted and (script.kind not in BY_QUEUE or script.kind in rewriter.wants)
         return script if wanted and activated is None else FORWARD
 
     def _call(
@@ -153,6 +161,8 @@ class ScriptCalls:
         if not script.wrapper or script.kind is Kind.BY_EFFECT:
             return self._call_by_effect(script, command, keys, activated)
         rewriter = self._shared.rewriter
+        if script.kind in BY_QUEUE and script.kind not in rewriter.wants:
+            return FORWARD
         try:
             rewrite = rewriter.rewrite(script, command, keys)
         except NotUnderstood as error:
@@ -162,6 +172,8 @@ class ScriptCalls:
             if not command[3].startswith(PREFIX) and not rewriter.off:
                 detail = f"its keys begin with {foreign_prefix(command[3])}"
                 self._shared.fail_open(FailOpen.PREFIX, detail, script, command[3 : 3 + keys])
+            elif script.kind in BY_QUEUE and not rewriter.is_about(script.kind, command[3]):
+                self._shared.registry.passes(script.kind, command[3])
         else:
             if rewrite.enforced:
                 if script.status is not _ACTIVE:

@@ -44,6 +44,7 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.registry, self.whole)
+        self.registry.attend(self.rewriter.wants)
 
     def beside(self, registry: ScriptRegistry) -> "Shared":
         """Return what the sessions of another node of the cluster share: all of this, but for the scripts."""
@@ -52,6 +53,7 @@ class Shared:
     def use(self, rewriter: Rewriter) -> None:
         """Decide by another policy from now on."""
         self.rewriter = rewriter
+        self.registry.attend(rewriter.wants)
 
     def fail_open(
         self, reason: FailOpen, detail: str, script: Script | None = None, keys: Sequence[bytes] = (), sha: bytes = b""

@@ -26,7 +26,7 @@ from asynq_ttl.asynq.keys import index_key, queue_prefix, task_prefix
 from asynq_ttl.asynq.task import task_of_row
 from asynq_ttl.asynq.task_json import Json, raw_line, task_line
 from asynq_ttl.lua.loader import load
-from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.policy.archive_limits import HandoverCap
 from asynq_ttl.sweep.sink import SINK_TIMEOUT_SECONDS, Sink, SinkError
 
 _log = logging.getLogger("asynq_ttl.handover")

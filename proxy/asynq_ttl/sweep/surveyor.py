@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from asynq_ttl.asynq.keys import ambiguous, index_key, text_of
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import State
+from asynq_ttl.policy.rules import TERMINAL, State
 from asynq_ttl.sweep.connections import Connections
 from asynq_ttl.sweep.failures import Failures
 from asynq_ttl.sweep.part import Part
@@ -100,7 +100,7 @@ class Surveyor:
 
     def large_indexes(self) -> dict[Index, int]:
         """Return the indexes that the survey does not look through itself, each with how many members it has."""
-        larger = self.known.larger(*(state.value for state in State))
+        larger = self.known.larger(*(state.value for state in TERMINAL))
         return {Index(*queue, State(place)): members for queue, place, members in larger}
 
     async def _list(self, database: int, at: float) -> None:

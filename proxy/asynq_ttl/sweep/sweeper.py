@@ -32,7 +32,7 @@ from asynq_ttl.asynq.keys import index_key, task_prefix, text_of
 from asynq_ttl.events import SweepObserver, Swept
 from asynq_ttl.lua.loader import load
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import Policy, State
+from asynq_ttl.policy.rules import TERMINAL, Policy, State
 from asynq_ttl.sweep.adopter import Adopter, Where
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
 from asynq_ttl.sweep.failures import Failures
@@ -56,7 +56,7 @@ from asynq_ttl.upstream.endpoint import Endpoint
 
 # A lock outlasts two rounds that fail, and a Redis or a sink that does not answer for as long as is waited for it.
 _ROUNDS_IN_LOCK = 3
-_TERMINAL = tuple(state.value for state in State)
+_TERMINAL = tuple(state.value for state in TERMINAL)
 _INDEX_TEXTS = ("shared/states.prologue", "shared/hold.prologue", "sweep/page.prologue", "sweep/sweep")
 
 

@@ -33,6 +33,7 @@ RUN_ALL = Shape(Kind.RUN_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE
 DEQUEUE = Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
 DEQUEUE_TIMED = Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
 DELETE_ALL = Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE")
+DONE = Shape(Kind.DONE, task_key=3, active_key=1, lease_key=2, id_arg=1)
 JANITOR = Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3)
 
 
@@ -71,6 +72,10 @@ WRAPPED = (
     Row("dequeueCmd", "v0.18.6", "v0.19.0", DEQUEUE_TIMED, "8bb6156b"),
     Row("dequeueCmd", "v0.20.0", "v0.20.0", DEQUEUE_TIMED, "740642ef"),
     Row("dequeueCmd", "v0.22.1", "v0.26.0", DEQUEUE, "a8153319"),
+    Row("doneCmd", "v0.18.6", "v0.19.0", DONE, "95d8be1c"),
+    Row("doneCmd", "v0.20.0", "v0.26.0", DONE, "1241eaa1"),
+    Row("doneUniqueCmd", "v0.18.6", "v0.19.0", DONE, "89ec8aa8"),
+    Row("doneUniqueCmd", "v0.20.0", "v0.26.0", DONE, "a2631c71"),
     Row("deleteExpiredCompletedTasksCmd", "v0.19.0", "v0.26.0", JANITOR, "49c4326d"),
     Row("deleteAllCmd", "v0.18.6", "v0.26.0", DELETE_ALL, "87a4d435"),
     Row("deleteAllAggregatingCmd", "v0.23.0", "v0.26.0", DELETE_ALL, "e90e6353"),
@@ -79,8 +84,6 @@ WRAPPED = (
 UNTOUCHED = (
     Row("enqueueCmd", "v0.18.6", "v0.26.0"),
     Row("enqueueUniqueCmd", "v0.18.6", "v0.26.0"),
-    Row("doneCmd", "v0.18.6", "v0.26.0"),
-    Row("doneUniqueCmd", "v0.18.6", "v0.26.0"),
     Row("requeueCmd", "v0.18.6", "v0.26.0"),
     Row("scheduleCmd", "v0.18.6", "v0.26.0"),
     Row("scheduleUniqueCmd", "v0.18.6", "v0.26.0"),
@@ -262,5 +265,5 @@ def test_whatever_a_script_is_glued_to_it_is_never_taken_for_the_other(data: st.
     kinds = {one.kind, other.kind}
     found = classify(first + b"\n" + second)
     assert found.kind in NOT_WRAPPED | kinds
-    if len(kinds - NOT_WRAPPED - {Kind.JANITOR, Kind.DELETE_ALL}) == 2:
+    if len(kinds - NOT_WRAPPED - {Kind.JANITOR, Kind.DELETE_ALL, Kind.DONE}) == 2:
         assert found.kind in NOT_WRAPPED

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 import redis.asyncio as redis_py
 
-from asynq_ttl.policy.rules import ArchiveLimits, Policy, State, Verdict
+from asynq_ttl.policy.archive_limits import ArchiveLimits
+from asynq_ttl.policy.rules import Policy, State, Verdict
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.sidecar.admin.status import scripts_not_understood
 from asynq_ttl.sidecar.sidecar import Sidecar

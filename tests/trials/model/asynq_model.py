@@ -5,9 +5,10 @@ Redis, and that is what the sidecar has to make it reply. Methods are named afte
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from support.asynq_calls import LEASE_SECONDS, OWN_SECONDS, Failure
+from support.task_message import retained
 from trials.model.policy_cases import DELETE, FOREVER, GRACE, PolicyCase
 
 OK = b"OK"
@@ -15,6 +16,7 @@ NOT_FOUND = Failure("NOT FOUND")
 FOREVER_SCORE = 253_402_300_799
 HELD_SCORE = FOREVER_SCORE - 1
 RELEASED_SECONDS = 60
+FOREVER_RETENTION = 9_223_372_036
 LIVE = frozenset(("pending", "active", "scheduled", "retry", "aggregating"))
 TERMINAL = ("archived", "completed")
 
@@ -35,6 +37,7 @@ class Task:
     """A task. `score` is that of its index; `expires` is when its key does, in seconds since the epoch.
 
     `held` has both as they were before, where the task is held.
+    `added` is what a rule for tasks without a Retention has added to its message.
     """
 
     message: Message
@@ -44,6 +47,7 @@ class Task:
     lock: str | None = None
     expires: float | None = None
     held: tuple[int, float | None] | None = None
+    added: bytes = b""
 
     @property
     def terminal(self) -> bool:
@@ -144,12 +148,21 @@ class AsynqModel:
         del self.leases[message.task_id]
         return self.tasks[message.task_id]
 
-    def done(self, message: Message) -> bytes | Failure:
-        """Finish a task without a retention."""
-        if self._settled(message) is None:
+    def done(self, message: Message, moment: Moment) -> bytes | Failure:
+        """Finish a task without a retention; `moment.now` is what Redis says where it is kept."""
+        task = self._settled(message)
+        if task is None:
             return NOT_FOUND
-        del self.tasks[message.task_id]
         self._unlock(message.unique, message.task_id)
+        kept = moment.policy.keeps_done(message.task_id, message.task_type)
+        if kept is None:
+            del self.tasks[message.task_id]
+            return OK
+        retention = FOREVER_RETENTION if kept == FOREVER else kept
+        task.added = retained(retention, moment.now)
+        task.message = replace(task.message, retention=retention, encoded=task.message.encoded + task.added)
+        task.state, task.score = "completed", FOREVER_SCORE if kept == FOREVER else moment.now + kept
+        self._keep(task, kept, moment.at, unlock=False)
         return OK
 
     def complete(self, message: Message, moment: Moment) -> bytes | Failure:
@@ -222,20 +235,20 @@ class AsynqModel:
 
     # --- the inspector ---------------------------------------------------------------------------------------
 
-    def run_one(self, task_id: str) -> int:
-        """Run a task now."""
+    def run_one(self, task_id: str, *, heals: bool) -> int:
+        """Run a task now; `heals` says whether the sidecar rewrites that."""
         task = self.tasks.get(task_id)
         if task is None or task.state in ("active", "pending"):
             return 0 if task is None else -1 if task.state == "active" else -2
         self._leave(task_id)
-        self._run(task_id)
+        self._run(task_id, heals=heals)
         return 1
 
-    def run_all(self, state: str, group: str | None = None) -> int:
-        """Run all tasks in a state (and group) now."""
+    def run_all(self, state: str, group: str | None = None, *, heals: bool) -> int:
+        """Run all tasks in a state (and group) now; `heals` is as for `run_one`."""
         ids = list(self.members(state, group))
         for task_id in ids:
-            self._run(task_id)
+            self._run(task_id, heals=heals and state in TERMINAL)
         self.groups.discard(group or "")
         return len(ids)
 
@@ -299,6 +312,8 @@ class AsynqModel:
         task = self.tasks[task_id]
         if task.state == "archived":
             kept, since = policy.keeps_archived(task_id, task.message.task_type), float(task.score)
+        elif task.message.retention == FOREVER_RETENTION:
+            return None  # it was kept for ever by the rule for tasks without a Retention
         else:
             kept, since = policy.keeps_completed(task_id, task.message.task_type, task.message.retention), at
         if kept is None or kept == FOREVER or (kept, task.state) == (0, "completed"):
@@ -368,8 +383,13 @@ class AsynqModel:
         elif task.state == "aggregating" and task.group is not None and len(self.members("aggregating")) == 1:
             self.groups.discard(task.group)
 
-    def _run(self, task_id: str) -> None:
+    def _run(self, task_id: str, *, heals: bool) -> None:
         task = self.tasks[task_id]
+        if heals and task.added:
+            whole = task.message.encoded
+            if whole.endswith(task.added):
+                task.message = replace(task.message, retention=0, encoded=whole.removesuffix(task.added))
+            task.added = b""
         task.state, task.expires, task.held = "pending", None, None
         self.pending.insert(0, task_id)
 

@@ -28,7 +28,7 @@ from asynq_ttl.lua.loader import load
 from support.asynq_calls import PREFIX, AsynqCalls, Failure, calls_of, counted, task_key
 from support.foreign_worker import MOVE
 from support.servers import Server
-from support.task_message import encode_task
+from support.task_message import encode_task, retained
 from trials.model import snapshot
 from trials.model.asynq_model import RELEASED_SECONDS, TERMINAL, AsynqModel, Message, Moment, Task
 from trials.model.policy_cases import CASES, DAY, ELSEWHERE, GRACE, OFF, OWN, SHADOW, TYPES, PolicyCase
@@ -212,7 +212,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Run, archive or delete a task by hand; now and then one that is not there."""
         task_id = data.draw(st.sampled_from([*sorted(self.model.tasks), "e"]), label="task")
         if what == "run":
-            _same(self.asynq.run_one(task_id), self.model.run_one(task_id))
+            _same(self.asynq.run_one(task_id), self.model.run_one(task_id, heals=self._heals))
         elif what == "delete":
             _same(self.asynq.delete_one(task_id), self.model.delete_one(task_id))
         elif not self._leaves_orphans(task_id):
@@ -251,7 +251,7 @@ class QueueMachine(RuleBasedStateMachine):
         if what == "delete":
             _same(self.asynq.delete_all(source), self.model.delete_all(source))
         elif what == "run":
-            _same(self.asynq.run_all(source), self.model.run_all(source))
+            _same(self.asynq.run_all(source), self.model.run_all(source, heals=self._heals))
         elif not self._leaves_orphans():
             moment = self._moment()
             _same(self.asynq.archive_all(source, moment.now), self.model.archive_all(source, None, moment))
@@ -261,7 +261,7 @@ class QueueMachine(RuleBasedStateMachine):
     def inspect_group(self, what: str) -> None:
         """Run, archive or delete all tasks of the group by hand."""
         if what == "run":
-            _same(self.asynq.run_group(GROUP), self.model.run_all("aggregating", GROUP))
+            _same(self.asynq.run_group(GROUP), self.model.run_all("aggregating", GROUP, heals=self._heals))
         elif what == "delete":
             _same(self.asynq.delete_group(GROUP), self.model.delete_all("aggregating", GROUP))
         elif not self._leaves_orphans():
@@ -362,6 +362,17 @@ class QueueMachine(RuleBasedStateMachine):
         }
         return [(state, what) for state, doings in IN_BULK.items() if state in states for what in doings]
 
+    @property
+    def _heals(self) -> bool:
+        """Whether what runs a task again is rewritten."""
+        return self.healing and self.policy is not OFF
+
+    def _completed_at(self, task_id: str, now: int) -> int:
+        """Return when a task has completed by Redis's clock, which has to be between a moment ago and now."""
+        message = self.direct.hget(task_key(task_id), "msg") or b""
+        moments = [at for at in range(now, _now() + 1) if retained(0, at)[-5:] == message[-5:]]
+        return moments[0] if moments else now
+
     def _moment(self, now: int | None = None) -> Moment:
         """Return what the model has to know about now; `now` is what Asynq says."""
         lingers = self.healing and not self.policy.enforcing and self.policy is not OFF
@@ -403,7 +414,8 @@ class QueueMachine(RuleBasedStateMachine):
             reply = self.asynq.complete(task_id, encoded, message.retention, message.unique, now)
             expected = self.model.complete(message, self._moment(now))
         else:
-            reply, expected = self.asynq.done(task_id, message.unique, now), self.model.done(message)
+            reply = self.asynq.done(task_id, message.unique, now)
+            expected = self.model.done(message, self._moment(self._completed_at(task_id, now)))
         _same(reply, expected)
 
     def _draw_id(self, data: st.DataObject) -> str:

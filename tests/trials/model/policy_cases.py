@@ -27,6 +27,7 @@ class PolicyCase:
         rules: the policy's text after its head.
         archived: how long each type is kept in `archived`; a type that no rule matches is missing.
         completed: the same for `completed`.
+        done: the same for tasks that succeed without a Retention; of a type that is missing nothing is left.
         cutoff: the age in seconds past which the archive is trimmed; None for never.
         cap: the most archived entries; None for any number the model can have.
         spare: archived tasks without a TTL are passed over when the archive is trimmed to its cap.
@@ -40,6 +41,7 @@ class PolicyCase:
     rules: str
     archived: Mapping[str, int] = field(default_factory=dict)
     completed: Mapping[str, int] = field(default_factory=dict)
+    done: Mapping[str, int] = field(default_factory=dict)
     cutoff: int | None = OWN
     cap: int | None = None
     spare: bool = False
@@ -79,6 +81,11 @@ class PolicyCase:
         kept = self.completed.get(task_type) if self.enforces(task_id) else None
         return retention if kept == KEEP else kept
 
+    def keeps_done(self, task_id: str, task_type: str) -> int | None:
+        """Say how long a task is kept that succeeds without a Retention; None where Asynq's own way leaves nothing."""
+        kept = self.done.get(task_type) if self.enforces(task_id) else None
+        return None if kept in (KEEP, DELETE) else kept
+
 
 def _all(seconds: int) -> dict[str, int]:
     return dict.fromkeys(TYPES, seconds)
@@ -88,7 +95,7 @@ def _both(ttl: str, seconds: int, cutoff: int | None, **options: str | int) -> P
     rules = f"  - {{name: all, archived: {{ttl: {ttl}}}, completed: {{ttl: {ttl}}}}}\n"
     name, adopts = str(options.get("name", ttl)), bool(options.get("adopts", False))
     mode, share = str(options.get("mode", "enforce")), int(options.get("share", FULL))
-    return PolicyCase(name, rules, _all(seconds), _all(seconds), cutoff, mode=mode, share=share, adopts=adopts)
+    return PolicyCase(name, rules, _all(seconds), _all(seconds), cutoff=cutoff, mode=mode, share=share, adopts=adopts)
 
 
 SHORT = _both("1h", HOUR, HOUR)
@@ -100,8 +107,27 @@ ELSEWHERE = PolicyCase(
     concerns=False,
 )
 
+DONE = PolicyCase(
+    "done for an hour", "  - {name: all, done: {ttl: 1h}, archived: {ttl: 1h}}\n", _all(HOUR), {}, _all(HOUR), HOUR
+)
+
 CASES = (
     SHORT,
+    DONE,
+    PolicyCase(
+        "done by type, half of the tasks",
+        """\
+  - {name: pay, match: {type: "pay:*"}, done: {ttl: forever}}
+  - {name: ping, match: {type: "ping:*"}, done: {ttl: keep}}
+  - {name: mail, match: {type: "mail:*"}, done: {ttl: delete}}
+  - {name: rest, done: {ttl: 1h}, completed: {ttl: 30d}}
+""",
+        {},
+        _all(30 * DAY),
+        {PAY: FOREVER, PING: KEEP, MAIL: DELETE, OTHER: HOUR},
+        share=FULL // 2,
+        adopts=True,
+    ),
     _both("30d", 30 * DAY, 30 * DAY),
     _both("keep", KEEP, OWN),
     _both("1h", HOUR, HOUR, adopts=True, name="adopted for an hour"),
@@ -116,7 +142,7 @@ CASES = (
 """,
         {PAY: FOREVER, PING: DELETE, MAIL: HOUR},
         {},
-        None,
+        cutoff=None,
         spare=True,
         adopts=True,
     ),
@@ -127,7 +153,7 @@ CASES = (
         "  - {name: all, archived: {ttl: 1h, max: 1}, completed: {ttl: 1h}}\n",
         _all(HOUR),
         _all(HOUR),
-        HOUR,
+        cutoff=HOUR,
         cap=1,
     ),
     PolicyCase(
@@ -135,7 +161,7 @@ CASES = (
         "  - {name: all, archived: {ttl: keep, max: 3}, completed: {ttl: keep}}\n",
         _all(KEEP),
         _all(KEEP),
-        OWN,
+        cutoff=OWN,
         cap=3,
     ),
     PolicyCase(
@@ -147,7 +173,7 @@ CASES = (
 """,
         {PAY: FOREVER, PING: DELETE, MAIL: HOUR},
         {PAY: FOREVER, PING: DELETE},
-        None,
+        cutoff=None,
         spare=True,
     ),
     PolicyCase(
@@ -158,7 +184,7 @@ CASES = (
 """,
         {**_all(HOUR), PAY: FOREVER},
         _all(30 * DAY),
-        None,
+        cutoff=None,
         cap=3,
         spare=True,
     ),
@@ -167,10 +193,10 @@ CASES = (
         '  - {name: mail, match: {type: "mail:*"}, archived: {ttl: 1h}, completed: {ttl: 1h}}\n',
         {MAIL: HOUR},
         {MAIL: HOUR},
-        OWN,
+        cutoff=OWN,
     ),
     PolicyCase("completed only", "  - {name: all, completed: {ttl: 1h}}\n", {}, _all(HOUR)),
-    PolicyCase("archived only", "  - {name: all, archived: {ttl: 1h}}\n", _all(HOUR), {}, HOUR),
+    PolicyCase("archived only", "  - {name: all, archived: {ttl: 1h}}\n", _all(HOUR), {}, cutoff=HOUR),
     _both("1h", HOUR, OWN, share=FULL // 2, name="half of the tasks"),
     SHADOW,
     OFF,

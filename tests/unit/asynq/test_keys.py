@@ -9,6 +9,7 @@ from asynq_ttl.asynq.keys import (
     GROUPS,
     LIKE_TASK_PATTERN,
     PENDING,
+    done_queue,
     ended_queue,
     foreign_prefix,
     index_key,
@@ -218,3 +219,26 @@ def test_the_tasks_among_keys_are_those_of_the_queue() -> None:
     """In their order, by their IDs."""
     keys = [TASK, INDEX, b"asynq:{other}:t:2", b"asynq:{q}:t:a:b", TASK]
     assert task_ids(keys, "q") == [b"1", b"a:b", b"1"]
+
+
+DONE_KEYS = [b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:t:id", b"asynq:{q}:processed:2026-01-01"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "queue"),
+    [
+        (DONE_KEYS, "q"),
+        ([*DONE_KEYS, b"asynq:{q}:processed", b"asynq:{q}:unique:u"], "q"),
+        ([*DONE_KEYS, b"asynq:{other}:failed"], "q"),
+        ([*DONE_KEYS, b"asynq:{q}:failed"], None),
+        ([*DONE_KEYS[:3], b"asynq:{q}:unique:u"], None),
+        (DONE_KEYS[:3], None),
+        ([], None),
+        ([b"asynq:{q}:pending", *DONE_KEYS[1:]], None),
+        ([*DONE_KEYS[:2], b"asynq:{q}:completed", *DONE_KEYS[2:]], None),
+        ([*DONE_KEYS[:2], b"asynq:{r}:t:id", DONE_KEYS[3]], None),
+    ],
+)
+def test_the_keys_of_a_script_say_that_a_task_may_have_succeeded(keys: list[bytes], queue: str | None) -> None:
+    """It is taken off the active list and counted as processed, not as failed."""
+    assert done_queue(keys) == queue

@@ -13,6 +13,7 @@ from support.small_scripts import (
     COMPLETE,
     DELETE_ALL,
     DEQUEUE,
+    DONE,
     JANITOR,
     RUN_ALL,
     RUN_ONE,
@@ -371,3 +372,20 @@ def test_a_call_with_hundreds_of_tokens_is_not_read() -> None:
     """A call longer than any of Asynq's is not taken apart."""
     text = changed(COMPLETE, b'"state", "completed"', b'"state", "completed"' + b', "x", 1' * 200)
     assert classify(text) is OTHER
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'redis.call("ZREM", KEYS[2], ARGV[1])', b""),
+        (b'redis.call("ZREM", KEYS[2], ARGV[1])', b'redis.call("ZREM", KEYS[2], ARGV[2])'),
+        (b'redis.call("LREM", KEYS[1], 0, ARGV[1])', b'redis.call("LREM", KEYS[1], -1, ARGV[1])'),
+        (b'redis.call("DEL", KEYS[3])', b'redis.call("DEL", KEYS[3], KEYS[6])'),
+        (b'redis.call("DEL", KEYS[3])', b'redis.call("DEL", KEYS[3]) redis.call("DEL", KEYS[6])'),
+        (b'redis.call("DEL", KEYS[3])', b'redis.call("DEL", ARGV[2])'),
+        (b'redis.call("DEL", KEYS[3])', b'redis.call("DEL", KEYS[3]) redis.call("LPUSH", KEYS[6], ARGV[1])'),
+    ],
+)
+def test_what_deletes_a_task_otherwise_is_something_else(old: bytes, new: bytes) -> None:
+    """An active task is taken off its list and its lease and deleted, one task and no other key, and goes nowhere."""
+    assert classify(changed(DONE, old, new)) == OTHER

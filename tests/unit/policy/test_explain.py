@@ -177,3 +177,50 @@ def test_what_becomes_of_a_task_that_no_command_tells_of(adopt: str, ttl: str, e
     """It is the last line."""
     policy = f"version: 1\nadopt: {adopt}\nrules: [{{name: a, archived: {{ttl: {ttl}}}}}]"
     assert told(policy, "q", "t", State.ARCHIVED).endswith(expected)
+
+
+DONE = """
+version: 1
+rules:
+  - {name: own, match: {type: "ping:*"}, done: {ttl: keep}}
+  - {name: thrown, match: {type: "rubbish:*"}, done: {ttl: delete}}
+  - {name: precious, match: {type: "pay:*"}, done: {ttl: forever}}
+  - {name: mail, match: {queue: mail}, done: {ttl: 2h}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("task_type", "expected"),
+    [
+        ("ping:1", "result:  rule own\n  retention: none\n  task key: deleted at once, as Asynq does"),
+        ("rubbish:1", "result:  rule thrown\n  retention: none\n  task key: deleted at once, as Asynq does"),
+        (
+            "pay:1",
+            (
+                "  kept as: a completed task with this Retention\n  retention: for ever\n  key TTL: none\n"
+                "  entry in completed: stays\n  rollout"
+            ),
+        ),
+        (
+            "mail:1",
+            (
+                "  kept as: a completed task with this Retention\n  retention: 2h\n"
+                "  key TTL: 2h1m (2h retention + 1m grace)\n  entry in completed: removed"
+            ),
+        ),
+    ],
+)
+def test_what_becomes_of_a_task_without_a_retention(task_type: str, expected: str) -> None:
+    """It is kept as a completed one, or goes as Asynq has it."""
+    text = told(DONE, "mail", task_type, State.DONE)
+    assert f"type {task_type}, queue mail, done without a Retention" in text
+    assert expected in text
+
+
+def test_without_a_rule_about_it_asynq_deletes_it() -> None:
+    """Nothing else is to be said."""
+    text = told(DONE, "other", "mail:1", State.DONE)
+    assert text.endswith("result:  no rule decides, Asynq deletes the task at once")
+    assert "1. all: passed over, it says nothing about done tasks" in told(
+        "version: 1\nrules:\n  - {name: all, archived: {ttl: 1d}}\n", "q", "t", State.DONE
+    )

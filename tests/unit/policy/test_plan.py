@@ -6,6 +6,7 @@ from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.plan import Act, Plan, Standing, plan
 from asynq_ttl.policy.rules import (
     DEFAULT_POLICY,
+    FOREVER_RETENTION,
     FOREVER_SCORE,
     OWN_ARCHIVE_SECONDS,
     UNMATCHED,
@@ -53,6 +54,13 @@ def test_what_is_kept_for_ever_loses_its_ttl(*, timed: bool) -> None:
     assert plan(forever, dead, NOW) == (Plan(Act.PERSIST, "r", "kept for ever") if timed else None)
     assert plan(forever, done, NOW) == Plan(Act.PERSIST, "r", "kept for ever", score=FOREVER_SCORE)
     assert plan(forever, replace(DONE, score=FOREVER_SCORE), NOW) is None
+
+
+def test_what_done_keeps_for_ever_stays() -> None:
+    """The rule for completed tasks is not its own; its Retention, the longest there is, says so."""
+    kept = replace(DONE, retention_seconds=FOREVER_RETENTION, score=FOREVER_SCORE)
+    for retention in (Retention(Keep.TTL, 5), Retention(Keep.OWN), Retention(Keep.DELETE)):
+        assert plan(policy(completed=retention), kept, NOW) is None
 
 
 @pytest.mark.parametrize("task", [DEAD, DONE])

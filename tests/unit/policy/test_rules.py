@@ -1,15 +1,15 @@
 import pytest
 
 import asynq_ttl.policy.rules
+from asynq_ttl.policy.archive_limits import ArchiveLimits, HandoverCap
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import (
     DEFAULT_POLICY,
     FULL_ROLLOUT,
     OWN_ARCHIVE_CAP,
     OWN_ARCHIVE_SECONDS,
+    TERMINAL,
     Adopt,
-    ArchiveLimits,
-    HandoverCap,
     Keep,
     Mode,
     Policy,
@@ -38,10 +38,11 @@ def rule(
     completed: Retention | None = None,
     archived: Retention | None = None,
     archived_max: int | None = None,
+    done: Retention | None = None,
 ) -> Rule:
     """Return a rule whose globs are given with blanks between them."""
     queue_globs, type_globs = (tuple(compile_glob(text) for text in globs.split()) for globs in (queues, types))
-    return Rule(name, queue_globs, type_globs, completed, archived, archived_max)
+    return Rule(name, queue_globs, type_globs, completed, archived, archived_max, done)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +199,31 @@ def test_a_rule_hides_what_it_decides_entirely(first: Rule, later: Rule, hidden:
 
 def test_the_default_changes_no_retention() -> None:
     """Without a policy file every task is kept for Asynq's own time."""
-    for state in State:
+    for state in TERMINAL:
         assert DEFAULT_POLICY.decide("any", "any", state) == Verdict("built-in", KEEP)
+    assert DEFAULT_POLICY.decide("any", "any", State.DONE) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept", "some"),
+    [
+        ([rule("a", done=ttl(7))], True, True),
+        ([rule("a", done=FOREVER)], True, True),
+        ([rule("a", done=KEEP)], False, False),
+        ([rule("a", done=DELETE)], False, False),
+        ([rule("a", completed=ttl(7), archived=ttl(7))], False, False),
+        ([rule("a", queues="other", done=ttl(7))], False, True),
+        ([rule("a", types="x", done=KEEP), rule("b", done=ttl(7))], True, True),
+        ([rule("a", done=KEEP), rule("b", done=ttl(7))], False, True),
+    ],
+)
+def test_what_succeeds_without_a_retention_is_kept_where_a_rule_gives_it_a_time(
+    rules: list[Rule], *, kept: bool, some: bool
+) -> None:
+    """Asynq's own way, and delete, leave nothing; a queue in which something is kept is concerned."""
+    policy = Policy(tuple(rules))
+    assert (policy.keeps_done("q"), policy.keeps_some_done) == (kept, some)
+    assert policy.concerns("q") is (kept or any(each.completed for each in rules))
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("enforce", "shadow"), ("shadow", "shadow"), ("off", "off")])

@@ -97,3 +97,11 @@ def test_a_cap_beside_a_type_is_told_even_if_both_are_wrong_otherwise() -> None:
     faults = faults_of("version: 1\nrules:\n  - {name: a, match: {type: ''}, archived: {max: 0}}\n")
     assert len(faults) == 3
     assert any("cannot cap the archive" in fault for fault in faults)
+
+
+def test_each_state_is_hidden_by_itself() -> None:
+    """What is said about tasks without a Retention hides nothing that is said about completed ones."""
+    text = "version: 1\nrules:\n  - {name: a, done: {ttl: 1d}}\n  - {name: b, completed: {ttl: 1d}, done: {ttl: 2d}}\n"
+    assert fault_of(text) == (
+        "4: rule b: done: can never be reached because of rule a (line 3); move the rule up or remove this line"
+    )

@@ -89,7 +89,7 @@ rules:
         "3: grace: 0 is a bare number; a duration needs a unit, did you mean 1s?",
         "6: rule a: match: unknown key typ; did you mean type?",
         "7: rule a: archived: keep is not a mapping; write {ttl: keep}",
-        "8: rule a: completed: `ttl` is missing; write {ttl: keep}, or leave `completed` out",
+        "8: rule a: completed: `ttl` is missing; write {ttl: keep}, or leave the line out",
         (
             "8: rule a: completed: unknown key max; "
             "only the archive can be capped: completed tasks go by their ttl alone"
@@ -106,7 +106,7 @@ rules:
             "10: rule number 2: match.type: a list of 0 globs; "
             "write 1 to 100 globs, or leave the key out to match everything"
         ),
-        "11: rule a: says nothing; give it archived: {ttl: ...} or completed: {ttl: ...}",
+        "11: rule a: says nothing; give it archived, completed or done: {ttl: ...}",
         "11: the name a is taken by the rule on line 5; traces and metrics tell rules apart by their names",
         "13: rule b: archived.ttl: 1:30 looks like a time of day; a duration has units, such as 1h30m or 90s",
         "14: rule c: can never be reached because of rule b (line 12); move it up or remove it",

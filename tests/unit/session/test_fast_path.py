@@ -123,6 +123,23 @@ def test_a_call_of_a_script_never_seen_is_counted_where_its_keys_concern_no_term
         assert terminal_queue(keys) is None
 
 
+PREFIXES = st.lists(st.sampled_from([b"asynq:{q}:", b"asynq:{r}:", b"", b"asynq:{q}"]), max_size=3)
+
+
+@given(keys=st.lists(KEY, max_size=5), prefixes=PREFIXES, unseen=st.booleans())
+@example(keys=[b"asynq:{q}:active", b"asynq:{q}:lease"], prefixes=[b"asynq:{r}:", b"asynq:{q}:"], unseen=False)
+@example(keys=[b"asynq:{q}:active", b"asynq:{q}:archived"], prefixes=[b"asynq:{q}:"], unseen=True)
+def test_a_call_of_a_script_that_a_rule_is_about_elsewhere_is_counted(
+    keys: list[bytes], prefixes: list[bytes], unseen: bool
+) -> None:
+    """If its first key is one of a queue that no rule is about; and, of a text never seen, none may be terminal."""
+    command = [b"EVALSHA", b"u", b"%d" % len(keys), *keys]
+    passes = bool(keys) and keys[0].startswith(tuple(prefixes)) and not (unseen and may_be_terminal(keys))
+    known = {b"u": (prefixes,) if unseen else prefixes}
+    answer = 1 if passes else (command, len(keys))
+    assert [recall(encode(command), SPECIAL, known, {}) for recall in RECALL] == [answer] * 2
+
+
 @pytest.mark.parametrize("keys", [b"x", b"9", b"01", b"-1"])
 def test_a_call_that_redis_refuses_is_never_counted_by_its_keys(keys: bytes) -> None:
     """What its KEYS are is not known."""

@@ -9,14 +9,14 @@ import asynq_ttl.session.script_calls
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.policy.glob import compile_glob
-from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule
+from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, Script, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.script_calls import FORWARD, ScriptCalls
 from asynq_ttl.wire.commands import encode
-from support.conversation import DAY, INDEX, MESSAGE, Conversation, complete, completed, dequeue, pipeline, run
+from support.conversation import DAY, INDEX, MESSAGE, WEEK, Conversation, complete, completed, dequeue, pipeline, run
 from support.foreign_worker import MOVE
-from support.small_scripts import COMPLETE, DEQUEUE, OTHER, RUN_ONE, UNKNOWN
+from support.small_scripts import COMPLETE, DEQUEUE, DONE, OTHER, RUN_ONE, UNKNOWN
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
@@ -615,3 +615,126 @@ def test_only_what_is_all_of_a_chunk_is_remembered() -> None:
     assert talk.shared.memory.polls == {}
     assert decide.evalsha(poll, 4, None, encode(poll)) == expected
     assert len(talk.shared.memory.polls) == 1
+
+
+# --- scripts that only some policies are about ----------------------------------------------------------------
+
+HOUR = Rule("hour", queues=(compile_glob("q"),), done=Retention(Keep.TTL, 3600))
+
+
+def done(script: bytes, *, name: bytes = b"EVALSHA", queue: bytes = b"q") -> tuple[bytes, ...]:
+    """Return the command by which a worker is done with a task."""
+    keys = [b"asynq:{%b}:%b" % (queue, place) for place in (b"active", b"lease", b"t:1", b"processed", b"unique:u")]
+    return (name, script, b"5", *keys, b"1")
+
+
+def asked(talk: Conversation) -> Callable[[], int]:
+    """Count from now on how many chunks the short way knows no answer to; return what says so."""
+    chunks = 0
+
+    def count(*arguments: object) -> object:
+        nonlocal chunks
+        seen = talk.shared.memory.recall(*arguments)  # type: ignore[arg-type] # as the session gives them
+        chunks += type(seen) is tuple
+        return seen
+
+    talk.session._recall = count  # type: ignore[assignment]
+    return lambda: chunks
+
+
+def test_without_a_rule_about_it_such_a_script_goes_the_short_way() -> None:
+    """By its SHA, by its text and when it is loaded: nobody decides, nothing is loaded, nothing is told."""
+    talk = Conversation().knows(DONE)
+    long_way = asked(talk)
+    assert talk.downstream_sends(done(sha_of(DONE))) == encode(done(sha_of(DONE)))
+    assert long_way() == 0
+    assert talk.downstream_sends(done(DONE, name=b"EVAL")) == encode(done(DONE, name=b"EVAL"))
+    assert talk.downstream_sends((b"SCRIPT", b"LOAD", DONE)) == encode((b"SCRIPT", b"LOAD", DONE))
+    foreign = done(DONE, name=b"EVAL", queue=b"x")[:3] + (b"fork:{q}:active",) * 5 + (b"1",)
+    assert talk.downstream_sends(foreign) == encode(foreign)
+    assert (talk.told(), talk.complaints()) == ([], [])
+
+
+def test_in_other_queues_it_goes_the_short_way_from_its_second_call_on() -> None:
+    """The very bytes that came, and in the queue that the rule is about the wrapper is called."""
+    talk = Conversation(HOUR).knows(DONE)
+    long_way = asked(talk)
+    other = done(sha_of(DONE), queue=b"other")
+    assert [talk.downstream_sends(other) for _ in range(3)] == [encode(other)] * 3
+    assert long_way() == 1
+    assert talk.wrapper_sha(DONE) in talk.downstream_sends(done(sha_of(DONE)))
+    assert long_way() == 2
+
+
+def test_another_policy_forgets_which_queues_are_not_concerned() -> None:
+    """A rule of it may be about any of them; and one that is about none has the short way for all."""
+    talk = Conversation(HOUR).knows(DONE)
+    other = done(sha_of(DONE), queue=b"other")
+    talk.downstream_sends(other)
+    plain = talk.registry.learn(OTHER)
+    every = Rule("every", done=Retention(Keep.TTL, 3600))
+    talk.shared.use(Rewriter(Policy((every,)), set()))
+    assert talk.wrapper_sha(DONE) in talk.downstream_sends(other)
+    talk.shared.use(Rewriter(Policy((WEEK,)), set()))
+    long_way = asked(talk)
+    assert talk.downstream_sends(other) == encode(other)
+    assert long_way() == 0
+    assert talk.registry.untouched[plain.sha] is plain
+
+
+def test_one_that_redis_knew_before_is_asked_for_its_text_where_a_rule_is_about_it() -> None:
+    """And nowhere else: there it goes the short way from its second call on."""
+    talk = Conversation(HOUR)
+    long_way = asked(talk)
+    sha = b"d" * 40
+    other = done(sha, queue=b"other")
+    assert [talk.downstream_sends(other) for _ in range(2)] == [encode(other)] * 2
+    assert long_way() == 1
+    assert talk.downstream_sends(done(sha)) == encode(done(IMPOSSIBLE_SHA))
+    assert talk.downstream_sends((b"MULTI",), done(sha)) == encode((b"MULTI",)) + encode(done(sha))
+    assert talk.downstream_sends((b"DISCARD",)) == encode((b"DISCARD",))
+    # What went in a transaction is no reason not to ask the next time.
+    assert talk.downstream_sends(done(sha)) == encode(done(IMPOSSIBLE_SHA))
+
+
+def test_what_is_known_of_texts_never_seen_ends_with_the_policy() -> None:
+    """A call that went the short way may be one that the next policy is about."""
+    talk = Conversation()
+    sha = b"d" * 40
+    talk.downstream_sends(done(sha))
+    talk.shared.use(Rewriter(Policy((HOUR,)), set()))
+    assert talk.downstream_sends(done(sha)) == encode(done(IMPOSSIBLE_SHA))
+
+
+def test_a_call_that_goes_as_it_came_says_nothing_of_its_queue() -> None:
+    """One that counts a failure is no success; the next one is looked at all the same."""
+    talk = Conversation(HOUR).knows(DONE)
+    failed = [word.replace(b"unique:u", b"failed") for word in done(sha_of(DONE))]
+    assert talk.downstream_sends(tuple(failed)) == encode(failed)
+    assert talk.wrapper_sha(DONE) in talk.downstream_sends(done(sha_of(DONE)))
+
+
+def test_so_many_queues_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are decided about at each call, and go as they came all the same."""
+    monkeypatch.setattr(asynq_ttl.rewriting.registry, "MAX_PASSING", 1)
+    talk = Conversation(HOUR).knows(DONE)
+    calls = [done(sha_of(DONE), queue=queue) for queue in (b"a", b"b", b"a", b"b")]
+    long_way = asked(talk)
+    assert [talk.downstream_sends(call) for call in calls] == list(map(encode, calls))
+    assert long_way() == 3
+
+
+@pytest.mark.parametrize(("rules", "held"), [((HOUR,), True), ((), False)])
+def test_a_large_one_is_held_only_where_it_may_be_rewritten(rules: tuple[Rule, ...], held: bool) -> None:
+    """It goes on in pieces where no rule is about it."""
+    talk = Conversation(*rules).knows(DONE)
+    data = encode((*done(sha_of(DONE)), b"x" * 200_000))
+    assert bool(talk.downstream_sends_bytes(data[:150_000])) is not held
+
+
+@pytest.mark.parametrize(("keys", "held"), [(done(b"")[3:8], True), ((b"asynq:{q}:other",) * 5, False)])
+def test_a_large_one_never_seen_is_held_by_its_keys(keys: tuple[bytes, ...], held: bool) -> None:
+    """As one that may have to be asked for its text."""
+    talk = Conversation(HOUR)
+    data = encode((b"EVALSHA", b"d" * 40, b"5", *keys, b"x" * 200_000))
+    assert bool(talk.downstream_sends_bytes(data[:150_000])) is not held

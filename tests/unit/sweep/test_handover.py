@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import asynq_ttl.sweep.handover
-from asynq_ttl.policy.rules import HandoverCap
+from asynq_ttl.policy.archive_limits import HandoverCap
 from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.sink import Json, SinkError
 from support.scripted_redis import ScriptedRedis

@@ -7,8 +7,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from asynq_ttl.events import Adopted, Swept
+from asynq_ttl.policy.archive_limits import HandoverCap
 from asynq_ttl.policy.reach import Reach
-from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Adopt, HandoverCap, Keep, Policy, Retention, Rule, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Adopt, Keep, Policy, Retention, Rule, State
 from asynq_ttl.sweep.handover import Batch, Handover
 from asynq_ttl.sweep.live_tasks import LEASE_SLACK_SECONDS
 from asynq_ttl.sweep.lock import LOCK_KEY
@@ -378,7 +379,6 @@ class Taker:
     """In the place of a handover: it takes some IDs, and the others stay."""
 
     def __init__(self, *takes: bytes) -> None:
-        self.name = "file:/taken"
         self.takes = takes
         self.batches: list[Batch] = []
         self.rounds = 0
@@ -410,7 +410,7 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     assert {tuple(asked.args[8:11]) for asked in here.asked("sweep")} == {(30_000, 6_250, 30_000)}
     assert taker.rounds == 1
     assert taker.batches == [Batch("mail", "completed", [b"one", b"two"], 60_000)]
-    assert [(told.due, told.sink) for told in here.told.pages] == [(("two",), "file:/taken")]
+    assert [(told.due, told.sink) for told in here.told.pages] == [(("two",), "file:/tasks")]
     assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE
     assert here.server.names()[-1] != "sweep"
 

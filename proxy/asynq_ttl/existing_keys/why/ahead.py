@@ -35,6 +35,13 @@ class Outlook:
         return {"rules_now": self.rules, "next_at": moment(self.at), "next": self.sentences}
 
 
+_ONCE = {
+    State.COMPLETED: "Once it is completed,",
+    State.ARCHIVED: "Once it is archived,",
+    State.DONE: "Once it has succeeded without a Retention,",
+}
+
+
 def outlook(where: Whereabouts, now: int, policy: Policy | None) -> Outlook:
     """Return what becomes of a task.
 
@@ -61,7 +68,7 @@ def _rules(where: Whereabouts, policy: Policy | None) -> tuple[dict[str, dict[st
     told = [f"The policy is {shown(policy.source)}" + (f" ({policy.digest})." if policy.digest else ".")]
     for state in [TERMINAL[task.state]] if task.state in TERMINAL else list(State):
         verdict = verdict_of(policy, where.queue, task.type, state)
-        about_it = "Now" if task.state in TERMINAL else f"Once it is {state.value},"
+        about_it = "Now" if task.state in TERMINAL else _ONCE[state]
         said = "no rule decides" if verdict is None else f"rule {shown(verdict.rule)} decides: {_said(verdict)}"
         if verdict is not None:
             rules[state.value] = {"rule": verdict.rule, "ttl": verdict.retention.text}

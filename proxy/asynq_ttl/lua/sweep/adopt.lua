@@ -59,6 +59,9 @@ local function adopt(id, score)
     budget = budget - #task[2]
     task_type, retention, completed_at = asynq_ttl_type(task[2])
   end
+  if state == 'completed' and retention == 9223372036 then
+    return -- a rule for tasks without a Retention keeps it for ever
+  end
   local ended, own = ending(score, retention, completed_at)
   local seconds, number = asynq_ttl_pick(rules, task_type, own)
   if not seconds or seconds < 0 or ended and ended < tonumber(ARGV[8]) then

@@ -69,5 +69,8 @@ for _, task in ipairs(asynq_ttl_tasks) do
     if task.held and now[2] then
       redis.pcall('HDEL', task.key, 'asynq_ttl_hold')
     end
+    if task.state == 'archived' or task.state == 'completed' then
+      asynq_ttl_restore(task.key)
+    end
   end
 end

@@ -247,7 +247,7 @@ def _rule(rule: Rule) -> Json:
         "queue": [glob.text for glob in rule.queues],
         "type": [glob.text for glob in rule.types],
     }
-    for state, retention in (("archived", rule.archived), ("completed", rule.completed)):
+    for state, retention in (("archived", rule.archived), ("completed", rule.completed), ("done", rule.done)):
         if retention is not None:
             said[state] = retention.text
     if rule.archived_max is not None:
