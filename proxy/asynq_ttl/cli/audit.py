@@ -113,7 +113,8 @@ def audited(
             walk = Audit(database, policy, wanted, saved, advance=advance, also=also)
             findings = walk.run(found)
     seconds, ahead = time.monotonic() - started, forecast(walk.tally, policy)
-    return Report(str(upstream), server.name, policy.source, walk.now, seconds, walk.tally, findings, ahead)
+    left_out = tuple(database.left_out.notes())
+    return Report(str(upstream), server.name, policy.source, walk.now, seconds, walk.tally, findings, ahead, left_out)
 
 
 def _saved(

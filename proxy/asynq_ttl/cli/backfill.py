@@ -93,7 +93,7 @@ def backfill(
         with changes(database, run, told) as made:
             seen = _walk(database, loaded, wish, made, found)
         note(_met(seen, wish))
-        end_whole(database)
+        end_whole(database.left_out.notes())
 
 
 def _walk(database: Database, policy: Policy, wish: BackfillOptions, made: Changes, queues: list[str]) -> Counter[str]:

@@ -82,7 +82,7 @@ def clean(
         note(_met(seen))
         if export is not None and not run.apply:
             note(f"{export} is written with --apply")
-        end_whole(database)
+        end_whole(database.left_out.notes())
 
 
 def _clean(  # noqa: PLR0917 - one call

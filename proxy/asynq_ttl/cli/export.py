@@ -79,7 +79,7 @@ def export(
                 write(json.dumps(task_line(task, task.record, text=payload == "text")) + "\n")
         stack.close()
         note(f"{written:,} tasks written")
-        end_whole(database)
+        end_whole(database.left_out.notes())
 
 
 def _tasks(database: Database, wanted: TaskFilter) -> Iterator[Task]:

@@ -7,7 +7,7 @@ import click
 from asynq_ttl.cli.audit import audited
 from asynq_ttl.cli.options import fail
 from asynq_ttl.cli.standard_output import say
-from asynq_ttl.cli.tool_options import note, rate_option, upstream_option
+from asynq_ttl.cli.tool_options import end_whole, note, rate_option, upstream_option
 from asynq_ttl.existing_keys.named_files import FileError, named
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.starting_policy import Inventory, starting_policy
@@ -34,13 +34,25 @@ def init(*, upstream: address.Upstream, output: Path | None, rate: float) -> Non
     parse_policy(text, str(output or "init"))
     if output is None:
         say(text.removesuffix("\n"))
-        return
-    try:
-        with named(output), output.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileError as error:
-        fail(str(error))
-    note(f"written to {output}")
+    else:
+        try:
+            with named(output):
+                _write_new(output, text)
+        except FileError as error:
+            fail(str(error))
+        note(f"written to {output}")
+    end_whole(report.left_out)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that is not there yet; what cannot be written whole is not there afterwards either."""
+    with path.open("xb") as file:
+        try:
+            file.write(text.encode())
+            file.flush()
+        except OSError:
+            path.unlink()
+            raise
 
 
 _TAKEN = "{} is there already: name another file"

@@ -58,4 +58,4 @@ def persist(
             bar = progress.add_task("persist", total=database.size())
             walk = Persist(database, wanted, made.changer, advance=lambda count: progress.advance(bar, count))
             walk.run(made.position)
-        end_whole(database)
+        end_whole(database.left_out.notes())

@@ -4,7 +4,7 @@ Results go to standard output; progress, notes and errors go to standard error.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -209,9 +209,12 @@ class _Paced(Progress):
         yield from super().get_renderables()
 
 
-def end_whole(database: Database) -> None:
-    """Say what a run left out; if there is something, end the command with a status that says so."""
-    lines = database.left_out.notes()
+def end_whole(lines: Sequence[str]) -> None:
+    """Say what a run left out, if anything: then the command ends with a status that says so.
+
+    Args:
+        lines: what was left out, as `LeftOut.notes` has it.
+    """
     for line in lines:
         note(line)
     if lines:

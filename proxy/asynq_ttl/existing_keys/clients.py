@@ -18,7 +18,7 @@ from redis.exceptions import (
     RedisError,
     TimeoutError,  # noqa: A004 - redis-py's
 )
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from asynq_ttl.existing_keys.own_connection import connection_class
 from asynq_ttl.net.address import Address, Upstream
@@ -58,7 +58,7 @@ def client_of(upstream: Upstream, database: int) -> Redis:
     """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
     options = _options(upstream)
     if upstream.sentinels:
-        host, port = _Sentinels(upstream).discover_master(upstream.master)  # type: ignore[no-untyped-call]
+        host, port = _master_of(upstream)
         options |= {"username": upstream.username or None, "password": upstream.password or None}
         options |= {"host": host, "port": port}
     else:
@@ -80,6 +80,25 @@ def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
     for address in upstream.sentinels:
         with _sentinel_client(upstream, address) as client:
             yield address, client
+
+
+def _master_of(upstream: Upstream) -> tuple[str, int]:
+    """Return where the master is. redis-py's own error would be a dump of its clients."""
+    try:
+        found: tuple[str, int] = _Sentinels(upstream).discover_master(upstream.master)  # type: ignore[no-untyped-call]
+    except MasterNotFoundError:
+        said = "; ".join(f"{address}: {_no_help(client, upstream.master)}" for address, client in sentinel_clients(upstream))
+        raise DatabaseError(f"{upstream}: no Sentinel names the master {upstream.master}: {said}") from None
+    return found
+
+
+def _no_help(client: Redis, master: str) -> str:
+    """Return why a Sentinel does not say where the master is."""
+    try:
+        known: Any = client.sentinel_masters()
+    except RedisError as error:
+        return _line(error)
+    return "it says that it is down" if master in known else "it does not know it"
 
 
 class _Sentinels(Sentinel):

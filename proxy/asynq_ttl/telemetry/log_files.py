@@ -13,10 +13,11 @@ Invariants:
 
 import os
 import re
-import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+from asynq_ttl.net.bounded_file import require_regular
 
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{6}")
 
@@ -46,12 +47,12 @@ class LogFiles:
             always: put the first line before them wherever they go.
 
         Raises:
-            OSError: they cannot be written; none of them is.
+            OSError: they cannot be written, or there is something else than a file; none of them is.
         """
         with suppress(FileNotFoundError):
-            there = self.path.stat()
-            full = there.st_size and there.st_size + len(content) > self._most_bytes
-            if full and stat.S_ISREG(there.st_mode):
+            require_regular(self.path)
+            size = self.path.stat().st_size
+            if size and size + len(content) > self._most_bytes:
                 self._begin_another()
         # Without a buffer, which would be written after all when the file is closed.
         with self.path.open("ab+", buffering=0) as file:

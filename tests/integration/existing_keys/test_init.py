@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,19 @@ def test_no_file_is_written_over(server: Server, tmp_path: Path) -> None:
     assert file.read_text() == "mine"
     result = tool("init", "--upstream", url(server), "--output", tmp_path / "none" / "policy.yaml")
     assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
+
+
+def test_a_full_disk_leaves_no_half_policy(server: Server, tmp_path: Path) -> None:
+    """It is told, and the same name can be used again."""
+    with server.client() as client:
+        for number in range(20):
+            put(client, f"a{number}", "archived", now(client), queue=f"q{number}")
+    file = tmp_path / "policy.yaml"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        result = tool("init", "--upstream", url(server), "--output", file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (result.exit_code, result.output) == (1, f"{file}: File too large\n")
+    assert not file.exists()

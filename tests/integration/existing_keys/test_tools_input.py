@@ -129,6 +129,9 @@ def test_sentinels_name_the_master(tmp_path: Path) -> None:
             for bad in (f"{port}/other", f"{server.port}/mine"):
                 result = tool(*line, f"redis+sentinel://127.0.0.1:{bad}/0")
                 assert (result.exit_code, len(result.output.splitlines())) == (1, 1), result.output
+                assert "<" not in result.output
+            missing = tool(*line, f"redis+sentinel://127.0.0.1:{port}/other/0").output
+            assert missing.endswith(f"no Sentinel names the master other: 127.0.0.1:{port}: it does not know it\n")
             with_sentinels = tool("doctor", "--upstream", url(server)).output
             assert "Sentinels watch this server" in with_sentinels
         finally:

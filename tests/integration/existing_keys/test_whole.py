@@ -55,6 +55,8 @@ def test_a_key_of_the_wrong_type(key: str, server: Server, tmp_path: Path) -> No
         found = {finding["code"]: finding for finding in json.loads(audit.stdout)["findings"]}
         assert found["wrong-type"]["examples"] == [key]
         assert "lost" not in found
+        init = tool("init", "--upstream", url(server))
+        assert (init.exit_code, key in init.stderr, 'name: "mail"' in init.stdout) == (1, True, True), init.output
         backfill = tool(
             *["backfill", "--upstream", url(server), "--apply", "--orphans", "delete", "--ghosts", "drop"],
             policy=POLICY,

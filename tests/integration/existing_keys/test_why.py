@@ -239,6 +239,18 @@ def test_keys_of_a_wrong_type(server: Server) -> None:
     assert (other["exists"], "asynq:{default}:t:b" in other["wrong_keys"]) == (False, True)
 
 
+def test_something_else_at_the_key_of_a_task(server: Server) -> None:
+    """It is no ghost, and no sweeper drops its ID: nothing of the kind is said."""
+    with server.client() as client:
+        client.sadd("asynq:queues", "default")
+        client.rpush("asynq:{default}:t:b", "x")
+        client.zadd("asynq:{default}:archived", {"b": now(client)})
+    answer = told("b", "--upstream", url(server), "--queue", "default")
+    text = " ".join(answer["sentences"])
+    assert "ghost" not in text
+    assert "left alone until that key is renamed or deleted" in text
+
+
 def test_ghosts_and_orphans(server: Server) -> None:
     """An ID whose hash is gone, a hash that no index names, and an ID in an index of an earlier life."""
     with server.client() as client:

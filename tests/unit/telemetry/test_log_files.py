@@ -124,3 +124,14 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path, place: str) -> None:
     """A folder that is gone, or a folder in its place."""
     with pytest.raises(OSError, match=r"No such file|Is a directory"):
         LogFiles(tmp_path / place, 1_000, 3).append(FIRST, b"x\n")
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_what_is_no_file(tmp_path: Path, what: str) -> None:
+    """It is told so, whatever the system would say, and nothing waits for a reader."""
+    path = Path(os.devnull)
+    if what == "pipe":
+        path = tmp_path / "log"
+        os.mkfifo(path)
+    with pytest.raises(OSError, match="is no regular file"):
+        LogFiles(path, 1_000, 3).append(FIRST, b"one\n")

@@ -33,6 +33,7 @@ class Report:
         tally: what was counted.
         findings: what is wrong, the worst first.
         forecast: the memory that terminal tasks will take.
+        left_out: what could not be looked at, a line for each kind of it; the findings tell of it too.
     """
 
     upstream: str
@@ -43,6 +44,7 @@ class Report:
     tally: Tally
     findings: list[Finding]
     forecast: Forecast
+    left_out: tuple[str, ...] = ()
 
 
 def rows(tally: Tally) -> list[tuple[str, str, Group]]:

@@ -92,6 +92,8 @@ def _said(verdict: Verdict) -> str:
 def _next(where: Whereabouts, now: int, policy: Policy | None) -> tuple[int, list[str]]:
     """Return when something happens next, and what."""
     task = where.task
+    if where.taken:
+        return 0, ["It is left alone until that key is renamed or deleted."]
     if not task.exists:
         return 0, ["A sidecar's sweeper drops the ghost."] if where.scores else []
     if task.state in TERMINAL:

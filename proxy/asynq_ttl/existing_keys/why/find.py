@@ -78,6 +78,11 @@ class Whereabouts:
     wrong: tuple[str, ...]
 
     @property
+    def taken(self) -> bool:
+        """Whether something else than a hash is at the task's key."""
+        return text_of(task_prefix(self.queue) + self.task.id) in self.wrong
+
+    @property
     def stands(self) -> list[str]:
         """The names of the sorted sets and lists in which its ID stands."""
         return [*self.scores, *(name for name, place in self.lists.items() if place.number)]

@@ -75,6 +75,9 @@ def sentences(where: Whereabouts, now: int, *, error: bool) -> list[str]:
     name = f"Task {shown(text_of(task.id))}"
     queue = f"queue {shown(where.queue)}" + (f" of database {where.database}" if where.database else "")
     if not task.exists:
+        if where.taken and where.stands:
+            other = f"{name} of {queue} has something else than a hash at its key"
+            return [f"{other}, and its ID stands in {listed(where.stands)}.", *_wrong(where)]
         gone = f"{name} of {queue} has no hash"
         if where.stands:
             return [f"{gone}, but its ID stands in {listed(where.stands)}: a ghost.", *_wrong(where)]

@@ -31,6 +31,11 @@ def archived(queue: str = "q", ttl_ms: int = -1) -> Whereabouts:
 
 
 CASES: dict[str, tuple[Whereabouts, Policy | None, str]] = {
+    "something else at its key": (
+        where(Task("q", b"a", "", exists=False), "archived", wrong=("asynq:{q}:t:a",)),
+        None,
+        "left alone until that key is renamed or deleted",
+    ),
     "a rule": (archived(ttl_ms=1), policy(), "The policy is policy.yaml ("),
     "its TTL": (archived(ttl_ms=1), policy(), "Now rule default decides: kept for 2h."),
     "its grace": (archived(ttl_ms=3_660_000), policy(), "Its time is over at 2023-11-14T23:13:20Z (in 1h)"),

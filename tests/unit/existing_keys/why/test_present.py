@@ -87,6 +87,10 @@ CASES: dict[str, tuple[Whereabouts, str]] = {
         where(Task("q", b"a", "", exists=False), "archived", "retry"),
         "no hash, but its ID stands in archived and retry: a ghost",
     ),
+    "something else at its key": (
+        where(Task("q", b"a", "", exists=False), "archived", wrong=("asynq:{q}:t:a",)),
+        "has something else than a hash at its key, and its ID stands in archived. Of another type",
+    ),
     "no hash": (
         where(Task("q", b"a", "", exists=False), wrong=("k",)),
         "no hash that can be looked at. Of another type",
