@@ -87,7 +87,9 @@ def _master_of(upstream: Upstream) -> tuple[str, int]:
     try:
         found: tuple[str, int] = _Sentinels(upstream).discover_master(upstream.master)  # type: ignore[no-untyped-call]
     except MasterNotFoundError:
-        said = "; ".join(f"{address}: {_no_help(client, upstream.master)}" for address, client in sentinel_clients(upstream))
+        said = "; ".join(
+            f"{address}: {_no_help(client, upstream.master)}" for address, client in sentinel_clients(upstream)
+        )
         raise DatabaseError(f"{upstream}: no Sentinel names the master {upstream.master}: {said}") from None
     return found
 
