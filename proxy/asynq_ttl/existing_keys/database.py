@@ -128,7 +128,8 @@ class Database:
             self.left_out.add_ambiguous(name)
         clear = [name for name in names if not ambiguous(name)]
         if not clear:
-            raise DatabaseError("; ".join([self._no_queues(), *self.left_out.notes()]))
+            nothing = f"{self.upstream} has no queue that can be looked at" if self.left_out else self._no_queues()
+            raise DatabaseError("; ".join([nothing, *self.left_out.notes()]))
         return clear
 
     def refused(self, commands: Iterable[str], key: bytes) -> Refused:

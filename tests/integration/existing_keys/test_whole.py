@@ -102,6 +102,16 @@ def test_a_queue_whose_name_can_be_read_twice(name: str, server: Server, tmp_pat
     assert "is left alone" in told.output
 
 
+def test_queues_that_are_all_left_alone(server: Server) -> None:
+    """Nobody says then that there is nothing of Asynq."""
+    with server.client() as client:
+        put(client, "x", "archived", now(client), queue="a}:t:zz")
+        result = tool("audit", "--upstream", url(server))
+        assert result.exit_code == 1
+        assert "has no queue that can be looked at; left alone, since a name with }: can be read" in result.output
+        assert "is not there" not in result.output
+
+
 def test_a_task_of_five_megabytes(server: Server, tmp_path: Path) -> None:
     """It is exported whole, gets its TTL, and nobody is blamed for it."""
     with server.client() as client:
