@@ -185,7 +185,7 @@ def parse_upstream(text: str) -> Upstream:
         database = query.get("db", "0")
     elif parts.scheme in ("redis", "rediss"):
         if not parts.hostname or not _can_be_a_name(parts.hostname):
-            raise AddressError(f"the upstream URL has no host; expected {parts.scheme}://HOST:PORT/DB. {_ENCODE}")
+            raise AddressError(f"the upstream URL has no host; expected {parts.scheme}://HOST:PORT/DB; {_ENCODE}")
         address = Address(host=parts.hostname, port=port or DEFAULT_REDIS_PORT)
         database = parts.path.strip("/") or query.get("db", "0")
     else:
@@ -247,7 +247,7 @@ def _parse_cluster(text: str) -> Upstream:
     _, _, hosts = parts.netloc.rpartition("@")
     query = _query(parts)
     if parts.path.strip("/") not in ("", "0") or query.get("db", "0") != "0":
-        raise AddressError(f"the upstream URL names a database, and a cluster has none but 0. {_ENCODE}")
+        raise AddressError(f"the upstream URL names a database, and a cluster has none but 0; {_ENCODE}")
     nodes = _addresses(hosts, "node", DEFAULT_REDIS_PORT, "redis+cluster://HOST:PORT,HOST:PORT")
     return replace(_upstream(parts, query, nodes[0], "0"), nodes=nodes)
 
@@ -268,7 +268,12 @@ def _addresses(hosts: str, what: str, default_port: int, expected: str) -> tuple
 
 def _upstream(parts: SplitResult, query: dict[str, str], address: Address, database: str) -> Upstream:
     if not _NUMBER.fullmatch(database):
-        raise AddressError(f"the upstream URL names a database that is no number; expected /0 or the like. {_ENCODE}")
+        raise AddressError(f"the upstream URL names a database that is no number; expected /0 or the like; {_ENCODE}")
+    tls = parts.scheme.startswith("rediss")
+    of_tls = sorted(name for name in _OPTIONS.intersection(query) if name.startswith("ssl_"))
+    if of_tls and not tls:
+        _, plus, kind = parts.scheme.partition("+")
+        raise AddressError(f"the upstream URL has {of_tls[0]}, which needs TLS: rediss{plus}{kind}://")
     if query.get("ssl_keyfile") and not query.get("ssl_certfile"):
         raise AddressError("the upstream URL has ssl_keyfile without ssl_certfile")
     userinfo = parts.netloc.rpartition("@")[0]
@@ -277,7 +282,7 @@ def _upstream(parts: SplitResult, query: dict[str, str], address: Address, datab
     return Upstream(
         address=address,
         url=_joined(parts._replace(query=own)),
-        tls=parts.scheme.startswith("rediss"),
+        tls=tls,
         database=int(database),
         ca_file=query.get("ssl_ca_certs", ""),
         verify=query.get("ssl_cert_reqs", "required") != "none",

@@ -156,6 +156,10 @@ def test_sentinels_are_read() -> None:
         ("redis+sentinel://h:1,h:x/m", "no HOST:PORT"),
         ("redis+sentinel://h:1/m/x", "a database that is no number"),
         ("rediss://h?ssl_keyfile=k", "ssl_keyfile without ssl_certfile"),
+        ("redis://h?ssl_ca_certs=f", "has ssl_ca_certs, which needs TLS: rediss://"),
+        ("redis+sentinel://h:1/m?ssl_cert_reqs=none", r"has ssl_cert_reqs, which needs TLS: rediss\+sentinel://"),
+        ("redis+cluster://h:1?ssl_server_name=a", r"has ssl_server_name, which needs TLS: rediss\+cluster://"),
+        ("unix:///run/a?ssl_certfile=f", "has ssl_certfile, which needs TLS: rediss://"),
     ],
 )
 def test_broken_sentinels_are_refused(text: str, reason: str) -> None:
