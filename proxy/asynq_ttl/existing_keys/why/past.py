@@ -87,7 +87,7 @@ def _open_question(entry: Json) -> str:
 
 
 def _may_be_gone(entry: Json) -> bool:
-    """Say whether an entry is of a task without a Retention, which goes at once unless a rule picked in Redis keeps it."""
+    """Say whether a task had no Retention, so that it went at once unless the rule that Redis picked keeps it."""
     return entry.get("operation") == "complete" and not entry.get("rule")
 
 

@@ -42,7 +42,7 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "done": (
         entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None)),
-        "completed. A rule picked inside Redis decided whether it is kept, and for how long; what it said was not noted.",
+        "A rule picked inside Redis decided whether it is kept, and for how long; what it said was not noted.",
     ),
     "done, in shadow mode": (
         entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None, enforced=False)),
