@@ -25,7 +25,7 @@ from support.servers import (
     connect,
     free_node_port,
     free_port,
-    is_free,
+    free_ports,
     start_path_redis,
     start_redis,
     start_valkey,
@@ -245,10 +245,8 @@ class Cluster:
 
 def port_range(length: int) -> tuple[int, int]:
     """Return the first and the last of so many ports in a row that nothing listens at."""
-    while True:
-        first = free_port()
-        if all(is_free(port) for port in range(first, first + length)):
-            return first, first + length - 1
+    row = free_ports(length)
+    return row[0], row[-1]
 
 
 def serve_cluster(start: SidecarFactory, cluster: Cluster, policy: str, **options: str) -> Sidecar:

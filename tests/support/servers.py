@@ -293,6 +293,7 @@ class Sidecar:
 # port, for the other nodes: at a port that nobody is given.
 _PORTS = range(10_000, 18_000)
 _NODE_PORTS = range(18_000, 22_000)
+_PORTS_IN_A_ROW = range(22_000, 28_000)
 _BUS = 10_000
 
 
@@ -316,6 +317,12 @@ def free_port() -> int:
 def free_node_port() -> int:
     """Return such a port for a node of a cluster."""
     return next(port for port in _own(_NODE_PORTS) if is_free(port) and is_free(port + _BUS))
+
+
+def free_ports(length: int) -> range:
+    """Return so many such ports in a row, none of which `free_port` gives to anybody else."""
+    rows = (range(port, port + length) for port in _own(_PORTS_IN_A_ROW))
+    return next(row for row in rows if all(map(is_free, row)))
 
 
 def is_free(port: int) -> bool:

@@ -55,7 +55,7 @@ async def tell_missing(endpoint: Endpoint, settings: Settings) -> None:
         except (RedisError, OSError, TimeoutError):
             await asyncio.sleep(_AGAIN_SECONDS)  # the control connection says why
         finally:
-            await client.aclose()
+            await asyncio.shield(client.aclose())  # also where this is cancelled
     if rules:
         _log.warning("the user in --upstream has not all the rights it needs: give it %s", rules)
     await asyncio.Event().wait()

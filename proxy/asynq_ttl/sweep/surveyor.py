@@ -32,6 +32,9 @@ _NO_SUCH_DATABASE = ("out of range", "not allowed in cluster mode")
 # By so much less are the numbers of indexes of which `survey.lua` tells that they have held tasks.
 _HELD = 1_000_000
 
+# So few names are read in every round: a queue that is new is looked at in the next one.
+FEW = 1_000
+
 
 class Surveyor:
     """Keeps a `Survey` up to date.
@@ -117,7 +120,7 @@ class Surveyor:
                 self._databases.discard(database)
                 await self._connections.drop(database)
                 return
-            names, within = set(members), self._pass_seconds
+            names, within = set(members), self._pass_seconds if len(members) > FEW else 0.0
         reach = self._reach()
         swept = reach.enforced - names if self._unlisted_only else reach.enforced | names
         clear = (name for name in swept if self._part.has(name) and self._wanted(name) and not ambiguous(name))

@@ -115,7 +115,7 @@ class BulkOperations:
             found = ()  # to tell of it without IDs is better than not to
         finally:
             answer(self._told(outcome, actions) if actions and outcome.decision.enforced else outcome, found)
-            await client.aclose()
+            await asyncio.shield(client.aclose())
 
     def _told(self, outcome: Outcome, actions: Actions) -> Outcome:
         """Count and log what tasks got; return the outcome that says it."""

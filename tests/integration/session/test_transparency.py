@@ -78,11 +78,12 @@ async def tapped_sidecar(server: Server, policy: Policy) -> AsyncIterator[tuple[
     tap = Tap(server.port)
     listener = await asyncio.start_server(tap, "127.0.0.1", 0)
     tap_port = listener.sockets[0].getsockname()[1]
-    # Its own connection goes past the tap and nothing is swept, so that the tap sees the client's bytes alone.
+    # Its own connections go past the tap and nothing is swept, so that the tap sees the client's bytes alone.
     sidecar = make_sidecar(f"redis://127.0.0.1:{tap_port}/0", policy, drain_seconds=1, sweep_seconds=0)
     direct = make_sidecar(server.url, policy)
     await sidecar.control.close()
     sidecar.control = sidecar.relay.control = direct.control
+    sidecar.endpoint = direct.endpoint
     async with listener:
         async with sidecar.running() as address:
             yield address.port, tap

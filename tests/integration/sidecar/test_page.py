@@ -86,12 +86,12 @@ def test_the_page_shows_what_the_sidecar_does(
         assert "commands" in text_of(browser, "#latency")
         screenshot(browser, tmp_path, f"{scheme}-screen")
 
-        browser.find_element(By.NAME, "queue").send_keys("payments")
-        Select(browser.find_element(By.NAME, "action")).select_by_visible_text("none")
+        browser.find_element(By.CSS_SELECTOR, "#filters [name=queue]").send_keys("payments")
+        Select(browser.find_element(By.CSS_SELECTOR, "#filters [name=action]")).select_by_visible_text("none")
         rows = "[...document.querySelectorAll('#live tbody tr')]"
         wait_for(browser, f"{rows}.length > 0 && {rows}.every((row) => row.textContent.includes('payments'))")
         wait_for(browser, f"{rows}.every((row) => row.cells[6].textContent === 'none')")
-        browser.find_element(By.NAME, "queue").send_keys("[")
+        browser.find_element(By.CSS_SELECTOR, "#filters [name=queue]").send_keys("[")
         wait_for(browser, "document.getElementById('filterfault').textContent.includes('queue=payments[')")
         browser.refresh()
 

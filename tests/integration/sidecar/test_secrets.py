@@ -1,5 +1,6 @@
 """A real process shows no piece of a secret: neither in its log and its errors nor in the list of processes."""
 
+import re
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -44,6 +45,7 @@ def shown(text: str, secret: str) -> list[str]:
     pieces = PIECES if secret != DIGITS else ("871", "972", "873", "974")
     # The time in front of a line has digits too.
     said = "\n".join(line.partition(" INFO ")[2] or line[24:] for line in text.splitlines())
+    said = re.sub(r"127\.0\.0\.1:\d+", "", said)  # ports are digits too
     return [piece for piece in pieces if piece in said]
 
 

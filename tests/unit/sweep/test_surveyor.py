@@ -1,5 +1,6 @@
 from typing import Any, cast
 
+import pytest
 from redis.exceptions import ResponseError
 
 from asynq_ttl.policy.reach import Reach
@@ -82,6 +83,20 @@ async def test_other_queues_can_be_wanted_than_those_with_ttls_of_ours() -> None
     surveyor = Surveyor(connections, lambda: reach, {0}, Schedule(5), Failures(), part=WHOLE, wanted=wanted)
     await surveyor.survey()
     assert [asked.keys[0] for asked in server.asked] == [b"asynq:{mail}:completed"]
+
+
+@pytest.mark.parametrize(("few", "seen"), [(2, {"a", "b", "c"}), (1, {"a", "b"})])
+async def test_a_new_queue_among_few_is_surveyed_in_the_next_round(
+    monkeypatch: pytest.MonkeyPatch, few: int, seen: set[str]
+) -> None:
+    """Many are listed anew once in a pass."""
+    monkeypatch.setattr("asynq_ttl.sweep.surveyor.FEW", few)
+    names = {b"a", b"b"}
+    surveyor, _ = scene({0: names}, Reach(POLICY, set()))
+    await surveyor.survey()
+    names.add(b"c")
+    await surveyor.survey()
+    assert surveyor.known.names(0) == seen
 
 
 async def test_where_the_list_of_queues_is_refused_those_known_are_surveyed_all_the_same() -> None:

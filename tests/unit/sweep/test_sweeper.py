@@ -379,6 +379,7 @@ class Taker:
     """In the place of a handover: it takes some IDs, and the others stay."""
 
     def __init__(self, *takes: bytes) -> None:
+        self.name = "file:/tasks"
         self.takes = takes
         self.batches: list[Batch] = []
         self.rounds = 0

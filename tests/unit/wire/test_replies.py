@@ -121,3 +121,12 @@ def test_what_is_no_reply_ends_the_counting(garbage: bytes) -> None:
     assert counter.lost
     assert counter.feed(b"+OK\r\n") == 0
     assert counter.heads == []
+
+
+def test_more_values_than_any_reply_has_are_still_missing() -> None:
+    """However many a damaged header announces: the compiled part is not asked to count them."""
+    counter = ReplyCounter()
+    header = b"*9223372036854775807\r\n"
+    assert counter.feed(header * 3 + b":1\r\n") == 0
+    assert not counter.lost
+    assert not counter.between
