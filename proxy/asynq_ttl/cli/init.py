@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.audit import audited
-from asynq_ttl.cli.options import fail
+from asynq_ttl.cli.options import FAILED, fail
 from asynq_ttl.cli.standard_output import say
-from asynq_ttl.cli.tool_options import end_whole, note, rate_option, upstream_option
+from asynq_ttl.cli.tool_options import note, rate_option, upstream_option
 from asynq_ttl.existing_keys.named_files import FileError, named
 from asynq_ttl.existing_keys.pages import TaskFilter
-from asynq_ttl.existing_keys.starting_policy import Inventory, starting_policy
+from asynq_ttl.existing_keys.starting_policy import Inventory, left_out, starting_policy
 from asynq_ttl.existing_keys.type_census import TypeCensus
 from asynq_ttl.net import address
 from asynq_ttl.policy.rules import DEFAULT_POLICY
@@ -41,7 +41,11 @@ def init(*, upstream: address.Upstream, output: Path | None, rate: float) -> Non
         except FileError as error:
             fail(str(error))
         note(f"written to {output}")
-    end_whole(report.left_out)
+    unseen = left_out(report)
+    for line in unseen:
+        note(line)
+    if unseen:
+        raise SystemExit(FAILED)
 
 
 def _write_new(path: Path, text: str) -> None:

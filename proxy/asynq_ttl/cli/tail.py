@@ -13,13 +13,15 @@ from asynq_ttl.events import Action
 from asynq_ttl.net import address
 
 _COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", "persist": "yellow"}
+# What `events.Decision.state` can be.
+_STATES = ["archived", "completed", "pending", "deleted", "ended"]
 
 
 @click.command()
 @admin_option
 @click.option("--queue", multiple=True, help="Only of these queues (globs).")
 @click.option("--type", "task_type", multiple=True, help="Only tasks of these types (globs).")
-@click.option("--state", multiple=True, type=Choice(["archived", "completed", "pending"]), help="Only into these.")
+@click.option("--state", multiple=True, type=Choice(_STATES), help="Only into these.")
 @click.option("--rule", multiple=True, help="Only decisions of these rules.")
 @click.option("--action", multiple=True, type=Choice([action.value for action in Action]), help="Only these.")
 @click.option("--mode", multiple=True, type=Choice(["enforce", "shadow"]), help="Only decisions that were (not) done.")

@@ -14,6 +14,7 @@ from asynq_ttl.asynq.keys import ambiguous, printable
 from asynq_ttl.existing_keys.audit.counts import Group
 from asynq_ttl.existing_keys.audit.plot import bytes_text
 from asynq_ttl.existing_keys.audit.report import STATES, Report, memory_text, rows
+from asynq_ttl.existing_keys.findings import visible
 from asynq_ttl.existing_keys.standing import TERMINAL
 from asynq_ttl.existing_keys.type_census import Ended, TypeCensus, Volume
 from asynq_ttl.policy.glob import GlobError, compile_glob
@@ -25,6 +26,8 @@ _MOST_QUEUES, _MOST_TYPES = (100, 20, 4, 0), 5
 _LONGEST_NAME = 80
 # A policy file has at most 1 MiB.
 _MOST_BYTES = 900_000
+# Findings of an audit that say what it has not seen.
+_UNSEEN = ("unread", "moving", "wrong-type", "ambiguous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,12 @@ def _text(found: Inventory, most: int) -> str:
         lines += [f"  # {len(rest):,} smaller queues have no rule of their own: `asynq-ttl audit` shows them."]
     lines += ["  # Whatever no rule above is about.", "  - name: default", *_keep()]
     return "\n".join(lines) + "\n"
+
+
+def left_out(report: Report) -> list[str]:
+    """Return what an audit has not seen, a line for each kind of it."""
+    unseen = [finding for finding in report.findings if finding.code in _UNSEEN]
+    return [f"not in this: {each.what}: {visible('; '.join(each.examples))}" for each in unseen]
 
 
 def exactly(name: str) -> str | None:
@@ -101,6 +110,7 @@ def _head(found: Inventory) -> Iterator[str]:
         f"# {report.tally.keys:,} keys. Ended tasks take {bytes_text(ahead.own[0])} today, and in {days} days "
         f"{bytes_text(ahead.own[-1])} as things are, {bytes_text(ahead.policy[-1])} under this policy."
     )
+    yield from (f"# {line}" for line in left_out(report))
     if found.census.more_types:
         yield f"# {found.census.more_types:,} ended tasks are of more types than are told apart here."
     yield "version: 1"

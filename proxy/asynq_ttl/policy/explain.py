@@ -58,9 +58,9 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
         return lines
     if state is State.COMPLETED:
         lines.append("  concerns: only a task with a Retention, Asynq itself deletes any other at once")
-    elif limits is not None and verdict.retention.keep is not Keep.DELETE:
+    elif state is State.ARCHIVED and limits is not None and verdict.retention.keep is not Keep.DELETE:
         lines.append(f"  {_cap(limits)}")
-    return [*lines, f"  {_rollout(policy)}", f"  {_adopted(policy, verdict.retention)}"]
+    return [*lines, f"  {_rollout(policy)}", f"  {_adopted(policy, verdict.retention, state)}"]
 
 
 def _enters(state: State) -> str:
@@ -140,8 +140,10 @@ def _undecided(policy: Policy, queue: str, state: State) -> list[str]:
     ]
 
 
-def _adopted(policy: Policy, retention: Retention) -> str:
+def _adopted(policy: Policy, retention: Retention, state: State) -> str:
     """Return what becomes of a task that ended in a way that no command tells of."""
+    if state is State.DONE:
+        return "adopt: no, past the sidecar Asynq deletes such a task at once"
     if policy.adopt is Adopt.OFF or retention.keep is Keep.FOREVER:
         return "adopt: no, a task that ended past the sidecar stays as it is"
     since = "since this sidecar began " if policy.adopt is Adopt.NEW else ""

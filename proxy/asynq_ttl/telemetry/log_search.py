@@ -35,6 +35,7 @@ class LogAnswer:
     Attributes:
         entries: those about the task, oldest first.
         begins: when its first entry is of; empty where there is none.
+        size: how many bytes it has.
         dropped: how many entries it lacks.
         nameless: whether some of it names no tasks.
         whole: whether all of it was looked at; else what was is the newest part.
@@ -42,6 +43,7 @@ class LogAnswer:
 
     entries: list[Entry]
     begins: str
+    size: int
     dropped: int
     nameless: bool
     whole: bool
@@ -52,7 +54,8 @@ class LogAnswer:
         Args:
             name: what the log is called.
         """
-        begins = f"begins at {self.begins}" if self.begins else "is empty"
+        empty = "has no line that is an entry" if self.size else "is empty"
+        begins = f"begins at {self.begins}" if self.begins else empty
         told = [f"The decision log {name} {begins}."]
         if not self.whole:
             told.append("It was too large to be looked at whole: only what is newest was.")
@@ -90,6 +93,7 @@ def search(path: Path, task_id: str, queue: str = "", most_bytes: int | None = N
     return LogAnswer(
         [entry for each in told for entry in each.entries][-MOST_ENTRIES:],
         next((each.begins for each in told if each.begins), ""),
+        sum(each.size for each in told),
         sum(each.dropped for each in told),
         any(each.nameless for each in told),
         all(each.whole for each in told),
@@ -126,7 +130,7 @@ def _answer_of(file: BinaryIO, task_id: str, queue: str, *, whole: bool) -> LogA
         dropped += sum(_number(entry) for entry in _entries(block, _DROPPED))
         nameless = nameless or _NAMELESS in block
         found.extend(entry for entry in _entries(block, mark) if tells_of(entry, task_id, queue))
-    return LogAnswer(list(found), begins, dropped, nameless, whole)
+    return LogAnswer(list(found), begins, os.fstat(file.fileno()).st_size, dropped, nameless, whole)
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

@@ -257,6 +257,8 @@ def test_a_master_is_stopped(which: str, server: str, tmp_path: Path) -> None:
         assert f":{dead.port}" in found["unread"]["examples"][0]
         assert {group["queue"] for group in report["groups"]} == set(left)
         assert "lost" not in found
+        written = tool("init", "--upstream", cluster.url)
+        assert (written.exit_code, f":{dead.port}" in written.stderr) == (1, True), written.output
         line = ("backfill", "--upstream", cluster.url, "--orphans", "ttl", "--ghosts", "drop", "--apply")
         applied = tool(*line, policy=POLICY, folder=tmp_path)
         assert (applied.exit_code, f":{dead.port}" in applied.stderr) == (1, True), applied.output

@@ -26,6 +26,16 @@ def test_it_goes_to_standard_output_or_into_a_new_file(run: ScriptedTool, tmp_pa
     assert run.changing == [False, False]
 
 
+def test_what_could_not_be_read_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the policy and beside it, and the status tells; what the others have is written all the same."""
+    database = ScriptedDatabase([task_of("archived", score=NOW)])
+    database.left_out.add_unread("node a:1: gone")
+    result = ScriptedTool(database, monkeypatch, tmp_path)("init", "--output", tmp_path / "policy")
+    said = "not in this: nodes of the cluster that cannot be read: node a:1: gone"
+    assert (result.exit_code, result.stderr) == (1, f"written to {tmp_path}/policy\n{said}\n")
+    assert f"# {said}\n" in load_policy(tmp_path / "policy").text
+
+
 def test_a_file_that_is_there_stays(run: ScriptedTool, tmp_path: Path) -> None:
     """Nothing is asked of Redis then."""
     (tmp_path / "policy").write_text("mine")

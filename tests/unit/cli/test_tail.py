@@ -88,6 +88,15 @@ def test_what_is_asked_for_and_where_it_is_written(monkeypatch: pytest.MonkeyPat
     assert "watching" in result.stderr
 
 
+@pytest.mark.parametrize("state", ["archived", "completed", "pending", "deleted", "ended"])
+def test_every_state_that_an_entry_has_can_be_asked_for(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of tasks that somebody deletes, and of those that end by effect."""
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(tailing, "watch", lambda _admin, wanted, *_rest, **_options: asked.extend(wanted))
+    assert CliRunner().invoke(main, ["tail", "--state", state]).exit_code == 0
+    assert asked == [("state", state)]
+
+
 def test_a_reader_that_goes_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in `asynq-ttl tail | head`."""
 

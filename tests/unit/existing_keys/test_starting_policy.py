@@ -10,9 +10,10 @@ from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys import starting_policy as module
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.audit.forecast import forecast
+from asynq_ttl.existing_keys.audit.problems import finding_of
 from asynq_ttl.existing_keys.audit.report import Report
 from asynq_ttl.existing_keys.audit.tasks import TaskCounter
-from asynq_ttl.existing_keys.starting_policy import Inventory, exactly, quoted, starting_policy
+from asynq_ttl.existing_keys.starting_policy import Inventory, exactly, left_out, quoted, starting_policy
 from asynq_ttl.existing_keys.type_census import TypeCensus
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import DEFAULT_POLICY, Mode, Policy
@@ -109,3 +110,17 @@ def test_many_queues_share_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     text = starting_policy(found(*tasks))
     assert len(policy(text).rules) == 5
     assert "126 smaller queues have no rule of their own" in text
+
+
+def test_what_was_left_out_is_a_comment() -> None:
+    """On one line, whatever names it has; what is only wrong is not told of."""
+    codes = {"unread": ["node a:1: gone"], "moving": ["q\nmode: off", "r"], "orphan": ["x"]}
+    findings = [finding_of(code, len(names), names) for code, names in codes.items()]
+    inventory = found(task_of("archived", score=NOW))
+    inventory = replace(inventory, report=replace(inventory.report, findings=findings))
+    first, second = left_out(inventory.report)
+    assert first == "not in this: nodes of the cluster that cannot be read: node a:1: gone"
+    assert second.endswith("another node of the cluster: q?mode: off; r")
+    text = starting_policy(inventory)
+    assert f"# {first}\n# {second}\n" in text
+    assert policy(text).rules

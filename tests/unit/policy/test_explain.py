@@ -217,6 +217,14 @@ def test_what_becomes_of_a_task_without_a_retention(task_type: str, expected: st
     assert expected in text
 
 
+@pytest.mark.parametrize("task_type", ["pay:1", "mail:1"])
+def test_of_what_done_keeps_neither_the_cap_of_the_archive_nor_adoption_is_told(task_type: str) -> None:
+    """It is not in the archive; and past the sidecar Asynq deletes it, so that nothing is there to be adopted."""
+    text = told(f"{DONE}  - {{name: all, archived: {{ttl: 1d, max: 5}}}}\n", "mail", task_type, State.DONE)
+    assert "cap:" not in text
+    assert text.endswith("  adopt: no, past the sidecar Asynq deletes such a task at once")
+
+
 def test_without_a_rule_about_it_asynq_deletes_it() -> None:
     """Nothing else is to be said."""
     text = told(DONE, "other", "mail:1", State.DONE)

@@ -116,6 +116,12 @@ def test_an_empty_log_says_so(tmp_path: Path) -> None:
     assert search(tmp_path / "log", "a").notes("log") == ["The decision log log is empty."]
 
 
+def test_a_file_without_any_entry_is_not_called_empty(tmp_path: Path) -> None:
+    """It is another file, or a damaged one."""
+    (tmp_path / "log").write_bytes(b"\x80\x00\xff" * 1_000)
+    assert search(tmp_path / "log", "a").notes("log") == ["The decision log log has no line that is an entry."]
+
+
 def test_older_files_alone_are_enough(tmp_path: Path) -> None:
     """Just after a file was given another name, and before a new one is begun."""
     path = written(tmp_path / "log", outcome(task_id="a"))

@@ -12,7 +12,17 @@ from asynq_ttl.existing_keys.standing import TERMINAL, standing_of
 from asynq_ttl.existing_keys.why.find import Whereabouts
 from asynq_ttl.existing_keys.why.words import from_now, shown
 from asynq_ttl.policy.plan import Act, plan, verdict_of
-from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, OWN_ARCHIVE_SECONDS, Adopt, Keep, Mode, Policy, State, Verdict
+from asynq_ttl.policy.rules import (
+    FOREVER_RETENTION,
+    OWN_ARCHIVE_CAP,
+    OWN_ARCHIVE_SECONDS,
+    Adopt,
+    Keep,
+    Mode,
+    Policy,
+    State,
+    Verdict,
+)
 from asynq_ttl.times import moment
 
 
@@ -124,6 +134,8 @@ def _next_ended(where: Whereabouts, state: State, now: int, policy: Policy | Non
         return 0, [f"{held}: nobody removes it until `asynq-ttl release`, a run, or a deletion by hand."]
     if task.ttl_ms >= 0:
         return _next_timed(where, now, policy)
+    if state is State.COMPLETED and task.record is not None and task.record.retention == FOREVER_RETENTION:
+        return 0, ["Nothing removes it: `done` keeps it for ever, whatever the policy says now."]
     if policy is not None and policy.mode is Mode.ENFORCE and policy.enforces(task.id):
         verdict = verdict_of(policy, where.queue, task.type, state)
         if verdict is not None and verdict.retention.keep is Keep.FOREVER:

@@ -53,7 +53,7 @@ def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
             notes = f"Redis at {upstream} was asked: {many}.", *left_out
             return Look(found, database.now(), notes, whole=not left_out)
     except DatabaseError as error:
-        return not_looked(f"Redis could not be asked: {error}.")
+        return not_looked(f"Redis could not be asked: {str(error).rstrip('.')}.")
 
 
 def not_looked(note: str) -> Look:

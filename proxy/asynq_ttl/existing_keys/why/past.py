@@ -62,6 +62,7 @@ def _then(entry: Json) -> str:
         return _sink(entry, "had taken it before")
     if entry.get("kind") == "fail_open" or entry.get("error"):
         return ""
+    shadow = ", for show only: nothing was changed" if entry.get("mode") == "shadow" else ""
     seconds = entry.get("ttl_seconds")
     kept = f" of {format_duration(seconds)}, grace included" if isinstance(seconds, int) and seconds >= 0 else ""
     done = {
@@ -73,11 +74,21 @@ def _then(entry: Json) -> str:
     }.get(str(entry.get("action")))
     if done is None:
         return ""
+    if entry.get("action") != "persist" and not entry.get("rule"):
+        return f" A rule picked inside Redis decided {_open_question(entry)}; what it said was not noted{shadow}."
     if entry.get("action") != "persist":
-        rule = f"rule {shown(str(entry['rule']))}" if entry.get("rule") else "a rule picked inside Redis"
-        done = f"by {rule} {done}"
-    shadow = ", for show only: nothing was changed" if entry.get("mode") == "shadow" else ""
+        done = f"by rule {shown(str(entry['rule']))} {done}"
     return f" {done[0].upper()}{done[1:]}{shadow}."
+
+
+def _open_question(entry: Json) -> str:
+    """Say what a rule that was picked inside Redis decides: no reply says what it was."""
+    return "whether it is kept, and for how long" if _may_be_gone(entry) else "about its key"
+
+
+def _may_be_gone(entry: Json) -> bool:
+    """Say whether a task had no Retention, so that it went at once unless the rule that Redis picked keeps it."""
+    return entry.get("operation") == "complete" and not entry.get("rule")
 
 
 def rule_then(entries: Sequence[Json]) -> str:
@@ -103,7 +114,8 @@ def end_of(entries: Sequence[Json]) -> list[str]:
         return [f"It was run again at {last['time']}, after it had ended. {then}"]
     seconds = last.get("ttl_seconds")
     until = f" Its key was to live for {about(seconds)} from then on." if isinstance(seconds, int) else ""
-    perhaps = "It may be that its time was over, that it was deleted by hand, or that Redis lost it."
+    at_once = "no rule keeps such a task, so that Asynq deleted it at once, that " if _may_be_gone(last) else ""
+    perhaps = f"It may be that {at_once}its time was over, that it was deleted by hand, or that Redis lost it."
     return [f"It is gone. What was noted last is of {last['time']}.{until} What removed it was not noted. {perhaps}"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.why.ahead import outlook
 from asynq_ttl.existing_keys.why.find import ListPlace, Whereabouts
-from asynq_ttl.policy.rules import Policy
+from asynq_ttl.policy.rules import FOREVER_RETENTION, FOREVER_SCORE, Policy
 from asynq_ttl.policy_file.load import parse_policy
 from support.scripted_database import NOW, task_of
 from support.whereabouts import where
@@ -47,6 +47,11 @@ CASES: dict[str, tuple[Whereabouts, Policy | None, str]] = {
         "It is held since 2023-11-14T22:13:20Z",
     ),
     "for ever": (archived("keep"), policy(), "Nothing removes it: rule keeper keeps it for ever."),
+    "done, for ever": (
+        where(task_of("completed", score=FOREVER_SCORE, retention_seconds=FOREVER_RETENTION)),
+        policy(),
+        "Nothing removes it: `done` keeps it for ever, whatever the policy says now.",
+    ),
     "not at all": (archived("throw"), policy(), "By rule thrower it is not kept at all, but its key has no TTL."),
     "adopted if new": (
         archived(),

@@ -1,5 +1,7 @@
 """A database that cannot be asked is a sentence of the answer, not the end of it."""
 
+import re
+
 import pytest
 
 from asynq_ttl.existing_keys.clients import DatabaseError
@@ -38,6 +40,7 @@ def test_nobody_answers() -> None:
     told = look(UPSTREAM, "q", b"a")
     assert (told.found, told.now, told.whole) == ((), 0, False)
     assert "redis://127.0.0.1:1/0 cannot be reached" in told.notes[0]
+    assert re.search(r"[^.]\.$", told.notes[0])
 
 
 def test_an_ambiguous_queue_is_not_looked_at() -> None:

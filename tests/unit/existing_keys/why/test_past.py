@@ -36,7 +36,18 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
         entry(outcome(operation="run", action=Action.PERSIST, rule="", ttl_seconds=None)),
         "run again. Its TTL was taken off.",
     ),
-    "picked in Redis": (entry(outcome(rule="", ttl_seconds=None)), "By a rule picked inside Redis its key got a TTL."),
+    "picked in Redis": (
+        entry(outcome(rule="", ttl_seconds=None)),
+        "archived. A rule picked inside Redis decided about its key; what it said was not noted.",
+    ),
+    "done": (
+        entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None)),
+        "A rule picked inside Redis decided whether it is kept, and for how long; what it said was not noted.",
+    ),
+    "done, in shadow mode": (
+        entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None, enforced=False)),
+        "what it said was not noted, for show only: nothing was changed.",
+    ),
     "by effect": (entry(outcome(operation="end", state="ended")), ": ended. By"),
     "in shadow mode": (entry(outcome(enforced=False)), "for show only: nothing was changed."),
     "refused": (entry(outcome(b"-NOT FOUND")), 'archived, which failed: "NOT FOUND".'),
@@ -69,6 +80,10 @@ ENDS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "deleted": ([entry(outcome(action=Action.DELETE))], "rule default does not keep such a task, and removed it at"),
     "run again": ([entry(outcome(operation="run", action=Action.PERSIST))], "What became of it then was not noted"),
     "a TTL": ([entry(outcome())], "was to live for 1h1m from then on. What removed it was not noted. It may be that"),
+    "done": (
+        [entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None))],
+        "It may be that no rule keeps such a task, so that Asynq deleted it at once, that its time was over,",
+    ),
     "refused last": ([SWEPT, entry(outcome(b"-ERR x"))], "because its time was over"),
     "shadowed": ([entry(outcome(enforced=False))], "What became of it then is not known."),
     "failed open": ([entry(failed_open(FailOpen.SHAPE, task_id="a"))], "What became of it then is not known."),
