@@ -36,6 +36,20 @@ def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, Any]:
     return content
 
 
+def replacing_rules(policy: Policy, queue: str, state: State) -> dict[str, Any]:
+    """Return which tasks of a queue in a state an enqueue with their ID replaces, as `picked_rules` does.
+
+    In place of the seconds there is 1 for those that are replaced, 0 for the others.
+    """
+    return {
+        "rules": [
+            {"types": [glob.lua.decode("latin-1") for glob in rule.types], "seconds": int(retention.replaceable)}
+            for rule in policy.queue_rules(queue, state)
+            if (retention := rule.says(state)) is not None
+        ]
+    }
+
+
 def lua_argument(content: Mapping[str, object]) -> bytes:
     """Return a wrapper's argument. Lua patterns are bytes; Latin-1 carries each of them through JSON as it is."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")

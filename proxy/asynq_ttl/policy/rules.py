@@ -84,10 +84,14 @@ class Keep(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long a rule keeps a task. `seconds` has a meaning only for `Keep.TTL`, where it is at least 1."""
+    """How long a rule keeps a task. `seconds` has a meaning only for `Keep.TTL`, where it is at least 1.
+
+    `replaceable` says whether an enqueue with the task's ID replaces it, instead of failing.
+    """
 
     keep: Keep
     seconds: int = 0
+    replaceable: bool = False
 
     @property
     def text(self) -> str:
@@ -255,6 +259,17 @@ class Policy:
         """Whether some rule keeps tasks that succeed without a Retention."""
         return any(rule.done is not None and rule.done.lasts for rule in self.rules)
 
+    def replaces(self, queue: str) -> bool:
+        """Say whether some ended task of this queue is replaced by an enqueue with its ID."""
+        said = (rule.says(state) for state in State for rule in self.queue_rules(queue, state))
+        return any(retention is not None and retention.replaceable for retention in said)
+
+    @property
+    def replaces_some(self) -> bool:
+        """Whether some rule says so."""
+        said = (rule.says(state) for rule in self.rules for state in State)
+        return any(retention is not None and retention.replaceable for retention in said)
+
     def archive_limits(self, queue: str) -> ArchiveLimits | None:
         """Return how the archive of a queue is trimmed; None where no rule says anything about it.
 
@@ -364,7 +379,9 @@ DEFAULT_POLICY = Policy(
 
 
 def _at_least_a_second(retention: Retention | None) -> Retention | None:
-    return Retention(Keep.TTL, 1) if retention is not None and retention.keep is Keep.DELETE else retention
+    if retention is None or retention.keep is not Keep.DELETE:
+        return retention
+    return replace(retention, keep=Keep.TTL, seconds=1)
 
 
 def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:

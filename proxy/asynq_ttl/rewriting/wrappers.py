@@ -42,6 +42,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/clock.prologue", "shared/pick.prologue", "wrappers/done.prologue"),
         ("wrappers/done.epilogue",),
     ),
+    Kind.ENQUEUE: (("shared/pick.prologue", "wrappers/enqueue.prologue"), ()),
     Kind.ARCHIVE: (
         ("wrappers/clock.prologue", "shared/states.prologue", "wrappers/archive.prologue", "wrappers/trim.prologue"),
         ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
