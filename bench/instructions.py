@@ -2,6 +2,7 @@
 
     python bench/instructions.py
     python bench/instructions.py --kind decided --package ../before/proxy
+    python bench/instructions.py --node-port
 
 Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
 Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
@@ -20,7 +21,10 @@ import click
 # The folder `tests` has the parts: a conversation between a client and Redis, and scripts in the shape of Asynq's.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
+from topology import PORTS
+
 from asynq_ttl.rewriting.registry import sha_of
+from asynq_ttl.session.renaming import Directory, Renaming
 from asynq_ttl.session.session import Session
 from support.conversation import PENDING, TASK, Conversation, complete, dequeue, pipeline
 from support.small_scripts import COMPLETE, DEQUEUE, OTHER
@@ -47,33 +51,36 @@ KINDS = {
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, default=list(KINDS))
 @click.option("--package", type=click.Path(path_type=Path, exists=True), help="Where another version of asynq_ttl is.")
+@click.option("--node-port", is_flag=True, help="As at the port of a cluster's node.")
 @click.option("--run", type=click.IntRange(min=1), hidden=True)
-def main(*, kinds: tuple[str, ...], package: Path | None, run: int | None) -> None:
+def main(*, kinds: tuple[str, ...], package: Path | None, node_port: bool, run: int | None) -> None:
     """Count and print; or, under valgrind, run so many chunks of the one kind."""
     if run is not None:
         gc.disable()  # it would come at another moment in each version
-        feed(*KINDS[kinds[0]], run)
+        feed(*KINDS[kinds[0]], run, node_port=node_port)
         return
     for kind in kinds:
-        once, twice = (_count(kind, chunks, package) for chunks in (_COMMANDS, 2 * _COMMANDS))
+        once, twice = (_count(kind, chunks, package, node_port=node_port) for chunks in (_COMMANDS, 2 * _COMMANDS))
         click.echo(f"{(twice - once) / _COMMANDS:9,.0f}  {kind}")
 
 
-def feed(chunk: bytes, reply: bytes, chunks: int) -> Session:
+def feed(chunk: bytes, reply: bytes, chunks: int, *, node_port: bool = False) -> Session:
     """Let a client send a chunk over and over, each followed by Redis's reply; return the session it was sent to."""
     talk = Conversation().knows(COMPLETE, DEQUEUE)
     talk.registry.learn(OTHER)
     session = talk.session
+    renaming = Renaming(Directory(PORTS, lambda: 0, click.echo)) if node_port else None
     for _ in range(_WARM_UP + chunks):
         session.receive_downstream(chunk)
-        session.receive_upstream(reply)
+        session.receive_upstream(reply if renaming is None else renaming.receive(reply))
     return session
 
 
-def _count(kind: str, chunks: int, package: Path | None) -> int:
+def _count(kind: str, chunks: int, package: Path | None, *, node_port: bool) -> int:
     """Return the instructions of a run of so many chunks."""
     valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
     program = [sys.executable, __file__, "--kind", kind, "--run", str(chunks)]
+    program += ["--node-port"] if node_port else []
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     if package is not None:
         environment["PYTHONPATH"] = str(package)

@@ -30,6 +30,9 @@ class Ports:
         return self.of_node("", host, port)
 
 
+PORTS = Ports()
+
+
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--ranges", type=click.IntRange(1, 16_384), default=16_384)
 @click.option("--runs", type=click.IntRange(min=1), default=10)
@@ -42,7 +45,7 @@ def main(*, ranges: int, runs: int) -> None:
     longest: list[float] = []
     for run in range(runs):
         found.append(sum(times(ReplyCounter().feed, reply)))
-        directory = Directory(Ports(), lambda run=run: run, click.echo)  # type: ignore[misc] # each run its own
+        directory = Directory(PORTS, lambda run=run: run, click.echo)  # type: ignore[misc] # each run its own
         for into in (first, remembered):
             client = Renaming(directory, b"sidecar.example")
             client.ask(b"SLOTS", 1, queued=False)

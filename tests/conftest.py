@@ -1,5 +1,6 @@
 """Fixtures that start the real parts: Redis, Valkey, the sidecar, and Asynq's Go harness."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +9,33 @@ import pytest
 
 from asynq_ttl.demo.harness import build_harness
 from support.asynq import Harness
+from support.prepared import launch
 from support.servers import SERVERS, Server, SidecarFactory, start_redis, start_valkey
+
+# A test that is given more time than others, or as much explicitly, may take long.
+_LONG_SECONDS = 120
 
 # No test goes by the machine's pace.
 hypothesis.settings.register_profile("asynq-ttl", deadline=None)
 hypothesis.settings.load_profile("asynq-ttl")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what may take long, so that none of it is still under way when all else is done.
+
+    Of several processes each begins with another part of the list, so each part gets its share.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if _timeout(item) >= _LONG_SECONDS]
+    rest = [item for item in items if _timeout(item) < _LONG_SECONDS]
+    parts = [rest[len(rest) * part // processes : len(rest) * (part + 1) // processes] for part in range(processes)]
+    items[:] = [item for part in range(processes) for item in (*long[part::processes], *parts[part])]
+
+
+def _timeout(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0
 
 
 @pytest.fixture(scope="session")
@@ -67,5 +90,5 @@ def cluster_harness(harness_program: Path) -> Iterator[Harness]:
 @pytest.fixture
 def start_sidecar(tmp_path: Path) -> Iterator[SidecarFactory]:
     """Start sidecars as processes of their own; at the end none may have warned of anything unexpected."""
-    with SidecarFactory(tmp_path) as start:
+    with SidecarFactory(tmp_path, launch) as start:
         yield start

@@ -141,6 +141,7 @@ class Swept:
         ghosts: entries dropped because their hash was gone or belonged to another life of the ID.
         start_ns: when the page was asked for, nanoseconds since the epoch.
         end_ns: when the answer came.
+        sink: who had taken the tasks over before; empty where nobody was to.
     """
 
     database: int
@@ -151,6 +152,7 @@ class Swept:
     ghosts: int
     start_ns: int
     end_ns: int
+    sink: str = ""
 
 
 @dataclass(frozen=True, slots=True)

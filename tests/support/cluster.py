@@ -4,12 +4,10 @@ What nodes usually find out from each other stands in their configuration files 
 """
 
 import hashlib
-import itertools
 import os
-import random
 import re
 import shutil
-import socket
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -25,7 +23,9 @@ from support.servers import (
     Sidecar,
     SidecarFactory,
     connect,
+    free_node_port,
     free_port,
+    is_free,
     start_path_redis,
     start_redis,
     start_valkey,
@@ -34,8 +34,6 @@ from support.servers import (
 
 SLOTS = 16_384
 _BUS = 10_000
-# The bus of a node is ten thousand above its port: it must not meet the ports of outgoing connections.
-_PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(10_000, 22_768), 12_768))
 _START: dict[str, Callable[..., AbstractContextManager[Server]]] = {
     "redis": start_redis,
     "valkey": start_valkey,
@@ -160,6 +158,13 @@ class Cluster:
         self.servers[node.port].process.kill()
         self.servers[node.port].process.wait()
 
+    @contextmanager
+    def return_of(self, node: Node) -> Iterator[None]:
+        """Have a node that was killed back while the block runs, without its keys."""
+        with _run(self.kind, node) as server:
+            self.servers[node.port] = server
+            yield
+
     def replica_of(self, master: Node) -> Node:
         """Return the replica that a master has at the beginning."""
         return next(node for node in self.nodes if node.master == master.id)
@@ -193,7 +198,7 @@ class Cluster:
     @contextmanager
     def with_another(self) -> Iterator[Node]:
         """Have one more master, without slots, while the block runs; it leaves as an operator lets it leave."""
-        port = cluster_port()
+        port = free_node_port()
         node = Node(hashlib.sha1(f"{port}".encode(), usedforsecurity=False).hexdigest(), port, port)
         others = self.alive()
         with _start(self.kind, node, [node]) as server:
@@ -217,32 +222,32 @@ class Cluster:
         """Move a slot with its keys, as an operator does."""
         self.move_slots([slot], source, target)
 
-    def move_slots(self, slots: Iterable[int], source: Node, target: Node) -> None:
-        """Move slots with their keys, one after the other."""
+    def move_slots(self, slots: Iterable[int], source: Node, target: Node, pause: float = 0.0) -> None:
+        """Move slots with their keys, one after the other.
+
+        Args:
+            slots: which.
+            source: where they are.
+            target: where they go.
+            pause: how long to wait after each hundred keys, in seconds.
+        """
         with self.client(source) as giving, self.client(target) as taking:
             for slot in slots:
                 taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
                 giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
                 while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
                     giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
+                    time.sleep(pause)
                 taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
                 with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
                     giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
 
-def cluster_port() -> int:
-    """Return a port for a node, whose bus has a free port too."""
-    for port in _PORTS:
-        if all(_is_free(each) for each in (port, port + _BUS)):
-            return port
-    raise AssertionError("no end of ports")
-
-
 def port_range(length: int) -> tuple[int, int]:
     """Return the first and the last of so many ports in a row that nothing listens at."""
     while True:
-        first = cluster_port()
-        if all(_is_free(port) for port in range(first, first + length)):
+        first = free_port()
+        if all(is_free(port) for port in range(first, first + length)):
             return first, first + length - 1
 
 
@@ -287,9 +292,9 @@ def start_cluster(kind: Kind | None = None) -> Iterator[Cluster]:
 def _nodes(kind: Kind) -> list[Node]:
     nodes = []
     for number in range(kind.masters * (1 + kind.replicas)):
-        plain = cluster_port()
+        plain = free_node_port()
         node_id = hashlib.sha1(f"{plain}".encode(), usedforsecurity=False).hexdigest()
-        port = cluster_port() if kind.authority else plain
+        port = free_node_port() if kind.authority else plain
         first, last = (SLOTS * (number + step) // kind.masters for step in (0, 1))
         if number < kind.masters:
             nodes.append(Node(node_id, port, plain, (first, last - 1)))
@@ -302,6 +307,15 @@ def _nodes(kind: Kind) -> list[Node]:
 def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
     """Start a node that knows the others."""
     lines = [each.line(kind.host, own=each is node) for each in nodes]
+    with _folder(node) as folder:
+        text = [*lines, f"vars currentEpoch {max(each.epoch for each in nodes)} lastVoteEpoch 0"]
+        (folder / "nodes.conf").write_text("\n".join(text) + "\n")
+        with _run(kind, node) as server:
+            yield server
+
+
+def _run(kind: Kind, node: Node) -> AbstractContextManager[Server]:
+    """Run a node in its folder, with what it knows of the others there."""
     options = [
         *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0"),
         *("--repl-ping-replica-period", "1"),
@@ -315,27 +329,19 @@ def _start(kind: Kind, node: Node, nodes: list[Node]) -> Iterator[Server]:
         options += ["--tls-port", str(node.port), "--tls-cert-file", certificate, "--tls-key-file", certificate]
         options += ["--tls-ca-cert-file", str(kind.authority.file), "--tls-auth-clients", "no"]
         options += ["--tls-cluster", "yes"]
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(_folder(node)))
-        text = [*lines, f"vars currentEpoch {max(each.epoch for each in nodes)} lastVoteEpoch 0"]
-        (folder / "nodes.conf").write_text("\n".join(text) + "\n")
-        # The last option of a name wins.
-        server = stack.enter_context(_START[kind.server](*options, "--dir", str(folder), port=node.plain_port))
-        yield server
+    # The last option of a name wins.
+    return _START[kind.server](*options, "--dir", str(_place(node)), port=node.plain_port)
 
 
 @contextmanager
-def _folder(node: Node) -> Iterator[str]:
-    folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"node-{node.plain_port}-{os.getpid()}"  # noqa: S108 - of this process
+def _folder(node: Node) -> Iterator[Path]:
+    folder = _place(node)
     folder.mkdir()
     try:
-        yield str(folder)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
+def _place(node: Node) -> Path:
+    return Path(os.environ.get("TMPDIR", "/tmp")) / f"node-{node.plain_port}-{os.getpid()}"  # noqa: S108 - of this process

@@ -1,6 +1,6 @@
 """An exporter that keeps spans, and outlets to it: spans of the SDK, or spans in bytes."""
 
-import time
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -15,16 +15,17 @@ RESOURCE = resource_of({})
 
 
 class Memory(SpanExporter):
-    """Keeps what it is given; may refuse it, or take its time."""
+    """Keeps what it is given; may refuse it, and takes nothing while its `gate` is not set."""
 
-    def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS, seconds: float = 0.0) -> None:
+    def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS) -> None:
         self.spans: list[Any] = []
         self.result = result
-        self.seconds = seconds
+        self.gate = threading.Event()
+        self.gate.set()
 
     def export(self, spans: Sequence[Any]) -> SpanExportResult:
         """Take spans."""
-        time.sleep(self.seconds)
+        self.gate.wait()
         self.spans.extend(spans)
         return self.result
 

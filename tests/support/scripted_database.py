@@ -5,13 +5,13 @@ It knows no more of Redis than the tools ask for. That the scripts reply so: `te
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Self
+from typing import Any
 
 from asynq_ttl.asynq.key_types import type_at
 from asynq_ttl.asynq.keys import index_key, task_prefix
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.database import Cursor, Database, checked
 from asynq_ttl.existing_keys.refused import Refused
 from asynq_ttl.net.address import parse_upstream
 from support.task_message import encode_task
@@ -110,8 +110,22 @@ class ScriptedDatabase(Database):
         """Reply to each as `run` does."""
         return [self.run(name, key, *arguments) for key, *arguments in calls if isinstance(key, bytes)]
 
-    def scan(self, cursor: int, *, match: bytes, count: int) -> tuple[int, list[bytes]]:
+    def ask(self, key: bytes, command: str, *arguments: Any) -> Any:
+        """Reply to a command about a key."""
+        replies: dict[str, Callable[..., Any]] = {
+            "HMGET": lambda: self.hmget(key, list(arguments)),
+            "PTTL": lambda: self.pttl(key),
+            "ZRANGE": list,
+        }
+        return replies[command]()
+
+    def types_of(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the types of keys."""
+        return checked([self.types.get(key) or type_at(key) or b"none" for key in keys])
+
+    def scan(self, cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
         """Yield four keys at a time; the cursor is how many were yielded."""
+        cursor = int(cursor)
         keys = [key for key in (*self.tasks, *self.more_keys) if fnmatchcase(key, match)]
         following = cursor + 4
         return (0 if following >= len(keys) else following), keys[cursor:following]
@@ -128,17 +142,9 @@ class ScriptedDatabase(Database):
         """Return how many keys there are."""
         return len(self.tasks) + len(self.more_keys)
 
-    def zrange(self, key: str, first: int, last: int) -> list[bytes]:
-        """Return that no scheduler is running."""
-        return []
-
     def refused(self, commands: Iterable[str], key: bytes) -> Refused:
         """Return that the user may run all."""
         return Refused()
-
-    def pipeline(self, *, transaction: bool) -> "_Pipeline":
-        """Return a pipeline that asks about keys."""
-        return _Pipeline(self)
 
     def memory_usage(self, keys: list[bytes], samples: int) -> list[int | None]:
         """Return the bytes that each key takes: a task half a kilobyte, an index twice as much."""
@@ -206,23 +212,3 @@ class ScriptedDatabase(Database):
         changes = [arguments[at : at + 9] for at in range(0, len(arguments), 9)]
         self.changes += changes
         return [self.results.pop(0) if self.results else 1 for _ in changes]
-
-
-class _Pipeline:
-    """A pipeline whose commands ask for the type of a key."""
-
-    def __init__(self, database: ScriptedDatabase) -> None:
-        self._database = database
-        self._answers: list[Any] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._answers.clear()
-
-    def type(self, key: bytes) -> None:
-        self._answers.append(self._database.types.get(key) or type_at(key) or b"none")
-
-    def execute(self, *, raise_on_error: bool = True) -> list[Any]:
-        return list(self._answers)

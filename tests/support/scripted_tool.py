@@ -36,7 +36,7 @@ class ScriptedTool:
         patch.setattr(database, "queues", lambda: queues)
         patch.setattr(database, "server", lambda: Server("Redis", "7.2.0", "run-1"))
         patch.setattr(database, "close", self._close)
-        patch.setattr(tool_options, "Database", lambda _upstream, _rate: database)
+        patch.setattr(tool_options, "database_of", lambda _upstream, _rate: database)
 
     def __call__(self, *arguments: str | Path, policy: str | None = None) -> Result:
         """Run a command; return how it ended."""

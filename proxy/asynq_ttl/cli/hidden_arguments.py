@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 _UPSTREAM = ("--upstream",)
 HIDDEN: Mapping[str, Sequence[str]] = {
     "serve": (*_UPSTREAM, "--sink", "--admin-token"),
-    **dict.fromkeys(("audit", "backfill", "doctor", "export", "persist"), _UPSTREAM),
+    **dict.fromkeys(("audit", "backfill", "doctor", "export", "persist", "why"), _UPSTREAM),
 }
 """The options of each command that may hold a secret. Each has a variable of its own."""
 

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "report": "Sum up what a policy would do with the tasks that a sidecar has seen.",
     "serve": "Run the sidecar until SIGTERM.",
     "tail": "Show what a running sidecar decides, as it decides it.",
+    "why": "Say where a task is, what became of it, which rule decides, and what happens next.",
 }
 """What each command does, by its name, which is also that of its module."""
 

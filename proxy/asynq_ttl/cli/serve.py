@@ -33,6 +33,7 @@ from asynq_ttl.sidecar.settings import Settings
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sidecar.signals import Signals, StoppedEarlyError
 from asynq_ttl.sweep.sink import SinkAddress, parse_sink
+from asynq_ttl.telemetry.decision_log import DEFAULT_FILES, DEFAULT_MEGABYTES, LogSettings
 from asynq_ttl.telemetry.logs import LEVELS, start_logging
 from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -114,6 +115,21 @@ class _Host(click.ParamType[str]):
     "short; 0 for none.",
 )
 @option("--sink", type=SinkOption(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
+@option(
+    "--decisions", type=click.Path(path_type=Path, dir_okay=False), help="A file that gets decisions as JSON lines."
+)
+@option(
+    "--decisions-max-mb",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=DEFAULT_MEGABYTES,
+    help="How large that file may get before another one is begun.",
+)
+@option(
+    "--decisions-files",
+    type=click.IntRange(min=1, max=1_000),
+    default=DEFAULT_FILES,
+    help="How many such files are kept, older ones included.",
+)
 @option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
 @option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
 @option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
@@ -163,12 +179,13 @@ def serve(
     _check_token(admin_token, admin_token_file)
     _check_cluster(upstream, settings)
     beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
+    log = _log_settings(**{name: settings.pop(name) for name in tuple(settings) if name.startswith("decisions")})
     steps = tuple(part for part in (trace_path or "").split(".") if part)
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
     try:
         with valkey as redis:
             _run(
-                Settings(upstream=redis, trace_path=steps, **settings),
+                Settings(upstream=redis, trace_path=steps, decisions=log, **settings),
                 lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
                 beside,
                 signals,
@@ -176,6 +193,11 @@ def serve(
     except StoppedEarlyError:
         logging.getLogger("asynq_ttl").info("stopped before it was listening")
         raise
+
+
+def _log_settings(decisions: Path | None, decisions_max_mb: int, decisions_files: int) -> LogSettings | None:
+    """Return where the decision log is; None where none is wanted."""
+    return LogSettings(decisions, decisions_max_mb, decisions_files) if decisions is not None else None
 
 
 def _admin_server(
@@ -250,14 +272,10 @@ def _embedded_valkey(signals: Signals) -> Iterator[address.Upstream]:
 def _check_cluster(upstream: address.Upstream, settings: dict[str, Any]) -> None:
     """End where it is not certain whether, or how, a cluster is meant."""
     ports, listen = settings["cluster_ports"], settings["listen"]
-    if upstream.nodes and ports is None:
-        fail("--upstream names a cluster: --cluster-ports FROM-TO is needed, a port for each of its nodes", WRONG)
     if not upstream.nodes and (ports is not None or settings["announce"]):
         fail("--cluster-ports and --announce need a cluster: --upstream redis+cluster://HOST:PORT,HOST:PORT", WRONG)
     if ports is not None and listen.port in ports:
         fail(f"--listen {listen} is one of --cluster-ports {ports[0]}-{ports[-1]}", WRONG)
-    if upstream.nodes and settings["sink"] is not None:
-        fail("--sink does not work with a cluster yet", WRONG)
 
 
 def _check_token(token: str | None, file: Path | None) -> None:

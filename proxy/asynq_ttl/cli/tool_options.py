@@ -17,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed, fail, option
 from asynq_ttl.cli.standard_output import tell
-from asynq_ttl.existing_keys.database import Database, DatabaseError, explained
+from asynq_ttl.existing_keys.clients import DatabaseError, explained
+from asynq_ttl.existing_keys.cluster.database import database_of
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.named_files import FileError
 from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
@@ -44,8 +46,6 @@ class _Url(click.ParamType[address.Upstream]):
         file = ctx.meta.get(_FROM_FILE) if ctx is not None else None
         try:
             upstream = address.parse_upstream(value)
-            if upstream.nodes:
-                self.fail("a cluster is served by `serve` alone so far; name one Redis", param, ctx)
             return replace(upstream, password=read_secret(file)) if file is not None else upstream
         except SecretFileError as error:
             self.fail(f"the password file {error}", param, ctx)
@@ -130,7 +130,7 @@ def connected(
     """
     with reached(upstream, rate) as database:
         queues = database.open(changing=changing)
-        _check_queues(wanted.queues, queues + database.left_out.ambiguous)
+        _check_queues(wanted.queues, queues + database.left_out.ambiguous + database.left_out.moving)
         yield database, queues
 
 
@@ -143,7 +143,7 @@ def reached(upstream: address.Upstream, rate: float) -> Iterator[Database]:
         rate: the most keys looked at in a second; 0 for no limit.
     """
     try:
-        with explained(upstream), closing(Database(upstream, rate)) as database:
+        with explained(upstream), closing(database_of(upstream, rate)) as database:
             yield database
     except (DatabaseError, FileError) as error:
         fail(str(error))

@@ -18,7 +18,7 @@ from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.task import Entry, Task
 from asynq_ttl.existing_keys.backfill_decisions import BackfillOptions, Decider, Orphans, ghost_reason, removes
 from asynq_ttl.existing_keys.changes import Change, Changer
-from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.database import Cursor, Database
 from asynq_ttl.existing_keys.pages import START, IndexPage, index_pages, index_rounds, task_pages
 from asynq_ttl.existing_keys.queue_places import Place, queue_places
 from asynq_ttl.existing_keys.standing import TERMINAL
@@ -84,7 +84,7 @@ class Backfill:
                 after = (score.encode(), task_id.encode("utf-8", "surrogateescape"))
         self._walk_indexes(indexes, after)
         if self._orphans_wanted:
-            self._walk_keyspace(int(position[1]) if position and position[0] == "scan" else 0)
+            self._walk_keyspace(position[1] if position and position[0] == "scan" else 0)
 
     def _indexes(self, queues: Sequence[str]) -> list[Place]:
         """Return the indexes that are walked through, in that order."""
@@ -144,7 +144,7 @@ class Backfill:
                 return 0
         return surplus
 
-    def _walk_keyspace(self, cursor: int) -> None:
+    def _walk_keyspace(self, cursor: Cursor) -> None:
         """Walk through the keyspace for hashes that are in no index."""
         start = cursor
         for following, page in task_pages(self._database, "digest", cursor):

@@ -141,7 +141,10 @@ class Changer:
             self._page(changes[first : first + PAGE_TASKS], position)
 
     def resume(self) -> Sequence[str | int]:
-        """Finish the page an interrupted run had begun; return where to go on (nothing for the beginning)."""
+        """Finish the page an interrupted run had begun; return where to go on (nothing for the beginning).
+
+        That is the beginning where a replica has become a master since: what it had not got yet is to be done again.
+        """
         if self._journal is None:
             return ()
         begun = self._journal.begun()
@@ -163,7 +166,7 @@ class Changer:
         ]
         self._count(made)
         self._journal.record(begun.page, [change.journal_line() for change in made])
-        return begun.position
+        return begun.position if begun.servers == self.database.servers else ()
 
     def _page(self, changes: Sequence[Change], position: Sequence[str | int]) -> None:
         for change in changes:
@@ -175,7 +178,7 @@ class Changer:
             return
         page = 0
         if self._journal is not None:
-            page = self._journal.begin(position, [asdict(change) for change in changes])
+            page = self._journal.begin(position, [asdict(change) for change in changes], self.database.servers)
         self.database.pace.spend(len(changes))
         results = self._change(changes)
         made = [change for change, result in zip(changes, results, strict=True) if result == _CHANGED]

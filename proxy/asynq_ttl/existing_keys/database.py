@@ -6,52 +6,33 @@ Invariants:
 * Scripts for many queues go out in one round trip, which has no more work in it than a page of one queue: a queue of
   one task costs what it has, not what a page might have.
 * All keys of a script belong to one queue, so they share a hash tag and a cluster slot.
-* Within `explained`, whatever Redis or the network says becomes one `DatabaseError` that tells a person what to do.
+* What asks about a key goes by `ask`, `run_all` and the like, never by a client: `cluster.database` has many.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import ConnectionPool, Redis
-from redis.connection import parse_url
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ConnectionError,  # noqa: A004 - redis-py's
-    NoPermissionError,
-    NoScriptError,
-    RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004 - redis-py's
-)
-from redis.sentinel import Sentinel
+from redis import Redis
+from redis.exceptions import NoPermissionError, ResponseError
 
 from asynq_ttl.asynq.keys import PREFIX, QUEUES, ambiguous, queue_of_key, text_of
-from asynq_ttl.existing_keys import foreign_prefixes
+from asynq_ttl.existing_keys.clients import DatabaseError, client_of, explained
+from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find
 from asynq_ttl.existing_keys.left_out import LeftOut
 from asynq_ttl.existing_keys.needed_rights import ASYNQ_KEYS, CHANGING, READING, attempt
-from asynq_ttl.existing_keys.own_connection import connection_class
 from asynq_ttl.existing_keys.refused import Refused, probe_key, refused_of
-from asynq_ttl.lua.loader import load
-from asynq_ttl.net.address import Address, Upstream
-from asynq_ttl.net.secret_file import SecretFileError, read_secret
-from asynq_ttl.net.server_version import ServerTooOldError, is_unknown
+from asynq_ttl.existing_keys.script_runs import Call, ScriptRuns
+from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.server_version import is_unknown
 
 PAGE_TASKS = 50
 PAGE_BYTES = 1 << 19
-_TIMEOUT_SECONDS = 30.0
-_CONNECT_SECONDS = 5.0
+_SCAN_COUNT = 1000
 
-
-Call = tuple[bytes | str | int, ...]
-"""Key and arguments of one run of a script."""
-
-
-class DatabaseError(Exception):
-    """The database cannot be used; the message says what is wrong, where, and what to do, in one line."""
+Cursor = int | str
+"""Where a walk through all keys goes on: 0 at its beginning and at its end. A text is that of a cluster."""
 
 
 class Pace:
@@ -89,10 +70,18 @@ class Database:
     def __init__(self, upstream: Upstream, rate: float = 0) -> None:
         self.upstream = upstream
         self.pace = Pace(rate)
-        self.client: Redis = _client(upstream, upstream.database)
         self.left_out = LeftOut()
         """What could not be looked at so far, or must be left alone."""
-        self._shas: dict[str, str] = {}
+        self._connect()
+
+    def _connect(self) -> None:
+        self.client: Redis = client_of(self.upstream, self.upstream.database)
+        self._scripts = ScriptRuns(self.client)
+
+    @property
+    def servers(self) -> str:
+        """Which servers of a cluster are changed, and in which of their runs; empty without a cluster."""
+        return ""
 
     def open(self, *, changing: bool = False) -> list[str]:
         """Check that Asynq uses this database and the user has the rights; return the names of its queues, sorted.
@@ -104,11 +93,7 @@ class Database:
             DatabaseError: it is not so.
         """
         with explained(self.upstream):
-            if self._is_cluster_node():
-                raise DatabaseError(
-                    f"{self.upstream} is a node of a cluster: it shows the keys of its own slots alone, so nothing "
-                    "that is said or done here would be whole; a cluster is not supported yet"
-                )
+            self.begin()
             queues = self.queues()
             wanted = {*READING.commands, *(CHANGING.commands if changing else ())}
             if not self.upstream.database:
@@ -128,15 +113,16 @@ class Database:
             DatabaseError: there are none.
         """
         try:
-            members: Any = self.client.smembers(QUEUES.decode())
+            members: Any = self.ask(QUEUES, "SMEMBERS")
         except ResponseError as error:
             if isinstance(error, NoPermissionError) or is_unknown(error):
                 return None
             if "WRONGTYPE" not in str(error):
                 raise
             self.left_out.add_wrong(QUEUES)
-            found = (queue_of_key(key) for key in self.client.scan_iter(PREFIX + b"*", count=1000))
-            members = {queue.encode("utf-8", "surrogateescape") for queue in found if queue is not None}
+            members = None
+        if members is None:
+            members = self._queues_with_keys()
         names = sorted(text_of(member) for member in members)
         for name in filter(ambiguous, names):
             self.left_out.add_ambiguous(name)
@@ -155,7 +141,7 @@ class Database:
             key: the key.
         """
         names, number = list(commands), self.upstream.database
-        with _client(self.upstream, 0) as client, client.pipeline(transaction=False) as pipeline:
+        with client_of(self.upstream, 0) as client, client.pipeline(transaction=False) as pipeline:
             for name in ("SELECT", *names):
                 pipeline.execute_command(*attempt(name, key, number))
             answers: list[Any] = pipeline.execute(raise_on_error=False)
@@ -166,44 +152,50 @@ class Database:
         seconds, _ = self.client.time()
         return int(seconds)
 
-    def run(self, name: str, key: bytes, *arguments: bytes | str | int) -> Any:  # noqa: ANN401 - replies have any shape
-        """Run one of the scripts that read or change tasks.
+    def ask(self, key: bytes, command: str, *arguments: bytes | str | int) -> Any:  # noqa: ANN401 - replies have any shape
+        """Ask something about a key; None where its queue cannot be read now, as it may be in a cluster."""
+        return self.client.execute_command(command, key, *arguments)
+
+    def types_of(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the types of some keys; `none` of one that is not there.
+
+        Raises:
+            RedisError: the user may not ask.
+        """
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.type(key)
+            return checked(pipeline.execute(raise_on_error=False))
+
+    def scan(self, cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
+        """Take a step through all keys; return where to go on, and the keys.
 
         Args:
-            name: the file below `lua/`, without its ending.
-            key: KEYS[1], a key of the queue that is concerned.
-            arguments: ARGV.
+            cursor: where this step begins.
+            match: the pattern of the keys.
+            count: about how many are looked at.
         """
-        if name not in self._shas:
-            self._load(name)
-        try:
-            return self.client.evalsha(self._shas[name], 1, key, *arguments)
-        except NoScriptError:
-            self._load(name)
-            return self.client.evalsha(self._shas[name], 1, key, *arguments)
+        answer: Any = self.client.scan(int(cursor), match=match, count=count)
+        return int(answer[0]), list(answer[1])
+
+    def holds(self, cursor: Cursor) -> bool:  # noqa: ARG002 - who resumes checks that the server is the same
+        """Say whether a walk can go on here, and its part need not be walked through anew."""
+        return True
+
+    def begins_part(self, cursor: Cursor) -> bool:
+        """Say whether a cursor is at the beginning of a part of the walk: what `holds` has said no of begins there."""
+        return not cursor
 
     def run_all(self, name: str, calls: Sequence[Call]) -> list[Any]:
-        """Run one of the scripts several times in one round trip; return what it replies, in that order.
+        """Run a script several times in one round trip; return what it replies, in that order.
 
         Args:
-            name: as in `run`.
-            calls: key and arguments of each, as in `run`.
+            name, calls: as `ScriptRuns.replies` has them.
+
+        Raises:
+            RedisError: one of the runs has failed.
         """
-        if not calls:
-            return []
-        if name not in self._shas:
-            self._load(name)
-        pipeline = self.client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.evalsha(self._shas[name], 1, *call)
-        replies = pipeline.execute(raise_on_error=False)
-        for number, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                self._load(name)
-                replies[number] = self.client.evalsha(self._shas[name], 1, *calls[number])
-            elif isinstance(reply, Exception):
-                raise reply
-        return replies
+        return checked(self._scripts.replies(name, calls))
 
     def server(self) -> "Server":
         """Ask the server what it is; where the user may not ask, version and run are empty."""
@@ -238,9 +230,29 @@ class Database:
             answers: list[Any] = pipeline.execute(raise_on_error=False)
         return [answer if isinstance(answer, int) else None for answer in answers]
 
+    def foreign_prefixes(self) -> Prefixes:
+        """Look for tasks of forks.
+
+        Raises:
+            ResponseError: the user may not SCAN.
+        """
+        return find(self.client, self.pace.spend)
+
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+    def begin(self) -> None:
+        """Check that the server is what the URL says.
+
+        Raises:
+            DatabaseError: it is a node of a cluster.
+        """
+        if self._is_cluster_node():
+            raise DatabaseError(
+                f"{self.upstream} is a node of a cluster: it shows the keys of its own slots alone, so nothing that is "
+                f"said or done here would be whole; give the URL of the cluster, redis+cluster://{self.upstream.address}"
+            )
 
     def _is_cluster_node(self) -> bool:
         """Say whether the server is a node of a cluster; a user who may ask it by no way is believed to use none."""
@@ -253,8 +265,13 @@ class Database:
             return False
         return True
 
-    def _load(self, name: str) -> None:
-        self._shas[name] = str(self.client.script_load(load("shared/task.prologue", name)))
+    def _queues_with_keys(self) -> set[bytes]:
+        """Return the names of the queues that have keys."""
+        names, cursor = set[str](), None
+        while cursor != 0:
+            cursor, keys = self.scan(cursor or 0, match=PREFIX + b"*", count=_SCAN_COUNT)
+            names.update(queue for key in keys if (queue := queue_of_key(key)) is not None)
+        return {name.encode("utf-8", "surrogateescape") for name in names}
 
     def _no_queues(self) -> str:
         """Return, in words, that there is nothing of Asynq here, and in which databases there are keys."""
@@ -267,11 +284,23 @@ class Database:
     def _of_forks(self) -> str:
         """Return, in words, which prefixes of forks there are; nothing where there are none or the user may not ask."""
         try:
-            prefixes = foreign_prefixes.find(self.client, self.pace.spend).seen
+            prefixes = self.foreign_prefixes().seen
         except ResponseError:
             return ""
         told = "; there are tasks of a fork of Asynq whose keys begin with {}, which are not handled"
         return told.format(", ".join(prefixes)) if prefixes else ""
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """Return replies, of which none is an error.
+
+    Raises:
+        RedisError: the first error among them.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,106 +315,3 @@ class Server:
     def name(self) -> str:
         """Product and version."""
         return f"{self.product} {self.version or 'of unknown version'}"
-
-
-def _options(upstream: Upstream) -> dict[str, Any]:
-    """Return the options of every connection; those of TLS only behind Sentinels, else the URL says it."""
-    options: dict[str, Any] = {
-        "socket_timeout": _TIMEOUT_SECONDS,
-        "socket_connect_timeout": _CONNECT_SECONDS,
-        "retry": None,
-        # HELLO is not needed then: somebody may have renamed it.
-        "protocol": 2,
-        # It would be told by CLIENT SETINFO, which users need not have.
-        "driver_info": None,
-    }
-    if upstream.sentinels and upstream.tls:
-        options |= {
-            "ssl_ca_certs": upstream.ca_file or None,
-            "ssl_cert_reqs": "required" if upstream.verify else "none",
-            "ssl_certfile": upstream.certificate_file or None,
-            "ssl_keyfile": upstream.key_file or None,
-        }
-    return options
-
-
-def _client(upstream: Upstream, database: int) -> Redis:
-    """Return a client of a database of the server, or of the master that its Sentinels name at this moment."""
-    options = _options(upstream)
-    if upstream.sentinels:
-        host, port = _Sentinels(upstream).discover_master(upstream.master)  # type: ignore[no-untyped-call]
-        options |= {"username": upstream.username or None, "password": upstream.password or None}
-        options |= {"host": host, "port": port}
-    else:
-        # A password in the URL comes first; this one is that of a password file.
-        options |= {"password": upstream.password or None, **parse_url(upstream.url)}
-    options |= {"db": database, "connection_class": connection_class(upstream)}
-    return Redis.from_pool(ConnectionPool(**options))
-
-
-def sentinel_clients(upstream: Upstream) -> Iterator[tuple[Address, Redis]]:
-    """Yield a client of each Sentinel that the URL names; each is closed when the next one is asked for."""
-    for address in upstream.sentinels:
-        with _sentinel_client(upstream, address) as client:
-            yield address, client
-
-
-class _Sentinels(Sentinel):
-    """All Sentinels that the URL names."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        super().__init__([])  # type: ignore[no-untyped-call]
-        self.sentinels = [_sentinel_client(upstream, address) for address in upstream.sentinels]
-
-
-def _sentinel_client(upstream: Upstream, address: Address) -> Redis:
-    """Return a client of a Sentinel.
-
-    Its connections begin with a question too. Without one, what TLS 1.3 sends after the handshake may arrive when
-    redis-py is about to use the connection, and is taken for a reply that nobody asked for.
-    """
-    options = {**_options(upstream), **_sentinel_login(upstream), "decode_responses": True}
-    place: dict[str, Any] = {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
-    return Redis.from_pool(ConnectionPool(**options, **place))
-
-
-def _sentinel_login(upstream: Upstream) -> dict[str, str | None]:
-    password = upstream.sentinel_password
-    if upstream.sentinel_password_file:
-        try:
-            password = read_secret(upstream.sentinel_password_file)
-        except SecretFileError as error:
-            raise DatabaseError(f"the password file {error}") from None
-    return {"username": upstream.sentinel_username or None, "password": password or None}
-
-
-@contextmanager
-def explained(upstream: Upstream) -> Iterator[None]:
-    """Turn errors of Redis and of the network into one line. Others, such as those of files, are none of redis-py's.
-
-    Raises:
-        DatabaseError: in place of any error of redis-py.
-    """
-    try:
-        yield
-    except (NoPermissionError, AuthenticationError, AuthorizationError, ConnectionError, TimeoutError) as error:
-        raise DatabaseError(_reason(upstream, error)) from error
-    except RedisError as error:
-        raise DatabaseError(f"{upstream} refuses: {_line(error)}") from error
-
-
-def _reason(upstream: Upstream, error: RedisError) -> str:
-    said = _line(error)
-    if isinstance(error, NoPermissionError):
-        return f"{upstream}: the user in the URL lacks a right: {said}"
-    if isinstance(error, ServerTooOldError):
-        return f"{upstream} cannot be used: {said}"
-    if isinstance(error, AuthenticationError | AuthorizationError) or "NOAUTH" in said:
-        return f"{upstream} does not accept the user and password in the URL: {said}"
-    if isinstance(error, TimeoutError):
-        return f"{upstream} does not answer: {said}"
-    return f"{upstream} cannot be reached: {said}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,14 @@ class Prefixes:
 
     seen: dict[str, int]
     whole: bool
+
+
+def together(found: Sequence[Prefixes]) -> Prefixes:
+    """Return what was found in several places."""
+    seen = Counter[str]()
+    for each in found:
+        seen.update(each.seen)
+    return Prefixes(dict(seen.most_common()), whole=all(each.whole for each in found))
 
 
 def find(client: "Redis", spend: Callable[[int], None]) -> Prefixes:

@@ -9,8 +9,9 @@ has it to itself.
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from asynq_ttl.existing_keys.database import Call, Database
+from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.queue_places import Place
+from asynq_ttl.existing_keys.script_runs import Call
 
 Walk = Generator[Call, Any, None]
 

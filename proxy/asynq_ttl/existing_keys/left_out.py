@@ -20,10 +20,32 @@ class LeftOut:
         """Tasks whose message cannot be read."""
         self._wrong: dict[str, None] = {}
         self._ambiguous: dict[str, None] = {}
+        self._unread: dict[str, None] = {}
+        self._moving: dict[str, None] = {}
         self._more = 0
 
     def __bool__(self) -> bool:
-        return bool(self.unreadable or self._wrong or self._ambiguous or self._more)
+        return bool(self.unreadable or self._wrong or self._ambiguous or self._more or self.elsewhere)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether something of a cluster was left out that the same run may find later."""
+        return bool(self._unread or self._moving)
+
+    @property
+    def unread(self) -> list[str]:
+        """Nodes of a cluster that cannot be read, each with the reason."""
+        return list(self._unread)
+
+    @property
+    def moving(self) -> list[str]:
+        """Queues of a cluster whose slots are on their way to another node, or have moved meanwhile."""
+        return list(self._moving)
+
+    @property
+    def moving_names(self) -> Container[str]:
+        """The same, to look one up."""
+        return self._moving
 
     @property
     def wrong(self) -> list[str]:
@@ -52,9 +74,20 @@ class LeftOut:
         """Take down the name of a queue, or the key of a task, that can be read as one of another queue."""
         self._add(self._ambiguous, name)
 
+    def add_unread(self, node: str) -> None:
+        """Take down a node of a cluster that cannot be read, with the reason."""
+        self._add(self._unread, node)
+
+    def add_moving(self, queue: str) -> None:
+        """Take down a queue of a cluster whose slot is on its way to another node."""
+        self._add(self._moving, queue)
+
     def notes(self) -> list[str]:
         """Return what was left out, a line for each kind of it."""
         lines = []
+        lines += [f"cannot be read, so what it has is not in this: {printable(node)}" for node in self._unread]
+        if self._moving:
+            lines.append(f"skipped, since their slots are on their way to another node: {_some(self._moving)}")
         if self._wrong:
             lines.append(f"keys of another type than Asynq has there, passed over: {_some(self._wrong)}")
         if self._ambiguous:

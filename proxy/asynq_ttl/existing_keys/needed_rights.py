@@ -24,6 +24,8 @@ _TRIES = {
     "CLIENT|LIST": "ID 0",
     "CLIENT|SETNAME": "asynq-ttl-tools",
     "CLUSTER|INFO": "",
+    "CLUSTER|NODES": "",
+    "CLUSTER|SLOTS": "",
     "CONFIG|GET": "min-replicas-to-write",
     "DBSIZE": "",
     "DEL": _KEY,
@@ -152,6 +154,9 @@ CONTROL = _need("PING", "SCRIPT|LOAD", "SELECT")
 BEHIND_SENTINELS = _need("ROLE")
 """What the sidecar asks the master that Sentinels name."""
 
+IN_CLUSTER = _need("CLUSTER|NODES", "CLUSTER|SLOTS")
+"""What the sidecar and the tools ask the nodes of a cluster."""
+
 SWEEPER = _need(
     *_RUNS_SCRIPTS,
     "SMEMBERS",
@@ -184,7 +189,7 @@ SPARED = {
     "INFO": "a cluster is not noticed, and `doctor` does not look at version, memory, replication and connections",
     "CLUSTER|INFO": "where `INFO` is missing too, the tools take one node of a cluster for a whole database",
     "CLIENT|LIST": "`doctor` does not look at who is connected",
-    "CONFIG|GET": "behind Sentinels, `doctor` does not look at `min-replicas-to-write`",
+    "CONFIG|GET": "`doctor` does not look at `min-replicas-to-write` (Sentinels) and `tls-cluster` (cluster)",
     "DBSIZE": "progress bars of the tools do not know the end",
     "MEMORY|USAGE": "`audit` counts the bytes of tasks alone, not what Redis needs besides",
 }

@@ -12,12 +12,12 @@ Invariants:
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from asynq_ttl.asynq.keys import PREFIX, TASK_PATTERN, doubtful, queue_of_task, queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Entry, Task, record_of, task_of_row
-from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Call, Database
+from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Cursor, Database
 from asynq_ttl.existing_keys.queue_places import Place
+from asynq_ttl.existing_keys.script_runs import Call
 from asynq_ttl.policy.glob import Glob
 
 _SCAN_COUNT = 256
@@ -54,14 +54,13 @@ class TaskFilter:
         return not self.types or any(glob.matches(task.type) for glob in self.types)
 
 
-def scan(database: Database, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
+def scan(database: Database, cursor: Cursor, pattern: bytes) -> tuple[Cursor, list[bytes]]:
     """Return the next cursor (0 at the end) and the keys of one step through the keyspace."""
     database.pace.spend(_SCAN_COUNT)
-    answer: Any = database.client.scan(cursor, match=pattern, count=_SCAN_COUNT)
-    return int(answer[0]), list(answer[1])
+    return database.scan(cursor, match=pattern, count=_SCAN_COUNT)
 
 
-def task_pages(database: Database, want: str = "head", cursor: int = 0) -> Iterator[tuple[int, list[Task]]]:
+def task_pages(database: Database, want: str = "head", cursor: Cursor = 0) -> Iterator[tuple[Cursor, list[Task]]]:
     """Yield every task of the database in pages, each with the cursor of the next one (0 at the end).
 
     Args:
@@ -83,7 +82,7 @@ def whole_tasks(database: Database, advance: Callable[[int], None]) -> Iterator[
         database: where.
         advance: is called with the number of tasks of each step through the keyspace.
     """
-    cursor = 0
+    cursor: Cursor = 0
     while True:
         cursor, keys = scan(database, cursor, TASK_PATTERN)
         yield from (task for task in tasks_of(database, keys, "short") if task.exists)
@@ -163,8 +162,8 @@ def _completed(database: Database, task: Task, want: str) -> Task:
     database.pace.spend(1 + task.size // _BYTES_A_KEY)
     key = task_prefix(task.queue) + task.id
     fields = ["state", "msg", *(["result"] if want == "short" else [])]
-    answer: Any = database.client.hmget(key, fields)
-    state, message, *result = answer
+    answer = database.ask(key, "HMGET", *fields)
+    state, message, *result = answer or [None, None]
     if message is None:
         return replace(task, exists=False, ttl_ms=-2)
     record = record_of(message)

@@ -45,7 +45,7 @@ class Persist:
         Args:
             position: what `Changer.resume` returned; nothing for a new run.
         """
-        start = int(position[1]) if position else 0
+        start = position[1] if position else 0
         for following, page in task_pages(self._database, "digest", start):
             timed = [task for task in page if task.ttl_ms >= 0 and self._wanted.matches_queue(task.queue)]
             for task in timed:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from asynq_ttl.asynq.key_types import OF_QUEUE
 from asynq_ttl.asynq.keys import index_key, queue_prefix
-from asynq_ttl.existing_keys.database import Call, Database
+from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.script_runs import Call
 
 NAMES = ("pending", "active", "scheduled", "retry", "archived", "completed", "lease", "deadlines")
 """The lists and sorted sets of a queue that say where its tasks are."""

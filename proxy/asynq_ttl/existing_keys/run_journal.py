@@ -30,11 +30,19 @@ class JournalError(FileError):
 
 @dataclass(frozen=True, slots=True)
 class BegunPage:
-    """The page of changes that a run began last: its number, where the walk goes on, and the changes."""
+    """The page of changes that a run began last.
+
+    Attributes:
+        page: its number.
+        position: where the walk goes on.
+        changes: the changes.
+        servers: which servers were changed.
+    """
 
     page: int
     position: tuple[str | int, ...]
     changes: tuple[Json, ...]
+    servers: str = ""
 
 
 class RunJournal:
@@ -70,15 +78,17 @@ class RunJournal:
         if not resume:
             self._write([{"run": run, "now": now}])
 
-    def begin(self, position: Sequence[str | int], changes: Iterable[Json]) -> int:
+    def begin(self, position: Sequence[str | int], changes: Iterable[Json], servers: str = "") -> int:
         """Write down that a page of changes is about to be made; return its number.
 
         Args:
             position: where the walk goes on if the run is killed now.
             changes: all that the run has to know to make them.
+            servers: which servers are changed.
         """
         page = self.new_page()
-        text = json.dumps({"page": page, "position": list(position), "changes": list(changes)})
+        content = {"page": page, "position": list(position), "changes": list(changes), "servers": servers}
+        text = json.dumps(content)
         fresh = self._state.with_name(self._state.name + ".new")
         with named(fresh, _GO_ON):
             fresh.write_text(text)
@@ -100,7 +110,8 @@ class RunJournal:
             return None
         with named(self._state):
             content = json.loads(self._state.read_text())
-        return BegunPage(content["page"], tuple(content["position"]), tuple(content["changes"]))
+        changes = tuple(content["changes"])
+        return BegunPage(content["page"], tuple(content["position"]), changes, content.get("servers", ""))
 
     def changes(self) -> Iterator[Json]:
         """Yield the changes that are in the file so far, each with the number of its page."""
@@ -109,6 +120,10 @@ class RunJournal:
                 content = json.loads(line)
                 if "page" in content:
                     yield content
+
+    def pause(self) -> None:
+        """Write down that the run has left something out: it goes on from its beginning, and finds what is left."""
+        self.begin((), ())
 
     def end(self, summary: Json) -> None:
         """Write down that the run ended: from here on it cannot be resumed."""

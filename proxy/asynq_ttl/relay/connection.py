@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
-from asynq_ttl.session.session import Session
+from asynq_ttl.session.session import Dialogue, Session
 from asynq_ttl.session.shared import Shared
 
 # A client that is refused is told why for this long.
@@ -36,6 +36,7 @@ class Pause(Flag):
     CONNECTING = auto()
     ACTIVATING = auto()  # a wrapper is being loaded
     FULL = auto()  # Redis is slow to take what was written
+    WAITING = auto()  # much waits for a node of the cluster
     HANGING_UP = auto()
     TURN = auto()  # it is the others'
 
@@ -80,7 +81,7 @@ class Downstream(asyncio.Protocol):
     """A client's side of a connection; `others` are all the connections there are."""
 
     def __init__(self, others: OpenConnections) -> None:
-        self.session = Session(others.shared)
+        self.session: Dialogue = Session(others.shared)
         self._others = others
         self._traffic = others.traffic
         self._transport: asyncio.Transport | None = None

@@ -4,7 +4,7 @@ Invariants:
 
 * A node keeps its port for as long as it is a member, also when it moves.
 * No port stands for two nodes. Where there are more nodes than ports, the last ones are called by the port of the
-  sidecar itself, which leads to any node, until a port becomes free.
+  sidecar itself, which leads to all nodes, until a port becomes free. Without any ports all nodes are called so.
 * Every answer is a port of the sidecar.
 
 A client that has learnt the ports from another sidecar, or from one before a restart, may come to the wrong node. That
@@ -44,6 +44,7 @@ class PortTable:
         self._waiting: list[Member] = []
         # The port that has been free for longest is the first.
         self._free = list(ports)
+        self._has_ports = bool(self._free)
         self._view: View | None = None
         # By all the names under which the cluster knows them, the IDs of nodes.
         self._ids: dict[tuple[str, int], str] = {}
@@ -59,7 +60,7 @@ class PortTable:
     @property
     def portless(self) -> int:
         """How many nodes have no port, since there are more of them than ports."""
-        return len(self._waiting)
+        return len(self._waiting) if self._has_ports else 0
 
     def has_port(self, member: Member) -> bool:
         """Say whether a node has a port of its own."""
@@ -103,14 +104,19 @@ class PortTable:
     def at_address(self, host: str, port: int, slot: int) -> int:
         """Return the port for whatever node is at an address; the host is empty where that is not said."""
         self._look()
+        member = self.member_at(host, port, slot)
+        return self.port(member) if member is not None else self._any_node()
+
+    def member_at(self, host: str, port: int, slot: int) -> Member | None:
+        """Return the node at an address; None where that cannot be told. The arguments are as for `at_address`."""
         node_id = self._ids.get((host, port))
         if node_id is not None:
-            return self.of_node(node_id, host, port)
-        at = [member for member in self._members.values() if member.address.port == port]
+            return self._meet(node_id, Address(host, port))
+        at = [member for member in (*self._members.values(), *self._waiting) if member.address.port == port]
         if host:
             at = [member for member in at if member.address.host == host]
-            return self.port(at[0]) if at else self.of_node(str(Address(host, port)), host, port)
+            return at[0] if at else self._meet(str(Address(host, port)), Address(host, port))
         owner = self._view.owner(slot) if self._view is not None else None
         if len(at) != 1 and owner is not None:
-            return self.of_node(owner.id, owner.host, owner.port)
-        return self.port(at[0]) if at else self._any_node()
+            return self._meet(owner.id, Address(owner.host, owner.port))
+        return at[0] if at else None

@@ -13,7 +13,7 @@ Invariants:
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from asynq_ttl.events import Decision, FailOpen
 from asynq_ttl.rewriting.registry import Script
@@ -27,6 +27,57 @@ from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
 
 _NO_QUESTIONS: Final = Questions()
+
+
+class Dialogue(Protocol):
+    """What a relay has to know of a client's conversation: here with one Redis, in `routing` with a cluster."""
+
+    commands: int
+    holding: Holding
+
+    @property
+    def database(self) -> int:
+        """The number of the database that the next command goes to."""
+
+    @property
+    def pending(self) -> int:
+        """What waits for a reply and is of interest."""
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of what is held back of the client's bytes."""
+
+    @property
+    def waiting_for(self) -> Script | None:
+        """The script whose wrapper has to be activated before anything more is fed."""
+
+    @property
+    def replies(self) -> int:
+        """Replies that came."""
+
+    @property
+    def counting(self) -> bool:
+        """Whether replies are counted."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the client is in the middle of something."""
+
+    @property
+    def receive_upstream(self) -> Callable[[bytes], None]:
+        """Takes note of what goes to the client."""
+
+    def receive_downstream(self, data: bytes) -> bytes:
+        """Take bytes of the client; return the bytes to send to Redis."""
+
+    def resume(self) -> bytes:
+        """Go on after an activation; return what to send."""
+
+    def give_back(self) -> None:
+        """Give back the room of a large command that has gone on."""
+
+    def close(self) -> None:
+        """Hold nothing any more."""
 
 
 class Session:

@@ -5,11 +5,11 @@ Each part does its own work; here they are put together, and taken apart when a 
 Invariants:
 
 * Every port listens from the start, so a node that comes has one at once, and one that is taken is known at the start.
-* A connection leads to the node that its port stands for when the client connects.
+* A connection to the port of a node leads to the node that it stands for when the client connects; one to the port of
+  the sidecar leads to all nodes.
 """
 
 import asyncio
-import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +21,8 @@ from asynq_ttl.net.listener import Listener
 from asynq_ttl.relay.node_port import NodePort
 from asynq_ttl.relay.port_table import PortTable
 from asynq_ttl.relay.relay import Relay
+from asynq_ttl.relay.routed_port import RoutedPort
+from asynq_ttl.relay.routes import Routes
 from asynq_ttl.rewriting.registry import ScriptRegistry
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session.renaming import Directory
@@ -43,7 +45,7 @@ class ClusterNodes:
 
     Args:
         endpoint: its upstream names the nodes that are asked first.
-        ports: those that can stand for nodes.
+        ports: those that can stand for nodes; none where all are called by the port of the sidecar.
         announce: the host that clients are told; empty for the one that they have connected to.
         relay: has all connections.
         shared: what all sessions share that lead to no node.
@@ -65,7 +67,7 @@ class ClusterNodes:
         sweeper: Callable[[Endpoint, Part], Sweeper] | None,
     ) -> None:
         self.cluster = Cluster(endpoint, self)
-        self.table = PortTable(ports, lambda: self._any_node, self.cluster.meet, self.cluster.look)
+        self.table = PortTable(ports, lambda: self._all_nodes, self.cluster.meet, self.cluster.look)
         self.faults = 0
         """Replies that name nodes and could not be renamed."""
         self._endpoint = endpoint
@@ -81,8 +83,8 @@ class ClusterNodes:
         self._told: set[str] = set()
         self._directory = Directory(self.table, lambda: self.table.generation, self._note_fault)
         self._sessions: dict[Member, Shared] = {}
-        self._any_node = ports[0]
-        self._turns = itertools.count()
+        self._routes = Routes(self.cluster, self.table, self._directory)
+        self._all_nodes = ports[0] if ports else 0
         self._repetition = Repetition()
 
     @property
@@ -107,13 +109,13 @@ class ClusterNodes:
         """Listen at all ports while the block runs.
 
         Args:
-            listen: where the sidecar itself listens: the host of the ports, and the port that leads to any node.
+            listen: where the sidecar itself listens: the host of the ports, and the port that leads to all nodes.
             listener_at: returns what listens at an address, and makes protocols in the way that is given.
 
         Raises:
             ListenError: a port is taken, or cannot be used.
         """
-        self._any_node = listen.port or self._any_node
+        self._all_nodes = listen.port or self._all_nodes
         host = "127.0.0.1" if listen.path else listen.host
         listeners = [listener_at(Address(host, port), partial(self._accept_at, port)) for port in self._ports]
         try:
@@ -125,15 +127,11 @@ class ClusterNodes:
                 listener.close()
 
     def accept(self) -> asyncio.Protocol:
-        """Return the protocol of a client that may be led to any node: a master, each in its turn."""
-        masters = self.cluster.masters
-        up = [member for member in masters if not member.control.problem] or masters
-        return self._port_of(up[next(self._turns) % len(up)] if up else None)
+        """Return the protocol of a client that is led to all nodes."""
+        return RoutedPort(self._relay, self._shared, self._routes, self._announce).accept()
 
     def _accept_at(self, port: int) -> asyncio.Protocol:
-        return self._port_of(self.table.member(port))
-
-    def _port_of(self, member: Member | None) -> asyncio.Protocol:
+        member = self.table.member(port)
         shared = self._shared if member is None else self._sessions[member]
         return NodePort(self._relay, member, shared, self._directory, self._announce).accept()
 
@@ -150,18 +148,20 @@ class ClusterNodes:
         endpoint = endpoint_at(self._endpoint, address)
         registry = ScriptRegistry(beside=self._shared.registry)
         member = Member(node_id, endpoint, registry, ControlConnection(endpoint, registry, self._tell_activated))
-        self._sessions[member] = self._shared.beside(registry)
+        shared = self._sessions[member] = self._shared.beside(registry)
+        self._routes.enlist(member, shared)
         self.table.enlist(member)
         self._background.start(_task_of(member), member.control.run)
-        if not self.table.has_port(member):
+        if self._ports and not self.table.has_port(member):
             _log.warning("the cluster has more nodes than --cluster-ports has ports: %s has none", address)
-        else:
+        elif self._ports:
             self._tell_port(member)
         return member
 
     def dismiss(self, member: Member) -> None:
         """Forget a member; its connections end."""
         _log.info("node %s is gone", member.address)
+        self._routes.dismiss(member)
         for late in self.table.dismiss(member):
             self._tell_port(late)
         self._stop_sweeper(member)
@@ -175,6 +175,7 @@ class ClusterNodes:
     def viewed(self, view: View) -> None:
         """Take note of a view that is believed."""
         self.table.viewed(view)
+        self._routes.viewed(view)
         if self._sweeper is None:
             return
         for member in self.cluster.members.values():

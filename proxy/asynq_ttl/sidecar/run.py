@@ -97,8 +97,10 @@ def with_room(settings: Settings) -> Settings:
     Raises:
         StartError: it has no room for the sidecar itself.
     """
-    others = _OTHER_FILES + (0 if settings.cluster_ports is None else _NODE_FILES * len(settings.cluster_ports))
-    return replace(settings, max_connections=_allow_files(settings.max_connections, others))
+    nodes = settings.upstream.nodes
+    others = _OTHER_FILES + _NODE_FILES * len(settings.cluster_ports or nodes)
+    each = 1 + max(len(nodes), 1)  # in front of a cluster a client may have a connection to each node
+    return replace(settings, max_connections=_allow_files(settings.max_connections, each, others))
 
 
 def _spare_collector() -> None:
@@ -112,17 +114,23 @@ def _spare_collector() -> None:
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
-def _allow_files(max_connections: int, others: int) -> int:
-    """Raise the soft limit of open files as far as so many clients need it; return how many clients it allows."""
-    needed = 2 * max_connections + others
+def _allow_files(max_connections: int, each: int, others: int) -> int:
+    """Raise the soft limit of open files as far as so many clients need it; return how many clients it allows.
+
+    Args:
+        max_connections: how many clients there may be.
+        each: how many files each of them needs.
+        others: how many the sidecar itself needs.
+    """
+    needed = each * max_connections + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return max_connections
-    allowed = (soft - others) // 2
+    allowed = (soft - others) // each
     if allowed < 1:
-        raise StartError(f"the limit of open files is {soft}, and a sidecar needs {others + 2}: raise ulimit -n")
+        raise StartError(f"the limit of open files is {soft}, and a sidecar needs {others + each}: raise ulimit -n")
     _log.info("at most %d clients instead of %d: the limit of open files is %d", allowed, max_connections, soft)
     return allowed

@@ -9,6 +9,7 @@ from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.tls import ListenerTls
 from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sweep.sink import SinkAddress
+from asynq_ttl.telemetry.decision_log import LogSettings
 
 
 class ClientAuth(Enum):
@@ -59,8 +60,9 @@ class Settings:
         reuse_port: whether another sidecar may listen at the same port.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
-        cluster_ports: the ports that stand for the nodes of a cluster; None without a cluster.
-        announce: the host by which clients are told to find these; None for the one that they have connected to.
+        decisions: where the decision log is; None for no log.
+        cluster_ports: the ports that stand for the nodes of a cluster; None for no such ports.
+        announce: the host by which clients are told to find nodes; None for the one that they have connected to.
     """
 
     listen: Address
@@ -75,5 +77,6 @@ class Settings:
     reuse_port: bool = False
     trace_path: tuple[str, ...] = ()
     sink: SinkAddress | None = None
+    decisions: LogSettings | None = None
     cluster_ports: range | None = None
     announce: str | None = None

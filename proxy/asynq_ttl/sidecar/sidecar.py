@@ -42,7 +42,9 @@ from asynq_ttl.sweep.handover import Handover
 from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
+from asynq_ttl.telemetry.decision_log import DecisionLog, register_decision_log
 from asynq_ttl.telemetry.recorder import Telemetry
+from asynq_ttl.telemetry.swept_node import SweptNode
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from asynq_ttl.upstream.sentinels import Sentinels
@@ -93,6 +95,7 @@ class Sidecar:
         self.control = ControlConnection(
             self.endpoint, self.registry, self._activated, lambda: telemetry.cluster.note(Sign.MODE)
         )
+        self.decision_log = _decision_log(settings, telemetry)
         self.handover = Handover(settings.sink.open(), str(settings.sink)) if settings.sink else None
         self.sweeper = self._sweeper(self.endpoint)
         self.relay = Relay(
@@ -100,7 +103,6 @@ class Sidecar:
         )
         self._inheritance = Inheritance()
         self.background = Background()
-        """What goes on beside serving clients."""
         self.nodes = self._cluster_nodes()
         register_background(telemetry.metrics, self.background)
         register_traffic(telemetry.metrics, self.relay)
@@ -120,11 +122,12 @@ class Sidecar:
 
     def _sweeper(self, endpoint: Endpoint, part: Part = WHOLE) -> Sweeper:
         """Return what sweeps at an endpoint."""
+        at_node = SweptNode(self.telemetry, lambda: endpoint.address or endpoint.upstream.address)
         return Sweeper(
             endpoint,
             lambda: self.in_force.rewriter.reach,
             self.shared.databases,
-            self.telemetry,
+            self.telemetry if part is WHOLE else at_node,
             interval_seconds=self.settings.sweep_seconds,
             handover=self.handover,
             began=self.started_ns / 1e9,
@@ -143,13 +146,12 @@ class Sidecar:
 
     def _cluster_nodes(self) -> ClusterNodes | None:
         """Return what knows the nodes of a cluster; None without one."""
-        ports, announce = self.settings.cluster_ports, self.settings.announce
-        if ports is None:
+        if not self.settings.upstream.nodes:
             return None
         return ClusterNodes(
             self.endpoint,
-            ports,
-            announce=announce or "",
+            self.settings.cluster_ports or range(0),
+            announce=self.settings.announce or "",
             relay=self.relay,
             shared=self.shared,
             background=self.background,
@@ -160,7 +162,8 @@ class Sidecar:
     @property
     def trouble(self) -> str:
         """What does not keep clients from coming, and has to be looked at all the same; empty where there is none."""
-        return self.handover.problem if self.handover is not None else ""
+        parts = self.handover, self.decision_log
+        return "; ".join(part.problem for part in parts if part is not None and part.problem)
 
     def _contexts(self) -> list[Context]:
         """Return the TLS contexts that are made of files."""
@@ -241,6 +244,10 @@ class Sidecar:
     def _endings(self) -> list[Coroutine[None, None, None]]:
         """Return what closes the sidecar's own connections."""
         endings = [self.telemetry.finish_spans(), self.sweeper.close(), self.control.close()]
+        if self.handover is not None:
+            endings.append(self.handover.close())
+        if self.decision_log is not None:
+            endings.append(asyncio.to_thread(self.decision_log.close, _CLOSE_SECONDS))
         return endings if self.nodes is None else [*endings, self.nodes.close()]
 
     def _listener_at(
@@ -260,6 +267,8 @@ class Sidecar:
 
     async def _begin(self) -> None:
         """Begin what runs beside the data path."""
+        if self.decision_log is not None:
+            self.decision_log.start()
         start = self.background.start
         start("the latency probe", partial(beat, self.relay.traffic, self.telemetry))
         if self.sentinels is not None:
@@ -297,6 +306,16 @@ def endpoint_of(settings: Settings) -> Endpoint:
         TlsError: a certificate, key or CA file cannot be used.
     """
     return Endpoint(settings.upstream, logs_in=settings.access.logs_in, keepalive_seconds=settings.keepalive_seconds)
+
+
+def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | None:
+    """Return the decision log, which is told all that the journal is told from now on; None where there is none."""
+    recent = telemetry.recent
+    log = settings.decisions.open(task_ids=recent.task_ids) if settings.decisions is not None else None
+    register_decision_log(telemetry.metrics, log)
+    if log is not None:
+        recent.tell(log.add)
+    return log
 
 
 def _guard(settings: Settings, endpoint: Endpoint) -> Guard | None:

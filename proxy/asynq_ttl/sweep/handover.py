@@ -11,8 +11,11 @@ Invariants:
 * An archive keeps its newest tasks, up to `max` or Asynq's own limit; what is over it goes at the end of a round.
 * The sink is asked at the end of a round, when all that is done, and for a few seconds only. So the patrol passes every
   task many times within half a grace, whatever the sink does.
+* It is asked by one at a time: each master of a cluster has a sweeper of its own. Who does not get its turn within its
+  seconds leaves its tasks to its next round.
 """
 
+import asyncio
 import logging
 import time
 from base64 import b64encode
@@ -74,7 +77,7 @@ class Handover:
 
     Args:
         sink: who takes the tasks.
-        name: what it is called in the log.
+        name: what it is called, without any secret.
     """
 
     def __init__(self, sink: Sink, name: str) -> None:
@@ -84,15 +87,16 @@ class Handover:
         """Why it does not take tasks, with its name; empty where it took the latest ones."""
         self._sink = sink
         self._not_before = 0.0
-        self._until = 0.0
-        self._name = name
+        self._turn = asyncio.Lock()
+        self.name = name
+        """What the sink is called."""
         self._read = load("shared/task.prologue", "shared/read_tasks")
         self._remove = load("shared/task.prologue", "sweep/remove_due")
         self._over_cap = load("sweep/over_cap")
 
-    def begin_round(self) -> None:
-        """Give the sink its time anew."""
-        self._until = time.monotonic() + _ROUND_SECONDS
+    def begin_round(self) -> float:
+        """Return until when the sink is given new pages in a round that begins now, in seconds of `time.monotonic`."""
+        return time.monotonic() + _ROUND_SECONDS
 
     async def over_cap(self, client: "Redis", queue: str, cap: HandoverCap) -> list[bytes]:
         """Return the IDs of the oldest tasks of an archive, as many as it has too many.
@@ -106,24 +110,25 @@ class Handover:
         spare = "1" if cap.spare_untimed else ""
         return list(await find(keys=[index_key(queue, "archived")], args=[task_prefix(queue), cap.most, spare]))
 
-    async def hand_over(self, client: "Redis", batch: Batch) -> list[bytes]:
+    async def hand_over(self, client: "Redis", batch: Batch, until: float) -> list[bytes]:
         """Hand over some tasks, and remove them; return the IDs of those that are gone.
 
         Args:
             client: a connection to their database.
             batch: the tasks.
+            until: what `begin_round` has returned.
 
         Raises:
             RedisError: Redis refused something or cannot be reached; no task is gone that the sink has not taken.
         """
         gone: list[bytes] = []
         ids = batch.ids
-        while ids and time.monotonic() < self._until:
+        while ids and time.monotonic() < until:
             if self._paused:
                 await self._settle(client, batch, _HOLD_MS, [part for task_id in ids for part in (task_id, b"")])
                 break
             rows = await self._rows(client, batch, ids[:_PAGE_TASKS])
-            gone += await self._hand_over_page(client, batch, list(zip(ids, rows, strict=False)))
+            gone += await self._hand_over_page(client, batch, list(zip(ids, rows, strict=False)), until)
             ids = ids[len(rows) :]
         return gone
 
@@ -131,8 +136,8 @@ class Handover:
         """Take note that the sink has failed, and leave it alone for a moment."""
         self._not_before = time.monotonic() + _PAUSE_SECONDS
         self.failures += 1
-        self.problem = f"the sink {self._name} fails: {reason}"
-        _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self._name, reason)
+        self.problem = f"the sink {self.name} fails: {reason}"
+        _log.warning("the sink %s failed, due tasks are kept and sent again in 15 seconds: %s", self.name, reason)
 
     async def close(self) -> None:
         """Close the sink."""
@@ -145,10 +150,15 @@ class Handover:
         rows: list[list[Any]] = await read(keys=keys, args=args)
         return rows
 
-    async def _hand_over_page(self, client: "Redis", batch: Batch, rows: list[tuple[bytes, list[Any]]]) -> list[bytes]:
+    async def _hand_over_page(
+        self, client: "Redis", batch: Batch, rows: list[tuple[bytes, list[Any]]], until: float
+    ) -> list[bytes]:
         """Hand over a page of tasks, given as IDs and rows; return the IDs of those that are gone."""
         page = _page_of(batch.queue, batch.state, rows)
-        gone = await self._settle(client, batch, 0 if await self._take(page.lines) else _HOLD_MS, page.told)
+        taken = await self._take_in_turn(page.lines, until)
+        if taken is None:
+            return []
+        gone = await self._settle(client, batch, 0 if taken else _HOLD_MS, page.told)
         if page.too_large and batch.most is None:
             count = len(page.too_large) // 2
             _log.warning("queue %s: %s due tasks are too large for a sink and kept for an hour", batch.queue, count)
@@ -174,6 +184,18 @@ class Handover:
     def _paused(self) -> bool:
         return time.monotonic() < self._not_before
 
+    async def _take_in_turn(self, lines: list[Json], until: float) -> bool | None:
+        """Ask the sink to take lines; say whether it has, or None where others have asked it all the time."""
+        try:
+            async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                await self._turn.acquire()
+        except TimeoutError:
+            return None
+        try:
+            return not self._paused and await self._take(lines)
+        finally:
+            self._turn.release()
+
     async def _take(self, lines: list[Json]) -> bool:
         """Ask the sink to take lines; say whether it has."""
         if not lines:
@@ -185,7 +207,7 @@ class Handover:
             return False
         if self.problem:
             self.problem = ""
-            _log.info("the sink %s takes tasks again", self._name)
+            _log.info("the sink %s takes tasks again", self.name)
         return True
 
 

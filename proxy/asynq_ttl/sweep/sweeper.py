@@ -200,8 +200,6 @@ class Sweeper:
 
     async def close(self) -> None:
         """Give the lock back and close the connections."""
-        if self._handover is not None:
-            await self._handover.close()
         with suppress(RedisError, OSError):  # it expires by itself
             await self._lock.release(await self._connections.home())
         await self._connections.close()
@@ -300,7 +298,7 @@ class Sweeper:
 
     async def _hand_over(self, handover: Handover) -> None:
         """Hand over what the round found due, and tell of what is gone. What is not done the next round finds again."""
-        handover.begin_round()
+        until = handover.begin_round()
         for index, batch in self._found:
             if not batch.ids:
                 continue
@@ -308,10 +306,10 @@ class Sweeper:
                 break
             started = time.time_ns()
             with self.failures.kept_to(*index):
-                gone = await handover.hand_over(await self._connections.to(index.database), batch)
+                gone = await handover.hand_over(await self._connections.to(index.database), batch, until)
                 if gone:
                     ids = tuple(text_of(task_id) for task_id in gone)
-                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns()))
+                    self._observer.swept(Swept(*index, 0, ids, 0, started, time.time_ns(), handover.name))
 
 
 def _gone(page: Swept) -> int:

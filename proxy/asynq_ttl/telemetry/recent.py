@@ -4,32 +4,25 @@ Invariants:
 
 * Bounded: a ring of the latest entries, and for each watcher a queue that drops the oldest and counts it.
 * Adding a decision costs a reference; it is put into words only when somebody asks or watches.
-* Never in an entry: a payload, a credential, an argument. Task IDs only where they are wanted.
+* Who else is told, such as the decision log, is given the same records: it must neither block nor raise.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from asynq_ttl.asynq.keys import printable
-from asynq_ttl.events import Adopted, FailedOpen, Outcome, Record, Swept
+from asynq_ttl.events import Outcome, Record
 from asynq_ttl.policy.glob import Glob, GlobError, compile_glob
-from asynq_ttl.times import rfc3339
+from asynq_ttl.telemetry.entries import MAX_TEXT, Entry, entry_of, tells_of
 
 RING_SIZE = 1_000
 WATCHER_QUEUE_SIZE = 1_000
 MAX_WATCHERS = 32
-# Task IDs that the entry of a sweep names, and where longer texts are cut off.
-MAX_IDS = 20
-MAX_TEXT = 1_024
 
 # A decision whose texts are longer altogether is not kept as it is, but cut off.
 _MAX_TEXTS = 2 * MAX_TEXT
-
-Entry = dict[str, Any]
 
 
 class FilterError(ValueError):
@@ -125,7 +118,9 @@ class Recent:
     def __init__(self, *, task_ids: bool = True) -> None:
         self.dropped = 0
         """Entries that watchers did not fetch in time."""
-        self._task_ids = task_ids
+        self.task_ids = task_ids
+        """Whether entries name tasks."""
+        self._also: Callable[[Record, str], None] | None = None
         self._ring: deque[tuple[Record | Entry, str]] = deque(maxlen=RING_SIZE)
         self._watchers: list[Watcher] = []
 
@@ -134,8 +129,14 @@ class Recent:
         """How many watch."""
         return len(self._watchers)
 
+    def tell(self, also: Callable[[Record, str], None]) -> None:
+        """Let somebody else take every record, with the ID of its trace, from now on."""
+        self._also = also
+
     def add(self, record: Record, trace_id: str) -> None:
         """Take note of what happened; `trace_id` is empty where it is in no trace."""
+        if self._also is not None:
+            self._also(record, trace_id)
         if isinstance(record, Outcome):
             decision = record.decision
             long = len(decision.task_id) + len(decision.task_type) + len(decision.queue) > _MAX_TEXTS
@@ -158,6 +159,18 @@ class Recent:
                     break
         return found
 
+    def of_task(self, task_id: str, queue: str = "") -> list[Entry]:
+        """Return the latest entries that name a task, oldest first.
+
+        Args:
+            task_id: its ID.
+            queue: its queue; empty for any.
+        """
+        # Most are decisions, of which only those of the task are put into words.
+        may = (kept for kept in self._ring if not isinstance(kept[0], Outcome) or kept[0].decision.task_id == task_id)
+        entries = (self._entry(record, trace_id) for record, trace_id in may)
+        return [entry for entry in entries if tells_of(entry, task_id, queue)]
+
     @contextmanager
     def watch(self, wanted: EntryFilter) -> Iterator[Watcher]:
         """Let somebody watch while the block runs."""
@@ -169,109 +182,4 @@ class Recent:
             self._watchers.remove(watcher)
 
     def _entry(self, record: Record | Entry, trace_id: str) -> Entry:
-        """Put a record into words: plain data that can be JSON."""
-        if isinstance(record, dict):
-            return record
-        if isinstance(record, Outcome):
-            entry = _decision(record)
-        elif isinstance(record, Swept):
-            entry = _sweep(record)
-        elif isinstance(record, Adopted):
-            entry = _adoption(record)
-        elif isinstance(record, FailedOpen):
-            entry = _failure(record)
-        else:
-            entry = {"kind": record.kind, "time": _time(record.at_ns), "result": record.result}
-            entry |= {"detail": printable(record.detail)} if record.detail else {}
-        if trace_id:
-            entry["trace_id"] = trace_id
-        if not self._task_ids:
-            entry.pop("id", None)
-            entry.pop("ids", None)
-        return entry
-
-
-def _decision(outcome: Outcome) -> Entry:
-    decision = outcome.decision
-    entry: Entry = {
-        "kind": "decision",
-        "time": _time(outcome.end_ns),
-        "operation": decision.operation,
-        "queue": _text(decision.queue),
-        "state": decision.state,
-        "action": decision.action.value,
-        "mode": "enforce" if decision.enforced else "shadow",
-        "rule": decision.rule,
-        "microseconds": (outcome.end_ns - outcome.start_ns) // 1000,
-    }
-    optional = {
-        "id": _text(decision.task_id),
-        "type": _text(decision.task_type),
-        "ttl_seconds": decision.ttl_seconds,
-        "tasks": outcome.moved,
-        "database": outcome.database,
-    }
-    entry |= {name: value for name, value in optional.items() if value not in ("", None)}
-    if outcome.reply.startswith((b"-", b"!")):
-        entry["error"] = outcome.reply[1:].decode("utf-8", "replace")
-    elif not outcome.reply:
-        entry["error"] = "no reply"
-    return entry
-
-
-def _sweep(page: Swept) -> Entry:
-    return {
-        "kind": "sweep",
-        "time": _time(page.end_ns),
-        "operation": "sweep",
-        "queue": _text(page.queue),
-        "state": page.state.value,
-        "action": "delete" if page.due else "none",
-        "mode": "enforce",
-        "rule": "",
-        "tasks": len(page.due),
-        "ghosts": page.ghosts,
-        "ids": [_text(task_id) for task_id in page.due[:MAX_IDS]],
-        "database": page.database,
-    }
-
-
-def _adoption(tasks: Adopted) -> Entry:
-    return {
-        "kind": "adoption",
-        "time": _time(tasks.end_ns),
-        "operation": "adopt",
-        "queue": _text(tasks.queue),
-        "state": tasks.state.value,
-        "action": "ttl",
-        "mode": "enforce" if tasks.enforced else "shadow",
-        "rule": tasks.rule,
-        "ttl_seconds": tasks.ttl_seconds,
-        "tasks": len(tasks.ids),
-        "undated": tasks.undated,
-        "ids": [_text(task_id) for task_id in tasks.ids[:MAX_IDS]],
-        "database": tasks.database,
-    }
-
-
-def _failure(failure: FailedOpen) -> Entry:
-    entry: Entry = {
-        "kind": "fail_open",
-        "time": _time(failure.at_ns),
-        "reason": failure.reason.value,
-        "detail": printable(failure.detail),
-    }
-    if failure.kind:
-        entry["operation"] = failure.kind
-        entry["script"] = failure.sha
-    entry |= {"queue": _text(failure.queue)} if failure.queue else {}
-    entry |= {"id": _text(failure.task_id)} if failure.task_id else {}
-    return entry
-
-
-def _text(text: str) -> str:
-    return printable(text[:MAX_TEXT])
-
-
-def _time(nanoseconds: int) -> str:
-    return rfc3339(nanoseconds / 1e9, "milliseconds")
+        return record if isinstance(record, dict) else entry_of(record, trace_id, task_ids=self.task_ids)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
-from asynq_ttl.net.address import Upstream
+from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
@@ -205,17 +205,17 @@ class Telemetry:
         self.recent.add(Happened(kind, time.time_ns(), "ok", detail), "")
         _log.info("%s: %s", kind, detail)
 
-    def swept(self, page: Swept) -> None:
+    def swept(self, page: Swept, server: Address | None = None) -> None:
         """Count what a page of a sweep removed, keep it, and make its span."""
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        self.recent.add(page, self.spans.swept(page))
+        self.recent.add(page, self.spans.swept(page, server))
 
-    def adopted(self, tasks: Adopted) -> None:
+    def adopted(self, tasks: Adopted, server: Address | None = None) -> None:
         """Count tasks that were adopted, keep that, and make its span."""
         self.adoptions.add(tasks)
-        self.recent.add(tasks, self.spans.adopted(tasks))
+        self.recent.add(tasks, self.spans.adopted(tasks, server))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""

@@ -37,15 +37,11 @@ class SpanAttributes:
 
     def __init__(self, address: Address, longest: int = MAX_TEXT) -> None:
         self._longest = longest
-        self._server: NewAttributes = {}
-        self.name_server(address)
+        self._server = _of_server(address)
 
     def name_server(self, address: Address) -> None:
         """Name another server from now on."""
-        self._server = {"db.system.name": "redis", "messaging.system": "asynq"}
-        self._server["server.address"] = address.path or address.host
-        if not address.path:
-            self._server["server.port"] = address.port
+        self._server = _of_server(address)
 
     def text(self, text: str) -> str:
         """Return a client's text as it may be told."""
@@ -74,10 +70,10 @@ class SpanAttributes:
             attributes["asynq_ttl.ttl_seconds"] = decision.ttl_seconds
         return attributes
 
-    def of_page(self, page: Swept) -> NewAttributes:
-        """Return the attributes of a page of a sweep."""
+    def of_page(self, page: Swept, server: Address | None = None) -> NewAttributes:
+        """Return the attributes of a page of a sweep, at another server where one is named."""
         return {
-            **self._server,
+            **self._at(server),
             "db.operation.name": "EVALSHA",
             "db.stored_procedure.name": "asynq_ttl.sweep",
             "db.namespace": str(page.database),
@@ -91,10 +87,10 @@ class SpanAttributes:
             "asynq_ttl.sweep.ghosts": page.ghosts,
         }
 
-    def of_adoption(self, tasks: Adopted) -> NewAttributes:
-        """Return the attributes of tasks that were adopted."""
+    def of_adoption(self, tasks: Adopted, server: Address | None = None) -> NewAttributes:
+        """Return the attributes of tasks that were adopted, at another server where one is named."""
         return {
-            **self._server,
+            **self._at(server),
             "db.operation.name": "EVALSHA",
             "db.stored_procedure.name": "asynq_ttl.adopt",
             "db.namespace": str(tasks.database),
@@ -139,6 +135,9 @@ class SpanAttributes:
         """Return the attributes of a change of the master."""
         return {**self._server, "asynq_ttl.upstream.previous": before}
 
+    def _at(self, server: Address | None) -> NewAttributes:
+        return self._server if server is None else _of_server(server)
+
 
 def reply_attributes(outcome: Outcome) -> tuple[NewAttributes, str | None]:
     """Return what a reply adds to the attributes of its decision, and the error that it is; None if it is none.
@@ -166,6 +165,12 @@ def link_of(traceparent: str, tracestate: str) -> LinkedSpan | None:
         return None
     state = TraceState.from_header([tracestate]).to_header() if tracestate else ""
     return LinkedSpan(int(found["trace"], 16), int(found["span"], 16), state)
+
+
+def _of_server(address: Address) -> NewAttributes:
+    server: NewAttributes = {"db.system.name": "redis", "messaging.system": "asynq"}
+    server["server.address"] = address.path or address.host
+    return server if address.path else {**server, "server.port": address.port}
 
 
 def _failure(kind: str, error: str) -> NewAttributes:

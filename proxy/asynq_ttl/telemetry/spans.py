@@ -127,7 +127,7 @@ class Spans:
             )
         )
 
-    def swept(self, page: Swept) -> str:
+    def swept(self, page: Swept, server: Address | None = None) -> str:
         """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""
         name = f"sweep {page.queue}"
         ids = self._sampled(name, _CLIENT)
@@ -135,9 +135,9 @@ class Spans:
             return ""
         events = self._events("due", page.due[:MAX_IDS]) if self._task_ids else None
         times = page.start_ns, page.end_ns
-        return self._finish(name, ids, times, self._attributes.of_page(page), events=events)
+        return self._finish(name, ids, times, self._attributes.of_page(page, server), events=events)
 
-    def adopted(self, tasks: Adopted) -> str:
+    def adopted(self, tasks: Adopted, server: Address | None = None) -> str:
         """Make the span of tasks that were adopted. Returns its trace ID; empty if it is not sampled."""
         name = f"adopt {tasks.queue}"
         ids = self._sampled(name, _CLIENT)
@@ -145,7 +145,7 @@ class Spans:
             return ""
         events = self._events("adopted", tasks.ids[:MAX_IDS]) if self._task_ids else None
         times = tasks.start_ns, tasks.end_ns
-        return self._finish(name, ids, times, self._attributes.of_adoption(tasks), events=events)
+        return self._finish(name, ids, times, self._attributes.of_adoption(tasks, server), events=events)
 
     def failed_open(self, failure: FailedOpen) -> str:
         """Make the span of a fail-open. Returns its trace ID; empty if it is not sampled."""

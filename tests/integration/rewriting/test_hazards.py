@@ -19,6 +19,7 @@ from redis import Redis, ResponseError
 from support.asynq import Harness, Json
 from support.asynq_calls import AsynqCalls
 from support.asynq_source import scripts
+from support.prepared import launch
 from support.servers import Server, Sidecar, SidecarFactory, start_redis, start_valkey, wait_until
 from support.task_message import encode_task
 
@@ -166,7 +167,7 @@ class Places:
             server = self._stack.enter_context(start_valkey() if name == "valkey" else start_redis())
             sidecar = None
             if name != "plain":
-                start = self._stack.enter_context(SidecarFactory(self._folder / way))
+                start = self._stack.enter_context(SidecarFactory(self._folder / way, launch))
                 sidecar = start(server.url, POLICY, **(UNSWEPT if late else SWEPT))
             self._started[way] = server, sidecar
         self._started[way][0].reset()

@@ -14,6 +14,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from support.asynq import Harness
 from support.browser import chromium
+from support.cluster import Kind, node_ports, serve_cluster, start_cluster
 from support.servers import Server, SidecarFactory, free_port, wait_until
 
 POLICY = """
@@ -76,6 +77,7 @@ def test_the_page_shows_what_the_sidecar_does(
         dark = browser.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")
         assert dark == (scheme == "dark")
         assert text_of(browser, "#mode") == "enforce"
+        assert browser.execute_script("return document.getElementById('nodes').hidden")
         unused = text_of(browser, "#rules tr.never")
         assert "unused" in unused
         assert "never" in unused
@@ -132,3 +134,63 @@ def test_the_page_says_when_something_is_wrong(
         wait_for(browser, "document.querySelector('.tile.bad b').textContent === '1'")
         wait_for(browser, "document.querySelector('#live tr.fault').textContent.includes('shape')")
         screenshot(browser, tmp_path, "faults")
+
+
+def test_the_page_shows_the_nodes_of_a_cluster(start_sidecar: SidecarFactory, tmp_path: Path) -> None:
+    """Each with its role, its slots, its wrappers and its port; one that is down is marked."""
+    with start_cluster(Kind()) as cluster, chromium(tmp_path / "profile") as browser:
+        sidecar = serve_cluster(start_sidecar, cluster, POLICY)
+        sidecar.expected_warnings += ["is down", "sweeping failed", "does not say where", "cannot be swept"]
+        browser.set_window_size(*SIZES["screen"])
+        browser.get(f"http://{sidecar.admin}/")
+        wait_for(browser, "document.querySelectorAll('#each-node tbody tr').length === 3")
+        assert not browser.execute_script("return document.getElementById('nodes').hidden")
+        text = text_of(browser, "#each-node")
+        for node in cluster.nodes:
+            assert f"127.0.0.1:{node.port}" in text
+            assert str(node_ports(sidecar)[node.port]) in text
+        assert text.count("master") == 3
+        cluster.kill(cluster.nodes[0])
+        wait_for(browser, "document.querySelectorAll('#each-node tr.fault').length === 1")
+        assert f"127.0.0.1:{cluster.nodes[0].port}" in text_of(browser, "#each-node tr.fault")
+        screenshot(browser, tmp_path, "cluster")
+
+
+def test_the_page_finds_a_task(
+    redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
+) -> None:
+    """By its ID, whatever that is: what it is now, what became of it, and that nothing is known of another one."""
+    redis_server.reset()
+    port = free_port()
+    sidecar = start_sidecar(redis_server.url, POLICY, admin=f"127.0.0.1:{port}", decisions=str(tmp_path / "decisions"))
+    harness.enqueue(
+        sidecar.address,
+        {"id": 'a <b>&"1', "type": "job", "payload": '{"do": "skip"}', "queue": "payments"},
+        {"id": "gone", "type": "ping:x", "payload": '{"do": "skip"}'},
+    )
+    harness.work(sidecar.address, "-queues", "payments=1,default=1")
+    with chromium(tmp_path / "profile") as browser:
+        browser.set_window_size(*SIZES["screen"])
+        browser.get(f"http://127.0.0.1:{port}/")
+        wait_for(browser, "document.getElementById('health').textContent === 'ready'")
+
+        def find(task_id: str, said: str) -> None:
+            field = browser.find_element(By.CSS_SELECTOR, "#find [name=id]")
+            field.clear()
+            field.send_keys(task_id)
+            browser.find_element(By.ID, "search").click()
+            wait_for(browser, f"document.getElementById('found').textContent.includes({said!r})")
+
+        find("gone", "It is gone: rule noise does not keep such a task")
+        find("nobody", "Nothing is known of task nobody.")
+        find('a <b>&"1', "is archived, in queue payments")
+        assert "Nothing removes it: rule payments keeps it for ever." in text_of(browser, "#found")
+        browser.set_window_size(*SIZES["phone"])
+        width = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+        assert width[0] <= width[1], "the page is wider than the phone"
+        screenshot(browser, tmp_path, "found")
+        assert [
+            entry
+            for entry in browser.get_log("browser")  # type: ignore[no-untyped-call] # selenium leaves it out
+            if entry["level"] == "SEVERE"
+        ] == []

@@ -98,7 +98,7 @@ def test_what_keeps_it_from_starting_is_one_line(
     with taken(tmp_path) as names:
         options = ["--listen", f"127.0.0.1:{free_port()}", "--admin", "off", "--upstream", redis_server.url]
         given = line.format(**names).split()
-        with serving(tmp_path, *options, *given) as process:
+        with serving(tmp_path, *options, *given, forked=True) as process:
             assert process.fail() == status, process.told()
         *usage, fault = process.faults
         assert told in fault
@@ -112,12 +112,12 @@ def test_the_second_at_a_unix_socket_ends_and_the_first_goes_on(redis_server: Se
     """For clients and for the admin server. When the first ends, it leaves no socket behind."""
     path, admin = tmp_path / "clients", tmp_path / "admin"
     common = ["--upstream", redis_server.url]
-    with serving(tmp_path, *common, "--listen", f"unix:{path}", "--admin", f"unix:{admin}") as first:
+    with serving(tmp_path, *common, "--listen", f"unix:{path}", "--admin", f"unix:{admin}", forked=True) as first:
         first.wait_for("listening at")
         for taken_path, other in ((path, "--admin"), (admin, "--listen")):
             option = "--listen" if other == "--admin" else "--admin"
             line = [*common, option, f"unix:{taken_path}", other, f"unix:{tmp_path}/other"]
-            with serving(tmp_path, *line) as second:
+            with serving(tmp_path, *line, forked=True) as second:
                 assert second.fail() == 1
             assert len(second.faults) == 1
             assert f"cannot listen at unix:{taken_path}: another process listens there" in second.faults[0]
@@ -138,7 +138,7 @@ def test_of_sidecars_that_start_together_one_listens(redis_server: Server, tmp_p
         left.bind(str(path))
     line = ["--upstream", redis_server.url, "--listen", f"unix:{path}", "--admin", "off"]
     with ExitStack() as stack:
-        processes = [stack.enter_context(serving(tmp_path, *line)) for _ in range(4)]
+        processes = [stack.enter_context(serving(tmp_path, *line, forked=True)) for _ in range(4)]
         wait_until(
             lambda: sum(each.process.poll() is not None for each in processes) == 3, "too many or too few listen"
         )

@@ -1,7 +1,6 @@
 """A real cluster behind the sidecar: it says that it does not support it, and passes everything as it is."""
 
 import re
-import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,22 +19,13 @@ POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
 def nodes(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
     """Two nodes, each with half of the slots."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    # The port of their bus is ten thousand above, and has to be free too.
-    ports = [port for port in (free_port() for _ in range(100)) if port < 55_000 and _is_free(port + 10_000)][:2]
-    with request.param(*options, port=ports[0]) as first, request.param(*options, port=ports[1]) as second:
+    with request.param(*options) as first, request.param(*options) as second:
         with first.client() as one, second.client() as two:
             one.execute_command("CLUSTER ADDSLOTS", *range(8192))
             two.execute_command("CLUSTER ADDSLOTS", *range(8192, 16384))
             one.execute_command("CLUSTER MEET", "127.0.0.1", second.port)
             wait_until(lambda: _whole(one) and _whole(two), "the cluster does not come up", 30)
         yield first, second
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
 
 
 def _whole(node: "redis_py.Redis") -> bool:

@@ -1,11 +1,12 @@
 """One trial with a cluster under a real Asynq load, through the sidecar or without it, and the account of every task.
 
     load (asynq.RedisClusterClientOpt) -> sidecar, a port for each node -> three masters with a replica each
-    load ------------------------------------------------------------> likewise
+    load (asynq.RedisClientOpt) -> sidecar, one port ------------------> likewise
+    load (asynq.RedisClusterClientOpt) -------------------------------> likewise
 
-A strike is one of: `kill`, the master that has the queue dies, and its replica is promoted; `reshard`, 500 slots move
-to another master one after the other, the queue's first; `nodes`, a master is added, takes these slots, gives
-them back, and leaves.
+A strike is one of: `kill`, the master that has the queue dies, its replica is promoted, and it comes back without its
+keys; `reshard`, 500 slots move to another master one after the other, the queue's first, its keys a hundred at a time;
+`nodes`, a master is added, takes these slots, gives them back, and leaves.
 
 What a strike without a failover loses is lost whether or not replicas had it.
 """
@@ -17,7 +18,7 @@ from support.cluster import SLOTS, Cluster, Kind, Node, port_range, start_cluste
 from support.servers import Sidecar, wait_until
 from trials.chaos import account
 from trials.chaos.census import Fault
-from trials.chaos.trial import POLICY, QUEUE, Report, Trial
+from trials.chaos.trial import ONE_PORT, POLICY, QUEUE, Report, Trial
 
 CLUSTER_STRIKES = ("kill", "reshard", "nodes")
 CLUSTER_WARNINGS = ("is down", "sweeping failed", "cannot be swept", "does not say where", "cannot load a wrapper")
@@ -26,6 +27,8 @@ _STRIKE_AFTER = 600
 _SLOTS_MOVED = 500
 _SLOT = slot_of(QUEUE.encode())
 _KINDS = {"redis": "path-redis", "valkey": "valkey"}
+# After each hundred keys, so that how long the queue is on its way does not depend on the machine.
+_PAUSE_SECONDS = 0.05
 _SECONDS = 120
 
 
@@ -36,9 +39,10 @@ class ClusterTrial(Trial):
         """Run it, and return what was found. Everything it started has ended then."""
         with self._stack as stack:
             cluster = stack.enter_context(start_cluster(Kind(_KINDS[self.plan.server], replicas=1)))
-            if self.plan.way == "sidecar":
+            if self.plan.way != "direct":
                 self.sidecar = stack.enter_context(self._sidecar_of(cluster))
-            load = self._start_load("-cluster", "-redis", self._addresses(cluster))
+            client_kind = () if self.plan.way == ONE_PORT else ("-cluster",)
+            load = self._start_load(*client_kind, "-redis", self._addresses(cluster))
             wait_until(
                 lambda: len(account.read(self.ledger_file).accepted) > _STRIKE_AFTER, "there is no load", _SECONDS
             )
@@ -56,7 +60,8 @@ class ClusterTrial(Trial):
 
     def _sidecar_of(self, cluster: Cluster) -> Sidecar:
         first, last = port_range(len(cluster.nodes) + 2)
-        sidecar = Sidecar(self.plan.folder / "sidecar", cluster.url, POLICY, {"cluster_ports": f"{first}-{last}"})
+        options = {} if self.plan.way == ONE_PORT else {"cluster_ports": f"{first}-{last}"}
+        sidecar = Sidecar(self.plan.folder / "sidecar", cluster.url, POLICY, options)
         sidecar.expected_warnings += CLUSTER_WARNINGS
         return sidecar
 
@@ -74,6 +79,7 @@ class ClusterTrial(Trial):
                 lambda: cluster.ask(replica, "ROLE")[0] == b"master" and cluster.is_whole(), "no failover", _SECONDS
             )
             self._moved_ms = round(time.time() * 1000)
+            self._stack.enter_context(cluster.return_of(source))
         elif self.plan.strike == "reshard":
             reshard(cluster, source, next(node for node in cluster.nodes if node.slots and node is not source))
         else:
@@ -89,5 +95,5 @@ def reshard(cluster: Cluster, source: Node, target: Node) -> None:
     first, last = source.slots or target.slots or (0, SLOTS - 1)
     begin = max(first, min(_SLOT - _SLOTS_MOVED // 2, last + 1 - _SLOTS_MOVED))
     slots = sorted(range(begin, begin + _SLOTS_MOVED), key=lambda slot: slot != _SLOT)
-    cluster.move_slots(slots, source, target)
+    cluster.move_slots(slots, source, target, _PAUSE_SECONDS)
     wait_until(lambda: cluster.agree(_SLOT, target), "not all nodes know where the slots are", _SECONDS)

@@ -23,7 +23,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 import click  # noqa: E402 - it stands with those that are found only from here on
 
 from trials.chaos.cluster_trial import CLUSTER_STRIKES, ClusterTrial  # noqa: E402 - likewise
-from trials.chaos.trial import STRIKES, WAYS, Plan, Report, Trial, report_of  # noqa: E402 - likewise
+from trials.chaos.trial import ONE_PORT, STRIKES, WAYS, Plan, Report, Trial, report_of  # noqa: E402 - likewise
 
 _COLUMNS = (
     "strike",
@@ -50,7 +50,7 @@ _COLUMNS = (
     multiple=True,
     help="Default: kill, hang and ask; with --cluster kill, reshard and nodes.",
 )
-@click.option("--way", "ways", type=click.Choice(WAYS), multiple=True, default=WAYS)
+@click.option("--way", "ways", type=click.Choice((*WAYS, ONE_PORT)), multiple=True, default=WAYS)
 @click.option("--tasks", type=click.IntRange(min=1000), default=2000, show_default=True, help="Tasks of each load.")
 @click.option(
     "--wait", is_flag=True, help="Kill the worker too, and wait until its leases are over (two minutes each)."
@@ -73,6 +73,8 @@ def main(
     strikes = strikes or (CLUSTER_STRIKES if cluster else ("kill", "hang", "ask"))
     if not set(strikes) <= set(known):
         raise click.UsageError(f"--strike is one of {', '.join(known)} here")
+    if ONE_PORT in ways and not cluster:
+        raise click.UsageError(f"--way {ONE_PORT} needs --cluster")
     found: dict[tuple[str, str], list[Report]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="failover-") as temporary:
         if folder is not None:
@@ -91,7 +93,7 @@ def main(
                         shutil.rmtree(place)
     for line in table(found):
         click.echo(line)
-    broken = any(report.faults for (_, way), reports in found.items() if way == "sidecar" for report in reports)
+    broken = any(report.faults for (_, way), reports in found.items() if way != "direct" for report in reports)
     raise SystemExit(broken)
 
 

@@ -153,6 +153,15 @@ def _swept(after_ms: int, state: str = "completed") -> list[Commands]:
     return _clock(after_ms) + step + _clock(after_ms + 100)
 
 
+ROUND = [["SET", "asynq-ttl:sweeper", "a"]]
+
+
+def _rounds(count: int) -> list[Commands]:
+    """Sweep so many times, beginning after 30 seconds."""
+    written = [each for number in range(count) for each in (*_clock(30_000 + number * 500), *ROUND)]
+    return written + _clock(41_000)
+
+
 def _evidence(written: list[Commands], **changed: Any) -> Evidence:
     """Return the evidence of one accepted task that ended well."""
     file = b"".join(encode([word.encode() for word in command]) for command in written)
@@ -177,10 +186,9 @@ RUN_ALL = _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}archived", "or
 FOUND_GONE = _clock(9050) + RUN_ALL + _clock(9100)
 FOUND_GOING = _clock(8950) + RUN_ALL + _clock(9050)
 DONE = _step(["LREM", f"{PREFIX}active", "0", "order-1"], ["DEL", f"{PREFIX}t:order-1"])
-ROUND = [["SET", "asynq-ttl:sweeper", "a"]]
 FAILED = Operation("queue_info", QUEUE, "", "", NOW_MS / 1000 + 9.2, NOW_MS / 1000 + 9.3, "ERR @user_script: 16: nil")
 GHOST = census.Fault("ghost", QUEUE, "order-1", "")
-LOOK = Look(NOW_MS + 9500, (GHOST,))
+LOOK, LATE_LOOK = (Look(NOW_MS + after_ms, (GHOST,)) for after_ms in (9500, 40_000))
 
 
 @pytest.mark.parametrize(
@@ -192,6 +200,11 @@ LOOK = Look(NOW_MS + 9500, (GHOST,))
         (
             _enqueued() + _active() + _settled() + GONE,
             {"kill_ms": [NOW_MS + 4000], "looks": [LOOK], "operations": [FAILED]},
+            "expired when nobody swept",
+        ),
+        (
+            _enqueued() + _active() + _settled() + GONE + _rounds(3),
+            {"kill_ms": [NOW_MS + 4000], "looks": [LATE_LOOK]},
             "expired when nobody swept",
         ),
         (
@@ -215,6 +228,7 @@ LOOK = Look(NOW_MS + 9500, (GHOST,))
         "completed",
         "archived",
         "nobody swept",
+        "nobody swept for long",
         "nobody swept before all are run",
         "nobody swept while all are run",
         "by hand",
@@ -255,6 +269,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         ),
         (_enqueued() + _active() + _settled()[:-1] + [["DEL", f"{PREFIX}t:order-1"], ["EXEC"]], {}, "improper-end"),
         (_enqueued() + _active() + _settled() + _swept(5000), {"looks": [LOOK]}, "ghost"),
+        (
+            _enqueued() + _active() + _settled() + GONE + _rounds(13),
+            {"kill_ms": [NOW_MS + 4000], "looks": [LATE_LOOK]},
+            "ghost",
+        ),
         (_enqueued() + _active() + _settled() + _swept(5000), {"operations": [FAILED]}, "script-error"),
         (_enqueued() + _active() + DONE, {"refusals": ["ERR @user_script: 1: nil"]}, "script-error"),
         (
@@ -286,6 +305,7 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         "a state without a message",
         "deleted by a rule that keeps it",
         "a ghost of a task that was swept",
+        "a ghost that no sweeper has found",
         "a script failed without a ghost",
         "a script failed when a task was enqueued",
         "something is still pending",

@@ -31,6 +31,8 @@ QUEUE = "load"
 POLICY = "version: 1\ngrace: 60s\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}]"
 STRIKES = ("kill", "hang", "ask", "coordinate")
 WAYS = ("sidecar", "direct")
+ONE_PORT = "one-port"
+"""The way of a plain client through the sidecar to a cluster."""
 WARNINGS = ("is down", "has moved from", "sweeping failed", "cannot load a wrapper", "failed open .activation")
 
 _RATE = 300
@@ -49,7 +51,7 @@ class Plan:
     """What a trial is to be.
 
     Attributes:
-        way: `sidecar` or `direct`.
+        way: `sidecar` or `direct`; with a cluster also `one-port`.
         strike: one of `STRIKES`.
         tasks: how many are enqueued.
         hasten: whether leases are aged when the load is over. Otherwise they are waited for, and the worker is killed
@@ -232,7 +234,7 @@ class Trial:
 
     def _kept(self, _task_id: str, _state: str) -> int | None:
         """Without the sidecar nobody gives TTLs."""
-        return _KEPT_SECONDS if self.plan.way == "sidecar" else None
+        return None if self.plan.way == "direct" else _KEPT_SECONDS
 
     def _await_idle(self, client: "redis_py.Redis") -> int:
         """Wait until all is enqueued and nothing waits; return how many tasks are active a little later."""

@@ -8,12 +8,13 @@ went on and when it was over (`census`). What is proved:
   rule of its type, or when its time was over and not earlier; or deleted by an operator.
 * At the end of every single step that Redis took: no half task, no live task with a TTL, no terminal task without one.
 * At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the
-  backstop fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill.
+  backstop fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill; and
+  only until sweepers have come by every queue again.
 * No script raised an error, but where such a ghost was.
 * At the end: nothing is unfinished, and after one sweep no ghosts; when all times are over, only what is kept for ever.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
 
@@ -32,6 +33,9 @@ _ROUND_MS = 500
 _SCRIPT_ERROR = "user_script"
 # From a kill on, this long there may be no sweep: the lock of the dead runs out, and a sidecar starts.
 _NO_SWEEP_MS = round((LOCK_SECONDS + GRACE_SECONDS + 4 * SWEEP_SECONDS + 4) * 1000)
+# In so many rounds without a kill a sweeper comes by every queue twice. One that has just started first has to see a
+# command of a queue that is not listed.
+_HEALING_ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +189,23 @@ def _ghosts(evidence: Evidence) -> tuple[Counter[str], list[Fault]]:
 def _expired(evidence: Evidence, task_id: str, first_ms: int, last_ms: int) -> bool:
     """Say whether a task's TTL fired before or in a span of time, and so that a ghost could still be there."""
     life = evidence.history.lives.get(task_id)
-    return life is not None and any(
-        ending.end is End.EXPIRED and first_ms - _NO_SWEEP_MS <= (ending.due_ms or 0) <= last_ms
-        for ending in life.endings
+    fired = [ending.due_ms or 0 for ending in life.endings if ending.end is End.EXPIRED] if life else []
+    return any(
+        due_ms <= last_ms and (due_ms >= first_ms - _NO_SWEEP_MS or not _healed(evidence, due_ms, first_ms))
+        for due_ms in fired
     )
+
+
+def _healed(evidence: Evidence, due_ms: int, at_ms: int) -> bool:
+    """Say whether the ghost of a TTL that fired must be gone at a later moment.
+
+    That is known by the rounds there were since, not by the time: a sidecar may take long to start.
+    """
+    kills, rounds, clock = evidence.kill_ms, evidence.history.rounds, evidence.history.clock_ms
+    before = bisect_right(kills, at_ms)
+    since_ms = max(due_ms, kills[before - 1] if before else 0)
+    first, last = (bisect_left(rounds, bisect_left(clock, moment)) for moment in (since_ms, at_ms))
+    return last - first > _HEALING_ROUNDS
 
 
 def _script_errors(evidence: Evidence) -> tuple[int, list[Fault]]:

@@ -49,7 +49,7 @@ IN_BULK = {
 POLICIES = st.runner().flatmap(lambda machine: st.sampled_from(machine.policies))
 GROUP = "g1"
 # How long a round of the sweeper may take, however slow the machine.
-SLOW_SECONDS = 5
+SLOW_SECONDS = 60
 # Policies under which a freshly started sidecar takes no TTL off, and removes nothing: their operator has taken off
 # the TTLs that were given, as the README says.
 RESTING = (SHADOW, OFF, ELSEWHERE)

@@ -13,7 +13,7 @@ from asynq_ttl.sidecar.sidecar import Sidecar
 from support.in_process import make_sidecar
 from support.servers import Server
 
-_SECONDS = 10.0
+_SECONDS = 60.0
 T = TypeVar("T")
 
 

@@ -1,4 +1,6 @@
-"""Asynq's own suites in cluster mode, through the sidecar to a cluster whose password only the sidecar knows.
+"""Asynq's own suites, through the sidecar to a cluster whose password only the sidecar knows.
+
+In cluster mode at a port for each node and at the one port, and with the plain client at the one port.
 
 Six tests of internal/rdb use a queue without a name, and `{}` is no hash tag: on a cluster they fail without the
 sidecar too. All others have to pass.
@@ -38,15 +40,21 @@ def asynq_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.suite
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("policy", [REWRITING, OFF], ids=["rewriting", "off"])
+@pytest.mark.parametrize("way", ["ports", "one-port", "plain"])
 @pytest.mark.parametrize(("package", "failing"), [("./internal/rdb", 6), (".", 0)], ids=["rdb", "root"])
 def test_the_suite_passes_on_a_cluster(
-    package: str, failing: int, policy: str, asynq_source: Path, start_sidecar: SidecarFactory
+    package: str, failing: int, way: str, policy: str, *, asynq_source: Path, start_sidecar: SidecarFactory
 ) -> None:
     """As it does directly, test by test; decisions are made, and none fails open."""
     with start_cluster(Kind("path-redis", password="sesame")) as cluster:
-        sidecar = serve_cluster(start_sidecar, cluster, policy)
+        if way == "ports":
+            sidecar = serve_cluster(start_sidecar, cluster, policy)
+        else:
+            sidecar = start_sidecar(cluster.url, policy, client_auth="none")
         sidecar.expected_warnings.append("is down")  # the cluster ends before it
         flags = ["-redis_cluster", f"-redis_cluster_addrs={sidecar.address}"]
+        if way == "plain":
+            flags = [f"-redis_addr={sidecar.address}", "-redis_db=0"]
         run = subprocess.run(
             [find_go(), "test", "-count=1", "-timeout=1000s", "-v", package, *flags],
             cwd=asynq_source,

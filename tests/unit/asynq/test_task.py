@@ -96,3 +96,13 @@ def test_a_score_in_whole_seconds(score: bytes, seconds: int) -> None:
 def test_when_a_task_ended(state: str, score: bytes | None, record: TaskRecord | None, ended: int) -> None:
     """Dead: its score, or the last failure of one in no index. Completed: what its message says, or its score tells."""
     assert ended_at(Task("q", b"id", state, record=record, score=score)) == ended
+
+
+@pytest.mark.parametrize(
+    ("score", "wrong", "nowhere"), [(None, (), True), (b"3000", (), False), (None, (b"asynq:{q}:archived",), False)]
+)
+def test_a_task_without_a_score_is_nowhere_only_where_that_is_certain(
+    score: bytes | None, wrong: tuple[bytes, ...], *, nowhere: bool
+) -> None:
+    """Of an index that cannot be read nobody knows what is in it."""
+    assert Task("q", b"id", "archived", score=score, wrong=wrong).nowhere is nowhere

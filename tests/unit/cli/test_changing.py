@@ -150,3 +150,16 @@ def test_a_filter_in_a_journal() -> None:
     """As it was typed, so that a resumed run can be compared."""
     wanted = TaskFilter((compile_glob("a*"),), (compile_glob("t"), compile_glob("u")), ("archived",))
     assert told_filter(wanted) == {"queues": ["a*"], "types": ["t", "u"], "states": ["archived"]}
+
+
+def test_a_run_that_has_left_something_of_a_cluster_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not at its end: it says how to go on, and can."""
+    journal = tmp_path / "journal"
+    for resume in (False, True):
+        database = ScriptedDatabase()
+        if not resume:
+            database.left_out.add_unread("node h:1: refused")
+        with changes(database, Run(apply=True, journal=journal, resume=resume, show=5), {}) as made:
+            assert made.position == ()
+        assert ("--resume" in capsys.readouterr().err) == (not resume)
+    assert "end" in journal.read_text()

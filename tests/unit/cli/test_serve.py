@@ -131,11 +131,9 @@ def test_a_cluster_has_ports_and_perhaps_a_name(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (CLUSTER, "--upstream names a cluster: --cluster-ports FROM-TO is needed, a port for each of its nodes"),
         (("--cluster-ports", "6400-6409"), "--cluster-ports and --announce need a cluster: "),
         (("--announce", "h"), "--cluster-ports and --announce need a cluster: "),
         ((*CLUSTER, "--cluster-ports", "6380-6389"), "--listen 127.0.0.1:6380 is one of --cluster-ports 6380-6389"),
-        ((*CLUSTER, "--cluster-ports", "6400-6409", "--sink", "file:/x"), "--sink does not work with a cluster yet"),
         ((*CLUSTER, "--cluster-ports", "6400"), "is no range of ports"),
         ((*CLUSTER, "--cluster-ports", "6400-6409", "--announce", "h:1"), "is no host"),
     ],

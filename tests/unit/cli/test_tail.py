@@ -12,7 +12,8 @@ from asynq_ttl.cli.main import main
 from asynq_ttl.cli.tail import line_of
 from asynq_ttl.events import FailedOpen, FailOpen, Happened, Record
 from asynq_ttl.net.address import Address
-from asynq_ttl.telemetry.recent import Entry, EntryFilter, Recent
+from asynq_ttl.telemetry.entries import Entry
+from asynq_ttl.telemetry.recent import EntryFilter, Recent
 from support.recorded import ARCHIVE_SHA, END, outcome, swept
 
 

@@ -6,6 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from asynq_ttl.cli import tool_options
 from asynq_ttl.cli.tool_options import (
     Duration,
     check_types,
@@ -18,11 +19,14 @@ from asynq_ttl.cli.tool_options import (
     state_option,
     upstream_option,
 )
-from asynq_ttl.existing_keys.database import DatabaseError
+from asynq_ttl.existing_keys.clients import DatabaseError
+from asynq_ttl.existing_keys.cluster.database import ClusterDatabase
+from asynq_ttl.existing_keys.database import Cursor
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net.address import Upstream, parse_upstream
 from asynq_ttl.policy.glob import Glob, compile_glob
 from asynq_ttl.policy.rules import DEFAULT_POLICY
+from support.scripted_cluster import scripted_cluster
 from support.scripted_database import ScriptedDatabase, task_of
 from support.servers import free_port
 
@@ -127,7 +131,7 @@ def test_a_database_is_closed_in_any_case(
     closed: list[bool] = []
     monkeypatch.setattr(database, "open", lambda *, changing: ["q"])
     monkeypatch.setattr(database, "close", lambda: closed.append(True))
-    monkeypatch.setattr("asynq_ttl.cli.tool_options.Database", lambda _upstream, _rate: database)
+    monkeypatch.setattr("asynq_ttl.cli.tool_options.database_of", lambda _upstream, _rate: database)
     kind = SystemExit if isinstance(error, DatabaseError) else type(error)
     with pytest.raises(kind), connected(database.upstream, 0, TaskFilter(), changing=False):
         raise error
@@ -140,10 +144,10 @@ def test_types_are_looked_for_until_each_is_found(
 ) -> None:
     """Without a glob nothing is read; one that matches nothing is told with the first of what there is."""
     database = ScriptedDatabase([task_of("pending", name=str(n), task_type=f"t{n:02}") for n in range(20)])
-    read: list[int] = []
+    read: list[Cursor] = []
     scan = database.scan
 
-    def noted(cursor: int, *, match: bytes, count: int) -> tuple[int, list[bytes]]:
+    def noted(cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
         read.append(cursor)
         return scan(cursor, match=match, count=count)
 
@@ -168,6 +172,13 @@ def test_notes_and_progress_are_not_results(capsys: pytest.CaptureFixture[str]) 
     assert (captured.out, captured.err) == ("", "written\n")
 
 
-def test_a_cluster_is_refused() -> None:
-    """In one line: one of its nodes would show a part alone."""
-    assert "a cluster is served by `serve` alone so far" in refused("--upstream", "redis+cluster://h:1,h:2")
+def test_a_cluster_is_one_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be found, that is told in one line; its connections are closed."""
+    nodes = scripted_cluster(monkeypatch)
+    upstream = parse_upstream("redis+cluster://127.0.0.1:7001")
+    nodes[0].dead = {"node-2", "node-3"}
+    with pytest.raises(SystemExit), tool_options.reached(upstream, 0) as database:
+        database.queues()
+    with tool_options.reached(upstream, 0) as database:
+        assert isinstance(database, ClusterDatabase)
+        assert database.size() is None

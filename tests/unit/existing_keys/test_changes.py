@@ -129,3 +129,18 @@ def test_an_interrupted_page_is_finished(tmp_path: Path) -> None:
 def test_without_a_journal_a_run_begins_at_the_beginning() -> None:
     """There is nothing to finish."""
     assert changer(ScriptedDatabase()).resume() == ()
+
+
+@pytest.mark.parametrize(("servers", "position"), [("m:1", ("scan", 7)), ("r:1", ())])
+def test_an_interrupted_run_after_a_failover(servers: str, position: tuple[str | int, ...], tmp_path: Path) -> None:
+    """It begins at the beginning: nobody knows what the replica had received."""
+
+    class OfCluster(ScriptedDatabase):
+        @property
+        def servers(self) -> str:
+            return servers
+
+    with RunJournal(tmp_path / "journal", {}, 5) as journal:
+        journal.begin(("scan", 7), [], "m:1")
+    with RunJournal(tmp_path / "journal", {}, 9, resume=True) as journal:
+        assert changer(OfCluster(), journal).resume() == position

@@ -4,7 +4,7 @@ import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
 from asynq_ttl.existing_keys import foreign_prefixes
-from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find
+from asynq_ttl.existing_keys.foreign_prefixes import Prefixes, find, together
 from support.scripted_database import ScriptedDatabase, task_of
 
 TASK = {"msg": b"m", "state": b"pending"}
@@ -47,3 +47,10 @@ def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spent == [1_000, 1_000]
     monkeypatch.setattr(foreign_prefixes, "MOST_KEYS", 100_000)
     assert len(find(database.client, spent.append).seen) == 100
+
+
+def test_what_several_servers_have() -> None:
+    """It is counted together; one that was not looked through makes the whole not whole."""
+    found = together([Prefixes({"a": 1, "b": 2}, whole=True), Prefixes({"a": 5}, whole=False)])
+    assert found == Prefixes({"a": 6, "b": 2}, whole=False)
+    assert together([]) == Prefixes({}, whole=True)

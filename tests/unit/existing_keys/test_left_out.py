@@ -34,3 +34,20 @@ def test_only_so_many_names_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         found.add_wrong(b"%d" % number)
     assert found.notes()[-1] == "and 3 keys more of these kinds"
+
+
+def test_what_of_a_cluster_was_left_out() -> None:
+    """Each node on a line, the queues on one; the same run may find it later."""
+    left_out = LeftOut()
+    left_out.add_wrong(b"asynq:{q}:archived")
+    assert not left_out.elsewhere
+    left_out.add_unread("node h:1: refused\x1b")
+    left_out.add_unread("node h:2: down")
+    left_out.add_moving("mail")
+    left_out.add_moving("mail")
+    assert left_out.elsewhere
+    assert (left_out.unread[1], left_out.moving, "mail" in left_out.moving_names) == ("node h:2: down", ["mail"], True)
+    notes = left_out.notes()
+    assert len(notes) == 4
+    assert notes[1].endswith("node h:2: down")
+    assert notes[2] == "skipped, since their slots are on their way to another node: mail"

@@ -65,6 +65,8 @@ DOCUMENTED = [
     ("failure-modes.md", "The wrappers need ", ("WRAPPERS",)),
     ("failure-modes.md", "For the wrappers it needs ", ("CONTROL",)),
     ("failure-modes.md", "Behind Sentinels it needs ", ("BEHIND_SENTINELS",)),
+    ("failure-modes.md", "In a cluster it needs ", ("IN_CLUSTER",)),
+    ("existing-keys.md", "In a cluster it needs ", ("IN_CLUSTER",)),
     ("failure-modes.md", "For the sweeper it needs ", ("SWEEPER", "LOCK")),
     ("failure-modes.md", "With `--sink` it needs ", ("SINK",)),
     ("failure-modes.md", "The spans of bulk operations name tasks only with ", ("SPANS",)),

@@ -66,3 +66,15 @@ def test_a_run_without_a_page_begins_at_the_beginning(tmp_path: Path) -> None:
     again = RunJournal(path, RUN, 5, resume=True)
     assert again.begun() is None
     again.__exit__(None, None, None)
+
+
+def test_a_run_that_has_left_something_out_can_go_on(tmp_path: Path) -> None:
+    """From its beginning; its pages go on being counted, and it knows which servers it has changed."""
+    path = tmp_path / "journal"
+    with RunJournal(path, RUN, 5) as journal:
+        journal.begin(("scan", 7), [{"id": "a"}], "node-1:run")
+        assert journal.begun() == BegunPage(1, ("scan", 7), ({"id": "a"},), "node-1:run")
+        journal.pause()
+    with RunJournal(path, RUN, 9, resume=True) as journal:
+        assert (journal.now, journal.begun()) == (5, BegunPage(2, (), ()))
+        assert journal.new_page() == 3

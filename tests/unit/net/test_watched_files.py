@@ -10,6 +10,7 @@ import pytest
 
 from asynq_ttl.net import watched_files
 from asynq_ttl.net.watched_files import FileWatch, Watched
+from support.waiting import until
 
 Replace = Callable[[Path, str], None]
 
@@ -36,9 +37,7 @@ class Party:
 
     async def is_told(self, times: int) -> None:
         """Wait until it has been told so often, and see that it is not told once more."""
-        async with asyncio.timeout(10):
-            while self.told < times:  # noqa: ASYNC110 - the point is that nothing but the watch tells
-                await asyncio.sleep(0.01)
+        await until(lambda: self.told >= times, "it is not told")
         await asyncio.sleep(0.2)
         assert self.told == times
 
@@ -209,7 +208,8 @@ async def test_a_file_that_is_gone_is_named_once(kind: str, tmp_path: Path, capl
                 file.mkdir()
             elif kind == "pipe":
                 os.mkfifo(file)
-            await asyncio.sleep(0.3)
+            await until(lambda: caplog.messages)
+            await asyncio.sleep(0.2)
             assert len(caplog.messages) == 1
             assert str(file) in caplog.text
             if kind == "folder":
@@ -227,9 +227,7 @@ async def test_a_file_that_is_written_again_and_again_is_read_at_its_end(tmp_pat
     for number in range(100):
         file.write_text(str(number))
         await asyncio.sleep(0.005)
-    async with asyncio.timeout(10):
-        while seen[-1:] != ["99"]:  # noqa: ASYNC110 - nothing but the watch tells
-            await asyncio.sleep(0.01)
+    await until(lambda: seen[-1:] == ["99"])
     task.cancel()
 
 
@@ -257,8 +255,7 @@ async def test_a_circle_of_links_is_no_file(tmp_path: Path, caplog: pytest.LogCa
     (tmp_path / "b").symlink_to("a")
     party = Party()
     async with watched(party, tmp_path / "a"):
-        await asyncio.sleep(0.1)
-        assert "Too many levels of symbolic links" in caplog.text
+        await until(lambda: "Too many levels of symbolic links" in caplog.text)
         (tmp_path / "b").unlink()
         (tmp_path / "b").write_text("1")
         await party.is_told(1)

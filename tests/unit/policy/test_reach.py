@@ -24,7 +24,7 @@ def test_a_question_is_remembered_nowhere_but_here() -> None:
     assert healed == set()
     asked.note_enforced("mail")
     asked.note_enforced("other")
-    assert healed == {"mail"}
+    assert healed == {"mail"} == asked.enforced
 
 
 @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.OFF])

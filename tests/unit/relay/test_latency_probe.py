@@ -3,9 +3,10 @@
 import asyncio
 from contextlib import suppress
 
-from asynq_ttl.relay.latency_probe import INTERVAL_SECONDS, beat
+from asynq_ttl.relay.latency_probe import beat
 from asynq_ttl.relay.traffic import Traffic
 from support.relayed import Measured
+from support.waiting import until
 
 
 async def test_each_beat_asks_for_one_measurement_in_each_direction() -> None:
@@ -14,8 +15,7 @@ async def test_each_beat_asks_for_one_measurement_in_each_direction() -> None:
     traffic = Traffic(seen)
     beating = asyncio.create_task(beat(traffic, seen))
     assert not traffic.command_due
-    await asyncio.sleep(INTERVAL_SECONDS * 3)
-    assert traffic.command_due
+    await until(lambda: traffic.command_due)
     assert traffic.reply_due
     assert seen.late
     assert all(seconds >= 0 for seconds in seen.late)

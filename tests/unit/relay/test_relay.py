@@ -6,6 +6,7 @@ import pytest
 
 from asynq_ttl.wire.commands import encode
 from support.relayed import Wire, connected
+from support.waiting import LONG_SECONDS, until
 
 PING = encode([b"PING"])
 
@@ -51,7 +52,7 @@ async def test_who_comes_while_it_drains_is_refused() -> None:
     relay, redis, client, wire = await connected()
     client.data_received(PING)
     redis.protocols[0].data_received(b"+PONG\r\n")
-    drained = asyncio.create_task(relay.drain(5))
+    drained = asyncio.create_task(relay.drain(LONG_SECONDS))
     await asyncio.sleep(0)
     late, refused = relay.accept(), Wire()
     late.connection_made(refused)
@@ -60,34 +61,32 @@ async def test_who_comes_while_it_drains_is_refused() -> None:
     assert wire.closed
     client.connection_lost(None)
     redis.protocols[0].connection_lost(None)
-    await asyncio.wait_for(drained, 1)
+    await asyncio.wait_for(drained, LONG_SECONDS)
 
 
 async def test_a_drain_waits_for_replies_unless_it_is_ended(caplog: pytest.LogCaptureFixture) -> None:
     """A command under way keeps its connection open, until somebody is in a hurry."""
     relay, redis, client, wire = await connected()
     client.data_received(PING)
-    drained = asyncio.create_task(relay.drain(5))
+    drained = asyncio.create_task(relay.drain(LONG_SECONDS))
     await asyncio.sleep(0.1)
     assert not wire.closed
     relay.end_drain()
-    await asyncio.sleep(0.1)
-    assert wire.closed
+    await until(lambda: wire.closed)
     assert "closing connections with commands under way (1): it was asked for twice" in caplog.text
     redis.protocols[0].connection_lost(None)
-    await asyncio.wait_for(drained, 1)
+    await asyncio.wait_for(drained, LONG_SECONDS)
 
 
 async def test_hanging_up_waits_for_what_is_under_way() -> None:
     """Nothing more is read from the client, and it is hung up on once Redis has answered."""
     relay, redis, client, wire = await connected()
     client.data_received(PING)
-    hung_up = asyncio.create_task(relay.hang_up(1))
-    await asyncio.sleep(0.02)
-    assert not wire.reading
+    hung_up = asyncio.create_task(relay.hang_up(LONG_SECONDS))
+    await until(lambda: not wire.reading)
     assert not redis.wires[0].closed
     redis.protocols[0].data_received(b"+PONG\r\n")
-    await asyncio.wait_for(hung_up, 0.5)
+    await asyncio.wait_for(hung_up, LONG_SECONDS)
     assert redis.wires[0].closed
 
 
@@ -95,5 +94,5 @@ async def test_hanging_up_does_not_wait_for_ever() -> None:
     """A Redis that does not answer is left all the same."""
     relay, redis, client, _ = await connected()
     client.data_received(PING)
-    await asyncio.wait_for(relay.hang_up(0.02), 0.5)
+    await asyncio.wait_for(relay.hang_up(0.02), LONG_SECONDS)
     assert redis.wires[0].closed

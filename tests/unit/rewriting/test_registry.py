@@ -303,3 +303,23 @@ def test_how_far_a_script_is_anywhere() -> None:
     assert one.status_anywhere(script) is Status.BROKEN
     one.activated(script)
     assert two.status_anywhere(script) is Status.ACTIVE
+
+
+# --- kinds that only some policies are about --------------------------------------------------------------------
+
+
+def test_the_nodes_of_a_cluster_share_which_queues_are_not_concerned() -> None:
+    """What goes the short way at one goes it at each, and ends for all with the policy."""
+    first = ScriptRegistry()
+    second = ScriptRegistry(beside=first)
+    script = first.learn(small_scripts.DONE)
+    assert first.untouched == {script.sha: script}
+    second.attend({Kind.DONE})
+    assert first.untouched == {script.sha: []}
+    second.passes(Kind.DONE, b"asynq:{q}:active")
+    second.unseen(b"5eed" * 10, Kind.DONE, b"asynq:{r}:active")
+    passing = [b"asynq:{q}:", b"asynq:{r}:"]
+    assert first.untouched == {script.sha: passing, b"5eed" * 10: (passing,)}
+    first.attend(())
+    assert list(second.untouched) == [script.sha]
+    assert second.untouched[script.sha] in (script, second.get(script.sha))

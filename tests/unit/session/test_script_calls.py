@@ -396,6 +396,22 @@ def test_after_script_flush_a_wrapper_by_effect_is_loaded_again(text: bytes) -> 
     assert talk.session.resume() == expected
 
 
+def test_after_script_flush_a_wrapper_by_effect_is_loaded_again_without_the_other_one() -> None:
+    """The script's own wrapper, which Redis has refused, is not waited for."""
+    talk = Conversation()
+    script = talk.registry.learn(COMPLETE)
+    talk.registry.refused(script)
+    wrapped = talk.registry.by_effect(script)
+    assert wrapped is not None
+    talk.registry.activated(wrapped)
+    decide, _ = calls(talk)
+    command = [*complete(COMPLETE, name=b"EVAL")[:6], b"soon", MESSAGE]
+    assert isinstance(decide.eval(command, 2, None), list)
+    talk.registry.flushed()
+    assert decide.eval(command, 2, None) is wrapped
+    assert isinstance(decide.eval(command, 2, wrapped), list)
+
+
 def test_a_policy_that_raises_about_an_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command goes as it came."""
 

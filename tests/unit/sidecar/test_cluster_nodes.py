@@ -9,6 +9,7 @@ import pytest
 from asynq_ttl.net.address import Address
 from asynq_ttl.policy.rules import Mode
 from asynq_ttl.relay.node_port import NodeDownstream
+from asynq_ttl.relay.routed_port import RoutedDownstream
 from asynq_ttl.sidecar.admin.status import overview, wrappers
 from asynq_ttl.sidecar.cluster_nodes import ClusterNodes
 from asynq_ttl.sidecar.sidecar import Sidecar
@@ -64,17 +65,31 @@ async def test_each_node_has_a_port_and_a_connection_of_its_own(caplog: pytest.L
     await nodes.close()
 
 
-async def test_whoever_begins_is_led_to_a_master_that_answers() -> None:
-    """Each in its turn; to any of them where none does."""
+async def test_whoever_comes_to_the_sidecar_s_own_port_is_led_to_all_nodes() -> None:
+    """By routes that follow the views of the cluster."""
     sidecar, nodes = scene(sweep_seconds=0)
-    assert led_to(nodes.accept()) is None
-    one, two, _ = meet(nodes, "a"), meet(nodes, "b"), meet(nodes, "c", slots=False)
-    assert {led_to(nodes.accept()) for _ in range(4)} == {one, two}
-    one.control.problem = "away"
-    assert {led_to(nodes.accept()) for _ in range(4)} == {two}
-    two.control.problem = "away"
-    assert {led_to(nodes.accept()) for _ in range(4)} == {one, two}
+    client = nodes.accept()
+    assert isinstance(client, RoutedDownstream)
+    one = meet(nodes, "a")
+    nodes.viewed(View((cast("ClusterNode", one.node),)))
+    owner = nodes._routes.owner(5)
+    assert owner is not None
+    assert owner.shared is nodes._sessions[one]
+    assert nodes._routes.owner(6) is None
     await sidecar.background.end()
+
+
+async def test_without_ports_for_nodes_all_are_called_by_the_sidecar_s_own(caplog: pytest.LogCaptureFixture) -> None:
+    """And nothing is said of ports."""
+    caplog.set_level(logging.INFO)
+    sidecar = make_sidecar(f"redis+cluster://127.0.0.1:{free_port()}", sweep_seconds=0)
+    assert sidecar.nodes is not None
+    async with sidecar.nodes.listening(Address("127.0.0.1", 6380), sidecar._node_listener):
+        one = meet(sidecar.nodes, "a")
+        assert sidecar.nodes.table.port(one) == 6380
+    await sidecar.background.end()
+    await sidecar.nodes.close()
+    assert not any("port" in message for message in caplog.messages if "node" in message)
 
 
 async def test_it_is_ready_while_a_master_answers() -> None:

@@ -21,6 +21,7 @@ from asynq_ttl.sidecar.sidecar import Sidecar, StartError, endpoint_of
 from asynq_ttl.sidecar.signals import Signals
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.servers import free_port
+from support.waiting import LONG_SECONDS, until
 
 ENDLESS = resource.RLIM_INFINITY
 
@@ -65,23 +66,16 @@ def serving(signals: Signals, chosen: Settings, log: list[str]) -> "asyncio.Task
     return asyncio.create_task(run.serve(chosen, Telemetry(chosen.upstream, {}), endpoint_of(chosen), beside, signals))
 
 
-async def until(condition: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Wait until a line is in the log."""
-    async with asyncio.timeout(10):
-        while condition not in caplog.text:  # noqa: ASYNC110 - a log sets no event
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it(number: signal.Signals, signals: Signals, caplog: pytest.LogCaptureFixture) -> None:
     """It drains and stops; what runs beside it does so from before it listens until after it has drained."""
     caplog.set_level(logging.INFO)
     log: list[str] = []
     served = serving(signals, settings(), log)
-    await until("listening at", caplog)
+    await until(lambda: "listening at" in caplog.text)
     assert log == ["beside None"]
     os.kill(os.getpid(), number)
-    await asyncio.wait_for(served, 10)
+    await asyncio.wait_for(served, LONG_SECONDS)
     assert log == ["beside None", "after None"]
     assert [line for line in caplog.messages if line in ("draining", "stopped")] == ["draining", "stopped"]
 
@@ -92,11 +86,11 @@ async def test_sighup_reloads_the_policy(signals: Signals, tmp_path: Path, caplo
     file = tmp_path / "policy.yaml"
     file.write_text("version: 1\nrules: [{name: all, archived: {ttl: 1h}}]")
     served = serving(signals, settings(file), [])
-    await until("listening at", caplog)
+    await until(lambda: "listening at" in caplog.text)
     os.kill(os.getpid(), signal.SIGHUP)
-    await until("is in force, mode enforce", caplog)
+    await until(lambda: "is in force, mode enforce" in caplog.text)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(served, 10)
+    await asyncio.wait_for(served, LONG_SECONDS)
 
 
 async def test_a_supervisor_is_told(
@@ -107,10 +101,10 @@ async def test_a_supervisor_is_told(
     monkeypatch.setattr(run, "tell", lambda notice: told.append(notice.name))
     caplog.set_level(logging.INFO)
     served = serving(signals, settings(), [])
-    await until("listening at", caplog)
+    await until(lambda: "listening at" in caplog.text)
     assert told == ["READY"]
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(served, 10)
+    await asyncio.wait_for(served, LONG_SECONDS)
     assert told == ["READY", "STOPPING"]
 
 

@@ -112,9 +112,9 @@ signals.heed()
 async def hang():
     signals.hand_over(lambda: None, lambda: None, 0.1)
     print("up", flush=True)
-    time.sleep(100)
+    time.sleep(1000)
 def hang_at_exit():
-    threading.Thread(target=time.sleep, args=(100,)).start()
+    threading.Thread(target=time.sleep, args=(1000,)).start()
     signals.ends()
     print("up", flush=True)
 asyncio.run(hang()) if sys.argv[1] == "loop" else hang_at_exit()
@@ -131,5 +131,5 @@ def test_what_hangs_is_left_behind(where: str) -> None:
         assert process.stdout.readline() == "up\n"
         if where == "loop":
             process.terminate()
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=90)
     assert (process.returncode, out, err) == (1, "killed it\n", "asynq-ttl: something hangs, ended by force\n")

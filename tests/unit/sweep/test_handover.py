@@ -1,3 +1,4 @@
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -75,8 +76,8 @@ class Tasks:
 
     async def hand_over(self, handover: Handover) -> list[bytes]:
         """Hand all of them over in a round of their own; return those that are gone."""
-        handover.begin_round()
-        return await handover.hand_over(self.client, Batch("mail", "archived", list(self.rows), GRACE_MS, self.most))
+        batch = Batch("mail", "archived", list(self.rows), GRACE_MS, self.most)
+        return await handover.hand_over(self.client, batch, handover.begin_round())
 
 
 async def test_what_the_sink_has_taken_is_removed() -> None:
@@ -204,3 +205,50 @@ async def test_the_sink_is_closed() -> None:
     shelf = Shelf()
     await Handover(shelf, "shelf").close()
     assert shelf.closed
+
+
+class SlowShelf(Shelf):
+    """A sink that takes its time, and sees how many ask it at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.asking = self.most = 0
+
+    async def take(self, lines: Sequence[Json]) -> None:
+        """Take some tasks once it is let."""
+        self.asking += 1
+        self.most = max(self.most, self.asking)
+        await self.free.wait()
+        self.asking -= 1
+        await super().take(lines)
+
+
+async def test_a_sink_is_asked_by_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each master of a cluster has its sweeper. One that gets no turn in its time leaves its tasks as they are."""
+    shelf = SlowShelf()
+    handover = Handover(shelf, "shelf")
+    first, second, third = (Tasks({b"%d" % number: row(encode_task("a", str(number)))}) for number in range(3))
+    begun = [asyncio.create_task(tasks.hand_over(handover)) for tasks in (first, second)]
+    await asyncio.sleep(0.01)
+    monkeypatch.setattr(asynq_ttl.sweep.handover, "_ROUND_SECONDS", 0.05)
+    assert await third.hand_over(handover) == []
+    assert third.removals == []
+    shelf.free.set()
+    assert await asyncio.gather(*begun) == [[b"0"], [b"1"]]
+    assert (shelf.most, handover.failures) == (1, 0)
+    assert await third.hand_over(handover) == [b"2"]
+
+
+async def test_who_waits_for_its_turn_at_a_sink_that_fails() -> None:
+    """Does not ask it again: its tasks are held too."""
+    shelf = SlowShelf()
+    shelf.fails = True
+    handover = Handover(shelf, "shelf")
+    first, second = (Tasks({b"%d" % number: row(encode_task("a", str(number)))}) for number in range(2))
+    begun = [asyncio.create_task(tasks.hand_over(handover)) for tasks in (first, second)]
+    await asyncio.sleep(0.01)
+    shelf.free.set()
+    assert await asyncio.gather(*begun) == [[], []]
+    assert (shelf.asked, handover.failures) == (1, 1)
+    assert [hold_ms for hold_ms, _ in second.removals] == [HOLD_MS]

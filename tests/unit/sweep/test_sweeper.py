@@ -17,6 +17,7 @@ from asynq_ttl.sweep.schedule import DUE_PAGES, PAGE_SIZE
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.scripted_redis import SOMETHING, Asked, ScriptedServer
+from support.waiting import until
 
 DAY = 86_400
 GRACE = 60
@@ -381,14 +382,16 @@ class Taker:
         self.takes = takes
         self.batches: list[Batch] = []
         self.rounds = 0
-        self.closed = False
+        self.name = "file:/tasks"
 
-    def begin_round(self) -> None:
+    def begin_round(self) -> float:
         """Take note of a round."""
         self.rounds += 1
+        return 12.5
 
-    async def hand_over(self, _client: Any, batch: Batch) -> list[bytes]:
+    async def hand_over(self, _client: Any, batch: Batch, until: float) -> list[bytes]:
         """Take some of the tasks."""
+        assert until == 12.5
         self.batches.append(batch)
         return [task_id for task_id in batch.ids if task_id in self.takes]
 
@@ -396,10 +399,6 @@ class Taker:
         """Return the oldest task."""
         assert (queue, cap) == ("mail", HandoverCap(OWN_ARCHIVE_CAP, spare_untimed=False))
         return [b"oldest"]
-
-    async def close(self) -> None:
-        """Take note of the end."""
-        self.closed = True
 
 
 async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
@@ -414,8 +413,6 @@ async def test_due_tasks_are_left_to_who_hands_them_over() -> None:
     assert [told.due for told in here.told.pages] == [("two",)]
     assert by_score(here.asked("sweep"))[1].args[6] == PAGE_SIZE
     assert here.server.names()[-1] != "sweep"
-    await here.sweeper.close()
-    assert taker.closed
 
 
 async def test_an_archive_that_is_too_large_has_its_oldest_tasks_handed_over() -> None:
@@ -450,13 +447,6 @@ async def test_who_loses_the_lock_hands_nothing_over() -> None:
 
 
 # --- rounds -----------------------------------------------------------------------------------------------------------
-
-
-async def until(condition: Any) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - of what is waited for nobody is told
-            await asyncio.sleep(0.005)
 
 
 async def end(running: "asyncio.Task[None]") -> None:

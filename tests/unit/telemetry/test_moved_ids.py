@@ -13,6 +13,7 @@ from asynq_ttl.telemetry.moved_ids import MovedIds
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.recorded import outcome
 from support.servers import free_port
+from support.waiting import LONG_SECONDS
 
 
 async def test_without_redis_there_are_no_ids() -> None:
@@ -22,7 +23,7 @@ async def test_without_redis_there_are_no_ids() -> None:
     for _ in range(moved_ids._MAX_SEARCHES + 3):
         ids.find(outcome(b":5", task_id="", died_at=1_700_000_000), answers.append)
     assert answers == [()] * 3
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LONG_SECONDS):
         await ids.close()
     assert answers == [()] * (moved_ids._MAX_SEARCHES + 3)
     await ids.close()

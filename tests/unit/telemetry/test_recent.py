@@ -7,8 +7,9 @@ import pytest
 
 from asynq_ttl.events import Action, FailedOpen, FailOpen, Happened
 from asynq_ttl.telemetry import recent
+from asynq_ttl.telemetry.entries import MAX_IDS
 from asynq_ttl.telemetry.recent import EntryFilter, FilterError, Recent, parse_filter
-from support.recorded import ARCHIVE_SHA, END, adopted, outcome, swept
+from support.recorded import ARCHIVE_SHA, END, adopted, failed_open, outcome, swept
 
 
 def test_a_decision_is_told_in_full() -> None:
@@ -94,7 +95,7 @@ def test_the_ring_is_bounded() -> None:
     assert len(json.dumps(found)) < recent.RING_SIZE * 2_000
     assert len(log.latest(EntryFilter(), 5)) == 5
     log.add(swept(*map(str, range(500))), "")
-    assert len(log.latest(EntryFilter(), 1)[0]["ids"]) == recent.MAX_IDS
+    assert len(log.latest(EntryFilter(), 1)[0]["ids"]) == MAX_IDS
 
 
 def test_names_that_are_no_text_can_be_told() -> None:
@@ -178,14 +179,14 @@ async def test_a_slow_watcher_costs_bounded_memory() -> None:
 
 def test_nothing_is_put_into_words_while_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A decision costs a reference in the ring."""
-    monkeypatch.setattr(recent, "_decision", lambda _: pytest.fail("put into words"))
+    monkeypatch.setattr(recent, "entry_of", lambda *_, **__: pytest.fail("put into words"))
     Recent().add(outcome(), "")
 
 
 def test_an_adoption_is_told_with_its_rule() -> None:
     """How many tasks, the first IDs, and of how many nobody knows when they ended; IDs only where they are wanted."""
     log = Recent()
-    log.add(adopted(*map(str, range(recent.MAX_IDS + 5)), undated=2, enforced=False), "ab" * 16)
+    log.add(adopted(*map(str, range(MAX_IDS + 5)), undated=2, enforced=False), "ab" * 16)
     (entry,) = log.latest(parse_filter([("kind", "adoption"), ("rule", "default")]))
     assert (entry["operation"], entry["state"], entry["action"], entry["mode"]) == (
         "adopt",
@@ -193,7 +194,31 @@ def test_an_adoption_is_told_with_its_rule() -> None:
         "ttl",
         "shadow",
     )
-    assert (entry["tasks"], entry["undated"], len(entry["ids"])) == (recent.MAX_IDS + 5, 2, recent.MAX_IDS)
+    assert (entry["tasks"], entry["undated"], len(entry["ids"])) == (MAX_IDS + 5, 2, MAX_IDS)
     hidden = Recent(task_ids=False)
     hidden.add(adopted("secret"), "")
     assert "secret" not in json.dumps(hidden.latest(EntryFilter()))
+
+
+def test_what_names_a_task() -> None:
+    """Of the latest entries, oldest first: also those of sweeps, and those that were cut off."""
+    log = Recent()
+    long = "x" * 3_000
+    log.add(outcome(task_id="a"), "ab" * 16)
+    log.add(outcome(task_id="b"), "")
+    log.add(swept("b", "a"), "")
+    log.add(outcome(task_id=long), "")
+    log.add(failed_open(FailOpen.MESSAGE, queue="low", task_id="a"), "")
+    assert [entry["kind"] for entry in log.of_task("a")] == ["decision", "sweep", "fail_open"]
+    assert [entry["kind"] for entry in log.of_task("a", "mail")] == ["decision", "sweep"]
+    assert len(log.of_task(long)) == 1
+    assert log.of_task("c") == []
+
+
+def test_who_else_is_told() -> None:
+    """Gets every record, with its trace."""
+    log, told = Recent(), []
+    log.tell(lambda record, trace_id: told.append((record, trace_id)))
+    log.add(outcome(), "ab" * 16)
+    log.add(swept("a"), "")
+    assert told == [(outcome(), "ab" * 16), (swept("a"), "")]

@@ -49,6 +49,15 @@ def test_a_page_of_a_sweep() -> None:
     assert OF.of_page(swept())["asynq_ttl.action"] == "none"
 
 
+def test_a_sweep_of_another_server() -> None:
+    """In a cluster each node is swept by itself; a unix socket has no port."""
+    for told in (OF.of_page(swept("a"), Address("::1", 7)), OF.of_adoption(adopted("a"), Address("::1", 7))):
+        assert (told["server.address"], told["server.port"]) == ("::1", 7)
+    told = OF.of_page(swept("a"), Address(path="/run/redis.sock"))
+    assert told["server.address"] == "/run/redis.sock"
+    assert "server.port" not in told
+
+
 def test_an_adoption() -> None:
     """The rule, how many tasks it gave a TTL, and of how many nobody knows when they ended."""
     told = OF.of_adoption(adopted("a", "b", undated=1))

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +20,7 @@ from asynq_ttl.upstream import control as control_module
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.small_scripts import ARCHIVE, COMPLETE
+from support.waiting import until
 
 REFUSED = ResponseError("Error compiling script (new function): user_script:1: '=' expected")
 
@@ -101,9 +104,7 @@ class Watched:
     async def running_until(self, condition: Callable[[], bool]) -> None:
         """Let it watch over Redis until something holds."""
         task = asyncio.create_task(self.control.run())
-        async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - what is waited for has no event
-                await asyncio.sleep(0.01)
+        await until(condition)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -186,15 +187,17 @@ async def test_a_connection_that_was_lost_is_tried_again(watched: Watched) -> No
     assert [told.error for told in watched.told] == ["", "WRONGPASS"]
 
 
-async def test_after_a_failure_nobody_waits_for_another_one(watched: Watched) -> None:
+async def test_after_a_failure_nobody_waits_for_another_one(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a moment: then it is tried again. A failure is no refusal."""
+    now = 100.0
+    monkeypatch.setattr(control_module, "time", SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns))
     watched.redis.fault = LostConnection("away")
     script = await watched.activated(COMPLETE)
     assert (script.status, watched.told[0].error, watched.told[0].refused) == (Status.NEW, "away", False)
     watched.redis.fault = None
     await watched.control.activate(script)
     assert len(watched.told) == 1
-    await asyncio.sleep(0.15)
+    now += control_module._RETRY_SECONDS
     await watched.control.activate(script)
     assert script.status is Status.ACTIVE
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
@@ -12,6 +12,7 @@ from asynq_ttl.upstream import sentinels as sentinel
 from asynq_ttl.upstream.endpoint import Endpoint
 from asynq_ttl.upstream.sentinels import Sentinels
 from asynq_ttl.wire.commands import WholeCommands
+from support.waiting import LONG_SECONDS, until
 
 NAME = "mymaster"
 ABOUT = ("+failover-state-send-slaveof-noone", f"slave 127.0.0.1:2 127.0.0.1 2 @ {NAME} 127.0.0.1 1")
@@ -104,22 +105,16 @@ async def following(named: list[Speaker]) -> AsyncIterator[tuple[Endpoint, Senti
         while tasks:  # as the server does, since redis-py can swallow a cancellation
             for task in tasks:
                 task.cancel()
-            tasks = list((await asyncio.wait(tasks, timeout=2))[1])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it does not come to hold")
+            tasks = list((await asyncio.wait(tasks, timeout=0.1))[1])
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentinel, "_POLL_SECONDS", 0.05)
     monkeypatch.setattr(sentinel, "_FIRST_POLL_SECONDS", 0.02)
+    # What a test does not wait for does not come because the machine is slow.
+    for name in ("_TIMEOUT_SECONDS", "_PATIENCE_SECONDS", "_HOLD_SECONDS"):
+        monkeypatch.setattr(sentinel, name, LONG_SECONDS)
 
 
 async def test_at_the_start_the_newest_word_counts() -> None:
@@ -128,7 +123,7 @@ async def test_at_the_start_the_newest_word_counts() -> None:
         for speaker, place, epoch in zip(named, (old, new, new), (1, 2, 2), strict=True):
             speaker.says, speaker.epoch = place.address, epoch
         async with following(named) as (endpoint, sentinels, recorder):
-            await asyncio.wait_for(sentinels.found.wait(), 5)
+            await asyncio.wait_for(sentinels.found.wait(), LONG_SECONDS)
             assert endpoint.address == new.address
             await asyncio.sleep(0.3)
             assert recorder.told == [("leave_master", "at once"), ("follow_to", "None", str(new.address))]
@@ -143,7 +138,7 @@ async def test_one_sentinel_of_three_is_enough_after_a_moment(monkeypatch: pytes
         silent = [Speaker(), Speaker()]
         silent[0].port, silent[1].port = 1, 2
         async with following([one, *silent]) as (endpoint, sentinels, _):
-            await asyncio.wait_for(sentinels.found.wait(), 5)
+            await asyncio.wait_for(sentinels.found.wait(), LONG_SECONDS)
             assert (endpoint.address, sentinels.away) == (master.address, 2)
 
 
@@ -153,7 +148,7 @@ async def test_a_newer_epoch_is_believed_at_once_and_an_older_one_not() -> None:
         for speaker in named:
             speaker.says, speaker.epoch = old.address, 1
         async with following(named) as (endpoint, sentinels, recorder):
-            await asyncio.wait_for(sentinels.found.wait(), 5)
+            await asyncio.wait_for(sentinels.found.wait(), LONG_SECONDS)
             named[0].says, named[0].epoch = new.address, 2
             await until(lambda: endpoint.address == new.address)
             new.role = "slave"
@@ -180,13 +175,23 @@ async def test_a_server_that_is_no_master_is_not_gone_to(caplog: pytest.LogCaptu
             assert recorder.told == []
 
 
+async def test_who_was_asked_is_hung_up_on_whenever_it_ends() -> None:
+    """Also where it ends in the very step in which it hangs up: `speakers` waits until nobody is connected."""
+    async with speakers(2) as (replica, one):
+        replica.role, one.says = "slave", replica.address
+        for steps in range(90, 130):  # of the loop: more than from one question to the next
+            async with following([one]):
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+
+
 async def test_the_master_is_left_before_it_is_demoted(caplog: pytest.LogCaptureFixture) -> None:
     """Clients wait from when a Sentinel announces it until the new master is ready, or until it is given up."""
     caplog.set_level(logging.INFO)
     async with speakers(3) as (old, new, one):
         one.says = old.address
         async with following([one]) as (endpoint, sentinels, recorder):
-            await asyncio.wait_for(sentinels.found.wait(), 5)
+            await asyncio.wait_for(sentinels.found.wait(), LONG_SECONDS)
             del recorder.told[:]
             one.tell(ABOUT[0], ABOUT[1].replace(NAME, "another"))
             await asyncio.sleep(0.1)
@@ -210,9 +215,9 @@ async def test_clients_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sentinel, "_HOLD_SECONDS", 0.2)
     async with speakers(2) as (master, one):
         one.says = master.address
-        async with following([one]) as (endpoint, sentinels, _):
-            await asyncio.wait_for(sentinels.found.wait(), 5)
+        async with following([one]) as (endpoint, sentinels, recorder):
+            await asyncio.wait_for(sentinels.found.wait(), LONG_SECONDS)
             one.tell(*ABOUT)
-            await until(lambda: endpoint.held)
+            await until(lambda: ("leave_master", "quietly") in recorder.told)
             await until(lambda: not endpoint.held)
             assert endpoint.address == master.address

@@ -87,7 +87,7 @@ class Audit:
         """
         self._queues = set(queues)
         chosen = [queue for queue in queues if self._wanted.matches_queue(queue)]
-        saved = self._checkpoint.load()
+        saved = self._checkpoint.load(self._database.holds)
         self._progress = saved or Progress(self._database.now())
         places = list(queue_places(self._database, chosen))
         if saved is None:
@@ -99,7 +99,8 @@ class Audit:
         self._walk()
         self._find_lost()
         self.tally.measure_indexes(chosen, self._indexes.bytes_of(places))
-        self._checkpoint.done()
+        if not self._database.left_out.elsewhere:
+            self._checkpoint.done()
         return self._findings()
 
     def _walk(self) -> None:
@@ -108,6 +109,8 @@ class Audit:
         self._scheduled = self._scheduler_entries()
         counter = TaskCounter(self.tally, self._policy, self.now)
         while True:
+            if self._database.begins_part(progress.cursor):
+                progress.begin_part()
             cursor, keys = scan(self._database, progress.cursor, b"asynq:*")
             progress.go_on(cursor)
             tasks = [key for key in keys if queue_of_task(key) is not None]
@@ -121,7 +124,8 @@ class Audit:
                 self._find_lost()
             if progress.cursor == 0:
                 return
-            self._checkpoint.save(progress)
+            if not self._database.left_out.elsewhere:
+                self._checkpoint.save(progress)
 
     def _check_tasks(self, keys: list[bytes], counter: TaskCounter) -> None:
         """Count the tasks of some keys, take down those that may be lost, and measure a sample of them."""
@@ -178,15 +182,13 @@ class Audit:
 
     def _check_types(self, keys: list[bytes]) -> None:
         """Take down which keys that are no tasks are of another type than Asynq has at their place."""
-        pipeline = self._database.client.pipeline(transaction=False)
         known = [
             (key, kind)
             for key in keys
             if (kind := type_at(key)) and self._wanted.matches_queue(queue_of_key(key) or "")
         ]
-        for key, _ in known:
-            pipeline.type(key)
-        for (key, kind), found in zip(known, pipeline.execute(), strict=True):
+        types = self._database.types_of([key for key, _ in known])
+        for (key, kind), found in zip(known, types, strict=True):
             if found not in (kind, b"none"):
                 self._database.left_out.add_wrong(key)
 
@@ -205,9 +207,13 @@ class Audit:
         """Return the IDs of the entries that running schedulers have; None where they cannot all be read."""
         key, entries = b"asynq:schedulers", list[Any]()
         try:
-            keys: Any = self._database.client.zrange(key.decode(), 0, _MOST_SCHEDULED)
+            keys = self._database.ask(key, "ZRANGE", 0, _MOST_SCHEDULED)
+            if keys is None:
+                return None
             for key in keys:
-                found: Any = self._database.client.lrange(key, 0, _MOST_SCHEDULED)
+                found = self._database.ask(key, "LRANGE", 0, _MOST_SCHEDULED)
+                if found is None:
+                    return None
                 entries += found
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
@@ -218,7 +224,13 @@ class Audit:
 
     def _findings(self) -> list[Finding]:
         left_out = self._database.left_out
-        for code, names in (("wrong-type", left_out.wrong), ("ambiguous", left_out.ambiguous)):
+        named = {
+            "unread": left_out.unread,
+            "moving": left_out.moving,
+            "wrong-type": left_out.wrong,
+            "ambiguous": left_out.ambiguous,
+        }
+        for code, names in named.items():
             for name in names:
                 self.tally.add_problem(code, name)
         problems, examples = self.tally.problems, self.tally.examples

@@ -11,16 +11,20 @@ Invariants:
 
 import json
 import time
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.existing_keys.audit.counts import Tally, load_tally
+from asynq_ttl.existing_keys.database import Cursor
 from asynq_ttl.existing_keys.named_files import FileError, named
 
 _SAVE_SECONDS = 2.0
 
+Json = dict[str, Any]
 Suspects = dict[tuple[str, str], list[bytes]]
 """By queue and state, the IDs of tasks that were not where their state says: they may be lost."""
 
@@ -34,14 +38,33 @@ class Progress:
         cursor: where the walk through the keyspace goes on.
         tally: what was counted.
         suspects: tasks that are to be read again.
+        part: the same of where the present part of the walk began, as it is saved; nothing where it has no parts.
     """
 
     now: int
-    cursor: int = 0
+    cursor: Cursor = 0
     tally: Tally = field(default_factory=Tally)
     suspects: Suspects = field(default_factory=dict)
+    part: Json = field(default_factory=dict)
 
-    def go_on(self, cursor: int) -> None:
+    def begin_part(self) -> None:
+        """Take note that a part of the walk begins here: where its node is gone, it begins anew."""
+        self.part = deepcopy(self._saved())  # what is counted later does not change it
+
+    def in_part(self, part: Json) -> Self:
+        """Take note of where the present part began; return the same progress."""
+        self.part = part
+        return self
+
+    def dump(self) -> Json:
+        """Return it as plain data."""
+        return {"now": self.now, **self._saved(), "part": self.part}
+
+    def _saved(self) -> Json:
+        suspects = [[*key, [text_of(task_id) for task_id in ids]] for key, ids in self.suspects.items()]
+        return {"cursor": self.cursor, "tally": self.tally.dump(), "suspects": suspects}
+
+    def go_on(self, cursor: Cursor) -> None:
         """Take note of where the walk through the keyspace goes on."""
         self.cursor = cursor
 
@@ -64,8 +87,11 @@ class Checkpoint:
         self._run = run
         self._saved = time.monotonic()
 
-    def load(self) -> Progress | None:
+    def load(self, holds: Callable[[Cursor], bool]) -> Progress | None:
         """Return how far the interrupted audit had come; None where there is none.
+
+        Args:
+            holds: says whether the walk can go on at a cursor; else its present part begins anew.
 
         Raises:
             FileError: the file is something else, or cannot be read.
@@ -76,11 +102,11 @@ class Checkpoint:
         try:
             if content["run"] != self._run:
                 return None
-            suspects = {
-                (queue, state): [name.encode("utf-8", "surrogateescape") for name in ids]
-                for queue, state, ids in content["suspects"]
-            }
-            return Progress(content["now"], content["cursor"], load_tally(content["tally"]), suspects)
+            saved = _loaded(content["now"], content)
+            part = content["part"]
+            if not holds(saved.cursor):
+                saved = _loaded(content["now"], deepcopy(part))
+            return saved.in_part(part)
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -89,13 +115,7 @@ class Checkpoint:
         if self._path is None or time.monotonic() - self._saved < _SAVE_SECONDS:
             return
         fresh = self._path.with_name(self._path.name + ".new")
-        content = {
-            "run": self._run,
-            "cursor": progress.cursor,
-            "now": progress.now,
-            "tally": progress.tally.dump(),
-            "suspects": [[*key, [text_of(task_id) for task_id in ids]] for key, ids in progress.suspects.items()],
-        }
+        content = {"run": self._run, **progress.dump()}
         with named(fresh):
             fresh.write_text(json.dumps(content))
             fresh.replace(self._path)
@@ -106,6 +126,14 @@ class Checkpoint:
         if self._path is not None:
             with named(self._path):
                 self._path.unlink(missing_ok=True)
+
+
+def _loaded(now: int, content: Json) -> Progress:
+    suspects = {
+        (queue, state): [name.encode("utf-8", "surrogateescape") for name in ids]
+        for queue, state, ids in content["suspects"]
+    }
+    return Progress(now, content["cursor"], load_tally(content["tally"]), suspects)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -12,6 +12,18 @@ PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
         "each command of Asynq on them fails; what they should tell of tasks is not in this report",
         "find out who writes them (asynq:queues lists what other programs add), then RENAME or DEL them",
     ),
+    "unread": (
+        _WARNING,
+        "nodes of the cluster that cannot be read",
+        "what they have is not in this report",
+        "see to them, then audit again",
+    ),
+    "moving": (
+        _WARNING,
+        "queues whose slots are on their way to another node of the cluster",
+        "they are not in this report, or not whole",
+        "audit again once the slots have arrived",
+    ),
     "live-ttl": (
         _DANGER,
         "live tasks whose key has a TTL",

@@ -5,6 +5,7 @@ A client is known by what `CLIENT LIST` says about its connection; a sidecar by 
 
 from collections.abc import Iterator, Sequence
 
+from redis import Redis
 from redis.exceptions import ResponseError
 
 from asynq_ttl.existing_keys import own_connection
@@ -31,26 +32,42 @@ _NAMELESS = Finding(
 
 
 def check(database: Database, connected: int) -> Iterator[Finding]:
-    """List the clients and check them, unless there are so many that listing them would hold Redis up.
+    """List the clients and check them.
 
     Args:
         database: where.
         connected: how many clients there are.
     """
-    if connected > _MOST_CLIENTS:
-        what = f"who is connected was not looked at: there are {connected:,} clients"
-        why = "listing them would hold Redis up for milliseconds"
-        yield Finding("bypass", Severity.NOTICE, what, why, "look yourself, at a quiet time: CLIENT LIST")
-        return
-    try:
-        clients: list[Client] = database.client.client_list()
-    except ResponseError as error:
-        what, why = "who is connected cannot be looked at", f"the user may not run CLIENT LIST ({error})"
-        yield Finding("bypass", Severity.NOTICE, what, why, "give it +client|list")
+    clients = listed(database.client, connected)
+    if isinstance(clients, Finding):
+        yield clients
         return
     if not database.upstream.sentinels:
         yield from check_watched(clients)
-    yield check_bypass(clients) if _has_names(clients) else _NAMELESS
+    yield check_listed(clients)
+
+
+def listed(client: Redis, connected: int) -> list[Client] | Finding:
+    """Return the clients of a server, or why they were not looked at.
+
+    Args:
+        client: of that server.
+        connected: how many there are. So many that listing them would hold Redis up are not listed.
+    """
+    if connected > _MOST_CLIENTS:
+        what = f"who is connected was not looked at: there are {connected:,} clients"
+        why = "listing them would hold Redis up for milliseconds"
+        return Finding("bypass", Severity.NOTICE, what, why, "look yourself, at a quiet time: CLIENT LIST")
+    try:
+        return list(client.client_list())
+    except ResponseError as error:
+        what, why = "who is connected cannot be looked at", f"the user may not run CLIENT LIST ({error})"
+        return Finding("bypass", Severity.NOTICE, what, why, "give it +client|list")
+
+
+def check_listed(clients: Sequence[Client]) -> Finding:
+    """Say whether clients of Asynq bypass the sidecars, if these can be told from them."""
+    return check_bypass(clients) if _has_names(clients) else _NAMELESS
 
 
 def check_watched(clients: Sequence[Client]) -> Iterator[Finding]:

@@ -6,15 +6,25 @@ Invariant: a check that is passed is a finding too, of severity `FINE`, so that 
 check that the user has no right to make, and it keeps none of the others from being made.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from redis.exceptions import ResponseError
-
-from asynq_ttl.existing_keys.database import Database, sentinel_clients
-from asynq_ttl.existing_keys.doctor import clients, key_types, policy_fit, prefixes, rights, sentinels, server_info
+from asynq_ttl.existing_keys.clients import sentinel_clients
+from asynq_ttl.existing_keys.cluster.database import ClusterDatabase
+from asynq_ttl.existing_keys.database import Database
+from asynq_ttl.existing_keys.doctor import (
+    clients,
+    clock,
+    cluster,
+    key_types,
+    policy_fit,
+    prefixes,
+    rights,
+    sentinels,
+    server_info,
+)
+from asynq_ttl.existing_keys.doctor.refusals import unless_refused
 from asynq_ttl.existing_keys.doctor.sample import take_sample
-from asynq_ttl.existing_keys.findings import Finding, Severity
+from asynq_ttl.existing_keys.findings import Finding
 from asynq_ttl.policy.rules import Policy
 
 
@@ -27,18 +37,19 @@ def examine(database: Database, policy: Policy, queues: list[str] | None, sample
         queues: those that Asynq lists, at least one; None where the user may not ask.
         sample: about how many tasks are read, to learn which types there are.
     """
-    info = database.info("everything")
     found = [
-        *server_info.check(info),
-        *_check_sentinels(database),
+        *(
+            cluster.check(database, policy)
+            if isinstance(database, ClusterDatabase)
+            else _check_server(database, policy)
+        ),
         *rights.check(database, queues),
-        *_unless_refused(
+        *unless_refused(
             "key-types", "the types of keys were not looked at", lambda: key_types.check(database, queues or [])
         ),
-        *_unless_refused("prefix", "other prefixes were not looked for", lambda: prefixes.check(database)),
-        *_unless_refused("clock", "the clocks were not compared", lambda: _check_clock(database, policy)),
-        *clients.check(database, int(info.get("connected_clients", 0))),
-        *_unless_refused("policy", "tasks were not looked at", lambda: _check_policy(database, policy, sample)),
+        *unless_refused("prefix", "other prefixes were not looked for", lambda: prefixes.check(database)),
+        *unless_refused("policy", "tasks were not looked at", lambda: _check_policy(database, policy, sample)),
+        *(cluster.check_read(database) if isinstance(database, ClusterDatabase) else ()),
     ]
     return by_severity(found)
 
@@ -46,16 +57,6 @@ def examine(database: Database, policy: Policy, queues: list[str] | None, sample
 def by_severity(found: list[Finding]) -> list[Finding]:
     """Return findings, the worst first."""
     return sorted(found, key=lambda item: -item.severity)
-
-
-def _unless_refused(code: str, undone: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """Return what a check finds, or that the user may not make it."""
-    try:
-        return list(check())
-    except ResponseError as error:
-        # Of an unknown command Redis repeats the arguments.
-        why = f"the server refuses what is needed for that: {str(error).partition(', with args')[0]}"
-        return [Finding(code, Severity.NOTICE, undone, why, "see the findings about rights")]
 
 
 def _check_policy(database: Database, policy: Policy, sample: int) -> Iterator[Finding]:
@@ -71,9 +72,12 @@ def _check_sentinels(database: Database) -> Iterator[Finding]:
         yield from sentinels.check(answers, database.client)
 
 
-def _check_clock(database: Database, policy: Policy) -> Iterator[Finding]:
-    before = time.time()
-    seconds, microseconds = database.client.time()
-    after = time.time()
-    skew = int(seconds) + int(microseconds) / 1e6 - (before + after) / 2
-    yield server_info.check_clock(skew, after - before, policy.grace_seconds)
+def _check_server(database: Database, policy: Policy) -> Iterator[Finding]:
+    """Check the one server that there is: what it says of itself, its clock, and who is connected."""
+    info = database.info("everything")
+    yield from server_info.check(info)
+    yield from _check_sentinels(database)
+    yield from unless_refused(
+        "clock", "the clocks were not compared", lambda: [clock.check(database.client, policy.grace_seconds)]
+    )
+    yield from clients.check(database, int(info.get("connected_clients", 0)))

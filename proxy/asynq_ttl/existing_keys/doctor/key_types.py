@@ -6,7 +6,7 @@ A program that writes another type there makes Asynq fail at that place, and kee
 from collections.abc import Iterator
 from itertools import islice
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
 from asynq_ttl.asynq.key_types import OF_ALL, OF_QUEUE
 from asynq_ttl.asynq.keys import index_key, text_of
@@ -51,12 +51,7 @@ def _wrong(database: Database, queues: list[str]) -> Iterator[str]:
         keys = first + [(index_key(queue, place), wanted) for queue in some for place, wanted in OF_QUEUE.items()]
         first = []
         database.pace.spend(len(keys))
-        with database.client.pipeline(transaction=False) as pipeline:
-            for key, _ in keys:
-                pipeline.type(key)
-            found = pipeline.execute(raise_on_error=False)
+        found = database.types_of([key for key, _ in keys])
         for (key, wanted), kind in zip(keys, found, strict=True):
-            if isinstance(kind, RedisError):
-                raise kind
             if kind not in (wanted, b"none"):
                 yield f"{text_of(key)} is a {kind.decode()}, not a {wanted.decode()}"

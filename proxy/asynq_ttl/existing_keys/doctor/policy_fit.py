@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from asynq_ttl.existing_keys.doctor.sample import Kind, Sample
 from asynq_ttl.existing_keys.findings import Finding, Severity
 from asynq_ttl.policy.plan import verdict_of
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, TERMINAL, Keep, Policy, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, TERMINAL, Keep, Policy, Rule, State
 from asynq_ttl.times import format_duration
 
 _SHOWN = 5
@@ -60,11 +60,17 @@ def _idle_rules(policy: Policy, sample: Sample) -> list[str]:
     return [
         rule.name
         for rule in policy.rules
-        if any(
-            retention.keep is not Keep.DELETE for retention in (rule.archived, rule.completed, rule.done) if retention
-        )
+        if _leaves_tasks(rule)
         and not any(rule.matches_queue(queue) and rule.matches_type(task_type) for queue, task_type in sample.kinds)
     ]
+
+
+def _leaves_tasks(rule: Rule) -> bool:
+    """Say whether a rule leaves tasks for some time. Of those without a Retention only a time of its own does."""
+    ended = (rule.archived, rule.completed)
+    return any(said is not None and said.keep is not Keep.DELETE for said in ended) or bool(
+        rule.done and rule.done.lasts
+    )
 
 
 def _shorter(policy: Policy, times: Iterable[tuple[Kind, int]]) -> Iterator[str]:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from asynq_ttl.asynq.keys import PREFIX, text_of
 from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding, Severity
-from asynq_ttl.existing_keys.foreign_prefixes import MOST_KEYS, find
+from asynq_ttl.existing_keys.foreign_prefixes import MOST_KEYS
 
 _SHOWN = 10
 
 
 def check(database: Database) -> Iterator[Finding]:
     """Name the prefixes of tasks that nobody here handles."""
-    found = find(database.client, database.pace.spend)
+    found = database.foreign_prefixes()
     among = "" if found.whole else f" among about {MOST_KEYS:,} keys that were looked at"
     if not found.seen:
         yield Finding("prefix", Severity.FINE, f"no task has a key with another prefix than Asynq's{among}", "", "")

@@ -95,6 +95,13 @@ _SENTINELS = _Check(
     "ask a master for its role",
     "the sidecar takes no server for the master, so clients are refused",
 )
+_CLUSTER = _Check(
+    "rights-cluster",
+    needed_rights.IN_CLUSTER,
+    Severity.DANGER,
+    "ask which nodes there are",
+    "the sidecar and the tools do not find the nodes of the cluster",
+)
 
 
 def check(database: Database, queues: Sequence[str] | None) -> Iterator[Finding]:
@@ -104,7 +111,9 @@ def check(database: Database, queues: Sequence[str] | None) -> Iterator[Finding]
         database: where.
         queues: the names of the queues that Asynq lists: on keys of the first of them the commands are tried.
     """
-    for group in (*_CHECKS, *([_SENTINELS] if database.upstream.sentinels else [])):
+    upstream = database.upstream
+    more = [_SENTINELS] if upstream.sentinels else [_CLUSTER] if upstream.nodes else []
+    for group in (*_CHECKS, *more):
         key = _OWN_PROBE if group.need.keys == needed_rights.OWN_KEYS else probe_key(queues)
         refused = database.refused(group.need.commands, key)
         yield (

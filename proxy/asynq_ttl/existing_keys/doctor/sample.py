@@ -68,7 +68,7 @@ def _add(database: Database, sample: Sample, task: Task, now: int) -> None:
     kind = (task.queue, task.type)
     sample.kinds.add(kind)
     if task.locked and task.state != State.COMPLETED.value and sample.asked < _MOST_LOCKS:
-        seconds = int(database.client.pttl(task.record.unique_key)) // 1000
+        seconds = int(database.ask(task.record.unique_key, "PTTL") or 0) // 1000
         sample.add_lock(kind, seconds)
     if task.state == "retry" and task.score is not None:
         sample.waits[kind] = max(sample.waits.get(kind, 0), seconds_of(task.score) - now)

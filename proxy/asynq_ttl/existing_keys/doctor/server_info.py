@@ -17,8 +17,13 @@ _MOST_SCRIPTS = 500
 _SKEW_SECONDS = 2.0
 
 
-def check(info: Info) -> Iterator[Finding]:
-    """Make all checks of INFO; where the server does not tell it, say what was not looked at."""
+def check(info: Info, *, of_cluster: bool = False) -> Iterator[Finding]:
+    """Make all checks of INFO; where the server does not tell it, say what was not looked at.
+
+    Args:
+        info: what the server says.
+        of_cluster: whether it is meant to be a node of a cluster, whose role is checked elsewhere.
+    """
     if not info:
         what = "version, memory, scripts, replication and connections of the server were not looked at"
         yield Finding("server", Severity.NOTICE, what, "the server does not answer INFO", "give the user +info")
@@ -26,7 +31,9 @@ def check(info: Info) -> Iterator[Finding]:
     yield from check_version(info)
     yield from check_memory(info)
     yield from check_scripts(info)
-    yield from check_topology(info)
+    if not of_cluster:
+        yield from check_topology(info)
+    yield from check_loading(info)
     yield from check_connections(info)
 
 
@@ -89,8 +96,9 @@ def check_topology(info: Info) -> Iterator[Finding]:
     """Say whether the server is one that Asynq and asynq-ttl can work on: a master that has loaded its data."""
     mode, role = str(info.get("redis_mode") or info.get("server_mode", "standalone")), str(info.get("role", "master"))
     if mode == "cluster":
-        why = "the sidecar and these tools talk to one node: they see the keys of that node alone"
-        yield Finding("topology", _DANGER, "the server is a node of a cluster", why, "a cluster is not supported yet")
+        why = "at one node's address the sidecar and these tools see the keys of that node alone"
+        advice = "give the URL of the cluster: redis+cluster://HOST:PORT,HOST:PORT"
+        yield Finding("topology", _DANGER, "the server is a node of a cluster", why, advice)
     elif mode == "sentinel":
         why = "it holds no tasks"
         yield Finding("topology", _DANGER, "the address is that of a Sentinel", why, "give the address of the master")
@@ -102,6 +110,10 @@ def check_topology(info: Info) -> Iterator[Finding]:
         replicas = int(info.get("connected_slaves", 0))
         what = f"the server is a master with {replicas} replicas" if replicas else "the server stands alone"
         yield Finding("topology", _FINE, what, "", "")
+
+
+def check_loading(info: Info) -> Iterator[Finding]:
+    """Warn where the server is loading its data."""
     if int(info.get("loading", 0)):
         yield Finding("loading", _WARNING, "the server is loading its data", "it answers with LOADING", "wait")
 

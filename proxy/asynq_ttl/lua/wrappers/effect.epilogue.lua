@@ -61,6 +61,8 @@ for _, task in ipairs(asynq_ttl_tasks) do
     end
   elseif type(state) == 'string' then
     redis.pcall('PERSIST', task.key)
-    asynq_ttl_restore(task.key)
+    if task.state == 'archived' or task.state == 'completed' then
+      asynq_ttl_restore(task.key)
+    end
   end
 end

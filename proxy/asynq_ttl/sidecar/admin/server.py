@@ -123,7 +123,8 @@ class Admin:
         self._settings = settings
         self._sidecar = sidecar
         self._recent = sidecar.telemetry.recent
-        self._page = resources.files("asynq_ttl").joinpath("sidecar", "admin", "page.html").read_text()
+        self._answer: Callable[[str], Awaitable[tuple[int, status.Json]]] | None = None
+        self._page = _page()
         self._page_policy = _content_security_policy(self._page)
 
     def application(self) -> web.Application:
@@ -142,6 +143,7 @@ class Admin:
             ("/api/census", self._telling(status.census)),
             ("/api/decisions", self.decisions),
             ("/api/decisions/stream", self.stream),
+            ("/api/task", self.task),
         ):
             application.router.add_get(path, read)
         for path, change in (
@@ -225,6 +227,14 @@ class Admin:
                     told = watcher.dropped
                 lines = [form % json.dumps(entry) for entry in entries or ({"kind": "heartbeat"},)]
                 await response.write("".join(lines).encode())
+
+    async def task(self, request: web.Request) -> web.Response:
+        """Answer with all that is known of a task: `?id=ID`, and `queue=Q` to look in one queue alone."""
+        if self._answer is None:
+            answer = await asyncio.to_thread(_task_search, self._sidecar)
+            self._answer = self._answer or answer
+        code, told = await self._answer(request.rel_url.raw_query_string)
+        return _json(told, code)
 
     def _telling(self, tell: Callable[[Sidecar], status.Json]) -> Handler:
         async def answer(_request: web.Request) -> web.Response:
@@ -324,6 +334,20 @@ def _refusal(code: int, message: str) -> web.Response:
     response = _json({"error": message}, code)
     response.headers.update(_HEADERS)
     return response
+
+
+def _task_search(sidecar: Sidecar) -> Callable[[str], Awaitable[tuple[int, status.Json]]]:
+    """Return what answers questions about tasks; blocks for some milliseconds."""
+    from asynq_ttl.sidecar.admin.task_search import TaskSearch  # noqa: PLC0415 - a megabyte, where somebody asks
+
+    return TaskSearch(sidecar).answer
+
+
+def _page() -> str:
+    """Return the status page, with its parts in their places."""
+    folder = resources.files("asynq_ttl").joinpath("sidecar", "admin")
+    part = folder.joinpath("find_task.html").read_text()
+    return folder.joinpath("page.html").read_text().replace("<!-- find_task.html -->", part)
 
 
 def _content_security_policy(page: str) -> str:

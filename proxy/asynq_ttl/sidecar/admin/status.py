@@ -67,6 +67,7 @@ def overview(sidecar: Sidecar) -> Json:
             "made": telemetry.spans.made,
             "exported": dict(telemetry.spans.exported),
         },
+        "decision_log": _decision_log(sidecar),
         "watchers": {"watching": telemetry.recent.watchers, "dropped": telemetry.recent.dropped},
     }
 
@@ -113,6 +114,22 @@ def _sweep(sidecar: Sidecar) -> Json:
     }
 
 
+def _decision_log(sidecar: Sidecar) -> Json | None:
+    """Return how the decision log is; None where there is none."""
+    log = sidecar.decision_log
+    if log is None:
+        return None
+    lacks = f"the decision log {log.path} lacks {log.dropped:,} entries" if log.dropped else ""
+    return {
+        "file": str(log.path),
+        "lines": log.lines,
+        "dropped": log.dropped,
+        "failures": log.failures,
+        "problem": log.problem,
+        "trouble": log.problem or lacks,
+    }
+
+
 def policy_in_force(sidecar: Sidecar) -> Json:
     """Return the policy in force, and how often each of its rules has decided."""
     policy, reload = sidecar.in_force.policy, sidecar.in_force.last_reload
@@ -121,6 +138,8 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "source": policy.source,
         "digest": policy.digest,
         "mode": policy.mode.value,
+        "mode_in_force": sidecar.in_force.mode.value,
+        "hands_over": sidecar.handover is not None,
         "adopt": policy.adopt.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,

@@ -148,13 +148,24 @@ def _name_in_line(line: str, host: str, ports: Ports) -> str:
 
 def name_in_redirection(line: bytes, host: bytes, ports: Ports) -> bytes:
     """Return an error reply with another name in it, if it sends the client to another node; else as it is."""
-    found = _REDIRECTION.fullmatch(line)
+    found = redirection_of(line)
     if found is None:
         return line
-    kind, slot, old_host, old_port = found.groups()
-    old = "" if old_host == b"?" else old_host.decode("latin-1")
-    port = ports.at_address(old, int(old_port), int(slot))
-    return b"-%b %b %b:%d\r\n" % (kind, slot, host, port)
+    kind, slot, old_host, old_port = found
+    port = ports.at_address(old_host, old_port, slot)
+    return b"-%b %d %b:%d\r\n" % (kind, slot, host, port)
+
+
+def redirection_of(line: bytes) -> tuple[bytes, int, str, int] | None:
+    """Return what an error says that sends a client to another node: `MOVED` or `ASK`, slot, host, port.
+
+    The host is empty for that of the node that says it. None where it is another error.
+    """
+    found = _REDIRECTION.fullmatch(line)
+    if found is None:
+        return None
+    kind, slot, host, port = found.groups()
+    return kind, int(slot), "" if host == b"?" else host.decode("latin-1"), int(port)
 
 
 def name_in_transaction(reply: bytes, host: bytes, ports: Ports, asked: dict[int, Naming]) -> bytes:

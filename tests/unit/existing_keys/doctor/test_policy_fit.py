@@ -42,6 +42,8 @@ def test_a_rule_that_matches_no_task() -> None:
     [
         ("{name: noise, match: {type: 'ping:*'}, archived: {ttl: delete}}", ["policy"]),
         ("{name: noise, match: {type: 'ping:*'}, archived: {ttl: delete}, completed: {ttl: 1h}}", ["idle-rules"]),
+        ("{name: noise, match: {type: 'ping:*'}, done: {ttl: keep}}", ["policy"]),
+        ("{name: noise, match: {type: 'ping:*'}, done: {ttl: 1h}}", ["idle-rules"]),
     ],
 )
 def test_a_rule_that_deletes_leaves_nothing_to_match(rule: str, codes: list[str]) -> None:

@@ -71,7 +71,6 @@ def test_scripts(count: int, severity: Severity) -> None:
         ({"role": "slave", "master_host": "h", "master_port": 7}, [("topology", DANGER)], "replica"),
         ({"redis_mode": "cluster"}, [("topology", DANGER)], "cluster"),
         ({"server_mode": "sentinel"}, [("topology", DANGER)], "Sentinel"),
-        ({"loading": 1}, [("topology", FINE), ("loading", WARNING)], "stands alone"),
     ],
 )
 def test_topology(info: dict[str, Any], expected: list[tuple[str, Severity]], word: str) -> None:
@@ -79,6 +78,15 @@ def test_topology(info: dict[str, Any], expected: list[tuple[str, Severity]], wo
     found = list(server_info.check_topology(info))
     assert severities(found) == expected
     assert word in found[0].what
+
+
+def test_a_server_that_is_loading() -> None:
+    """It does not serve yet; whether it is a node of a cluster makes no difference."""
+    assert severities(list(server_info.check_loading({"loading": 1}))) == [("loading", WARNING)]
+    assert not list(server_info.check_loading({}))
+    for of_cluster in (True, False):
+        codes = [finding.code for finding in server_info.check({"loading": 1}, of_cluster=of_cluster)]
+        assert ("loading" in codes, "topology" in codes) == (True, not of_cluster)
 
 
 def test_a_replica_s_master_is_named() -> None:

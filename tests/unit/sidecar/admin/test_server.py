@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector
 from aiohttp.test_utils import TestClient, TestServer, unused_port
 from aiohttp.web import Application, Request
+from yarl import URL
 
 from asynq_ttl.net.address import Address
 from asynq_ttl.sidecar.admin.server import Admin, AdminError, AdminSettings, admin_server
@@ -101,6 +102,7 @@ async def test_what_is_told(asked: Sidecar, client: Client) -> None:
         "/api/wrappers": '"wrappers": []',
         "/api/census": '"own_seconds": 7776000',
         "/api/decisions": '"id": "id-1"',
+        "/api/task?id=id-1&redis=no": '"rule_then": "default"',
     }.items():
         answer = await client.get(call)
         assert answer.status == 200
@@ -117,6 +119,15 @@ async def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
+
+
+async def test_a_task_can_be_found(asked: Sidecar, client: Client) -> None:
+    """By its ID, percent-encoded, whatever bytes it has; a question without one is refused."""
+    asked.telemetry.decided(outcome(task_id="a \udcff&"))
+    answer = await (await client.get(URL("/api/task?redis=no&id=a%20%FF%26", encoded=True))).json()
+    assert (answer["known"], answer["id_base64"]) == (True, "YSD/Jg==")
+    assert (await client.get("/api/task?queue=q")).status == 400
+    assert (await (await client.get("/api/task?id=b&redis=no")).json())["known"] is False
 
 
 async def test_decisions_can_be_filtered(asked: Sidecar, client: Client) -> None:

@@ -1,0 +1,116 @@
+"""What became of a task, by what sidecars have noted of it: entries of a decision log and of a journal. Pure.
+
+Invariant: what is told as a fact stands in an entry. What only may have happened is said to be possible.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asynq_ttl.existing_keys.why.words import about, shown
+from asynq_ttl.times import format_duration
+
+Json = dict[str, Any]
+
+POSSIBLE = (
+    "it never existed under this ID, or in another queue or another database than those that were looked at",
+    "it succeeded, and had no Retention: Asynq deletes such a task at once",
+    "it was deleted by hand, alone or with its whole queue",
+    "its time was over: a worker's janitor, Redis or the sweeper of a sidecar that was not asked removed it",
+    "it was archived, and Asynq trimmed it: by age, or because there were too many newer ones",
+    "Redis evicted it, was emptied, or lost it in a failover",
+)
+"""What may have happened to a task of which nothing is known."""
+
+
+def merged(*sources: Iterable[Json]) -> list[Json]:
+    """Return the entries of several sources in the order of their times, each once.
+
+    A journal names many tasks in one entry, and a log each in one of its own: such are the same where time, kind and
+    queue are.
+    """
+    seen: dict[tuple[object, ...], Json] = {}
+    for entry in (entry for source in sources for entry in source):
+        key = tuple(entry.get(name) for name in ("time", "kind", "operation", "queue", "state", "reason"))
+        seen.setdefault(key, entry)
+    return sorted(seen.values(), key=lambda entry: str(entry.get("time", "")))
+
+
+def sentence_of(entry: Json) -> str:
+    """Return what an entry says about one task."""
+    where = f"{entry.get('time', '')} queue {shown(str(entry.get('queue', '')))}"
+    trace = f" Trace {shown(str(entry['trace_id']))}." if entry.get("trace_id") else ""
+    return f"{where}: {_what(entry)}.{_then(entry)}{trace}"
+
+
+def _what(entry: Json) -> str:
+    kind, state = entry.get("kind"), shown(str(entry.get("state", "")))
+    if kind == "sweep":
+        return f"removed from {state} by the sweeper, because its time was over"
+    if kind == "adoption":
+        return f"adopted by the sweeper, as {state} task without a TTL"
+    if kind == "fail_open":
+        reason, detail = (shown(str(entry.get(name, ""))) for name in ("reason", "detail"))
+        return f"a command about it was forwarded untouched ({reason}: {detail})"
+    failed = f", which failed: {shown(str(entry['error']))}" if entry.get("error") else ""
+    done = {"complete": "completed", "archive": "archived", "end": "ended", "run": "run again"}
+    return f"{done.get(str(entry.get('operation')), f'moved to {state}')}{failed}"
+
+
+def _then(entry: Json) -> str:
+    """Say what was done to the task's key, by which rule."""
+    if entry.get("kind") == "sweep":
+        return _sink(entry, "had taken it before")
+    if entry.get("kind") == "fail_open" or entry.get("error"):
+        return ""
+    seconds = entry.get("ttl_seconds")
+    kept = f" of {format_duration(seconds)}, grace included" if isinstance(seconds, int) and seconds >= 0 else ""
+    done = {
+        "ttl": f"its key got a TTL{kept}",
+        "keep": f"its key got Asynq's own time as TTL{kept}",
+        "none": "it is kept for ever, without a TTL",
+        "delete": "it was removed at once",
+        "persist": "its TTL was taken off",
+    }.get(str(entry.get("action")))
+    if done is None:
+        return ""
+    if entry.get("action") != "persist":
+        rule = f"rule {shown(str(entry['rule']))}" if entry.get("rule") else "a rule picked inside Redis"
+        done = f"by {rule} {done}"
+    shadow = ", for show only: nothing was changed" if entry.get("mode") == "shadow" else ""
+    return f" {done[0].upper()}{done[1:]}{shadow}."
+
+
+def rule_then(entries: Sequence[Json]) -> str:
+    """Return the name of the rule that decided last; empty where none is known."""
+    decided = [entry for entry in entries if entry.get("rule") and not entry.get("error")]
+    return str(decided[-1]["rule"]) if decided else ""
+
+
+def end_of(entries: Sequence[Json]) -> list[str]:
+    """Say what became of a task that is gone, as far as the entries say; they are in order, and there are some."""
+    told = [entry for entry in entries if _was_done(entry)]
+    if not told:
+        return ["What became of it then is not known."]
+    last, rule = told[-1], rule_then(told)
+    if last.get("kind") == "sweep":
+        by = f" Rule {shown(rule)} had decided how long it is kept." if rule else ""
+        removed = f"It is gone: the sweeper of a sidecar removed it at {last['time']}, because its time was over."
+        return [f"{removed}{by}{_sink(last, 'had it before')}"]
+    if last.get("action") == "delete":
+        return [f"It is gone: rule {shown(rule)} does not keep such a task, and removed it at {last['time']}."]
+    if last.get("action") == "persist":
+        then = "What became of it then was not noted; Asynq deletes a task that succeeds without a Retention at once."
+        return [f"It was run again at {last['time']}, after it had ended. {then}"]
+    seconds = last.get("ttl_seconds")
+    until = f" Its key was to live for {about(seconds)} from then on." if isinstance(seconds, int) else ""
+    perhaps = "It may be that its time was over, that it was deleted by hand, or that Redis lost it."
+    return [f"It is gone. What was noted last is of {last['time']}.{until} What removed it was not noted. {perhaps}"]
+
+
+def _was_done(entry: Json) -> bool:
+    """Say whether an entry is of something that was done to the task."""
+    return entry.get("kind") != "fail_open" and not entry.get("error") and entry.get("mode") != "shadow"
+
+
+def _sink(entry: Json, said: str) -> str:
+    return f" The sink {shown(str(entry['sink']))} {said}." if entry.get("sink") else ""

@@ -1,0 +1,103 @@
+"""What became of a task: only what was noted is told as a fact."""
+
+from typing import Any
+
+import pytest
+
+from asynq_ttl.events import Action, FailOpen, Swept
+from asynq_ttl.existing_keys.why.past import POSSIBLE, end_of, merged, rule_then, sentence_of
+from asynq_ttl.policy.rules import State
+from asynq_ttl.telemetry.entries import entries_of
+from support.recorded import END, START, adopted, failed_open, outcome, swept
+
+
+def entry(record: Any, trace_id: str = "") -> dict[str, Any]:
+    """Return the only entry of a record."""
+    (made,) = entries_of(record, trace_id, task_ids=True)
+    return made
+
+
+SWEPT = entry(Swept(0, "mail", State.ARCHIVED, 1, ("id-1",), 0, START, END, "file:/var/lib/ended"))
+SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
+    "archived": (
+        entry(outcome(), "ab" * 16),
+        f"queue mail: archived. By rule default its key got a TTL of 1h1m, grace included. Trace {'ab' * 16}.",
+    ),
+    "Asynq's own": (entry(outcome(action=Action.KEEP)), "By rule default its key got Asynq's own time as TTL"),
+    "for ever": (
+        entry(outcome(action=Action.NONE, ttl_seconds=None)),
+        "By rule default it is kept for ever, without a TTL.",
+    ),
+    "deleted": (
+        entry(outcome(action=Action.DELETE, operation="complete")),
+        "completed. By rule default it was removed at once.",
+    ),
+    "run again": (
+        entry(outcome(operation="run", action=Action.PERSIST, rule="", ttl_seconds=None)),
+        "run again. Its TTL was taken off.",
+    ),
+    "picked in Redis": (entry(outcome(rule="", ttl_seconds=None)), "By a rule picked inside Redis its key got a TTL."),
+    "by effect": (entry(outcome(operation="end", state="ended")), ": ended. By"),
+    "in shadow mode": (entry(outcome(enforced=False)), "for show only: nothing was changed."),
+    "refused": (entry(outcome(b"-NOT FOUND")), 'archived, which failed: "NOT FOUND".'),
+    "swept": (
+        SWEPT,
+        "by the sweeper, because its time was over. The sink file:/var/lib/ended had taken it before.",
+    ),
+    "swept, no sink": (entry(swept("id-1")), "because its time was over."),
+    "adopted": (entry(adopted("id-1")), "adopted by the sweeper, as archived task without a TTL. By rule default"),
+    "failed open": (
+        entry(failed_open(FailOpen.MESSAGE, "cut off", task_id="a")),
+        'forwarded untouched (message: "cut off").',
+    ),
+    "unknown": ({"kind": "decision", "state": "odd", "action": "odd"}, "moved to odd."),
+}
+
+
+@pytest.mark.parametrize(("noted", "said"), SENTENCES.values(), ids=SENTENCES)
+def test_what_is_said_of_an_entry(noted: dict[str, Any], said: str) -> None:
+    """In plain words, with the rule, the sink and the trace."""
+    assert said in sentence_of(noted)
+
+
+ENDS: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "swept": (
+        [entry(outcome()), SWEPT],
+        "time was over. Rule default had decided how long it is kept. The sink file:/var/lib/ended had it before.",
+    ),
+    "swept, rule unknown": ([entry(swept("a"))], "because its time was over."),
+    "deleted": ([entry(outcome(action=Action.DELETE))], "rule default does not keep such a task, and removed it at"),
+    "run again": ([entry(outcome(operation="run", action=Action.PERSIST))], "What became of it then was not noted"),
+    "a TTL": ([entry(outcome())], "was to live for 1h1m from then on. What removed it was not noted. It may be that"),
+    "refused last": ([SWEPT, entry(outcome(b"-ERR x"))], "because its time was over"),
+    "shadowed": ([entry(outcome(enforced=False))], "What became of it then is not known."),
+    "failed open": ([entry(failed_open(FailOpen.SHAPE, task_id="a"))], "What became of it then is not known."),
+}
+
+
+@pytest.mark.parametrize(("noted", "said"), ENDS.values(), ids=ENDS)
+def test_what_became_of_it(noted: list[dict[str, Any]], said: str) -> None:
+    """The last that was done; what was only decided for show, or refused, was not done."""
+    (told,) = end_of(noted)
+    assert said in told
+
+
+def test_the_rule_that_decided_last() -> None:
+    """One whose decision was refused did not."""
+    noted = [entry(outcome(rule="first")), entry(outcome(rule="second")), entry(outcome(b"-ERR", rule="third")), SWEPT]
+    assert rule_then(noted) == "second"
+    assert rule_then([SWEPT]) == ""
+
+
+def test_each_entry_is_told_once() -> None:
+    """The journal names many tasks in one entry, the log each in its own."""
+    page = swept("a", "id-1")
+    logged = [each for each in entries_of(page, "", task_ids=True) if each["id"] == "id-1"]
+    journal = [SWEPT | {"ids": ["a", "id-1"]}, {"kind": "reload", "time": "2020"}]
+    assert merged(logged, journal) == [{"kind": "reload", "time": "2020"}, *logged]
+
+
+def test_what_may_have_happened_is_no_fact() -> None:
+    """There are several, and the commonest is among them: success without Retention."""
+    assert len(POSSIBLE) > 3
+    assert any("no Retention" in each for each in POSSIBLE)
