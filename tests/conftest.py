@@ -1,5 +1,6 @@
 """Fixtures that start the real parts: Redis, Valkey, the sidecar, and Asynq's Go harness."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ from support.servers import SERVERS, Server, SidecarFactory, start_redis, start_
 # A test that is given more time than others, or as much explicitly, may take long.
 _LONG_SECONDS = 120
 
-# No test goes by the machine's pace.
+# No test goes by the machine's pace, but a loop in debug mode tells of each step that took long.
+logging.getLogger("asyncio").addFilter(lambda record: not str(record.msg).startswith("Executing %s took"))
 hypothesis.settings.register_profile("asynq-ttl", deadline=None)
 hypothesis.settings.load_profile("asynq-ttl")
 
