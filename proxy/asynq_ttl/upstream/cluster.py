@@ -155,7 +155,7 @@ class Cluster:
                 await asyncio.sleep(_LEAST_SECONDS)
         finally:
             for client in self._asking.values():
-                await client.aclose()
+                await asyncio.shield(client.aclose())  # cancelled before its first step it would hang up on nobody
             self._asking = {}
 
     async def _poll(self) -> None:
@@ -263,7 +263,7 @@ class Cluster:
         """Close what was asked and is no longer there."""
         wanted = {member.address for member in self.members.values()} | set(self._endpoint.upstream.nodes)
         for address in [address for address in self._asking if address not in wanted]:
-            await self._asking.pop(address).aclose()
+            await asyncio.shield(self._asking.pop(address).aclose())
 
 
 def endpoint_at(endpoint: Endpoint, address: Address) -> Endpoint:

@@ -117,7 +117,7 @@ class Sentinels:
                         _log.warning("Sentinel %s does not help: %s", address, str(error) or type(error).__name__)
                     await asyncio.sleep(_POLL_SECONDS)
         finally:
-            await sentinel.aclose()
+            await asyncio.shield(sentinel.aclose())
 
     async def _listen(self, sentinel: "Redis", address: Address) -> None:
         async with sentinel.pubsub(ignore_subscribe_messages=True) as messages:
