@@ -251,3 +251,20 @@ async def test_a_cluster_of_which_nothing_is_left_is_found_anew(monkeypatch: pyt
             assert IDS[5] not in cluster.members
             monkeypatch.setattr(module, "_UNCONFIRMED_SECONDS", 0.01)
             await until(lambda: IDS[5] in cluster.members)
+
+
+async def test_a_node_that_is_forgotten_is_hung_up_on_also_where_that_is_cancelled() -> None:
+    """At whichever step of the loop: the node does not wait for ever for its client's end."""
+    for steps in range(12):
+        async with speakers(2) as (one, two):
+            agree([one, two], one.line("0-16383"))
+            endpoint = Endpoint(parse_upstream(f"redis+cluster://{one.address}"))
+            cluster = Cluster(endpoint, Company(endpoint))
+            await cluster._client(two.address).execute_command("PING")
+            closing = asyncio.create_task(cluster._forget_clients())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            if not steps:  # cancelled before it began
+                await cluster._forget_clients()
