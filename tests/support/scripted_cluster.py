@@ -11,9 +11,11 @@ from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's
 
 from asynq_ttl.asynq.keys import queue_prefix
 from asynq_ttl.existing_keys.cluster import database, masters
-from asynq_ttl.net.address import Address, Upstream
+from asynq_ttl.existing_keys.database import Cursor, Database
+from asynq_ttl.net.address import Address, Upstream, parse_upstream
 from asynq_ttl.wire.cluster.slots import slot_of
 
+UPSTREAM = parse_upstream("redis+cluster://127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003")
 THIRDS = ((0, 5460), (5461, 10922), (10923, 16383))
 
 
@@ -145,3 +147,21 @@ def filled_cluster(patch: pytest.MonkeyPatch) -> list[ScriptedNode]:
     owner = next(n for n, (first, last) in enumerate(THIRDS) if first <= slot_of(b"asynq:queues") <= last)
     nodes[owner].replies["SMEMBERS"] = {name.encode() for node in range(3) for name in names(node, 5)}
     return nodes
+
+
+def opened() -> database.ClusterDatabase:
+    """Return the database of these nodes, whose queues have been asked for."""
+    found = database.ClusterDatabase(UPSTREAM)
+    found.queues()
+    return found
+
+
+def walk(walked: Database, cursor: Cursor = 0, steps: int = 1000) -> tuple[Cursor, list[bytes]]:
+    """Walk on for some steps; return where the walk stands then, and what was seen."""
+    seen: list[bytes] = []
+    for _ in range(steps):
+        cursor, found = walked.scan(cursor, match=b"asynq:*", count=2)
+        seen += found
+        if not cursor:
+            break
+    return cursor, seen

@@ -6,10 +6,27 @@ Invariant: an error of the file system is never taken for one of Redis or of the
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 
 class FileError(Exception):
     """A file cannot be used; the message names it and says why."""
+
+
+def close(file: IO[Any], raised: BaseException | None) -> str:
+    """Close a file at the end of a block; return why it cannot be written whole, or nothing.
+
+    What could not be written before is what a file tries to write once more when it is closed.
+
+    Args:
+        file: the file.
+        raised: what has ended the block; that has been told then, and a failure here says no more.
+    """
+    try:
+        file.close()
+    except OSError as error:
+        return "" if raised is not None else str(error.strerror)
+    return ""
 
 
 @contextmanager

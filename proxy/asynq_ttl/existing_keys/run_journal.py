@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from asynq_ttl.existing_keys.named_files import FileError, named
+from asynq_ttl.existing_keys.named_files import FileError, close, named
 from asynq_ttl.net.bounded_file import require_regular
 
 Json = dict[str, Any]
@@ -139,12 +139,9 @@ class RunJournal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self._file.close()
-        except OSError as failed:
-            # What could not be written before is what a file tries to write once more when it is closed.
-            if error is None:
-                raise JournalError(f"{self.path}: {failed.strerror}; {_GO_ON}") from failed
+        why = close(self._file, error)
+        if why:
+            raise JournalError(f"{self.path}: {why}; {_GO_ON}")
 
     def _check(self, run: Json) -> None:
         """Check that the file holds this run, and that it did not end; cut off a last line that is incomplete."""

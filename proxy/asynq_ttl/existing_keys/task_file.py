@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from asynq_ttl.existing_keys.named_files import FileError, named
+from asynq_ttl.existing_keys.named_files import FileError, close, named
 
 # So many bytes are looked through at once for the end of the last whole line.
 _STEP = 1 << 16
@@ -55,12 +55,9 @@ class TaskFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            self._file.close()
-        except OSError as failed:
-            # What could not be written before is what a file tries to write once more when it is closed.
-            if error is None:
-                raise FileError(f"{self._path}: {failed.strerror}") from failed
+        why = close(self._file, error)
+        if why:
+            raise FileError(f"{self._path}: {why}")
 
 
 def _cut(file: Any) -> None:  # noqa: ANN401 - any binary file that is open for reading and appending

@@ -6,23 +6,15 @@ from typing import Any
 import pytest
 
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.existing_keys import holds
-from asynq_ttl.existing_keys.holds import Told
 from support.scripted_database import ScriptedDatabase
+from support.scripted_holds import record
 from support.scripted_tool import ScriptedTool
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What was asked for."""
-    asked: list[tuple[Any, ...]] = []
-
-    def done(_database: ScriptedDatabase, queue: str, ids: tuple[bytes, ...], *more: Any) -> list[Told]:
-        asked.append((queue, ids, *more))
-        return [Told(each, "done", done=each != b"b") for each in ids]
-
-    monkeypatch.setattr(holds, "hold", done)
-    return asked
+    return record(monkeypatch, "hold")
 
 
 @pytest.fixture

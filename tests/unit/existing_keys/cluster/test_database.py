@@ -7,36 +7,14 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from asynq_ttl.existing_keys.clients import DatabaseError
 from asynq_ttl.existing_keys.cluster.database import ClusterDatabase
-from asynq_ttl.existing_keys.database import Cursor
-from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.wire.cluster.slots import slot_of
-from support.scripted_cluster import ScriptedNode, filled_cluster, keys, names, unreachable
-
-UPSTREAM = parse_upstream("redis+cluster://127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003")
+from support.scripted_cluster import UPSTREAM, ScriptedNode, filled_cluster, keys, names, opened, unreachable, walk
 
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedNode]:
     """Three masters with five queues each."""
     return filled_cluster(monkeypatch)
-
-
-def opened() -> ClusterDatabase:
-    """Return the database, whose queues have been asked for."""
-    database = ClusterDatabase(UPSTREAM)
-    database.queues()
-    return database
-
-
-def walk(database: ClusterDatabase, cursor: Cursor = 0, steps: int = 1000) -> tuple[Cursor, list[bytes]]:
-    """Walk on for some steps; return where the walk stands then, and what was seen."""
-    seen: list[bytes] = []
-    for _ in range(steps):
-        cursor, found = database.scan(cursor, match=b"asynq:*", count=2)
-        seen += found
-        if not cursor:
-            break
-    return cursor, seen
 
 
 def test_all_masters_are_walked_through(nodes: list[ScriptedNode]) -> None:
