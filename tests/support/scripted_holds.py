@@ -10,7 +10,7 @@ from support.scripted_database import ScriptedDatabase
 
 
 def record(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
-    """Put a function that does nothing in the place of one of `holds`; return what it is asked for. `b` it cannot do."""
+    """Replace a function of `holds` by one that does nothing; return what it is asked for. It cannot do `b`."""
     asked: list[tuple[Any, ...]] = []
 
     def done(_database: ScriptedDatabase, queue: str, ids: tuple[bytes, ...], *more: Any) -> list[Told]:

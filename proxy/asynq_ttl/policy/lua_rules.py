@@ -6,10 +6,14 @@ Invariant: for a task of any type, and for one whose type cannot be read, Lua pi
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, Generic, ParamSpec
 
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, State
+
+Asked = ParamSpec("Asked")
+# Queues that are remembered. (Security limit: a client can name as many as it likes.)
+_MEMORY_LIMIT = 10_000
 
 FOREVER = -1
 """The seconds of a task that is kept for ever."""
@@ -39,6 +43,28 @@ def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, Any]:
 def lua_argument(content: Mapping[str, object]) -> bytes:
     """Return a wrapper's argument. Lua patterns are bytes; Latin-1 carries each of them through JSON as it is."""
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("latin-1")
+
+
+class LuaArguments(Generic[Asked]):
+    """The arguments of wrappers, each put together once for a queue.
+
+    Args:
+        content: returns what is in the argument for a queue, from its name and whatever else depends on that alone.
+    """
+
+    def __init__(self, content: Callable[Concatenate[str, Asked], Mapping[str, object]]) -> None:
+        self._content = content
+        self._known: dict[str, bytes] = {}
+
+    def of(self, queue: str, *asked: Asked.args, **named: Asked.kwargs) -> bytes:
+        """Return the argument for a queue; what else is given is handed on to `content`."""
+        known = self._known.get(queue)
+        if known is not None:
+            return known
+        if len(self._known) >= _MEMORY_LIMIT:
+            self._known.clear()
+        argument = self._known[queue] = lua_argument(self._content(queue, *asked, **named))
+        return argument
 
 
 def _lua_seconds(retention: Retention) -> int | str:

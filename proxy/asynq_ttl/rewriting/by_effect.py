@@ -13,16 +13,13 @@ from collections.abc import Sequence
 
 from asynq_ttl.asynq.keys import ended_queue, index_key, queue_prefix, task_ids, text_of
 from asynq_ttl.events import Action, Decision
-from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
+from asynq_ttl.policy.lua_rules import LuaArguments, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import FOREVER_SCORE, TERMINAL
 from asynq_ttl.rewriting.call import ACTIONS, Rewrite
 
 EITHER = "ended"
 """The state that a decision names where a task may enter either of the two."""
-
-# Queues that are remembered. (Security limit: a client can name as many as it likes.)
-_MEMORY_LIMIT = 10_000
 
 
 class ByEffect:
@@ -37,7 +34,7 @@ class ByEffect:
         self._policy = policy
         self._reach = reach
         self._enforcing = reach.enforcing and policy.rollout > 0
-        self._arguments: dict[str, bytes] = {}
+        self._arguments = LuaArguments(self._content)
 
     def end(self, keys: Sequence[bytes]) -> Rewrite | None:
         """Decide about a call by its KEYS; None to forward it untouched."""
@@ -48,7 +45,7 @@ class ByEffect:
         decision = self._decision(queue, keys)
         if self._reach.heals(queue):
             # What is not enforced for some task, the wrapper finds out by its ID. It heals in any case.
-            return Rewrite(enforced=True, tail=self._argument(queue), decision=decision)
+            return Rewrite(enforced=True, tail=self._arguments.of(queue), decision=decision)
         return Rewrite(enforced=False, decision=decision) if decision is not None else None
 
     def _decision(self, queue: str, keys: Sequence[bytes]) -> Decision | None:
@@ -72,11 +69,8 @@ class ByEffect:
             rule=rule.name if sole is not None else "",
         )
 
-    def _argument(self, queue: str) -> bytes:
-        """Return the rules that can apply to tasks of a queue that end, as JSON for the wrapper."""
-        known = self._arguments.get(queue)
-        if known is not None:
-            return known
+    def _content(self, queue: str) -> dict[str, object]:
+        """Return the rules that can apply to tasks of a queue that end, for the wrapper."""
         content: dict[str, object] = {
             "queue": queue_prefix(queue).decode("latin-1"),
             "share": self._policy.rollout if self._enforcing else 0,
@@ -86,7 +80,4 @@ class ByEffect:
         for state in TERMINAL:
             if self._policy.queue_rules(queue, state):
                 content[state.value] = picked_rules(self._policy, queue, state)
-        if len(self._arguments) >= _MEMORY_LIMIT:
-            self._arguments.clear()
-        self._arguments[queue] = lua_argument(content)
-        return self._arguments[queue]
+        return content

@@ -8,7 +8,7 @@ from asynq_ttl.asynq.keys import ARCHIVED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Action, Decision
 from asynq_ttl.policy.archive_limits import ArchiveLimits
-from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
+from asynq_ttl.policy.lua_rules import LuaArguments, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import State
 from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
@@ -19,9 +19,6 @@ HEALING_RULES = (
 """No rules: the wrapper takes off the TTL that a task had as a completed one, and trims as Asynq does."""
 
 _HEALING_RULES_UNTRIMMED = HEALING_RULES.replace(b'"cutoff":0', b'"cutoff":-1')
-
-# Queues that are remembered. (Security limit: a client can name as many as it likes.)
-_MEMORY_LIMIT = 10_000
 
 
 class ByHand:
@@ -38,7 +35,7 @@ class ByHand:
         self._enforcing = reach.enforcing and policy.rollout > 0
         # Whether some tasks are enforced and some are not.
         self._shares = self._enforcing and not policy.enforces_all
-        self._rules_json: dict[str, bytes] = {}
+        self._arguments = LuaArguments(self._content)
 
     def archive(self, call: Call) -> Rewrite | None:
         """Decide about an inspector's archiving of one task, or of all of a source."""
@@ -67,9 +64,9 @@ class ByHand:
         decision = self._decision(call, queue, text_of(task_id), died_at, enforced=enforced)
         if heals and not enforced:
             # By the rules, a task outside the share gets no TTL either, but nothing that they keep is trimmed with it.
-            tail = self._rules_argument(queue, limits) if self._shares else healing
+            tail = self._arguments.of(queue, limits) if self._shares else healing
             return Rewrite(enforced=True, tail=tail, decision=decision)
-        return Rewrite(enforced, self._rules_argument(queue, limits), (), decision)
+        return Rewrite(enforced, self._arguments.of(queue, limits), (), decision)
 
     def _decision(self, call: Call, queue: str, task_id: str, died_at: int, *, enforced: bool) -> Decision:
         """Return what to tell; `task_id` is empty for all tasks of a source."""
@@ -87,12 +84,9 @@ class ByHand:
             died_at=None if task_id else died_at,
         )
 
-    def _rules_argument(self, queue: str, limits: ArchiveLimits) -> bytes:
-        """Return the rules that can apply to a queue's archive as JSON for the wrapper."""
-        known = self._rules_json.get(queue)
-        if known is not None:
-            return known
-        content: dict[str, object] = {
+    def _content(self, queue: str, limits: ArchiveLimits) -> dict[str, object]:
+        """Return the rules that can apply to a queue's archive, for the wrapper."""
+        return {
             **picked_rules(self._policy, queue, State.ARCHIVED),
             "grace": self._policy.grace_seconds,
             "share": self._policy.rollout,
@@ -102,8 +96,3 @@ class ByHand:
             "uncapped": limits.uncapped,
             "spare": limits.spare_untimed,
         }
-        argument = lua_argument(content)
-        if len(self._rules_json) >= _MEMORY_LIMIT:
-            self._rules_json.clear()
-        self._rules_json[queue] = argument
-        return argument

@@ -11,13 +11,10 @@ Invariants:
 
 from asynq_ttl.asynq.keys import ACTIVE, queue_of, queue_prefix, task_prefix, text_of
 from asynq_ttl.events import Action, Decision
-from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
+from asynq_ttl.policy.lua_rules import LuaArguments, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import FOREVER_RETENTION, FOREVER_SCORE, State
 from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
-
-# Queues that are remembered. (Security limit: a client can name as many as it likes.)
-_MEMORY_LIMIT = 10_000
 
 
 class WithoutRetention:
@@ -30,7 +27,7 @@ class WithoutRetention:
     def __init__(self, reach: Reach) -> None:
         self._policy = reach.policy
         self._reach = reach
-        self._arguments: dict[str, bytes] = {}
+        self._arguments = LuaArguments(self._content)
 
     def done(self, call: Call) -> Rewrite | None:
         """Decide about a worker's deletion of a task that has succeeded."""
@@ -40,7 +37,9 @@ class WithoutRetention:
         self._reach.note_enforced(queue)
         task_id = call.task_id(task_prefix(queue))
         enforced = self._reach.enforcing and self._policy.enforces(task_id)
-        return Rewrite(enforced, self._argument(queue), (), self._decision(queue, text_of(task_id), enforced=enforced))
+        return Rewrite(
+            enforced, self._arguments.of(queue), (), self._decision(queue, text_of(task_id), enforced=enforced)
+        )
 
     def _decision(self, queue: str, task_id: str, *, enforced: bool) -> Decision:
         first, *others = self._policy.queue_rules(queue, State.DONE)
@@ -57,21 +56,14 @@ class WithoutRetention:
             ttl_seconds=sole.seconds + self._policy.grace_seconds if sole is not None and sole.seconds else None,
         )
 
-    def _argument(self, queue: str) -> bytes:
-        """Return the rules that can apply to such tasks of a queue, as JSON for the wrapper."""
-        known = self._arguments.get(queue)
-        if known is not None:
-            return known
-        content = {
+    def _content(self, queue: str) -> dict[str, object]:
+        """Return the rules that can apply to such tasks of a queue, for the wrapper."""
+        return {
             **picked_rules(self._policy, queue, State.DONE),
             "grace": self._policy.grace_seconds,
             "for_ever": FOREVER_SCORE,
             "longest": FOREVER_RETENTION,
         }
-        if len(self._arguments) >= _MEMORY_LIMIT:
-            self._arguments.clear()
-        self._arguments[queue] = lua_argument(content)
-        return self._arguments[queue]
 
 
 def _counts_success(call: Call, queue: str) -> bool:

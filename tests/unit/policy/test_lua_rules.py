@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from asynq_ttl.policy.lua_rules import lua_argument, picked_rules
+from asynq_ttl.policy import lua_rules
+from asynq_ttl.policy.lua_rules import LuaArguments, lua_argument, picked_rules
 from asynq_ttl.policy.rules import Rule, State
 from support.policy_calls import DAY, DELETE, FOREVER, OWN, for_seconds, policy_of, types
 
@@ -52,3 +53,17 @@ def test_patterns_go_through_json_byte_by_byte() -> None:
     argument = lua_argument(picked_rules(MIXED, "q", State.ARCHIVED))
     assert types("é?")[0].lua.replace(b"\\", b"\\\\") in argument
     assert json.loads(argument.decode("latin-1")) == picked_rules(MIXED, "q", State.ARCHIVED)
+
+
+def test_an_argument_is_put_together_once_for_a_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else it is made from is handed on; the memory has a limit."""
+    monkeypatch.setattr(lua_rules, "_MEMORY_LIMIT", 2)
+    made: list[tuple[str, int]] = []
+
+    def content(queue: str, most: int) -> dict[str, object]:
+        made.append((queue, most))
+        return {queue: most}
+
+    arguments = LuaArguments(content)
+    assert [arguments.of(queue, 3) for queue in "abacab"] == [b'{"%c":3}' % ord(queue) for queue in "abacab"]
+    assert made == [("a", 3), ("b", 3), ("c", 3), ("a", 3), ("b", 3)]

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from asynq_ttl.events import Action, Decision
+from asynq_ttl.policy import lua_rules
 from asynq_ttl.policy.reach import HANDOVER_GRACE_SECONDS, Reach
 from asynq_ttl.policy.rules import FOREVER_SCORE, FULL_ROLLOUT, Keep, Mode, Policy, Retention, Rule
-from asynq_ttl.rewriting import by_effect
 from asynq_ttl.rewriting.by_effect import ByEffect
 from asynq_ttl.rewriting.call import Rewrite
 from support.policy_calls import ALL, DELETE, FOREVER, GRACE, OWN, for_seconds, policy_of, types
@@ -161,7 +161,7 @@ def test_the_rules_of_a_queue_are_put_together_once(monkeypatch: pytest.MonkeyPa
     decide = ByEffect(Reach(policy_of(ALL), set()))
     tails = [found.tail for _ in range(2) if (found := decide.end(KEYS)) is not None]
     assert tails[0] is tails[1]
-    monkeypatch.setattr(by_effect, "_MEMORY_LIMIT", 1)
+    monkeypatch.setattr(lua_rules, "_MEMORY_LIMIT", 1)
     elsewhere = decide.end([key.replace(b"{q}", b"{r}") for key in KEYS])
     assert told(elsewhere)["queue"] == "asynq:{r}:"
     again = decide.end(KEYS)

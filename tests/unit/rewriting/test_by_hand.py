@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from asynq_ttl.events import Action
+from asynq_ttl.policy import lua_rules
 from asynq_ttl.policy.rules import (
     FULL_ROLLOUT,
     Policy,
     Retention,
     Rule,
 )
-from asynq_ttl.rewriting import by_hand
 from asynq_ttl.rewriting.by_hand import HEALING_RULES
 from asynq_ttl.rewriting.call import Rewrite
 from asynq_ttl.rewriting.rewriter import Rewriter
@@ -117,7 +117,7 @@ def test_the_rules_of_a_queue_are_put_together_once(monkeypatch: pytest.MonkeyPa
     assert tails[0] is not None
     assert tails[1] is not None
     assert tails[0].tail is tails[1].tail
-    monkeypatch.setattr(by_hand, "_MEMORY_LIMIT", 1)
+    monkeypatch.setattr(lua_rules, "_MEMORY_LIMIT", 1)
     text, keys, args = ARCHIVE_ALL_CALL
     elsewhere = (text, [key.replace(b"{q}", b"{r}") for key in keys], [*args[:3], b"asynq:{r}:t:"])
     assert rules_sent(rewritten(rewriter, elsewhere)) == rules_sent(tails[0])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from asynq_ttl.events import Action, Decision, FailOpen
-from asynq_ttl.policy import reach
+from asynq_ttl.policy import lua_rules, reach
 from asynq_ttl.policy.rules import (
     FULL_ROLLOUT,
     Mode,
@@ -14,7 +14,7 @@ from asynq_ttl.policy.rules import (
     State,
     Verdict,
 )
-from asynq_ttl.rewriting import by_effect, by_hand, ending, reviving
+from asynq_ttl.rewriting import ending, reviving
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.rewriter import Rewriter
@@ -42,7 +42,7 @@ from support.policy_calls import (
 
 def forget_queues(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave no memory for queues."""
-    for module in (by_effect, by_hand, ending, reach, reviving):
+    for module in (ending, lua_rules, reach, reviving):
         monkeypatch.setattr(module, "_MEMORY_LIMIT", 0)
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from asynq_ttl.events import Action, Decision, FailOpen
+from asynq_ttl.policy import lua_rules
 from asynq_ttl.policy.rules import FOREVER_RETENTION, FOREVER_SCORE, Mode, Policy, Retention, Rule
-from asynq_ttl.rewriting import without_retention
 from asynq_ttl.rewriting.rewriter import Rewriter
 from support.policy_calls import (
     DELETE,
@@ -132,7 +132,7 @@ def test_the_queue_is_healed_from_then_on() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue that was forgotten gets the same again."""
-    monkeypatch.setattr(without_retention, "_MEMORY_LIMIT", 1)
+    monkeypatch.setattr(lua_rules, "_MEMORY_LIMIT", 1)
     rewriter = Rewriter(policy_of(HOUR), set())
     script, keys, args = DONE_CALL
     other = script, [key.replace(b"{q}", b"{r}") for key in keys], args
