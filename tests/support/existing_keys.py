@@ -1,6 +1,8 @@
 """Existing keys for the tests of the tools: tasks put into Redis as Asynq leaves them, and the tools run on them."""
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from asynq_ttl.cli.main import main
-from support.servers import Server
+from support.commands import command_line
+from support.servers import Server, wait_until
 from support.task_message import encode_task
 
 QUEUE = "asynq:{default}:"
@@ -108,3 +111,25 @@ def journal_lines(path: Path) -> list[dict[str, Any]]:
 def url(server: Server, database: int = 0) -> str:
     """Return the URL of a database."""
     return f"redis://127.0.0.1:{server.port}/{database}"
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file but for one that is incomplete."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def run_and_kill(line: list[Any], journal: Path, more_bytes: int) -> bool:
+    """Run a tool until its journal has grown by so much, and kill it; return False once it came to its end."""
+    before = journal.stat().st_size if journal.exists() else 0
+    process = subprocess.Popen(command_line(*line), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def far_enough() -> bool:
+        size = journal.stat().st_size if journal.exists() else 0
+        return size > before + more_bytes or process.poll() is not None
+
+    wait_until(far_enough, "the tool does nothing", 60)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), output
+    # One that is killed on its way out has come to its end too: it cannot be gone on with.
+    return not any("end" in json.loads(each) for each in whole_lines(journal))

@@ -2,8 +2,6 @@
 
 import json
 import re
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,21 @@ from redis import Redis
 from asynq_ttl.asynq.message import decode_record
 from asynq_ttl.policy.rules import FOREVER_SCORE, OWN_ARCHIVE_SECONDS
 from support.asynq import Harness
-from support.commands import command_line
-from support.existing_keys import DAY, QUEUE, everything, journal_lines, members, now, put, tasks, tool, ttl, url
-from support.servers import Server, SidecarFactory, wait_until
+from support.existing_keys import (
+    DAY,
+    QUEUE,
+    everything,
+    journal_lines,
+    members,
+    now,
+    put,
+    run_and_kill,
+    tasks,
+    tool,
+    ttl,
+    url,
+)
+from support.servers import Server, SidecarFactory
 
 GRACE = 60
 POLICY = """
@@ -268,7 +278,9 @@ def test_a_run_that_is_killed_and_goes_on_ends_as_one_that_ran_through(server: S
         journal = tmp_path / "killed"
         line: list[str | Path] = ["backfill", "--upstream", url(server), "--journal", journal, *options]
         kills = 0
-        while run_and_kill([*line, "--rate", "2000", *(["--resume"] if kills else [])], journal, 4 + 6 * kills):
+        while run_and_kill(
+            [*line, "--rate", "2000", *(["--resume"] if kills else [])], journal, 4000 * (4 + 6 * kills)
+        ):
             kills += 1
         assert kills >= 3
         left, other = state_of(killed), state_of(through)
@@ -302,22 +314,6 @@ def state_of(client: "Redis") -> dict[bytes, tuple[Any, float]]:
         left = client.pttl(key)
         found[key] = (content, -1.0 if left < 0 else time.time() + left / 1000)
     return found
-
-
-def run_and_kill(line: list[Any], journal: Path, pages: int) -> bool:
-    """Run the tool until it has written some pages and kill it; return False once it came to its end by itself."""
-    before = journal.stat().st_size if journal.exists() else 0
-    process = subprocess.Popen(command_line(*line), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def far_enough() -> bool:
-        size = journal.stat().st_size if journal.exists() else 0
-        return size > before + pages * 4000 or process.poll() is not None
-
-    wait_until(far_enough, "the backfill does nothing", 30)
-    process.send_signal(signal.SIGKILL)
-    output, _ = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), output
-    return process.returncode != 0
 
 
 def test_a_journal_of_another_run_is_refused(server: Server, tmp_path: Path) -> None:

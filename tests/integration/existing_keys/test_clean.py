@@ -4,18 +4,29 @@ import base64
 import json
 import re
 import resource
-import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 
 from support.asynq import Harness, Json
 from support.commands import command_line
-from support.existing_keys import DAY, QUEUE, everything, journal_lines, members, now, put, tasks, tool, url
-from support.servers import Server, SidecarFactory, wait_until
+from support.existing_keys import (
+    DAY,
+    QUEUE,
+    everything,
+    journal_lines,
+    members,
+    now,
+    put,
+    run_and_kill,
+    tasks,
+    tool,
+    url,
+    whole_lines,
+)
+from support.servers import Server, SidecarFactory
 
 
 def some(client: "Redis") -> None:
@@ -143,7 +154,7 @@ def test_a_run_that_is_killed_goes_on(server: Server, tmp_path: Path) -> None:
         line = ["clean", "--upstream", url(server), "--state", "archived", "--type", "x", "--rate", "2000", "--apply"]
         line += ["--journal", str(journal), "--export", str(file)]
         kills = 0
-        while run_and_kill([*line, *(["--resume"] if kills else [])], journal):
+        while run_and_kill([*line, *(["--resume"] if kills else [])], journal, 60_000):
             kills += 1
             written = {json.loads(each)["id"] for each in whole_lines(file)}
             assert names - tasks(client) <= written
@@ -151,28 +162,6 @@ def test_a_run_that_is_killed_goes_on(server: Server, tmp_path: Path) -> None:
         assert tasks(client) == {"kept"}
         assert {json.loads(each)["id"] for each in whole_lines(file)} == names
         assert sorted(change["id"] for change in journal_lines(journal)) == sorted(names)
-
-
-def whole_lines(path: Path) -> list[str]:
-    """Return the lines of a file but for one that is incomplete."""
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def run_and_kill(line: list[Any], journal: Path) -> bool:
-    """Run the tool until it has made some pages more and kill it; return False once it came to its end by itself."""
-    before = journal.stat().st_size if journal.exists() else 0
-    process = subprocess.Popen(command_line(*line), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def far_enough() -> bool:
-        size = journal.stat().st_size if journal.exists() else 0
-        return size > before + 60_000 or process.poll() is not None
-
-    wait_until(far_enough, "the clean does nothing", 60)
-    process.send_signal(signal.SIGKILL)
-    output, _ = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), output
-    # One that is killed on its way out has come to its end too: it cannot be gone on with.
-    return not any("end" in json.loads(each) for each in whole_lines(journal))
 
 
 def test_asynq_goes_on_with_what_is_left(
