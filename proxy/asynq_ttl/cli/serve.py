@@ -136,6 +136,7 @@ class _Host(click.ParamType[str]):
 @option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
 @option(
     "--trace-path",
+    callback=lambda _context, _option, path: tuple(part for part in (path or "").split(".") if part),
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
 @option(
@@ -164,7 +165,6 @@ def serve(
     admin_token: str | None,
     admin_token_file: Path | None,
     hide_task_ids: bool,
-    trace_path: str | None,
     reuse_port: bool,
     share_port: bool,
     log_level: str,
@@ -184,12 +184,11 @@ def serve(
     settings["sharing"] = _sharing(reuse_port=reuse_port, share_port=share_port)
     beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
     log = _log_settings(**{name: settings.pop(name) for name in tuple(settings) if name.startswith("decisions")})
-    steps = tuple(part for part in (trace_path or "").split(".") if part)
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
     try:
         with valkey as redis:
             _run(
-                Settings(upstream=redis, trace_path=steps, decisions=log, **settings),
+                Settings(upstream=redis, decisions=log, **settings),
                 lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
                 beside,
                 signals,
