@@ -165,8 +165,6 @@ def serve(
     admin_token: str | None,
     admin_token_file: Path | None,
     hide_task_ids: bool,
-    reuse_port: bool,
-    share_port: bool,
     log_level: str,
     log_format: str,
     **settings: Any,  # noqa: ANN401 - each field of `Settings` has its own type
@@ -181,7 +179,7 @@ def serve(
     pulled = not isinstance(admin, str)
     _check_token(admin_token, admin_token_file)
     _check_cluster(upstream, settings)
-    settings["sharing"] = _sharing(reuse_port=reuse_port, share_port=share_port)
+    settings["sharing"] = _sharing(**{name: settings.pop(name) for name in ("reuse_port", "share_port")})
     beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
     log = _log_settings(**{name: settings.pop(name) for name in tuple(settings) if name.startswith("decisions")})
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
