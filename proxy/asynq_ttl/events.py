@@ -6,7 +6,7 @@ this module, and nothing of each other. Pure.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from asynq_ttl.policy.rules import State
 
@@ -19,6 +19,7 @@ class Action(Enum):
     PERSIST = "persist"
     KEEP = "keep"
     NONE = "none"
+    REPLACED = "replaced"
 
     __hash__ = object.__hash__  # there is one of each; Enum hashes the name, in Python, at every look-up
 
@@ -27,12 +28,14 @@ class Decision(NamedTuple):
     """One decision: a tuple, since each task that ends has one, and a frozen dataclass takes four times as long.
 
     Attributes:
-        operation: complete, archive, run or delete; end, where what becomes of a task is known inside Redis only.
+        operation: complete, archive, run or delete; end, where what becomes of a task is known inside Redis only;
+            replace, where an enqueue has taken the place of an ended task.
         script: the script's name for telemetry, such as `asynq.archive`.
         queue: the queue's name.
         task_id: the task; empty for a bulk operation.
-        task_type: the task's type; empty where the command does not carry it.
-        state: the state the task enters; for `end`, may enter: `ended` where that is either of the terminal ones.
+        task_type: the task's type; empty where the command does not carry it. For `replace`, the new one's.
+        state: the state the task enters; for `end`, may enter: `ended` where that is either of the terminal ones. For
+            `replace`, the state that the ended task was in.
         rule: the name of the rule that decided; empty where none did, or where the rule is picked in Redis.
         action: what happens to the key.
         ttl_seconds: time to live of the key; None where it gets none or it is picked in Redis.
@@ -60,6 +63,33 @@ class Decision(NamedTuple):
     size_bytes: int = 0
     own_seconds: int | None = None
     died_at: int | None = None
+
+
+FIRST_MARK: Final = 2
+"""The lowest number that says which rule has replaced a task. An enqueue that adds one without that replies 1."""
+
+
+class Enqueue(NamedTuple):
+    """A task that is enqueued, where some rule replaces an ended one with its ID. Only Redis knows whether one does.
+
+    Attributes:
+        decision: what is told if one does; of which state the task was, and by which rule, is still open.
+        choices: these two, by the mark that stands for them, from `FIRST_MARK` on.
+        task_key: the task key.
+        lock_key: the key of the uniqueness lock that it takes; empty without one.
+        argument: the rules, as Lua gets them.
+    """
+
+    decision: Decision
+    choices: tuple[tuple[str, str], ...]
+    task_key: bytes
+    lock_key: bytes
+    argument: bytes
+
+    def replaced(self, mark: int) -> Decision:
+        """Return the decision for a mark."""
+        state, rule = self.choices[mark - FIRST_MARK]
+        return self.decision._replace(state=state, rule=rule)
 
 
 class FailOpen(Enum):
@@ -116,7 +146,11 @@ class Outcome(NamedTuple):
     def moved(self) -> int | None:
         """How many tasks a script says it has moved; None where its reply is no number, or has a meaning of its own."""
         number = self.reply[1:]
-        if self.decision.operation == "end" or not self.reply.startswith(b":") or not number.lstrip(b"-").isdigit():
+        if (
+            self.decision.operation in ("end", "replace")
+            or not self.reply.startswith(b":")
+            or not number.lstrip(b"-").isdigit()
+        ):
             return None
         return max(int(number), 0)
 
@@ -126,6 +160,14 @@ class Observer(Protocol):
 
     def decided(self, outcome: Outcome) -> None:
         """Take note of a decision, once it is known what became of it."""
+
+    def refused(self, enqueue: Enqueue, outcome: Outcome) -> None:
+        """Take note of an enqueue whose ID or lock is taken, where a rule that is not enforced may say to replace.
+
+        Args:
+            enqueue: what was to be enqueued.
+            outcome: its open decision, and the reply.
+        """
 
     def clustered(self, *, redirected: bool) -> None:
         """Take note that a client was sent to another node of a cluster, or asked for its nodes."""

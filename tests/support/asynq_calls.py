@@ -114,10 +114,13 @@ class AsynqCalls(Generic[T]):
             "scheduleUniqueCmd", [*self._lock(unique), *keys], [task_id, 86_400, at, message], announced=True
         )
 
-    def add_to_group(self, task_id: str, message: bytes, group: str, now: int) -> T:
+    def add_to_group(self, task_id: str, message: bytes, group: str, now: int, unique: str | None = None) -> T:
         """Add a task to a group."""
         keys = [self._task(task_id), self._groups + group, f"{self._prefix}groups"]
-        return self._run("addToGroupCmd", keys, [message, task_id, now, group], announced=True)
+        args: list[Value] = [message, task_id, now, group]
+        if unique is None:
+            return self._run("addToGroupCmd", keys, args, announced=True)
+        return self._run("addToGroupUniqueCmd", [*keys, *self._lock(unique)], [*args, 86_400], announced=True)
 
     # --- the worker ------------------------------------------------------------------------------------------
 

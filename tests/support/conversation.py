@@ -5,7 +5,7 @@ The scripts they call are those of `small_scripts`.
 
 from collections.abc import Callable
 
-from asynq_ttl.events import Decision, FailedOpen, FailOpen, Outcome
+from asynq_ttl.events import Decision, Enqueue, FailedOpen, FailOpen, Outcome
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status, sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
@@ -78,6 +78,11 @@ class Recorder:
         self.outcomes: list[Outcome] = []
         self.signs: list[str] = []
         self.failures: list[FailedOpen] = []
+        self.refusals: list[tuple[Enqueue, Outcome]] = []
+
+    def refused(self, enqueue: Enqueue, outcome: Outcome) -> None:
+        """Remember an enqueue that was refused."""
+        self.refusals.append((enqueue, outcome))
 
     def decided(self, outcome: Outcome) -> None:
         """Remember a decision."""
@@ -174,9 +179,17 @@ class Conversation:
         self.session.give_back()
         return out
 
-    def upstream_replies(self, *replies: bytes) -> None:
-        """Let Redis reply in one piece."""
-        self.session.receive_upstream(b"".join(replies))
+    def upstream_replies(self, *replies: bytes, step: int = 0) -> bytes:
+        """Let Redis reply, in pieces of so many bytes; return what the client gets."""
+        data, out = b"".join(replies), []
+        for at in range(0, len(data), step or max(len(data), 1)):
+            piece = data[at : at + step] if step else data
+            if self.session.marks:
+                piece = self.session.unmark(piece)
+            else:
+                self.session.receive_upstream(piece)
+            out.append(piece)
+        return b"".join(out)
 
     def told(self) -> list[tuple[str, bytes]]:
         """Return and forget what the observer was told: the action decided, and the reply."""

@@ -25,6 +25,8 @@ from support.small_scripts import (
     DEQUEUE,
     DEQUEUE_TIMED,
     DONE,
+    ENQUEUE,
+    ENQUEUE_UNIQUE,
     JANITOR,
     RUN_ALL,
     RUN_ONE,
@@ -96,7 +98,14 @@ DONE_CALL = (
     [b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:t:id", b"asynq:{q}:processed", b"asynq:{q}:unique:u"],
     [b"id"],
 )
+ENQUEUE_CALL = (ENQUEUE, [b"asynq:{q}:t:id", b"asynq:{q}:pending"], [encode_task("job:x", "id", "q"), b"id"])
+ENQUEUE_UNIQUE_CALL = (
+    ENQUEUE_UNIQUE,
+    [b"asynq:{q}:unique:u", b"asynq:{q}:t:id", b"asynq:{q}:scheduled"],
+    [b"id", b"60", encode_task("job:x", "id", "q"), b"%d" % NOW],
+)
 EVERY_CALL = {
+    "enqueue": ENQUEUE_CALL,
     "done": DONE_CALL,
     "complete": complete(),
     "archive": archive(),
@@ -131,7 +140,12 @@ def decided(found: Rewrite | None) -> Decision:
     return found.decision
 
 
-ALL = Rule("all", completed=for_seconds(7200), archived=for_seconds(3600), done=for_seconds(1800))
+ALL = Rule(
+    "all",
+    completed=for_seconds(7200),
+    archived=Retention(Keep.TTL, 3600, replaceable=True),
+    done=for_seconds(1800),
+)
 
 
 def reason_of(policy: Policy, call: ScriptCall) -> FailOpen:

@@ -89,6 +89,19 @@ if redis.call("GET", KEYS[5]) == ARGV[1] then redis.call("DEL", KEYS[5]) end
 redis.call("DEL", KEYS[3])
 return redis.call("INCR", KEYS[4])
 """
+ENQUEUE = b"""
+if redis.call("EXISTS", KEYS[1]) == 1 then return 0 end
+redis.call("HSET", KEYS[1], "msg", ARGV[1], "state", "pending")
+redis.call("LPUSH", KEYS[2], ARGV[2])
+return 1
+"""
+ENQUEUE_UNIQUE = b"""
+if not redis.call("SET", KEYS[1], ARGV[1], "NX", "EX", ARGV[2]) then return -1 end
+if redis.call("EXISTS", KEYS[2]) == 1 then return 0 end
+redis.call("HSET", KEYS[2], "msg", ARGV[3], "state", "scheduled", "unique_key", KEYS[1])
+redis.call("ZADD", KEYS[3], ARGV[4], ARGV[1])
+return 1
+"""
 # It writes a terminal state into no index.
 UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
 OTHER = b'return redis.call("GET", KEYS[1])'
@@ -113,5 +126,7 @@ SHAPES: dict[bytes, Shape] = {
     DEQUEUE_TIMED: Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2),
     DELETE_ALL: Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE"),
     DONE: Shape(Kind.DONE, task_key=3, active_key=1, lease_key=2, id_arg=1),
+    ENQUEUE: Shape(Kind.ENQUEUE, task_key=1, msg_arg=1),
+    ENQUEUE_UNIQUE: Shape(Kind.ENQUEUE, task_key=2, lock_key=1, msg_arg=3),
     JANITOR: Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3),
 }

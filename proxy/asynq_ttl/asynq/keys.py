@@ -163,6 +163,22 @@ def done_queue(keys: Sequence[bytes]) -> str | None:
     return queue if counts == [True, False] else None
 
 
+def enqueue_queue(keys: Sequence[bytes]) -> str | None:
+    """Return the queue in which a script with these KEYS may add a task; None where none can be.
+
+    A task key comes with a list, a set of scheduled tasks, or a group and the set of groups, and may come with a lock.
+    """
+    ids = [key for key in keys[:2] if queue_of_task(key) is not None]
+    queue = queue_of_task(ids[0]) if len(ids) == 1 and 2 <= len(keys) <= 4 else None
+    if queue is None:
+        return None
+    prefix = queue_prefix(queue)
+    names = [key[len(prefix) :] for key in keys if key.startswith(prefix) and key not in ids]
+    names = [name for name in names if not name.startswith(b"unique:")]
+    grouped = len(names) == 2 and names[0].startswith(b"g:") and names[1] == b"groups"
+    return queue if names in ([b"pending"], [b"scheduled"]) or grouped else None
+
+
 def task_ids(keys: Sequence[bytes], queue: str) -> list[bytes]:
     """Return the IDs of the tasks of a queue whose keys are among some."""
     prefix = task_prefix(queue)

@@ -27,6 +27,8 @@ class Kind(Enum):
     """A worker completes a task that has a Retention."""
     DONE = "done"
     """A worker deletes a task that has succeeded and has none."""
+    ENQUEUE = "enqueue"
+    """A client adds a task, for now, for later or to a group, unless its ID is taken."""
     ARCHIVE = "archive"
     """A worker archives a task that has failed for the last time."""
     ARCHIVE_ONE = "archive_one"
@@ -66,6 +68,7 @@ class Shape:
         source_key: where a bulk script reads its task IDs; for a dequeue, the pending list.
         active_key: the list of active IDs.
         lease_key: the set of leases, which older versions call deadlines.
+        lock_key: the uniqueness lock that is taken.
         id_arg: the task ID.
         msg_arg: the encoded TaskMessage.
         time_arg: now; for `complete`, the expiry.
@@ -85,6 +88,7 @@ class Shape:
     source_key: int = 0
     active_key: int = 0
     lease_key: int = 0
+    lock_key: int = 0
     id_arg: int = 0
     msg_arg: int = 0
     time_arg: int = 0
@@ -102,6 +106,9 @@ OTHER = Shape(Kind.OTHER)
 UNKNOWN = Shape(Kind.UNKNOWN)
 
 _TERMINAL = ("archived", "completed")
+_NEW = ("pending", "scheduled", "aggregating")
+# What a script calls that adds a task.
+_NEW_CALLS = ("SET", "EXISTS", "HSET", "HMSET", "LPUSH", "RPUSH", "ZADD", "SADD")
 _ADDS = frozenset(("ZADD", "HSET", "LPUSH", "RPUSH"))
 _DELETES = ("DEL", "UNLINK")
 # Lua counts from 1, and Asynq's scripts take less than ten of each.
@@ -210,9 +217,11 @@ def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -
 
 
 def _live(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
-    """Return the shape of a script that makes tasks live again: active or pending."""
+    """Return the shape of a script that makes tasks live: active, pending, or anew."""
     if _state(write) == "active":
         return _dequeue(calls, write)
+    if _state(write) in _NEW and '"msg"' in _fields(write):
+        return _enqueue(calls, write)
     return _run(calls, write) if _state(write) == "pending" else None
 
 
@@ -232,6 +241,23 @@ def _dequeue(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
         lease_key=_key(lease.args[0]),
         prefix_arg=prefix,
     )
+
+
+def _enqueue(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
+    """Return the shape of a script that adds a task if there is none with its ID, and may run twice.
+
+    So it takes the lock, if any, and looks whether the ID is taken, before it writes anything else.
+    """
+    task, message = write.args[0], _arg(_fields(write)['"msg"'])
+    before = [call for call in calls[: calls.index(write)] if call.args != (task,) or call.command != "EXISTS"]
+    asks = len(before) < calls.index(write)
+    locks = [call for call in calls if call.command == "SET"]
+    adds = all(call.command in _NEW_CALLS for call in calls)
+    if not (_key(task) and message and asks and adds and before == locks) or len(locks) > 1:
+        return None
+    if locks and not (_key(locks[0].args[0]) and '"NX"' in locks[0].args):
+        return None
+    return Shape(Kind.ENQUEUE, task_key=_key(task), msg_arg=message, lock_key=_key(locks[0].args[0]) if locks else 0)
 
 
 def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:

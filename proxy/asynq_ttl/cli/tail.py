@@ -12,7 +12,7 @@ from asynq_ttl.cli.standard_output import say
 from asynq_ttl.events import Action
 from asynq_ttl.net import address
 
-_COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", "persist": "yellow"}
+_COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", "persist": "yellow", "replaced": "blue"}
 # What `events.Decision.state` can be.
 _STATES = ["archived", "completed", "pending", "deleted", "ended"]
 

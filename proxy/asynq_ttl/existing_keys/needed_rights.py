@@ -53,6 +53,7 @@ _TRIES = {
     "PEXPIREAT": f"{_KEY} 1",
     "PING": "",
     "PTTL": _KEY,
+    "RENAME": f"{_KEY} {_KEY}",
     "ROLE": "",
     "SCAN": "0 COUNT 1",
     "SCRIPT|LOAD": "return",
@@ -142,12 +143,15 @@ def _all_but(folder: str, *others: str) -> tuple[str, ...]:
 _RUNS_SCRIPTS = ("EVAL", "EVALSHA", "SCRIPT|LOAD")
 _READING_TASKS = ("shared/task.prologue", "shared/read_tasks")
 _HOLD = "shared/hold.prologue"
+_REPLACEABLE = "shared/replaceable.prologue"
 _OF_LOCK = ("sweep/take_lock", "sweep/release_lock")
 _OF_SINK = ("sweep/remove_due", "sweep/over_cap")
 _OF_CHANGES = ("existing_keys/change_tasks",)
 _OF_HOLDS = ("existing_keys/hold_tasks", "existing_keys/release_tasks")
 
-WRAPPERS = _need(texts=("shared/states.prologue", _HOLD, "shared/hold_on.prologue", *names("wrappers")))
+WRAPPERS = _need(
+    texts=("shared/states.prologue", _HOLD, "shared/hold_on.prologue", _REPLACEABLE, *names("wrappers")),
+)
 """What wrappers add to Asynq's scripts: the users that clients log in as need it."""
 
 CONTROL = _need("PING", "SCRIPT|LOAD", "SELECT")
@@ -173,8 +177,9 @@ LOCK = _need(*_RUNS_SCRIPTS[:1], texts=_OF_LOCK, keys=OWN_KEYS)
 SINK = _need(*_RUNS_SCRIPTS[:1], texts=(_HOLD, *_READING_TASKS, *_OF_SINK))
 """What the sweeper runs besides, where due tasks are handed over to a sink."""
 
-SPANS = _need("EVAL", "HMGET", "LRANGE", texts=("wrappers/clock.prologue", "telemetry/archived_in_bulk"))
-"""What is needed to tell of bulk operations which tasks they moved, and how many got what."""
+SPANS = _need(*("EVAL", "HMGET", "LRANGE"), texts=("wrappers/clock.prologue", _HOLD, _REPLACEABLE, *names("telemetry")))
+"""What is needed to tell of bulk operations which tasks they moved, and how many got what; and of tasks that
+would have been replaced, in shadow mode."""
 
 READING = _need(
     *_RUNS_SCRIPTS,

@@ -53,6 +53,8 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
         return [*lines, *_undecided(policy, queue, state)]
     lines.append(f"result:  rule {verdict.rule}")
     lines += [f"  {line}" for line in _consequences(policy, verdict.retention, state)]
+    if verdict.retention.replaceable:
+        lines.append("  on_conflict: an enqueue with its ID replaces it, instead of failing")
     limits = policy.archive_limits(queue)
     if state is State.DONE and not verdict.retention.lasts:
         return lines

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec
 
-from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, State
+from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep, Policy, Retention, Rule, State
 
 Asked = ParamSpec("Asked")
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
@@ -29,7 +29,7 @@ def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, Any]:
     rules = policy.queue_rules(queue, state)
     content: dict[str, Any] = {
         "rules": [
-            {"types": [glob.lua.decode("latin-1") for glob in rule.types], "seconds": _lua_seconds(retention)}
+            {"types": _patterns(rule), "seconds": _lua_seconds(retention)}
             for rule in rules
             if (retention := rule.says(state)) is not None
         ]
@@ -38,6 +38,27 @@ def picked_rules(policy: Policy, queue: str, state: State) -> dict[str, Any]:
     if limits is not None and rules[-1].types and limits.outlasts(OWN_ARCHIVE_SECONDS):
         content["unmatched"] = "own"
     return content
+
+
+def replacing_rules(policy: Policy, queue: str, state: State, first_mark: int) -> dict[str, Any]:
+    """Return which tasks of a queue in a state an enqueue with their ID replaces, as `picked_rules` does.
+
+    In place of the seconds there is 0 where the task stays, else a mark that tells one rule from the others.
+
+    Args:
+        policy, queue, state: as for `picked_rules`.
+        first_mark: the mark of the first of the queue's rules for this state; each has the next number.
+    """
+    return {
+        "rules": [
+            {"types": _patterns(rule), "seconds": mark if rule.replaces(state) else 0}
+            for mark, rule in enumerate(policy.queue_rules(queue, state), first_mark)
+        ]
+    }
+
+
+def _patterns(rule: Rule) -> list[str]:
+    return [glob.lua.decode("latin-1") for glob in rule.types]
 
 
 def lua_argument(content: Mapping[str, object]) -> bytes:

@@ -88,6 +88,7 @@ class Retention:
 
     keep: Keep
     seconds: int = 0
+    replaceable: bool = False  # by an enqueue with its ID, which is refused otherwise
 
     @property
     def text(self) -> str:
@@ -132,6 +133,10 @@ class Rule:
         if state is State.DONE:
             return self.done
         return self.completed if state is State.COMPLETED else self.archived
+
+    def replaces(self, state: State) -> bool:
+        """Say whether an enqueue replaces a task that ended so."""
+        return (retention := self.says(state)) is not None and retention.replaceable
 
     def matches_queue(self, queue: str) -> bool:
         """Say whether the rule can concern tasks of this queue."""
@@ -255,6 +260,15 @@ class Policy:
         """Whether some rule keeps tasks that succeed without a Retention."""
         return any(rule.done is not None and rule.done.lasts for rule in self.rules)
 
+    def replaces(self, queue: str) -> bool:
+        """Say whether some ended task of this queue is replaced by an enqueue with its ID."""
+        return any(rule.replaces(state) for state in State for rule in self.queue_rules(queue, state))
+
+    @property
+    def replaces_some(self) -> bool:
+        """Whether some rule says so."""
+        return any(rule.replaces(state) for rule in self.rules for state in State)
+
     def archive_limits(self, queue: str) -> ArchiveLimits | None:
         """Return how the archive of a queue is trimmed; None where no rule says anything about it.
 
@@ -364,7 +378,9 @@ DEFAULT_POLICY = Policy(
 
 
 def _at_least_a_second(retention: Retention | None) -> Retention | None:
-    return Retention(Keep.TTL, 1) if retention is not None and retention.keep is Keep.DELETE else retention
+    if retention is None or retention.keep is not Keep.DELETE:
+        return retention
+    return replace(retention, keep=Keep.TTL, seconds=1)
 
 
 def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:

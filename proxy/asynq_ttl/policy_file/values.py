@@ -6,6 +6,7 @@ a policy is made of or refuses the value. No two values are compared here.
 
 import difflib
 import re
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError
@@ -57,6 +58,11 @@ def _mode(value: object) -> Mode:
 def _adopt(value: object) -> Adopt:
     names = [adopt.value for adopt in Adopt]
     return Adopt(_word(value, names, "not what can be adopted", "write one of"))
+
+
+def _replaces(value: object) -> bool:
+    names = ["refuse", "replace"]
+    return _word(value, names, "no way to meet a conflict", "write one of") == "replace"
 
 
 def _seconds(value: object) -> int:
@@ -158,15 +164,17 @@ class Match(_Model):
     type: _Globs = ()
 
 
-class _Completed(_Model):
+class _Ended(_Model):
     ttl: _Ttl
+    on_conflict: Annotated[bool, PlainValidator(_replaces)] = False
+
+    @property
+    def retention(self) -> Retention:
+        """What a rule says about the state."""
+        return replace(self.ttl, replaceable=self.on_conflict)
 
 
-class _Done(_Model):
-    ttl: _Ttl
-
-
-class _Archived(_Model):
+class _Archived(_Ended):
     ttl: _Ttl = Retention(Keep.OWN)
     max: Annotated[int | None, PlainValidator(_cap)] = None
 
@@ -174,9 +182,9 @@ class _Archived(_Model):
 class _Rule(_Model):
     name: Annotated[str, PlainValidator(_name)]
     match: Annotated[Match, BeforeValidator(_mapped)] = Match()
-    completed: Annotated[_Completed | None, BeforeValidator(_saying)] = None
+    completed: Annotated[_Ended | None, BeforeValidator(_saying)] = None
     archived: Annotated[_Archived | None, BeforeValidator(_saying)] = None
-    done: Annotated[_Done | None, BeforeValidator(_saying)] = None
+    done: Annotated[_Ended | None, BeforeValidator(_saying)] = None
 
     def build(self) -> Rule:
         """Return the rule that a policy is made of."""
@@ -184,10 +192,10 @@ class _Rule(_Model):
             self.name,
             narrowing(self.match.queue),
             narrowing(self.match.type),
-            self.completed.ttl if self.completed else None,
-            self.archived.ttl if self.archived else None,
+            self.completed.retention if self.completed else None,
+            self.archived.retention if self.archived else None,
             self.archived.max if self.archived else None,
-            self.done.ttl if self.done else None,
+            self.done.retention if self.done else None,
         )
 
 
@@ -212,9 +220,9 @@ _MODELS: dict[tuple[str, ...], type[_Model]] = {
     (): Document,
     ("rules",): _Rule,
     ("rules", "match"): Match,
-    ("rules", "completed"): _Completed,
+    ("rules", "completed"): _Ended,
     ("rules", "archived"): _Archived,
-    ("rules", "done"): _Done,
+    ("rules", "done"): _Ended,
 }
 
 _MISSING = {

@@ -6,7 +6,6 @@ A connection that has much to say gets one large chunk in each turn of the loop,
 
 Who closes what: a client that hangs up takes its connection to Redis with it, once all that it sent is on its way;
 when Redis hangs up, the client is hung up on, once it has all that Redis sent.
-
 A connection knows the others only as `OpenConnections`, which the relay is.
 """
 
@@ -266,15 +265,17 @@ class Downstream(asyncio.Protocol):
 
     def upstream_received(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
-        traffic = self._traffic
-        transport = self._transport
+        traffic, transport, session = self._traffic, self._transport, self.session
+        told, note = data, session.receive_upstream
+        if session.marks:  # rare: a task may have been replaced
+            told, note = session.unmark(data), _discard
         if transport is not None:
             if traffic.reply_due:
-                traffic.time_reply(transport.write, data)
+                traffic.time_reply(transport.write, told)
             else:
-                transport.write(data)
+                transport.write(told)
         traffic.bytes_from_redis += len(data)
-        self.session.receive_upstream(data)
+        note(data)
         if len(data) >= _TURN_BYTES and self._upstream is not None:
             self._upstream.give_way()
 
@@ -396,4 +397,4 @@ class UpstreamProtocol(asyncio.Protocol):
 
 
 def _discard(_data: bytes) -> None:
-    """Write to a connection that is gone."""
+    """Take bytes that nobody needs: their connection is gone, or note has been taken of them."""

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from asynq_ttl.asynq.keys import task_prefix
-from asynq_ttl.events import Action, Decision, FailOpen
+from asynq_ttl.events import Action, Decision, Enqueue, FailOpen
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.wire.commands import Command
@@ -41,12 +41,14 @@ class Rewrite(NamedTuple):
         tail: the wrapper's own argument, if it takes one.
         argv: replacements by ARGV number.
         decision: what to tell about it; None for polls.
+        enqueue: then, instead, what may be told once the reply has come.
     """
 
     enforced: bool
     tail: bytes | None = None
     argv: tuple[tuple[int, bytes], ...] = ()
     decision: Decision | None = None
+    enqueue: Enqueue | None = None
 
 
 POLL = Rewrite(enforced=True)

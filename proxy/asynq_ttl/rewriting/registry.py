@@ -42,7 +42,7 @@ MAX_TEXT_BYTES = 64 * 1024
 # Queues of which it is remembered that no rule is about them. Each is compared with, at every call.
 MAX_PASSING = 16
 
-BY_QUEUE = frozenset((Kind.DONE,))
+BY_QUEUE = frozenset((Kind.DONE, Kind.ENQUEUE))
 """The kinds that are wrapped only where a rule is about a queue. Most of what Asynq sends is of these kinds."""
 
 IMPOSSIBLE_SHA = b"asynq-ttl-has-not-seen-this-script-yet.."

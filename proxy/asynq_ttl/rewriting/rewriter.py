@@ -1,7 +1,7 @@
 """One command of an Asynq script and a policy in, the command to send instead out. Pure.
 
 Knows which part of the package decides about which kind of script. What is decided stands there: in `ending`, `by_hand`
-and `reviving`; and in `by_effect`, for calls that no text explains.
+`without_retention`, `replacing` and `reviving`; and in `by_effect`, for calls that no text explains.
 
 Invariants:
 
@@ -13,7 +13,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 
 from asynq_ttl.asynq import message
-from asynq_ttl.asynq.keys import done_queue, queue_of_key, terminal_queue
+from asynq_ttl.asynq.keys import done_queue, enqueue_queue, queue_of_key, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import FailOpen
 from asynq_ttl.policy.reach import Reach
@@ -23,9 +23,13 @@ from asynq_ttl.rewriting.by_hand import ByHand
 from asynq_ttl.rewriting.call import Call, NotUnderstood, Rewrite
 from asynq_ttl.rewriting.ending import Ending
 from asynq_ttl.rewriting.registry import Script
+from asynq_ttl.rewriting.replacing import Replacing
 from asynq_ttl.rewriting.reviving import Reviving
 from asynq_ttl.rewriting.without_retention import WithoutRetention
 from asynq_ttl.wire.commands import Command
+
+# By kind, what says the queue of KEYS that have its form.
+_FORMS: dict[Kind, Callable[[Sequence[bytes]], str | None]] = {Kind.DONE: done_queue, Kind.ENQUEUE: enqueue_queue}
 
 
 class Rewriter:
@@ -54,10 +58,15 @@ class Rewriter:
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_effect = ByEffect(self.reach)
-        self.wants = frozenset(() if self.off or not self.policy.keeps_some_done else (Kind.DONE,))
-        self._by_queue: dict[Kind, Callable[[str], bool]] = {Kind.DONE: self.policy.keeps_done}
+        said = {Kind.DONE: self.policy.keeps_some_done, Kind.ENQUEUE: self.policy.replaces_some}
+        self.wants = frozenset(kind for kind, some in said.items() if some and not self.off)
+        self._by_queue: dict[Kind, Callable[[str], bool]] = {
+            Kind.DONE: self.policy.keeps_done,
+            Kind.ENQUEUE: self.policy.replaces,
+        }
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {
             Kind.COMPLETE: ending.complete,
+            Kind.ENQUEUE: Replacing(self.reach, trace_path).enqueue,
             Kind.DONE: WithoutRetention(self.reach).done,
             Kind.ARCHIVE: ending.archive,
             Kind.ARCHIVE_ONE: by_hand.archive,
@@ -76,7 +85,7 @@ class Rewriter:
 
     def likely_kind(self, keys: Sequence[bytes]) -> Kind | None:
         """Return which kind of script that some rule is about KEYS have the form of; None where they have none's."""
-        return Kind.DONE if Kind.DONE in self.wants and done_queue(keys) is not None else None
+        return next((kind for kind in self.wants if _FORMS[kind](keys) is not None), None)
 
     def is_about(self, kind: Kind, key: bytes) -> bool:
         """Say whether a rule is, or may be, about scripts of a kind in `wants` in the queue of a key."""
@@ -85,8 +94,11 @@ class Rewriter:
 
     def asks_for_text(self, keys: Sequence[bytes]) -> bool:
         """Say whether a call with these KEYS, of a script whose text was never seen, may have to be rewritten."""
-        queue = done_queue(keys) if Kind.DONE in self.wants else None
-        return (queue is not None and self.policy.keeps_done(queue)) or self.concerns(terminal_queue(list(keys)))
+        for kind in self.wants:
+            queue = _FORMS[kind](keys)
+            if queue is not None and self._by_queue[kind](queue):
+                return True
+        return self.concerns(terminal_queue(list(keys)))
 
     def rewrite(self, script: Script, command: Command, keys: int) -> Rewrite | None:
         """Decide about one call of a wrapped script.

@@ -29,7 +29,11 @@ def wrap(text: bytes, shape: Shape) -> bytes:
     before = b"".join(_part(name, shape) + b" " for name in prologues)
     after = b"".join(_part(name, shape) + b" " for name in epilogues)
     # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
-    original = b"local asynq_ttl_reply = (function() " + text[len(shebang) :] + b"\nend)() "
+    original = b"function() " + text[len(shebang) :] + b"\nend"
+    if shape.kind is Kind.ENQUEUE:  # it may have to run again
+        original = b"local asynq_ttl_original = " + original + b" local asynq_ttl_reply = asynq_ttl_original() "
+    else:
+        original = b"local asynq_ttl_reply = (" + original + b")() "
     return shebang + before + original + after + b"return asynq_ttl_reply"
 
 
@@ -41,6 +45,15 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.DONE: (
         ("wrappers/clock.prologue", "shared/pick.prologue", "wrappers/done.prologue"),
         ("wrappers/done.epilogue",),
+    ),
+    Kind.ENQUEUE: (
+        (
+            "shared/pick.prologue",
+            "shared/hold.prologue",
+            "shared/replaceable.prologue",
+            "wrappers/enqueue.prologue",
+        ),
+        ("wrappers/enqueue.epilogue",),
     ),
     Kind.ARCHIVE: (
         (
@@ -117,6 +130,7 @@ def _part(name: str, shape: Shape) -> bytes:
     """Return a Lua part with the positions of a shape put in."""
     text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
     text = text.replace("source_command", f"'{shape.source_command}'")
+    text = text.replace("lock_taken", f"KEYS[{shape.lock_key}]" if shape.lock_key else "nil")
     last = f"tonumber(ARGV[{shape.limit_arg}]) + {shape.limit_offset}" if shape.limit_arg else f"{shape.limit_offset}"
     text = text.replace("cap_offset", f"{shape.cap_offset}").replace("source_last", last)
     return text.encode()

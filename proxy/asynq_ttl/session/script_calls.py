@@ -14,7 +14,7 @@ from typing import Final
 
 from asynq_ttl.asynq.keys import PREFIX, ended_queue, foreign_prefix
 from asynq_ttl.asynq.script_shape import Kind
-from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.events import Decision, Enqueue, FailOpen
 from asynq_ttl.rewriting.call import NotUnderstood, Rewrite
 from asynq_ttl.rewriting.registry import BY_QUEUE, IMPOSSIBLE_SHA, MAX_WRAPPED, Script, Status
 from asynq_ttl.session.shared import Shared
@@ -47,15 +47,20 @@ class ScriptCalls:
     Args:
         shared: what all sessions share.
         expect: told of each decision, whose reply is to be waited for.
+        await_enqueue: told of each enqueue, whose reply says whether there is anything to tell; returns whether it will
+            be heard.
     """
 
-    __slots__ = ("_asked", "_expect", "_shared", "in_transaction")
+    __slots__ = ("_asked", "_await_enqueue", "_expect", "_shared", "in_transaction")
 
-    def __init__(self, shared: Shared, expect: Callable[[Decision], None]) -> None:
+    def __init__(
+        self, shared: Shared, expect: Callable[[Decision], None], await_enqueue: Callable[[Enqueue], bool]
+    ) -> None:
         self.in_transaction = False
         """Whether the client is between MULTI and EXEC."""
         self._shared = shared
         self._expect = expect
+        self._await_enqueue = await_enqueue
         # SHAs whose existence the client asked for.
         self._asked: set[bytes] = set()
 
@@ -181,6 +186,9 @@ class ScriptCalls:
                 changed = _rewritten(rewrite, name, command, keys)
             if rewrite.decision is not None:
                 self._expect(rewrite.decision)
+            # Its reply is not the client's: where nobody can take it out, nothing is replaced.
+            elif rewrite.enqueue is not None and (self.in_transaction or not self._await_enqueue(rewrite.enqueue)):
+                return FORWARD
         if chunk and script.kind is _DEQUEUE:
             # What becomes of a poll depends on nothing but its KEYS and the number of its arguments.
             out = encode(changed) if changed is not None else chunk

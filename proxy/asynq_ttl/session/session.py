@@ -5,17 +5,17 @@ It must not know how bytes come or go, nor why a script call is rewritten: `scri
 Invariants:
 
 * One command in, one command out, in order. So pipelining and MULTI need no bookkeeping, and replies are copied;
-  they are counted only to know which one answers a decision.
+  they are counted only to know which one answers a decision. One line may be another one: see `pending`.
 * What is not rewritten goes on as the very bytes that came.
 * While `waiting_for` is set, a wrapper has to be activated before the next command can go: the relay feeds nothing
   more, tries to activate that script and calls `resume`.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
-from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.events import Decision, Enqueue, FailOpen
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.fast_path import numkeys
 from asynq_ttl.session.holding import Holding
@@ -67,6 +67,14 @@ class Dialogue(Protocol):
     def receive_upstream(self) -> Callable[[bytes], None]:
         """Takes note of what goes to the client."""
 
+    @property
+    def marks(self) -> Collection[int]:
+        """What is due of replies that may not go to the client as they are."""
+
+    @property
+    def unmark(self) -> Callable[[bytes], bytes]:
+        """While there is any of them, takes note of what Redis sends, and returns what goes to the client."""
+
     def receive_downstream(self, data: bytes) -> bytes:
         """Take bytes of the client; return the bytes to send to Redis."""
 
@@ -91,7 +99,7 @@ class Session:
 
     __slots__ = (
         "_calls", "_framer", "_out", "_pending", "_polls", "_questions", "_raw", "_recall", "_rest", "_selected",
-        "_shared", "_untouched", "commands", "holding", "receive_upstream", "waiting_for",
+        "_shared", "_untouched", "commands", "holding", "marks", "receive_upstream", "unmark", "waiting_for",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, database: int = 0, questions: Questions = _NO_QUESTIONS) -> None:
@@ -102,16 +110,17 @@ class Session:
         self.waiting_for: Script | None = None
         """The script whose wrapper has to be activated before anything more is fed."""
         self._shared = shared
-        self._calls = ScriptCalls(shared, self._expect)
+        self._calls = ScriptCalls(shared, self._expect, self._await_enqueue)
         self._pending = Pending(shared.observer, shared.clock, self._selected.answer)
         self.receive_upstream: Callable[[bytes], None] = self._pending.receive
         """Take note of bytes of Redis, which go to the client as they are."""
+        self.marks, self.unmark = self._pending.marks, self._pending.unmark
+        """Which replies may not go to the client as they are. While any is due, the latter takes Redis's bytes."""
         self.holding = Holding(shared.room, self._calls.may_be_rewritten, shared.fail_open_in_pieces)
         """What is held of large commands. The relay gives the room back, once Redis has the command (`give_back`)."""
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         # What is asked for every chunk.
-        self._recall = shared.memory.recall
-        self._polls = shared.memory.polls
+        self._recall, self._polls = shared.memory.recall, shared.memory.polls
         self._untouched = shared.registry.untouched
         # While a batch is being worked on: its bytes, the commands still to come, what is ready to be sent.
         self._raw = b""
@@ -185,7 +194,7 @@ class Session:
 
     def close(self) -> None:
         """Tell about decisions whose replies will never come, and hold nothing any more."""
-        self._pending.stop()
+        self._pending.close()
         self.holding.give_back(0)
 
     # --- commands that are of interest ---------------------------------------------------------------------
@@ -271,6 +280,9 @@ class Session:
 
     def _expect(self, decision: Decision) -> None:
         self._pending.expect(decision, self.commands, self._selected.number)
+
+    def _await_enqueue(self, enqueue: Enqueue) -> bool:
+        return self._pending.await_enqueue(enqueue, self.commands, self._selected.number)
 
     # --- one handler for each kind of command -----------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from opentelemetry.sdk.resources import Resource
 
-from asynq_ttl.events import Action, Activated, Adopted, FailedOpen, FailOpen, Happened, Outcome, Swept
+from asynq_ttl.events import Action, Activated, Adopted, Enqueue, FailedOpen, FailOpen, Happened, Outcome, Swept
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
@@ -28,6 +28,7 @@ from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, s
 from asynq_ttl.telemetry.logs import Repetition
 from asynq_ttl.telemetry.metrics import Metrics
 from asynq_ttl.telemetry.recent import Recent
+from asynq_ttl.telemetry.refused_enqueues import RefusedEnqueues
 from asynq_ttl.telemetry.spans import Spans
 from asynq_ttl.telemetry.task_counts import TaskCounts
 
@@ -97,8 +98,7 @@ class Telemetry:
         self.sweeps_due: Counter[str] = Counter()
         self.sweeps_ghosts: Counter[str] = Counter()
         self.sweep_rounds: Counter[str] = Counter()
-        self.sweep_seconds = 0.0
-        self.swept_at = 0.0
+        self.sweep_seconds = self.swept_at = 0.0
         self.latencies: dict[str, deque[float]] = {
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
@@ -107,6 +107,7 @@ class Telemetry:
         self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)
         self.bulk = BulkOperations(open_redis, MAX_DECISION_SERIES)
+        self._refused = RefusedEnqueues(open_redis, self.decided)
         self.spans, self.metrics = _outputs(
             environment, lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids), pulled=pulled
         )
@@ -119,8 +120,7 @@ class Telemetry:
     def decided(self, outcome: Outcome) -> None:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
-        mode = "enforce" if decision.enforced else "shadow"
-        action = _ACTION_NAMES[decision.action]
+        mode, action = "enforce" if decision.enforced else "shadow", _ACTION_NAMES[decision.action]
         key = (decision.queue, decision.state, decision.rule, action, mode)
         count = self.decisions.get(key)
         if count is None and len(self.decisions) >= MAX_DECISION_SERIES:
@@ -145,6 +145,10 @@ class Telemetry:
             rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
             words = decision.operation, decision.queue, rule, action, mode
             _log.debug("%s in queue %s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
+
+    def refused(self, enqueue: Enqueue, outcome: Outcome) -> None:
+        """Find out whether the enqueue would have replaced a task, and tell of it then."""
+        self._refused.look(enqueue, outcome)
 
     def clustered(self, *, redirected: bool) -> None:
         """Count a sign that Redis is a cluster, and warn (at times)."""
@@ -246,6 +250,7 @@ class Telemetry:
     async def finish_spans(self) -> None:
         """Wait for the spans that tasks are still searched for; they are made within a second."""
         await self.bulk.close()
+        await self._refused.close()
 
     def shutdown(self) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""

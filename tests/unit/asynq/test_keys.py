@@ -11,6 +11,7 @@ from asynq_ttl.asynq.keys import (
     PENDING,
     done_queue,
     ended_queue,
+    enqueue_queue,
     foreign_prefix,
     index_key,
     is_like_task,
@@ -242,3 +243,30 @@ DONE_KEYS = [b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:t:id", b"asynq
 def test_the_keys_of_a_script_say_that_a_task_may_have_succeeded(keys: list[bytes], queue: str | None) -> None:
     """It is taken off the active list and counted as processed, not as failed."""
     assert done_queue(keys) == queue
+
+
+Q = b"asynq:{q}:"
+
+
+@pytest.mark.parametrize(
+    ("keys", "queue"),
+    [
+        ([Q + b"t:1", Q + b"pending"], "q"),
+        ([Q + b"t:1", Q + b"scheduled"], "q"),
+        ([Q + b"unique:u", Q + b"t:1", Q + b"pending"], "q"),
+        ([Q + b"t:1", Q + b"g:a", Q + b"groups"], "q"),
+        ([Q + b"t:1", Q + b"g:a", Q + b"groups", Q + b"unique:u"], "q"),
+        ([Q + b"t:1"], None),
+        ([Q + b"pending"], None),
+        ([], None),
+        ([Q + b"t:1", Q + b"pending", Q + b"groups"], None),
+        ([Q + b"t:1", Q + b"groups", Q + b"g:a"], None),
+        ([Q + b"t:1", Q + b"t:2", Q + b"pending"], None),
+        ([Q + b"t:1", b"asynq:{r}:pending"], None),
+        ([Q + b"t:1", Q + b"archived"], None),
+        ([Q + b"t:1", Q + b"g:a", Q + b"groups", Q + b"unique:u", Q + b"x"], None),
+    ],
+)
+def test_the_keys_of_a_script_say_that_a_task_may_be_added(keys: list[bytes], queue: str | None) -> None:
+    """A task key with the place it goes to, and perhaps a lock."""
+    assert enqueue_queue(keys) == queue

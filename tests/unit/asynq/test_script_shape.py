@@ -14,6 +14,8 @@ from support.small_scripts import (
     DELETE_ALL,
     DEQUEUE,
     DONE,
+    ENQUEUE,
+    ENQUEUE_UNIQUE,
     JANITOR,
     RUN_ALL,
     RUN_ONE,
@@ -389,3 +391,22 @@ def test_a_call_with_hundreds_of_tokens_is_not_read() -> None:
 def test_what_deletes_a_task_otherwise_is_something_else(old: bytes, new: bytes) -> None:
     """An active task is taken off its list and its lease and deleted, one task and no other key, and goes nowhere."""
     assert classify(changed(DONE, old, new)) == OTHER
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        (ENQUEUE, b'if redis.call("EXISTS", KEYS[1]) == 1 then return 0 end', b""),
+        (ENQUEUE, b'redis.call("EXISTS", KEYS[1])', b'redis.call("EXISTS", KEYS[3])'),
+        (ENQUEUE, b'if redis.call("EXISTS"', b'redis.call("SADD", KEYS[3], 1) if redis.call("EXISTS"'),
+        (ENQUEUE, b"return 1\n", b'redis.call("INCR", KEYS[3]) return 1\n'),
+        (ENQUEUE, b'"msg", ARGV[1], ', b'"msg", "x", '),
+        (ENQUEUE, b'redis.call("HSET", KEYS[1], ', b'redis.call("HSET", ARGV[2], '),
+        (ENQUEUE_UNIQUE, b'"NX", ', b""),
+        (ENQUEUE_UNIQUE, b'redis.call("SET", KEYS[1]', b'redis.call("SET", ARGV[5]'),
+        (ENQUEUE_UNIQUE, b"return 1\n", b'redis.call("SET", KEYS[4], 1, "NX") return 1\n'),
+    ],
+)
+def test_what_adds_a_task_otherwise_is_something_else(text: bytes, old: bytes, new: bytes) -> None:
+    """It must be able to run twice: before it looks whether the ID is taken it takes a lock at most."""
+    assert classify(changed(text, old, new)).kind is not Kind.ENQUEUE

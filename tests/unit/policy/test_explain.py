@@ -232,3 +232,11 @@ def test_without_a_rule_about_it_asynq_deletes_it() -> None:
     assert "1. all: passed over, it says nothing about done tasks" in told(
         "version: 1\nrules:\n  - {name: all, archived: {ttl: 1d}}\n", "q", "t", State.DONE
     )
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_what_an_enqueue_with_its_id_does_is_told(state: State) -> None:
+    """Where a rule says that it replaces the task; else it fails, as ever."""
+    rule = f"version: 1\nrules:\n  - {{name: all, {state.value}: {{ttl: 1d, on_conflict: replace}}}}\n"
+    assert "  on_conflict: an enqueue with its ID replaces it, instead of failing\n" in told(rule, "q", "t", state)
+    assert "on_conflict" not in told(rule.replace("replace", "refuse"), "q", "t", state)

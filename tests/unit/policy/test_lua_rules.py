@@ -5,8 +5,8 @@ import json
 import pytest
 
 from asynq_ttl.policy import lua_rules
-from asynq_ttl.policy.lua_rules import LuaArguments, lua_argument, picked_rules
-from asynq_ttl.policy.rules import Rule, State
+from asynq_ttl.policy.lua_rules import LuaArguments, lua_argument, picked_rules, replacing_rules
+from asynq_ttl.policy.rules import Keep, Retention, Rule, State
 from support.policy_calls import DAY, DELETE, FOREVER, OWN, for_seconds, policy_of, types
 
 MIXED = policy_of(
@@ -67,3 +67,20 @@ def test_an_argument_is_put_together_once_for_a_queue(monkeypatch: pytest.Monkey
     arguments = LuaArguments(content)
     assert [arguments.of(queue, 3) for queue in "abacab"] == [b'{"%c":3}' % ord(queue) for queue in "abacab"]
     assert made == [("a", 3), ("b", 3), ("c", 3), ("a", 3), ("b", 3)]
+
+
+def test_what_is_replaced_has_a_mark_of_its_own() -> None:
+    """Each rule has a number, and one that says nothing of it has 0 in its place."""
+    replaced = Retention(Keep.FOREVER, replaceable=True)
+    policy = policy_of(
+        Rule("a", types=types("x:*"), archived=replaced),
+        Rule("b", types=types("y"), archived=for_seconds(60)),
+        Rule("c", archived=replaced),
+    )
+    assert replacing_rules(policy, "q", State.ARCHIVED, 5) == {
+        "rules": [
+            {"types": ["^x%:.*$"], "seconds": 5},
+            {"types": ["^y$"], "seconds": 0},
+            {"types": [], "seconds": 7},
+        ]
+    }

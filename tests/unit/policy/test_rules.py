@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 import asynq_ttl.policy.rules
@@ -283,3 +285,26 @@ def test_where_tasks_are_handed_over_no_archiving_trims(
         assert (limits.cutoff_seconds, limits.cap, limits.uncapped) == (None, None, True)
         assert limits.outlasts(OWN_ARCHIVE_SECONDS)
     assert policy.shadowed().archive_limits("q") == limits
+
+
+REPLACED = Retention(Keep.TTL, 60, replaceable=True)
+
+
+@pytest.mark.parametrize("state", ["completed", "archived", "done"])
+def test_an_enqueue_replaces_what_a_rule_of_its_queue_says(state: str) -> None:
+    """Whatever the state; a rule that comes after one for every type can say nothing."""
+    said: dict[str, Any] = {state: REPLACED}
+    refused: dict[str, Any] = {state: Retention(Keep.TTL, 60)}
+    policy = Policy((rule("a", queues="a", **said), rule("b", **refused), rule("c", **said)))
+    assert policy.replaces("a")
+    assert not policy.replaces("b")
+    assert policy.replaces_some
+    assert not Policy((rule("b", **refused),)).replaces_some
+    assert not DEFAULT_POLICY.replaces_some
+
+
+def test_what_is_handed_over_is_replaced_no_less() -> None:
+    """What is not kept at all is kept for a second then, and says the same about its ID."""
+    thrown = rule("a", archived=Retention(Keep.DELETE, replaceable=True))
+    [handing] = Policy((thrown,)).handing_over(3_600).rules
+    assert handing.archived == Retention(Keep.TTL, 1, replaceable=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from asynq_ttl.policy.rules import Keep, Retention
+from asynq_ttl.policy.rules import Keep, Retention, State
 from asynq_ttl.policy_file.load import parse_policy
 from support.policy_text import VALID, fault_of, of_rule
 
@@ -163,3 +163,13 @@ def test_a_name_is_short_visible_text(name: str, expected: str) -> None:
 def test_rules_are_a_list_of_mappings(rules: str, expected: str) -> None:
     """Anything else is told by what it is."""
     assert fault_of(f"version: 1\nrules: {rules}\n") == f"2: {expected}"
+
+
+@pytest.mark.parametrize("state", ["archived", "completed", "done"])
+@pytest.mark.parametrize(
+    ("word", "replaces"), [("", False), (", on_conflict: refuse", False), (", on_conflict: replace", True)]
+)
+def test_a_rule_says_what_becomes_of_a_conflict(state: str, word: str, replaces: bool) -> None:
+    """By default an enqueue is refused."""
+    [rule] = parse_policy(f"version: 1\nrules:\n  - {{name: r, {state}: {{ttl: 1d{word}}}}}\n", "p").rules
+    assert rule.says(State(state)) == Retention(Keep.TTL, 86_400, replaceable=replaces)

@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
+from asynq_ttl.events import Enqueue
+from asynq_ttl.session.session import Session
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
+from support.recorded import decision
 from support.relayed import Wire, connected
 from support.small_scripts import COMPLETE
 
@@ -146,3 +149,16 @@ async def test_the_end_of_the_clients_commands_is_passed_on() -> None:
     assert redis.wires[0].ended
     redis.protocols[0].data_received(b"+OK\r\n")
     assert wire.written == b"+OK\r\n"
+
+
+async def test_a_mark_is_taken_out_of_what_the_client_gets() -> None:
+    """Each byte of Redis's is counted, and its reply is noted once."""
+    relay, redis, client, wire = await connected()
+    session = client.session
+    assert isinstance(session, Session)
+    session.commands = 1
+    session._await_enqueue(Enqueue(decision(operation="replace"), (("archived", "mail"),), b"t", b"", b"{}"))
+    for piece in (b":", b"2\r\n", b":2\r\n"):
+        redis.protocols[0].data_received(piece)
+    assert wire.written == b":1\r\n:2\r\n"
+    assert (session.replies, relay.traffic.bytes_from_redis) == (2, 8)

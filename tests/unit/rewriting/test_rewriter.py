@@ -143,7 +143,10 @@ def test_shadow_decides_the_same_but_enforces_nothing(kind: str) -> None:
     enforced = rewritten(policy_of(ALL), EVERY_CALL[kind])
     shadowed = rewritten(policy_of(ALL, mode=Mode.SHADOW), EVERY_CALL[kind])
     assert enforced is not None
-    if enforced.decision is None:
+    if enforced.enqueue is not None:
+        told = enforced.enqueue._replace(decision=enforced.enqueue.decision._replace(enforced=False))
+        assert shadowed == enforced._replace(enforced=False, enqueue=told)
+    elif enforced.decision is None:
         assert shadowed is None
     else:
         assert shadowed == enforced._replace(enforced=False, decision=enforced.decision._replace(enforced=False))

@@ -3,7 +3,7 @@
 import pytest
 
 import asynq_ttl.session.pending
-from asynq_ttl.events import Action, Decision
+from asynq_ttl.events import Action, Decision, Enqueue
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.pending import Pending
 from asynq_ttl.wire.commands import encode
@@ -188,3 +188,106 @@ def test_after_the_counting_nothing_waits() -> None:
     pending.receive(b"+B\r\n+C\r\n")
     assert [(outcome.database, outcome.reply) for outcome in recorder.outcomes] == [(1, b"+A"), (2, b""), (3, b"")]
     assert (len(pending), pending.replies, pending.counting) == (0, 1, False)
+
+
+# --- marks ------------------------------------------------------------------------------------------------------------
+
+ENQUEUE = Enqueue(
+    DECISION._replace(operation="replace", action=Action.REPLACED, rule=""), (("archived", "a"), ("archived", "b")),
+    b"asynq:{q}:t:1", b"", b"{}",
+)  # fmt: skip
+SHADOWED = ENQUEUE._replace(decision=ENQUEUE.decision._replace(enforced=False))
+
+
+def awaiting(*numbers: int, enqueue: Enqueue = ENQUEUE) -> tuple[Pending, Recorder]:
+    """Return enqueues with these numbers that wait, and who is told of them."""
+    pending, recorder = waiting()
+    for number in numbers:
+        assert pending.await_enqueue(enqueue, number, database=number)
+    return pending, recorder
+
+
+def rules(recorder: Recorder) -> list[tuple[int, str, bytes]]:
+    """Return what was told: the database, the rule and the reply."""
+    return [(outcome.database, outcome.decision.rule, outcome.reply) for outcome in recorder.outcomes]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 1_000])
+def test_a_mark_never_reaches_the_client(step: int) -> None:
+    """However the replies are cut. A number that answers something else is no mark, and a push is no answer."""
+    pending, recorder = awaiting(2, 4, 5, 6, 7)
+    pending.expect(DECISION, 8, database=8)
+    replies = b":3\r\n:2\r\n>1\r\n:2\r\n$2\r\n:3\r\n:3\r\n:1\r\n:0\r\n-ERR\r\n+OK\r\n:3\r\n"
+    told = b":3\r\n:1\r\n>1\r\n:2\r\n$2\r\n:3\r\n:1\r\n:1\r\n:0\r\n-ERR\r\n+OK\r\n:3\r\n"
+    out = []
+    for at in range(0, len(replies), step):
+        piece = replies[at : at + step]
+        if pending.marks:
+            piece = pending.unmark(piece)
+        else:
+            pending.receive(piece)
+        out.append(piece)
+    assert b"".join(out) == told
+    assert rules(recorder) == [(2, "a", b":1"), (4, "b", b":1"), (8, "", b"+OK")]
+    assert (len(pending), pending.replies, pending.counting) == (0, 9, True)
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_after_the_counting_a_mark_is_still_taken_out(cut: int) -> None:
+    """What comes behind the last mark goes as it comes, whatever it is; nothing more is awaited."""
+    pending, recorder = awaiting(2)
+    pending.stop()
+    assert not pending.await_enqueue(ENQUEUE, 3, database=0)
+    assert pending.unmark(b"+OK\r\n" + b":3\r\n"[:cut]) + pending.unmark(b":3\r\n"[cut:]) == b"+OK\r\n:1\r\n"
+    assert not pending.marks
+    assert rules(recorder) == [(2, "b", b":1")]
+    assert (len(pending), pending.counting) == (0, False)
+
+
+def test_what_may_have_been_replaced_is_not_told() -> None:
+    """The connection ends, or what comes is no reply; that goes to the client as it is."""
+    pending, recorder = awaiting(1, 2)
+    assert pending.unmark(b":") == b""
+    assert pending.unmark(b"2\r\ngarbage\r\n:2\r\n") == b":1\r\ngarbage\r\n:2\r\n"
+    assert (len(pending), list(pending.marks), pending.counting) == (0, [], False)
+    assert rules(recorder) == [(1, "a", b":1")]
+    pending, recorder = awaiting(1)
+    pending.close()
+    assert (len(pending), list(pending.marks), rules(recorder)) == (0, [], [])
+
+
+def test_a_reply_that_begins_like_a_mark_is_held_until_it_ends_or_is_none() -> None:
+    """A line without an end is no reply."""
+    pending, _ = awaiting(1)
+    assert pending.unmark(b":2" + b"2" * 100) == b""
+    rest = b"2" * 2_000_000
+    assert pending.unmark(rest) == b":2" + b"2" * 100 + rest
+    assert not pending.marks
+
+
+def test_an_enqueue_without_a_place_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then its reply must be no mark: too many wait, or Redis has said more than it was asked."""
+    monkeypatch.setattr(asynq_ttl.session.pending, "MAX_PENDING", 1)
+    pending, _ = awaiting(1)
+    assert not pending.await_enqueue(ENQUEUE, 2, database=0)
+    assert pending.unmark(b":1\r\n:1\r\n") == b":1\r\n:1\r\n"
+    assert not pending.await_enqueue(ENQUEUE, 2, database=0)
+
+
+def test_a_node_that_sends_the_client_elsewhere_is_a_sign() -> None:
+    """It replies no mark, and nothing was replaced."""
+    pending, recorder = awaiting(1, 2)
+    assert pending.unmark(b"-MOVED 1 h:1\r\n-NOSCRIPT\r\n") == b"-MOVED 1 h:1\r\n-NOSCRIPT\r\n"
+    assert (recorder.signs, rules(recorder)) == (["redirect"], [])
+
+
+def test_in_shadow_mode_only_a_refusal_is_told() -> None:
+    """No wrapper was sent, so no reply is a mark; whether the task would have been replaced others find out."""
+    pending, recorder = awaiting(1, 2, 3, 4, enqueue=SHADOWED)
+    assert not pending.marks
+    pending.receive(b":1\r\n:0\r\n:-1\r\n-ERR\r\n")
+    assert [(enqueue, outcome.database, outcome.reply) for enqueue, outcome in recorder.refusals] == [
+        (SHADOWED, 2, b":0"),
+        (SHADOWED, 3, b":-1"),
+    ]
+    assert rules(recorder) == []

@@ -16,7 +16,7 @@ from asynq_ttl.session.script_calls import FORWARD, ScriptCalls
 from asynq_ttl.wire.commands import encode
 from support.conversation import DAY, INDEX, MESSAGE, WEEK, Conversation, complete, completed, dequeue, pipeline, run
 from support.foreign_worker import MOVE
-from support.small_scripts import COMPLETE, DEQUEUE, DONE, OTHER, RUN_ONE, UNKNOWN
+from support.small_scripts import COMPLETE, DEQUEUE, DONE, ENQUEUE, OTHER, RUN_ONE, UNKNOWN
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
@@ -566,7 +566,7 @@ def test_a_script_that_is_one_too_many_is_told_of(monkeypatch: pytest.MonkeyPatc
 def calls(talk: Conversation) -> tuple[ScriptCalls, list[Decision]]:
     """Return who decides for a client, and the decisions that wait for their replies."""
     expected: list[Decision] = []
-    return ScriptCalls(talk.shared, expected.append), expected
+    return ScriptCalls(talk.shared, expected.append, lambda _enqueue: True), expected
 
 
 def test_an_answer_is_one_of_three() -> None:
@@ -738,3 +738,77 @@ def test_a_large_one_never_seen_is_held_by_its_keys(keys: tuple[bytes, ...], hel
     talk = Conversation(HOUR)
     data = encode((b"EVALSHA", b"d" * 40, b"5", *keys, b"x" * 200_000))
     assert bool(talk.downstream_sends_bytes(data[:150_000])) is not held
+
+
+# --- enqueues that may replace a task ------------------------------------------------------------------------------
+
+REPLACING = Rule("mail", queues=(compile_glob("q"),), archived=Retention(Keep.TTL, 60, replaceable=True))
+
+
+def enqueue(name: bytes = b"EVALSHA", *, queue: bytes = b"q", script: bytes = b"") -> tuple[bytes, ...]:
+    """Return the command by which a client enqueues a task."""
+    keys = [b"asynq:{" + queue + b"}:" + key for key in (b"t:1", b"pending")]
+    return (name, script or sha_of(ENQUEUE), b"2", *keys, MESSAGE, b"1")
+
+
+def test_an_enqueue_is_wrapped_where_a_rule_replaces() -> None:
+    """What its reply says beyond the script's own is told, and taken out."""
+    talk = Conversation(REPLACING).knows(ENQUEUE)
+    sent = talk.downstream_sends(enqueue())
+    assert talk.wrapper_sha(ENQUEUE) in sent
+    assert sent.endswith(b'{"types":[],"seconds":2}]},"done":{"rules":[]}}\r\n')
+    assert talk.upstream_replies(b":2\r\n", step=1) == b":1\r\n"
+    assert [(told.action.value, told.rule, told.task_id) for told in talk.decisions()] == [("replaced", "mail", "1")]
+    talk.downstream_sends(enqueue())
+    assert talk.upstream_replies(b":1\r\n") == b":1\r\n"
+    assert talk.decisions() == []
+
+
+def test_elsewhere_an_enqueue_goes_the_short_way() -> None:
+    """By any policy that replaces nothing, and in other queues: the very bytes, with no decision from the second on."""
+    other = enqueue(queue=b"other")
+    for talk in (Conversation(HOUR).knows(ENQUEUE), Conversation(REPLACING).knows(ENQUEUE)):
+        assert [talk.downstream_sends(other) for _ in range(2)] == [encode(other)] * 2
+        assert talk.session.pending == 0
+        data = encode(other)
+        assert talk.shared.memory.recall(data, {b"EVALSHA"}, talk.registry.untouched, {}) == 1
+
+
+def test_where_a_mark_could_not_be_taken_out_nothing_is_replaced() -> None:
+    """In a transaction, and where replies can no longer be assigned to commands."""
+    talk = Conversation(REPLACING).knows(ENQUEUE)
+    talk.downstream_sends((b"MULTI",))
+    assert talk.downstream_sends(enqueue()) == encode(enqueue())
+    talk.downstream_sends((b"EXEC",))
+    talk.downstream_sends(enqueue(), (b"SUBSCRIBE", b"c"))
+    assert talk.downstream_sends(enqueue()) == encode(enqueue())
+    assert talk.upstream_replies(b"+OK\r\n+QUEUED\r\n*1\r\n:2\r\n:2\r\n*3\r\n:2\r\n") == (
+        b"+OK\r\n+QUEUED\r\n*1\r\n:2\r\n:1\r\n*3\r\n:2\r\n"
+    )
+
+
+def test_a_client_that_hangs_up_is_owed_nothing() -> None:
+    """What may have been replaced is not told."""
+    talk = Conversation(REPLACING).knows(ENQUEUE)
+    talk.downstream_sends(enqueue())
+    talk.session.close()
+    assert (talk.session.pending, len(talk.session.marks), talk.decisions()) == (0, 0, [])
+
+
+def test_in_shadow_mode_an_enqueue_goes_as_it_came() -> None:
+    """That it was refused is told; others find out what would have been."""
+    talk = Conversation(REPLACING, mode=Mode.SHADOW).knows(ENQUEUE)
+    assert talk.downstream_sends(enqueue()) == encode(enqueue())
+    assert talk.upstream_replies(b":0\r\n") == b":0\r\n"
+    [(refused, outcome)] = talk.observer.refusals
+    assert (refused.task_key, outcome.reply) == (b"asynq:{q}:t:1", b":0")
+
+
+def test_a_text_that_may_add_a_task_is_asked_for() -> None:
+    """Only in queues in which something is replaced."""
+    talk = Conversation(REPLACING)
+    assert IMPOSSIBLE_SHA in talk.downstream_sends(enqueue())
+    talk.upstream_replies(b"-NOSCRIPT\r\n")
+    other = enqueue(queue=b"other")
+    assert [talk.downstream_sends(other) for _ in range(2)] == [encode(other)] * 2
+    assert IMPOSSIBLE_SHA in talk.downstream_sends(enqueue())

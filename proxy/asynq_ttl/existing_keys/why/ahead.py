@@ -83,11 +83,28 @@ def _rules(where: Whereabouts, policy: Policy | None) -> tuple[dict[str, dict[st
         if verdict is not None:
             rules[state.value] = {"rule": verdict.rule, "ttl": verdict.retention.text}
         told.append(f"{about_it} {said}.")
+    told += _replaced(where, policy)
     if policy.mode is not Mode.ENFORCE:
         told.append(f"The policy is in mode {policy.mode.value}: nothing of that is carried out.")
     elif not policy.enforces(task.id):
         told.append("It is outside the rollout's share: nothing of that is carried out.")
     return rules, told
+
+
+def _replaced(where: Whereabouts, policy: Policy) -> list[str]:
+    """Say whether an enqueue with the ID of a task that has ended replaces it."""
+    task = where.task
+    if task.state not in TERMINAL or task.hold is not None:
+        return []
+    # Whether a completed task was kept by `done` is not read.
+    state = TERMINAL[task.state]
+    states = (State.COMPLETED, State.DONE) if state is State.COMPLETED else (state,)
+    verdicts = [verdict_of(policy, where.queue, task.type, each) for each in states]
+    said = [verdict is not None and verdict.retention.replaceable for verdict in verdicts]
+    if not any(said):
+        return []
+    doubt = "" if all(said) else ", if the rule for it says so: that depends on whether `done` has kept it"
+    return [f"An enqueue with its ID replaces it{doubt}."]
 
 
 def _said(verdict: Verdict) -> str:

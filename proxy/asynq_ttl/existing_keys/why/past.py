@@ -52,6 +52,9 @@ def _what(entry: Json) -> str:
         reason, detail = (shown(str(entry.get(name, ""))) for name in ("reason", "detail"))
         return f"a command about it was forwarded untouched ({reason}: {detail})"
     failed = f", which failed: {shown(str(entry['error']))}" if entry.get("error") else ""
+    if entry.get("operation") == "replace":
+        took = "would have taken" if entry.get("mode") == "shadow" else "took"
+        return f"an enqueue with its ID {took} the place of the {state} task{failed}"
     done = {"complete": "completed", "archive": "archived", "end": "ended", "run": "run again"}
     return f"{done.get(str(entry.get('operation')), f'moved to {state}')}{failed}"
 
@@ -71,6 +74,7 @@ def _then(entry: Json) -> str:
         "none": "it is kept for ever, without a TTL",
         "delete": "it was removed at once",
         "persist": "its TTL was taken off",
+        "replaced": "that one was replaced",
     }.get(str(entry.get("action")))
     if done is None:
         return ""
@@ -92,8 +96,9 @@ def _may_be_gone(entry: Json) -> bool:
 
 
 def rule_then(entries: Sequence[Json]) -> str:
-    """Return the name of the rule that decided last; empty where none is known."""
-    decided = [entry for entry in entries if entry.get("rule") and not entry.get("error")]
+    """Return the name of the rule that decided last how long it is kept; empty where none is known."""
+    kept = [entry for entry in entries if entry.get("rule") and not entry.get("error")]
+    decided = [entry for entry in kept if entry.get("operation") != "replace"]
     return str(decided[-1]["rule"]) if decided else ""
 
 
@@ -109,9 +114,11 @@ def end_of(entries: Sequence[Json]) -> list[str]:
         return [f"{removed}{by}{_sink(last, 'had it before')}"]
     if last.get("action") == "delete":
         return [f"It is gone: rule {shown(rule)} does not keep such a task, and removed it at {last['time']}."]
+    then = "What became of it then was not noted; Asynq deletes a task that succeeds without a Retention at once."
     if last.get("action") == "persist":
-        then = "What became of it then was not noted; Asynq deletes a task that succeeds without a Retention at once."
         return [f"It was run again at {last['time']}, after it had ended. {then}"]
+    if last.get("action") == "replaced":
+        return [f"It was enqueued anew at {last['time']}, in place of the task with its ID that had ended. {then}"]
     seconds = last.get("ttl_seconds")
     until = f" Its key was to live for {about(seconds)} from then on." if isinstance(seconds, int) else ""
     at_once = "no rule keeps such a task, so that Asynq deleted it at once, that " if _may_be_gone(last) else ""

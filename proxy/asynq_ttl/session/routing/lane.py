@@ -53,8 +53,11 @@ class Lane:
 
     def hear(self, data: bytes) -> bytes:
         """Take bytes of the node that the client gets; return them as the client gets them."""
-        self.session.receive_upstream(data)
-        return self._renaming.receive(data)
+        if self.session.marks:
+            data = self.session.unmark(data)
+        else:
+            self.session.receive_upstream(data)
+        return self._renaming.receive(data) if data else data
 
     def pass_over(self) -> None:
         """Take note of a reply that the client does not get, since its command goes elsewhere."""

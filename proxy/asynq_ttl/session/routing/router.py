@@ -12,7 +12,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.holding import Holding
@@ -65,6 +65,8 @@ class Router:
         self.waiting_for: Script | None = None
         """Nothing: a lane that waits for a wrapper keeps nobody from feeding the router."""
         self.holding = Holding(shared.room, lambda _head: True, self._refuse_large)
+        self.marks: Collection[int] = ()
+        """None: what lanes hear of replies is the client's already."""
         self._nodes = nodes
         self._outside = outside
         self._clock = shared.clock
@@ -155,6 +157,10 @@ class Router:
 
     def receive_upstream(self, data: bytes) -> None:
         """Take no note of what the client was given: that was done already."""
+
+    def unmark(self, data: bytes) -> bytes:
+        """Return what the client was given: that is its own already."""
+        return data
 
     def resume(self) -> bytes:
         """Return nothing: what waits for a wrapper is a lane's."""

@@ -143,3 +143,33 @@ def test_a_task_of_which_nothing_can_be_read() -> None:
     unreadable = replace(task_of("aggregating"), record=None)
     assert outlook(where(unreadable), NOW, policy()).sentences
     assert not outlook(where(Task("q", b"a", "", exists=False), wrong=("k",)), NOW, None).sentences
+
+
+REPLACING = """
+rules:
+  - name: all
+    match: {queue: q}
+    archived: {ttl: 2h, on_conflict: replace}
+    completed: {ttl: 2h, on_conflict: replace}
+  - {name: more, done: {ttl: 2h}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "done", "said"),
+    [
+        ("archived", "refuse", "An enqueue with its ID replaces it."),
+        ("completed", "replace", "An enqueue with its ID replaces it."),
+        ("completed", "refuse", "An enqueue with its ID replaces it, if the rule for it says so"),
+        ("pending", "replace", ""),
+    ],
+)
+def test_what_an_enqueue_with_its_id_does(state: str, done: str, said: str) -> None:
+    """It is said of what has ended and is not held; whether `done` has kept it is not known."""
+    text = "version: 1" + REPLACING.replace("{ttl: 2h}}", f"{{ttl: 2h, on_conflict: {done}}}}}")
+    told = " ".join(outlook(where(task_of(state, score=NOW)), NOW, parse_policy(text, "p")).sentences)
+    assert said in told
+    assert ("An enqueue" in told) == bool(said)
+    held = outlook(where(task_of(state, score=NOW, held=True)), NOW, parse_policy(text, "p"))
+    assert "An enqueue" not in " ".join(held.sentences)
+    assert "An enqueue" not in " ".join(outlook(where(task_of(state, score=NOW)), NOW, policy()).sentences)

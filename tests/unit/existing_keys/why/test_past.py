@@ -48,6 +48,14 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
         entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None, enforced=False)),
         "what it said was not noted, for show only: nothing was changed.",
     ),
+    "replaced": (
+        entry(outcome(b":1", operation="replace", action=Action.REPLACED, ttl_seconds=None)),
+        "an enqueue with its ID took the place of the archived task. By rule default that one was replaced.",
+    ),
+    "replaced, in shadow mode": (
+        entry(outcome(b":0", operation="replace", action=Action.REPLACED, ttl_seconds=None, enforced=False)),
+        "would have taken the place of the archived task. By rule default that one was replaced, for show only",
+    ),
     "by effect": (entry(outcome(operation="end", state="ended")), ": ended. By"),
     "in shadow mode": (entry(outcome(enforced=False)), "for show only: nothing was changed."),
     "refused": (entry(outcome(b"-NOT FOUND")), 'archived, which failed: "NOT FOUND".'),
@@ -79,6 +87,10 @@ ENDS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "swept, rule unknown": ([entry(swept("a"))], "because its time was over."),
     "deleted": ([entry(outcome(action=Action.DELETE))], "rule default does not keep such a task, and removed it at"),
     "run again": ([entry(outcome(operation="run", action=Action.PERSIST))], "What became of it then was not noted"),
+    "replaced": (
+        [entry(outcome()), entry(outcome(b":1", operation="replace", action=Action.REPLACED))],
+        "in place of the task with its ID that had ended. What became of it then was not noted",
+    ),
     "a TTL": ([entry(outcome())], "was to live for 1h1m from then on. What removed it was not noted. It may be that"),
     "done": (
         [entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None))],
@@ -101,6 +113,7 @@ def test_the_rule_that_decided_last() -> None:
     """One whose decision was refused did not."""
     noted = [entry(outcome(rule="first")), entry(outcome(rule="second")), entry(outcome(b"-ERR", rule="third")), SWEPT]
     assert rule_then(noted) == "second"
+    assert rule_then([*noted, entry(outcome(b":1", operation="replace", rule="fourth"))]) == "second"
     assert rule_then([SWEPT]) == ""
 
 

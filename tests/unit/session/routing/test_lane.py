@@ -2,8 +2,10 @@
 
 import pytest
 
+from asynq_ttl.events import Enqueue
 from asynq_ttl.session.routing.lane import Lane
 from support.conversation import complete, pipeline
+from support.recorded import decision
 from support.routed import Cluster
 from support.small_scripts import COMPLETE
 
@@ -58,3 +60,14 @@ def test_nodes_are_called_otherwise() -> None:
     """In what the client gets."""
     _, one = lane()
     assert one.hear(b"-MOVED 5 10.0.0.1:7000\r\n") == b"-MOVED 5 side.car:6380\r\n"
+
+
+def test_a_mark_is_taken_out() -> None:
+    """However it is cut; what a client never gets is none."""
+    _, one = lane()
+    pending = one.session._pending
+    enqueue = Enqueue(decision(operation="replace"), (("archived", "mail"),), b"t", b"", b"{}")
+    for number in (1, 2):
+        assert pending.await_enqueue(enqueue, number, 0)
+    one.pass_over()
+    assert [one.hear(piece) for piece in (b":", b"2", b"\r\n")] == [b"", b"", b":1\r\n"]

@@ -570,3 +570,10 @@ def test_what_a_relay_asks_a_session_for() -> None:
     router = Cluster().router
     router.receive_upstream(b"x")
     assert (router.resume(), router.waiting_for, router.database, router.counting) == (b"", None, 0, True)
+
+
+def test_no_reply_that_it_delivers_is_marked() -> None:
+    """The lanes have taken the marks out before."""
+    router = Cluster().router
+    assert not router.marks
+    assert router.unmark(b":2\r\n") == b":2\r\n"
