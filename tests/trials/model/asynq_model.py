@@ -113,8 +113,21 @@ class AsynqModel:
 
     # --- the client ------------------------------------------------------------------------------------------
 
-    def enqueue(self, message: Message, score: int = 0, group: str | None = None, state: str = "pending") -> int:
-        """Add a task as pending, scheduled or aggregating."""
+    def enqueue(
+        self,
+        message: Message,
+        policy: PolicyCase,
+        score: int = 0,
+        group: str | None = None,
+        state: str = "pending",
+    ) -> int:
+        """Add a task as pending, scheduled or aggregating, perhaps in place of one that has ended."""
+        old, lock, task_id = self.tasks.get(message.task_id), message.unique, message.task_id
+        if old is not None and old.terminal and old.held is None and self.locks.get(lock or "", task_id) == task_id:
+            ended = "done" if old.added else old.state
+            if policy.replaces(task_id, old.message.task_type, ended):
+                self.forget(task_id, unlock=True)
+                self._unlock(lock, task_id)
         if message.unique is not None:
             if message.unique in self.locks:
                 return -1

@@ -381,13 +381,16 @@ class QueueMachine(RuleBasedStateMachine):
     def _enqueue(self, message: Message, where: str) -> None:
         now, task_id, encoded = _now(), message.task_id, message.encoded
         if where == "pending":
-            reply, expected = self.asynq.enqueue(task_id, encoded, message.unique, now), self.model.enqueue(message)
+            reply, expected = (
+                self.asynq.enqueue(task_id, encoded, message.unique, now),
+                self.model.enqueue(message, self.policy),
+            )
         elif where == "scheduled":
             reply = self.asynq.schedule(task_id, encoded, message.unique, now + DAY)
-            expected = self.model.enqueue(message, now + DAY, state="scheduled")
+            expected = self.model.enqueue(message, self.policy, now + DAY, state="scheduled")
         else:
             reply = self.asynq.add_to_group(task_id, encoded, GROUP, now)
-            expected = self.model.enqueue(message, now, GROUP, state="aggregating")
+            expected = self.model.enqueue(message, self.policy, now, GROUP, state="aggregating")
         _same(reply, expected)
 
     def _dequeue(self) -> Message | None:

@@ -1,7 +1,7 @@
 """The policies the model switches between, each with what it says written down by hand."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 GRACE = 60
@@ -35,6 +35,7 @@ class PolicyCase:
         share: the share of task IDs that is enforced, in hundredths of a percent.
         concerns: some rule is about the model's queue.
         adopts: the sweeper gives ended tasks without a TTL what the policy says.
+        replaced: which types an enqueue with their ID replaces, by how they ended: archived, completed or done.
     """
 
     name: str
@@ -49,6 +50,7 @@ class PolicyCase:
     share: int = FULL
     concerns: bool = True
     adopts: bool = False
+    replaced: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -86,6 +88,10 @@ class PolicyCase:
         kept = self.done.get(task_type) if self.enforces(task_id) else None
         return None if kept in (KEEP, DELETE) else kept
 
+    def replaces(self, task_id: str, task_type: str, ended: str) -> bool:
+        """Say whether an enqueue replaces a task that ended so."""
+        return self.enforces(task_id) and task_type in self.replaced.get(ended, ())
+
 
 def _all(seconds: int) -> dict[str, int]:
     return dict.fromkeys(TYPES, seconds)
@@ -111,9 +117,38 @@ DONE = PolicyCase(
     "done for an hour", "  - {name: all, done: {ttl: 1h}, archived: {ttl: 1h}}\n", _all(HOUR), {}, _all(HOUR), HOUR
 )
 
+REPLACED = PolicyCase(
+    "replaced",
+    """\
+  - name: all
+    archived: {ttl: 1h, on_conflict: replace}
+    completed: {ttl: 1h, on_conflict: replace}
+    done: {ttl: 1h, on_conflict: replace}
+""",
+    _all(HOUR),
+    _all(HOUR),
+    _all(HOUR),
+    HOUR,
+    replaced=dict.fromkeys(("archived", "completed", "done"), TYPES),
+)
+
 CASES = (
     SHORT,
     DONE,
+    REPLACED,
+    PolicyCase(
+        "replaced by type and state, half of the tasks",
+        """\
+  - {name: pay, match: {type: "pay:*"}, done: {ttl: 1h}, completed: {ttl: 1h, on_conflict: replace}}
+  - {name: ping, match: {type: "ping:*"}, completed: {ttl: 1h}, done: {ttl: 1h, on_conflict: replace}}
+  - {name: rest, completed: {ttl: keep}, archived: {ttl: keep, on_conflict: replace}}
+""",
+        _all(KEEP),
+        {**_all(KEEP), PAY: HOUR, PING: HOUR},
+        {PAY: HOUR, PING: HOUR},
+        share=FULL // 2,
+        replaced={"completed": {PAY}, "done": {PING}, "archived": TYPES},
+    ),
     PolicyCase(
         "done by type, half of the tasks",
         """\

@@ -16,7 +16,7 @@ from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.wire.commands import Command
 from support.servers import Server
 from trials.model.machine import QueueMachine
-from trials.model.policy_cases import CASES, DONE, SHORT, PolicyCase
+from trials.model.policy_cases import CASES, DONE, REPLACED, SHORT, PolicyCase
 from trials.model.sidecar_thread import SidecarThread
 
 # How many new histories `make model` tries on each server; without it, always the same few.
@@ -91,7 +91,7 @@ def test_a_wrapper_that_is_missing_is_found_out(
     """Each wrapper is there for a reason: without it some history breaks a promise."""
     leave_out(monkeypatch, kind)
     with pytest.raises(AssertionError, match=COMPLAINTS):
-        run(FINDING, redis_server, redis_sidecar, (DONE if kind is Kind.DONE else SHORT,))
+        run(FINDING, redis_server, redis_sidecar, ({Kind.DONE: DONE, Kind.ENQUEUE: REPLACED}.get(kind, SHORT),))
 
 
 def test_a_sweeper_that_is_missing_is_found_out(
