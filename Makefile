@@ -111,7 +111,7 @@ format: $(STAMP) ## Put the code into its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch])
+$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch] proxy/asynq_ttl/*/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

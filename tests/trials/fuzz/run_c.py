@@ -25,6 +25,12 @@ _DICTIONARY += [words.decode().replace("\r\n", "\\x0d\\x0a") for words in (b"EVA
 _SEEDS = (
     *(encode([b"EVALSHA", b"abc"]), encode([b"x" * 32, b""]), encode([b"x" * 33]), encode([b"a"] * 99)),
     *(encode([b"PING"]) + encode([b"eval", b"x"]), b"+OK\r\n$-1\r\n$3\r\nabc\r\n:1\r\n"),
+    *(
+        encode([b"GET", b"a{b}c"]),
+        encode([b"get", b"{"]),
+        encode([b"EVALSHA", b"u", b"99", b"{}k"]),
+        b"+OK\r\n-ERR\r\n",
+    ),
     *(encode([b"EVALSHA", b"u"]), _POLL + b"$1\r\nv\r\n", encode_task("mail", "1", retention_seconds=3600)),
 )
 
