@@ -85,5 +85,5 @@ TARGETS = (
     Target("Redis time per wrapped archive or complete script, to the original", _MOST, 1.15, _scripts(*_SETTLING)),
     Target("Redis time per wrapped dequeue, to the original", _MOST, 1.2, _scripts("dequeue")),
     Target("RSS per idle connection, KB", _MOST, 12, _own("idle", "rss_per_connection_kb")),
-    Target("RSS after start, MB", _MOST, 60, _own("idle", "rss_start_mb")),
+    Target("RSS after start, MB", _MOST, 50, _own("idle", "rss_start_mb")),
 )

@@ -1,9 +1,8 @@
-"""What the commands about existing keys share: options, the connection, the progress bar.
+"""What the commands about existing keys share: options and the connection.
 
 Results go to standard output; progress, notes and errors go to standard error.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.options import FAILED, Amount, Choice, Command, Parsed, fail, option
@@ -162,35 +159,6 @@ def check_types(database: Database, globs: tuple[Glob, ...]) -> None:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:10]) or "none"
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar with rate and time left, on standard error if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    return _Paced(
-        *columns,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        # Results that go to a file or a pipe must not end up above the bar.
-        redirect_stdout=sys.stdout.isatty(),
-    )
-
-
-class _Paced(Progress):
-    """A progress bar that also shows how many keys are looked at in a second."""
-
-    def get_renderables(self) -> Iterator[Any]:
-        for task in self.tasks:
-            task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
-        yield from super().get_renderables()
 
 
 def end_whole(lines: Sequence[str]) -> None:
