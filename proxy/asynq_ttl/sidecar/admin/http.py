@@ -84,7 +84,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What it gets.
 
     Attributes:
@@ -100,24 +100,24 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_answer(content: Mapping[str, Any], status: int = 200) -> Answer:
+def json_answer(content: Mapping[str, Any], status: int = 200) -> HttpAnswer:
     """Return an answer in JSON."""
-    return Answer((json.dumps(content) + "\n").encode(), "application/json; charset=utf-8", status)
+    return HttpAnswer((json.dumps(content) + "\n").encode(), "application/json; charset=utf-8", status)
 
 
-def refusal(status: int, message: str = "") -> Answer:
+def refusal(status: int, message: str = "") -> HttpAnswer:
     """Return why a request is not done, in JSON; without a message it is what the status says."""
     return json_answer({"error": message or HTTPStatus(status).phrase}, status)
 
 
-class Server:
+class HttpServer:
     """Listens, and answers one request after the other on each connection.
 
     Args:
         answer: answers a request. It may raise nothing but ConnectionError.
     """
 
-    def __init__(self, answer: Callable[[Request], Awaitable[Answer]]) -> None:
+    def __init__(self, answer: Callable[[Request], Awaitable[HttpAnswer]]) -> None:
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], _Connection] = {}
@@ -169,7 +169,7 @@ class _Connection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        answer: Callable[[Request], Awaitable[Answer]],
+        answer: Callable[[Request], Awaitable[HttpAnswer]],
     ) -> None:
         self.idle = True
         """Whether no request is under way."""
@@ -229,7 +229,7 @@ class _Connection:
                 self._write(h11.InformationalResponse(status_code=100, headers=[]))
             self._http.receive_data(await self._reader.read(_READ_BYTES))
 
-    async def _send(self, answer: Answer, *, with_body: bool) -> None:
+    async def _send(self, answer: HttpAnswer, *, with_body: bool) -> None:
         """Send an answer.
 
         Args:
@@ -255,11 +255,11 @@ class _Connection:
         self._write(h11.Data(data=data))
         await self._writer.drain()
 
-    async def _refuse(self, answer: Answer) -> None:
+    async def _refuse(self, answer: HttpAnswer) -> None:
         """Answer what cannot be read, if nothing was answered yet, and read no more of it."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        closing = Answer(answer.body, answer.content_type, answer.status, {"Connection": "close"})
+        closing = HttpAnswer(answer.body, answer.content_type, answer.status, {"Connection": "close"})
         await self._send(closing, with_body=True)
         self._writer.write_eof()
         with suppress(TimeoutError):

@@ -26,7 +26,7 @@ from asynq_ttl.net.listener import cannot_listen, shared_socket
 from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
-from asynq_ttl.sidecar.admin.http import Answer, Request, Server, json_answer, refusal
+from asynq_ttl.sidecar.admin.http import HttpAnswer, HttpServer, Request, json_answer, refusal
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
 from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, EntryFilter, FilterError, parse_filter
@@ -38,7 +38,7 @@ HEARTBEAT_SECONDS = 1.0
 
 _SHUTDOWN_SECONDS = 0.3
 
-Handler = Callable[[Request], Awaitable[Answer]]
+Handler = Callable[[Request], Awaitable[HttpAnswer]]
 
 
 class AdminError(StartError):
@@ -73,7 +73,7 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         yield
         return
     admin = Admin(settings, sidecar)
-    server = Server(admin.answer)
+    server = HttpServer(admin.answer)
     async with AsyncExitStack() as ending:
         ending.push_async_callback(server.close, _SHUTDOWN_SECONDS)
         ending.callback(admin.closing.set)
@@ -90,7 +90,7 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         yield
 
 
-async def _listen(server: Server, address: Address, ending: AsyncExitStack, *, shared: bool) -> Address:
+async def _listen(server: HttpServer, address: Address, ending: AsyncExitStack, *, shared: bool) -> Address:
     if address.path:
         taken = ListeningPath(Path(address.path), private=True)
         ending.callback(taken.remove)
@@ -150,7 +150,7 @@ class Admin:
         read = {path: {"GET": call, "HEAD": call} for path, call in reading.items()}
         return read | {path: {"POST": call} for path, call in changing.items()}
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> HttpAnswer:
         """Answer a request, or refuse it. Whatever a call raises harms no other."""
         try:
             token = "" if request.method in access.READING else self._token()
@@ -172,37 +172,37 @@ class Admin:
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    async def page(self, _request: Request) -> Answer:
+    async def page(self, _request: Request) -> HttpAnswer:
         """Answer with the status page."""
         headers = {"Content-Security-Policy": self._page_policy}
-        return Answer(self._page.encode(), "text/html; charset=utf-8", headers=headers)
+        return HttpAnswer(self._page.encode(), "text/html; charset=utf-8", headers=headers)
 
-    async def live(self, _request: Request) -> Answer:
+    async def live(self, _request: Request) -> HttpAnswer:
         """Say that the process runs and its event loop answers."""
-        return Answer(b"ok\n")
+        return HttpAnswer(b"ok\n")
 
-    async def ready(self, _request: Request) -> Answer:
+    async def ready(self, _request: Request) -> HttpAnswer:
         """Say whether clients should come: it listens, does not drain, Redis answers. Other trouble is only told."""
         problem, trouble = self._sidecar.problem, self._sidecar.trouble
         text = problem or (f"ok, but {trouble}" if trouble else "ok")
-        return Answer(f"{text}\n".encode(), status=503 if problem else 200)
+        return HttpAnswer(f"{text}\n".encode(), status=503 if problem else 200)
 
-    async def started(self, _request: Request) -> Answer:
+    async def started(self, _request: Request) -> HttpAnswer:
         """Say whether it has come so far as to listen."""
         up = self._sidecar.listening is not None
-        return Answer(b"ok\n" if up else b"starting\n", status=200 if up else 503)
+        return HttpAnswer(b"ok\n" if up else b"starting\n", status=200 if up else 503)
 
-    async def metrics(self, request: Request) -> Answer:
+    async def metrics(self, request: Request) -> HttpAnswer:
         """Answer with all metrics in Prometheus's text format."""
         text = self._sidecar.telemetry.metrics.text
         body, content_type = await asyncio.to_thread(text, request.headers.get("Accept", ""))
-        return Answer(body, content_type)
+        return HttpAnswer(body, content_type)
 
-    async def policy(self, _request: Request) -> Answer:
+    async def policy(self, _request: Request) -> HttpAnswer:
         """Answer with the policy in force: its rules, its text, its hash and the last reload."""
         return json_answer(status.policy_in_force(self._sidecar) | {"text": self._sidecar.in_force.policy.text})
 
-    async def decisions(self, request: Request) -> Answer:
+    async def decisions(self, request: Request) -> HttpAnswer:
         """Answer with the latest entries, newest first; the query says which."""
         pairs = [(name, value) for name, value in request.pairs if name != "limit"]
         limit = _first(request, "limit", str(RING_SIZE))
@@ -214,7 +214,7 @@ class Admin:
             return refusal(400, str(error))
         return json_answer({"decisions": self._recent.latest(wanted, int(limit))})
 
-    async def stream(self, request: Request) -> Answer:
+    async def stream(self, request: Request) -> HttpAnswer:
         """Answer with entries as they come: JSON lines, or server-sent events where these are asked for."""
         try:
             wanted = parse_filter(request.pairs)
@@ -224,7 +224,7 @@ class Admin:
             return refusal(503, f"{MAX_WATCHERS} watch already")
         events = "text/event-stream" in request.headers.get("Accept", "")
         kind = "text/event-stream" if events else "application/x-ndjson"
-        return Answer(self._watch(wanted, "data: %s\n\n" if events else "%s\n"), kind)
+        return HttpAnswer(self._watch(wanted, "data: %s\n\n" if events else "%s\n"), kind)
 
     async def _watch(self, wanted: EntryFilter, form: str) -> AsyncGenerator[bytes, None]:
         with self._recent.watch(wanted) as watcher:
@@ -238,7 +238,7 @@ class Admin:
                 lines = [form % json.dumps(entry) for entry in entries or ({"kind": "heartbeat"},)]
                 yield "".join(lines).encode()
 
-    async def task(self, request: Request) -> Answer:
+    async def task(self, request: Request) -> HttpAnswer:
         """Answer with all that is known of a task: `?id=ID`, and `queue=Q` to look in one queue alone."""
         if self._search is None:
             search = await asyncio.to_thread(_task_search, self._sidecar)
@@ -247,37 +247,37 @@ class Admin:
         return json_answer(told, code)
 
     def _telling(self, tell: Callable[[Sidecar], status.Json]) -> Handler:
-        async def answer(_request: Request) -> Answer:
+        async def answer(_request: Request) -> HttpAnswer:
             return json_answer(tell(self._sidecar))
 
         return answer
 
     # --- changing ---------------------------------------------------------------------------------------------
 
-    async def reload(self, _request: Request) -> Answer:
+    async def reload(self, _request: Request) -> HttpAnswer:
         """Read the policy file again; 422 and its faults where it is refused."""
         reload = self._sidecar.in_force.reload()
         policy = self._sidecar.in_force.policy
         answer = {"digest": policy.digest, "mode": policy.mode.value, "faults": list(reload.faults)}
         return json_answer(answer, 422 if reload.faults else 200)
 
-    async def pause(self, _request: Request) -> Answer:
+    async def pause(self, _request: Request) -> HttpAnswer:
         """Pause rewriting: the policy is in shadow mode until `resume`."""
         self._sidecar.in_force.pause(paused=True)
         return json_answer({"paused": True, "mode": self._sidecar.in_force.mode.value})
 
-    async def resume(self, _request: Request) -> Answer:
+    async def resume(self, _request: Request) -> HttpAnswer:
         """Resume rewriting."""
         self._sidecar.in_force.pause(paused=False)
         return json_answer({"paused": False, "mode": self._sidecar.in_force.mode.value})
 
-    async def drain(self, _request: Request) -> Answer:
+    async def drain(self, _request: Request) -> HttpAnswer:
         """Stop as on SIGTERM: let commands under way finish, then end."""
         self._sidecar.telemetry.happened("drain", "asked for by the admin server")
         self._sidecar.stop.set()
         return json_answer({"draining": True}, 202)
 
-    async def log_level(self, request: Request) -> Answer:
+    async def log_level(self, request: Request) -> HttpAnswer:
         """Change the level from which is logged: `level` in the query or in a JSON body."""
         level = _first(request, "level", "")
         if not level and request.body:

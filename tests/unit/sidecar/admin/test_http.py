@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from asynq_ttl.sidecar.admin import http
-from asynq_ttl.sidecar.admin.http import Answer, Headers, Request, Server, json_answer, refusal
+from asynq_ttl.sidecar.admin.http import Headers, HttpAnswer, HttpServer, Request, json_answer, refusal
 
-Call = Callable[[Request], Awaitable[Answer]]
+Call = Callable[[Request], Awaitable[HttpAnswer]]
 
 
-async def echo(request: Request) -> Answer:
+async def echo(request: Request) -> HttpAnswer:
     """Answer with what was asked."""
     told = {"method": request.method, "path": request.path, "pairs": request.pairs, "body": request.body.decode()}
     return json_answer(told | {"x": request.headers.get("X-Y", "")})
@@ -50,9 +50,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(call: Call = echo) -> AsyncIterator[tuple[Server, Peer]]:
+async def connected(call: Call = echo) -> AsyncIterator[tuple[HttpServer, Peer]]:
     """Yield a server and a client that is connected to it."""
-    server = Server(call)
+    server = HttpServer(call)
     reader, writer = await asyncio.open_connection("127.0.0.1", await server.start("127.0.0.1", 0))
     try:
         yield server, Peer(reader, writer)
@@ -123,8 +123,8 @@ async def test_a_head_is_asked_for_alone() -> None:
         finally:
             closed.set()
 
-    async def call(request: Request) -> Answer:
-        return Answer(parts()) if request.path == "/stream" else Answer(b"12345")
+    async def call(request: Request) -> HttpAnswer:
+        return HttpAnswer(parts()) if request.path == "/stream" else HttpAnswer(b"12345")
 
     async with connected(call) as (_, peer):
         await peer.send(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -166,8 +166,8 @@ async def test_a_stream_ends_when_its_client_has_gone() -> None:
         finally:
             ended.set()
 
-    async def call(_request: Request) -> Answer:
-        return Answer(parts())
+    async def call(_request: Request) -> HttpAnswer:
+        return HttpAnswer(parts())
 
     async with connected(call) as (_, peer):
         await peer.send(GET)
@@ -189,10 +189,10 @@ async def test_at_the_end_what_is_under_way_is_answered() -> None:
     """Within its bound; who is idle is hung up on at once, and nobody else can come."""
     asked, go_on = asyncio.Event(), asyncio.Event()
 
-    async def call(_request: Request) -> Answer:
+    async def call(_request: Request) -> HttpAnswer:
         asked.set()
         await go_on.wait()
-        return Answer(b"done")
+        return HttpAnswer(b"done")
 
     async with connected(call) as (server, peer):
         name = peer.writer.get_extra_info("peername")
@@ -213,7 +213,7 @@ async def test_at_the_end_nobody_is_waited_for_longer_than_the_bound() -> None:
     """An answer that does not come is no answer: the connection breaks off."""
     asked = asyncio.Event()
 
-    async def call(_request: Request) -> Answer:
+    async def call(_request: Request) -> HttpAnswer:
         asked.set()
         await asyncio.Event().wait()
         raise AssertionError

@@ -12,7 +12,7 @@ from aiohttp.test_utils import unused_port
 from yarl import URL
 
 from asynq_ttl.net.address import Address
-from asynq_ttl.sidecar.admin.http import Server
+from asynq_ttl.sidecar.admin.http import HttpServer
 from asynq_ttl.sidecar.admin.server import Admin, AdminError, AdminSettings, admin_server
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.sweep.sink import parse_sink
@@ -34,7 +34,7 @@ def asked() -> Sidecar:
 async def connected(asked: Sidecar, settings: AdminSettings) -> AsyncIterator[ClientSession]:
     """Yield a client of an admin server that believes what the settings say of where it listens."""
     admin = Admin(settings, asked)
-    server = Server(admin.answer)
+    server = HttpServer(admin.answer)
     port = await server.start("127.0.0.1", 0)
     try:
         async with ClientSession(f"http://127.0.0.1:{port}") as client:
