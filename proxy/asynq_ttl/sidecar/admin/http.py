@@ -139,6 +139,7 @@ class HttpServer:
             return
         self._server.close()
         for task, connection in self._connections.items():
+            connection.ending = True
             if connection.idle:
                 task.cancel()
         tasks = list(self._connections)
@@ -173,6 +174,8 @@ class _Connection:
     ) -> None:
         self.idle = True
         """Whether no request is under way."""
+        self.ending = False
+        """Set to hang up after the request that is under way."""
         self.broken = False
         """Whether an answer was begun and has not come to its end."""
         self._reader = reader
@@ -194,7 +197,7 @@ class _Connection:
                 if request is None:
                     return
                 await self._send(await self._answer(request), with_body=request.method != "HEAD")
-                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                if self.ending or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                     return
                 self._http.start_next_cycle()
                 self.idle = True
