@@ -25,7 +25,6 @@ from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.environment import SPAN_QUEUE_SIZE
 from asynq_ttl.telemetry.exporters import Outlet
 from asynq_ttl.telemetry.finished_span import MAX_IDS, FinishedSpan, SharedAttributes, TaskEvents
-from asynq_ttl.telemetry.otlp import share
 from asynq_ttl.telemetry.span_attributes import MAX_TEXT, NewAttributes, SpanAttributes, link_of, reply_attributes
 
 _CONSOLE_DELAY_MS = 200.0
@@ -68,6 +67,9 @@ class Spans:
         self._shared: dict[tuple[object, ...], SharedAttributes] = {}
         if not outlets:
             return
+        from asynq_ttl.telemetry.otlp import share  # noqa: PLC0415 - with protobuf, which is three megabytes
+
+        self._share = share
         # The provider reads OTEL_TRACES_SAMPLER; spans are made here, since they are over when they begin.
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._sampler = provider.sampler
@@ -103,7 +105,7 @@ class Spans:
         if shared is None:
             if len(self._shared) >= _MAX_SHARED:
                 self._shared.clear()
-            shared = self._shared[key] = share(self._attributes.of_decision(outcome, mode))
+            shared = self._shared[key] = self._share(self._attributes.of_decision(outcome, mode))
         # The usual reply says no more than that it went well.
         attributes, error = (None, None) if outcome.reply.startswith(b"+") else reply_attributes(outcome)
         self._emit(

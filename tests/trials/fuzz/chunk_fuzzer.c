@@ -131,7 +131,7 @@ settle(PyObject *result, PyObject *chunk)
         CHECK(PyBytes_GET_SIZE(result) + (Py_ssize_t)strlen(POLL) == PyBytes_GET_SIZE(chunk) + (Py_ssize_t)strlen("instead"));
     }
     else if (result != NULL) {
-        CHECK(result == Py_None || PyLong_CheckExact(result) || (PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 4));
+        CHECK(result == Py_None || PyLong_CheckExact(result) || (PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 6));
     }
     Py_XDECREF(result);
     CHECK(Py_REFCNT(chunk) == 1);
