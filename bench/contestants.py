@@ -263,6 +263,6 @@ CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]
     "twemproxy": _twemproxy,
     "forwarder": _forwarder,
 }
-"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, with its admin server; rewriting and tracing 10 %; tracing
-everything with its metrics read every second; two at one port; in mode off; twemproxy; a forwarder in Python that
-looks at nothing."""
+"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, with its admin server; rewriting and
+tracing 10 %; tracing everything with its metrics read every second; two at one port; in mode off; twemproxy; a
+forwarder in Python that looks at nothing."""
