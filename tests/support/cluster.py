@@ -33,6 +33,8 @@ from support.servers import (
 )
 
 SLOTS = 16_384
+QUEUES = ("default", "low", "q4")
+"""Queues, each at another of three masters."""
 _BUS = 10_000
 _START: dict[str, Callable[..., AbstractContextManager[Server]]] = {
     "redis": start_redis,

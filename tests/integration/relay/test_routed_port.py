@@ -18,12 +18,10 @@ from redis.cluster import ClusterNode, RedisCluster
 from asynq_ttl.wire.cluster.slots import slot_of
 from asynq_ttl.wire.commands import encode
 from support.asynq import Harness
-from support.cluster import Cluster, Kind, start_cluster
+from support.cluster import QUEUES, Cluster, Kind, start_cluster
 from support.servers import Server, Sidecar, SidecarFactory, connect, free_port, start_path_redis, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 2h}}]"
-# Queues at each of three masters.
-QUEUES = ("default", "low", "q3")
 ALL = ",".join(f"{queue}=1" for queue in QUEUES)
 SKIP = '{"do": "skip"}'
 
