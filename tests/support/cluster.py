@@ -256,6 +256,21 @@ class Cluster:
                 with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
                     giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
+    def move_slots_at_once(self, first: int, last: int, source: Node, target: Node) -> None:
+        """Move slots with their keys, as Valkey does from 9.0 on; again where it gives up."""
+
+        def begin() -> None:
+            self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", target.id)
+
+        def moved() -> bool:
+            state = self.ask(source, "CLUSTER", "GETSLOTMIGRATIONS")[0][b"state"]  # the latest is the first
+            if state == b"failed":
+                begin()
+            return bool(state == b"success")
+
+        begin()
+        wait_until(moved, "the slots are not moved")
+
 
 def port_range(length: int) -> tuple[int, int]:
     """Return the first and the last of so many ports in a row that nothing listens at."""

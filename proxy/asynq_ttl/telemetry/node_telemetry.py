@@ -1,7 +1,7 @@
 """Tells of what is done at one node of a cluster: spans name that node, all else is as without a cluster."""
 
 from asynq_ttl.events import Activated, Adopted, FailedOpen, Outcome, Swept
-from asynq_ttl.telemetry.recorder import Node, Telemetry
+from asynq_ttl.telemetry.recorder import ObservedNode, Telemetry
 
 
 class NodeTelemetry:
@@ -12,7 +12,7 @@ class NodeTelemetry:
         node: the node.
     """
 
-    def __init__(self, telemetry: Telemetry, node: Node) -> None:
+    def __init__(self, telemetry: Telemetry, node: ObservedNode) -> None:
         self._telemetry = telemetry
         self._node = node
 

@@ -55,7 +55,7 @@ DecisionKey = tuple[str, str, str, str, str]
 DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
 
 
-class Node(Protocol):
+class ObservedNode(Protocol):
     """A node of a cluster, by which what was done there is told."""
 
     @property
@@ -131,7 +131,7 @@ class Telemetry:
 
     # Each of these takes `at`, the node of a cluster where it was done; None without a cluster.
 
-    def decided(self, outcome: Outcome, at: Node | None = None) -> None:
+    def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
@@ -151,7 +151,7 @@ class Telemetry:
         else:
             self._tell(outcome, (), at)
 
-    def _tell(self, outcome: Outcome, moved: Sequence[str], at: Node | None) -> None:
+    def _tell(self, outcome: Outcome, moved: Sequence[str], at: ObservedNode | None) -> None:
         """Keep a decision and make its span; `moved` are some of the tasks of a bulk operation."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
@@ -166,7 +166,7 @@ class Telemetry:
         """Count a sign that Redis is a cluster, and warn (at times)."""
         self.cluster.note(Sign.REDIRECT if redirected else Sign.TOPOLOGY)
 
-    def failed_open(self, failure: FailedOpen, at: Node | None = None) -> None:
+    def failed_open(self, failure: FailedOpen, at: ObservedNode | None = None) -> None:
         """Count a command that was forwarded untouched, make its span, and warn (at times)."""
         key = (failure.reason.value, failure.queue)
         if key not in self.fail_opens and len(self.fail_opens) >= MAX_DECISION_SERIES:
@@ -187,7 +187,7 @@ class Telemetry:
             f"failed open ({reason}): {what} was forwarded untouched: {failure.detail}; what to do: {advice}",
         )
 
-    def activated(self, activated: Activated, at: Node | None = None) -> None:
+    def activated(self, activated: Activated, at: ObservedNode | None = None) -> None:
         """Take note of the end of loading a wrapper."""
         kind, sha, error = activated.kind, activated.sha, activated.error
         result = "error" if error else "ok"
@@ -226,14 +226,14 @@ class Telemetry:
         self.recent.add(Happened(kind, time.time_ns(), "ok", detail), "")
         _log.info("%s: %s", kind, detail)
 
-    def swept(self, page: Swept, at: Node | None = None) -> None:
+    def swept(self, page: Swept, at: ObservedNode | None = None) -> None:
         """Count what a page of a sweep removed, keep it, and make its span."""
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
         self.recent.add(page, self.spans.swept(page, _server(at)))
 
-    def adopted(self, tasks: Adopted, at: Node | None = None) -> None:
+    def adopted(self, tasks: Adopted, at: ObservedNode | None = None) -> None:
         """Count tasks that were adopted, keep that, and make its span."""
         self.adoptions.add(tasks)
         self.recent.add(tasks, self.spans.adopted(tasks, _server(at)))
@@ -319,7 +319,7 @@ class Telemetry:
             _log.warning("%s", message + more, extra={"trace_id": trace_id})
 
 
-def _server(at: Node | None) -> Address | None:
+def _server(at: ObservedNode | None) -> Address | None:
     return at.place if at is not None else None
 
 
