@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover cluster-failover model bench bench-quick bench-smoke profile clean
+.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover cluster-failover model bench bench-quick bench-smoke profile pictures clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,6 +100,9 @@ bench-smoke: $(STAMP) ## That the benchmarks work, in 20 seconds; the figures me
 
 profile: $(STAMP) ## Where the sidecar's CPU time goes under that load (PROFILE_ARGS="--help")
 	@$(BIN)/python bench/hot_path.py $(PROFILE_ARGS)
+
+pictures: $(STAMP) ## Take the pictures of the documentation again (needs chromium)
+	$(BIN)/python tests/trials/pictures/draw.py
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

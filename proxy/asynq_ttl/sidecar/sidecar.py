@@ -260,7 +260,7 @@ class Sidecar:
             listen,
             accept,
             self.tls[0] if self.tls is not None else None,
-            reuse_port=self.settings.reuse_port,
+            sharing=self.settings.sharing,
             keepalive_seconds=self.settings.keepalive_seconds,
             inherited=inherited,
         )

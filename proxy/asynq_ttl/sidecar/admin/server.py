@@ -25,7 +25,7 @@ from pathlib import Path
 from aiohttp import web
 
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import cannot_listen, shared_socket
+from asynq_ttl.net.listener import Sharing, cannot_listen, shared_socket
 from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
@@ -84,7 +84,9 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         ending.callback(admin.closing.set)
         await runner.setup()
         try:
-            address = await _listen(runner, settings.address, ending, shared=sidecar.settings.reuse_port)
+            address = await _listen(
+                runner, settings.address, ending, shared=sidecar.settings.sharing is Sharing.SUCCESSOR
+            )
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
             reason = cannot_listen(settings.address, error)
             if settings.required:
