@@ -68,7 +68,7 @@ asynq-suites: $(STAMP) ## Asynq's own test suites through the sidecar (about ten
 client-suites: $(STAMP) ## go-redis's own test suite, at a server and through the sidecar, and compared (five minutes)
 	$(BIN)/python -m pytest tests/trials/suites/test_client_suites.py --timeout=1800 $(PYTEST_ARGS)
 
-clients: $(STAMP) ## Clients of Asynq in Rust, Python and Go, with and without the sidecar (three minutes; six the first time)
+clients: $(STAMP) ## Clients of Asynq in Rust, Python and Go, cluster clients of others (three minutes; six the first time)
 	PYTHONPATH=tests $(BIN)/python tests/trials/clients/programs.py
 	$(BIN)/python -m pytest tests/trials/clients --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
@@ -114,7 +114,7 @@ format: $(STAMP) ## Put the code into its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch])
+$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch] proxy/asynq_ttl/*/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

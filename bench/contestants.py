@@ -172,6 +172,12 @@ def _sidecar(
 
 
 @contextmanager
+def _sidecar_plain(server: Server, folder: Path) -> Iterator[_Started]:
+    with _sidecar(server, folder, options={"admin": "127.0.0.1:0"}) as started:
+        yield started
+
+
+@contextmanager
 def _sidecar_off(server: Server, folder: Path) -> Iterator[_Started]:
     with _sidecar(server, folder, "off") as started:
         yield started
@@ -183,7 +189,7 @@ def _sidecar_traced(server: Server, folder: Path, processes: int = 1) -> Iterato
         receiver = stack.enter_context(http_receiver())
         sampling = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
-        options = {"admin": "127.0.0.1:0", **sampling, **endpoint}
+        options = {**sampling, **endpoint}
         yield stack.enter_context(_sidecar(server, folder, options=options, processes=processes))
 
 
@@ -249,7 +255,7 @@ SERVERS = {"redis-7": start_path_redis, "redis-6": start_redis, "valkey-9": star
 CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]]] = {
     "direct": _direct,
     "haproxy": _haproxy,
-    "asynq-ttl": _sidecar,
+    "asynq-ttl": _sidecar_plain,
     "asynq-ttl-traced": _sidecar_traced,
     "asynq-ttl-observed": _sidecar_observed,
     "asynq-ttl-two": _sidecar_two,
@@ -257,6 +263,6 @@ CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]
     "twemproxy": _twemproxy,
     "forwarder": _forwarder,
 }
-"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting; rewriting and tracing 10 %; tracing
-everything with its metrics read every second; two at one port; in mode off; twemproxy; a forwarder in Python that
-looks at nothing."""
+"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, with its admin server; rewriting and
+tracing 10 %; tracing everything with its metrics read every second; two at one port; in mode off; twemproxy; a
+forwarder in Python that looks at nothing."""

@@ -201,7 +201,7 @@ def all_(context: click.Context, *, results: Path, rounds: int, tasks: int, bloc
         (both, ("asynq*",)),
         ((*both, "twemproxy"), ("one-connection", "c[0-9]*")),
         (("forwarder", *both), ("unseen",)),
-        (("direct", "haproxy", _PRODUCTION), _SCALE),
+        (("direct", "haproxy", "asynq-ttl", _PRODUCTION), _SCALE),
     ):
         context.invoke(compare, contestants=contestants, patterns=patterns, rounds=rounds, tasks=tasks, **common)
     context.invoke(

@@ -214,7 +214,7 @@ def _admin_server(
     """Return what serves beside a sidecar; the address is a text where nothing does."""
     if isinstance(listen, str):
         return lambda _sidecar: nullcontext()
-    from asynq_ttl.sidecar.admin.server import AdminSettings, admin_server  # noqa: PLC0415 - with aiohttp ten megabytes
+    from asynq_ttl.sidecar.admin.server import AdminSettings, admin_server  # noqa: PLC0415 - it may be off
 
     settings = AdminSettings(listen, token, token_file, required=required)
     return lambda sidecar: admin_server(settings, sidecar)

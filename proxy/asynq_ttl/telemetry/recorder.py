@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from opentelemetry.sdk.resources import Resource
 
@@ -45,6 +46,10 @@ LATENCY_BOUNDS = (
 
 _ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
+_DUE = "Tasks removed by the sweeper because their time was over."
+_GHOSTS = "Index entries dropped because they named no task."
+_ROUNDS = "How long the sweeper's rounds took, waiting for Redis included."
+
 _FLUSH_SECONDS = 0.8
 # Prefixes of keys that are warned of, each once.
 _MAX_PREFIXES = 20
@@ -53,6 +58,18 @@ _LATEST_MEASUREMENTS = 1_200
 
 DecisionKey = tuple[str, str, str, str, str]
 DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
+
+
+class ObservedNode(Protocol):
+    """A node of a cluster, by which what was done there is told."""
+
+    @property
+    def place(self) -> Address:
+        """Where it is."""
+
+    @property
+    def redis(self) -> OpenRedis:
+        """Opens a client of it."""
 
 
 class Telemetry:
@@ -107,7 +124,7 @@ class Telemetry:
         self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)
         self.bulk = BulkOperations(open_redis, MAX_DECISION_SERIES)
-        self._refused = RefusedEnqueues(open_redis, self.decided)
+        self._refused = RefusedEnqueues(open_redis)
         self.spans, self.metrics = _outputs(
             environment, lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids), pulled=pulled
         )
@@ -117,7 +134,9 @@ class Telemetry:
         self._declare()
         self._declare_times()
 
-    def decided(self, outcome: Outcome) -> None:
+    # Each of these takes `at`, the node of a cluster where it was done; None without a cluster.
+
+    def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode, action = "enforce" if decision.enforced else "shadow", _ACTION_NAMES[decision.action]
@@ -131,36 +150,36 @@ class Telemetry:
             # The reply to a bulk operation is how many tasks it has moved.
             self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
         if not decision.task_id and outcome.moved:
-            self.bulk.find(outcome, self._tell)
+            self.bulk.find(outcome, lambda found, moved: self._tell(found, moved, at), _redis(at))
         else:
-            self._tell(outcome)
+            self._tell(outcome, (), at)
 
-    def _tell(self, outcome: Outcome, moved: Sequence[str] = ()) -> None:
+    def _tell(self, outcome: Outcome, moved: Sequence[str], at: ObservedNode | None) -> None:
         """Keep a decision and make its span; `moved` are some of the tasks of a bulk operation."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
-        trace_id = self.spans.decided(outcome, mode, moved) if self.spans.on else ""
+        trace_id = self.spans.decided(outcome, mode, moved, _server(at)) if self.spans.on else ""
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
             rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
             words = decision.operation, decision.queue, rule, action, mode
             _log.debug("%s in queue %s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
 
-    def refused(self, enqueue: Enqueue, outcome: Outcome) -> None:
+    def refused(self, enqueue: Enqueue, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Find out whether the enqueue would have replaced a task, and tell of it then."""
-        self._refused.look(enqueue, outcome)
+        self._refused.look(enqueue, outcome, lambda found: self.decided(found, at), _redis(at))
 
     def clustered(self, *, redirected: bool) -> None:
         """Count a sign that Redis is a cluster, and warn (at times)."""
         self.cluster.note(Sign.REDIRECT if redirected else Sign.TOPOLOGY)
 
-    def failed_open(self, failure: FailedOpen) -> None:
+    def failed_open(self, failure: FailedOpen, at: ObservedNode | None = None) -> None:
         """Count a command that was forwarded untouched, make its span, and warn (at times)."""
         key = (failure.reason.value, failure.queue)
         if key not in self.fail_opens and len(self.fail_opens) >= MAX_DECISION_SERIES:
             key = (failure.reason.value, OVERFLOW)
         self.fail_opens[key] += 1
-        trace_id = self.spans.failed_open(failure)
+        trace_id = self.spans.failed_open(failure, _server(at))
         self.recent.add(failure, trace_id)
         held_back_by = failure.sha
         if failure.reason is FailOpen.PREFIX:
@@ -175,20 +194,21 @@ class Telemetry:
             f"failed open ({reason}): {what} was forwarded untouched: {failure.detail}; what to do: {advice}",
         )
 
-    def activated(self, activated: Activated) -> None:
+    def activated(self, activated: Activated, at: ObservedNode | None = None) -> None:
         """Take note of the end of loading a wrapper."""
         kind, sha, error = activated.kind, activated.sha, activated.error
         result = "error" if error else "ok"
         self.activations[result] += 1
         self._activation((activated.end_ns - activated.start_ns) / 1e9, result)
-        trace_id = self.spans.activated(activated)
+        trace_id = self.spans.activated(activated, _server(at))
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
         self.recent.add(Happened("activation", activated.end_ns, result, detail), trace_id)
         if activated.refused:
             self.unwrappable += 1
             self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
         elif error:
-            self._warn("activation", trace_id, f"cannot load a wrapper into {self._upstream}: {error}")
+            where = _server(at) or self._upstream
+            self._warn(f"activation {where}", trace_id, f"cannot load a wrapper into {where}: {error}")
         else:
             wrapper = activated.wrapper_sha
             _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
@@ -213,17 +233,17 @@ class Telemetry:
         self.recent.add(Happened(kind, time.time_ns(), "ok", detail), "")
         _log.info("%s: %s", kind, detail)
 
-    def swept(self, page: Swept, server: Address | None = None) -> None:
+    def swept(self, page: Swept, at: ObservedNode | None = None) -> None:
         """Count what a page of a sweep removed, keep it, and make its span."""
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        self.recent.add(page, self.spans.swept(page, server))
+        self.recent.add(page, self.spans.swept(page, _server(at)))
 
-    def adopted(self, tasks: Adopted, server: Address | None = None) -> None:
+    def adopted(self, tasks: Adopted, at: ObservedNode | None = None) -> None:
         """Count tasks that were adopted, keep that, and make its span."""
         self.adoptions.add(tasks)
-        self.recent.add(tasks, self.spans.adopted(tasks, server))
+        self.recent.add(tasks, self.spans.adopted(tasks, _server(at)))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""
@@ -273,15 +293,12 @@ class Telemetry:
         counter("asynq_ttl.policy.reloads", "Policy reloads by result.", lambda: self.reloads, ("result",))
         counter("asynq_ttl.scripts.unwrappable", "Scripts Redis refused to compile.", lambda: self.unwrappable)
         counter("asynq_ttl.scripts.activations", "Wrappers loaded into Redis.", lambda: self.activations, ("result",))
-        due = "Tasks removed by the sweeper because their time was over."
-        counter("asynq_ttl.sweep.due", due, lambda: self.sweeps_due, ("asynq.queue",))
-        ghosts = "Index entries dropped because they named no task."
-        counter("asynq_ttl.sweep.ghosts", ghosts, lambda: self.sweeps_ghosts, ("asynq.queue",))
+        counter("asynq_ttl.sweep.due", _DUE, lambda: self.sweeps_due, ("asynq.queue",))
+        counter("asynq_ttl.sweep.ghosts", _GHOSTS, lambda: self.sweeps_ghosts, ("asynq.queue",))
         counter("asynq_ttl.bulk.tasks", BULK_TASKS, lambda: self.bulk.tasks, BULK_LABELS)
         counter("asynq_ttl.adopted", ADOPTED, lambda: self.adoptions.tasks, ADOPTION_LABELS)
         counter("asynq_ttl.sweep.rounds", "Rounds of the sweeper.", lambda: self.sweep_rounds, ("result",))
-        told = "How long the sweeper's rounds took, waiting for Redis included."
-        counter("asynq_ttl.sweep.seconds", told, lambda: self.sweep_seconds)
+        counter("asynq_ttl.sweep.seconds", _ROUNDS, lambda: self.sweep_seconds)
         self.metrics.gauge(
             "asynq_ttl.sweep.last", "When the last round that came to its end did so.", lambda: self.swept_at, unit="s"
         )
@@ -305,6 +322,15 @@ class Telemetry:
         more = self._repetition.allows(kind)
         if more is not None:
             _log.warning("%s", message + more, extra={"trace_id": trace_id})
+
+
+def _redis(at: ObservedNode | None) -> OpenRedis | None:
+    """Return what opens a client of a node; None without a cluster."""
+    return at.redis if at is not None else None
+
+
+def _server(at: ObservedNode | None) -> Address | None:
+    return at.place if at is not None else None
 
 
 def _outputs(

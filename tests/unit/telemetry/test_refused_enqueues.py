@@ -64,9 +64,9 @@ class FakeRedis:
 async def test_what_would_have_been_replaced_is_told() -> None:
     """With the rule that says so; nothing of what would have stayed, or could not be looked at."""
     redis, told = FakeRedis(2, 0, 3, ResponseError("MOVED 1 h:1"), 2), list[Outcome]()
-    refused = RefusedEnqueues(redis.open, told.append)
+    refused = RefusedEnqueues(redis.open)
     for database in (0, 0, 0, 0, 7):
-        refused.look(ENQUEUE, REFUSED._replace(database=database))
+        refused.look(ENQUEUE, REFUSED._replace(database=database), told.append)
     await refused.close()
     assert (redis.opened, redis.closed) == ([0, 7], 2)
     assert [(each.database, each.decision.state, each.decision.rule) for each in told] == [
@@ -82,9 +82,9 @@ async def test_a_lock_is_asked_about_where_there_is_one() -> None:
     """As the wrapper would."""
     redis = FakeRedis(0, 0)
     asked = redis.asked
-    refused = RefusedEnqueues(redis.open, lambda _outcome: None)
-    refused.look(ENQUEUE, REFUSED)
-    refused.look(ENQUEUE._replace(lock_key=b""), REFUSED)
+    refused = RefusedEnqueues(redis.open)
+    refused.look(ENQUEUE, REFUSED, list[Outcome]().append)
+    refused.look(ENQUEUE._replace(lock_key=b""), REFUSED, list[Outcome]().append)
     await refused.close()
     assert asked == [(2, b"task", b"lock", b"rules"), (1, b"task", b"rules")]
 
@@ -94,9 +94,9 @@ async def test_many_are_looked_at_together_and_no_more_than_that(monkeypatch: py
     monkeypatch.setattr(refused_enqueues, "_MAX_WAITING", 5)
     monkeypatch.setattr(refused_enqueues, "_PAGE", 3)
     redis, told = FakeRedis(*[2] * 5), list[Outcome]()
-    refused = RefusedEnqueues(redis.open, told.append)
+    refused = RefusedEnqueues(redis.open)
     for _ in range(9):
-        refused.look(ENQUEUE, REFUSED)
+        refused.look(ENQUEUE, REFUSED, told.append)
     await refused.close()
     assert (len(told), redis.closed) == (5, 2)
 
@@ -105,8 +105,8 @@ async def test_without_redis_nothing_is_told() -> None:
     """Nor where it cannot be asked at all."""
     told: list[Outcome] = []
     for open_redis in (None, Endpoint(parse_upstream(f"redis://127.0.0.1:{free_port()}/0")).redis):
-        refused = RefusedEnqueues(open_redis, told.append)
-        refused.look(ENQUEUE, REFUSED)
+        refused = RefusedEnqueues(open_redis)
+        refused.look(ENQUEUE, REFUSED, told.append)
         await refused.close()
     assert told == []
 
@@ -118,3 +118,13 @@ async def test_it_is_counted_as_any_decision() -> None:
     await asyncio.wait_for(telemetry.finish_spans(), 10)
     assert telemetry.decisions == {("mail", "archived", "mail", "replaced", "shadow"): 1}
     assert (telemetry.task_counts.others.tasks, telemetry.task_counts.kinds) == (0, {})
+
+
+async def test_in_a_cluster_the_node_is_asked() -> None:
+    """Each where its task is, in a round trip of its own."""
+    elsewhere, one, two = FakeRedis(), FakeRedis(2), FakeRedis(0)
+    refused, told = RefusedEnqueues(elsewhere.open), list[Outcome]()
+    for node in (one, two):
+        refused.look(ENQUEUE, REFUSED, told.append, node.open)
+    await refused.close()
+    assert (elsewhere.opened, one.opened, two.opened, len(told)) == ([], [0], [0], 1)
