@@ -8,18 +8,18 @@ repeat
   local gone = 0
   for _, id in ipairs(redis.pcall(source_command, KEYS[source_key], #asynq_ttl_ids, asynq_ttl_last)) do
     local key = ARGV[prefix_arg] .. id
-    local found = redis.pcall('HMGET', key, 'state', 'asynq_ttl_done')
-    local here = found[1] == asynq_ttl_state
+    local state, kept = asynq_ttl_look(key)
+    local here = state == asynq_ttl_state
     -- Whether there is a message is asked for without reading it: it may be large, and there may be many.
     if here and redis.pcall('HEXISTS', key, 'msg') == 0
-      or not here and not found.err and asynq_ttl_elsewhere(found[1], asynq_ttl_state) then
+      or not here and asynq_ttl_elsewhere(state, asynq_ttl_state) then
       gone = redis.pcall('ZREM', KEYS[source_key], id) == 1 and gone + 1 or gone
       if here then
         redis.pcall('DEL', key)
       end
     else
       asynq_ttl_ids[#asynq_ttl_ids + 1] = id
-      if found[2] then
+      if kept then
         asynq_ttl_kept[#asynq_ttl_kept + 1] = key
       end
     end
