@@ -5,8 +5,9 @@
     feeder, worker, operator -> sidecar-2 -/
 
 Both sidecars work on the same queues. One more queue has keys of the wrong type at its places, and one of the others
-is taken from the list of queues again and again. What is killed is each sidecar and Redis, at random, now and then
-several at once. Asynq's processes are not: what their handlers say is part of the evidence.
+is taken from the list of queues again and again. Some ended tasks are held, and of those some released. What is killed
+is each sidecar and Redis, at random, now and then several at once. Asynq's processes are not: what their handlers say
+is part of the evidence.
 """
 
 import json
@@ -29,6 +30,7 @@ from redis.retry import Retry
 from asynq_ttl.demo.harness import build_harness
 from support.servers import Sidecar, wait_until
 from trials.chaos import census, history
+from trials.chaos.holder import Holder
 from trials.chaos.killer import SERVERS, DurableServer, Killer
 from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, POLICY, QUEUES, SWEEP_SECONDS, TTL_SECONDS
 from trials.chaos.saboteur import BROKEN, Saboteur
@@ -134,6 +136,7 @@ class Campaign:
         self.seconds = 0.0
         self.watch = Watch(self.server.port)
         self.saboteur = Saboteur(self.server.port)
+        self.holder = Holder(self.server, plan.seed)
         self._program = build_harness()
 
     def run(self) -> Evidence:
@@ -149,9 +152,11 @@ class Campaign:
             self._start_traffic(stack)
             self.killer.start()
             self.saboteur.start()
+            self.holder.start()
             time.sleep(self.plan.seconds)
             self.killer.stop()
             self.saboteur.stop()
+            self.holder.stop()
             client = stack.enter_context(Redis(port=self.server.port))
             self._settle(client)
             self._await_sweep(client)
@@ -174,6 +179,7 @@ class Campaign:
             looks=self.watch.looks,
             swept=swept,
             over=over,
+            held=self.holder.kept,
         )
 
     def warnings(self) -> list[str]:
@@ -262,6 +268,8 @@ def run(plan: Plan) -> dict[str, Any]:
         "seconds": round(campaign.seconds),
         "kills": dict(campaign.killer.kills),
         "sabotages": campaign.saboteur.times,
+        "holds": {"held": campaign.holder.held, "released": campaign.holder.released},
+        "kept_without_retention": evidence.history.kept,
         "tasks": {"accepted": len(evidence.accepted), **dict(verdict.ends)},
         "enqueues_refused": dict(Counter(_kind(error) for error in evidence.refusals)),
         "enqueues_unanswered": sum(feeder.outstanding for feeder in campaign.feeders),

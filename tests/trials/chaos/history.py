@@ -12,6 +12,7 @@ from enum import Enum
 
 import hiredis
 
+from asynq_ttl.asynq.hold import FIELD
 from trials.chaos.census import Fault
 from trials.chaos.policy import TERMINAL, retention
 
@@ -23,6 +24,7 @@ Block = list[list[bytes]]
 
 _END_OF_TIME_MS = 2**63
 _DELETIONS = (b"DEL", b"UNLINK")
+_HOLD = FIELD.encode()
 
 
 class End(Enum):
@@ -49,21 +51,25 @@ class Ending:
         state: its state before.
         tick: between which two times of the clock key; see `History.clock_ms`.
         due_ms: when its TTL would have been over; None if it had none.
+        released: whether it had been held in this state and released: its time may have been over then.
     """
 
     end: End
     state: str
     tick: int
     due_ms: int | None
+    released: bool = False
 
 
 @dataclass(slots=True)
 class Life:
-    """What is known of a task: its state and TTL now (empty if it is not there), and all its ends."""
+    """What is known of a task: its state and TTL now (empty if it is not there), its holds, and all its ends."""
 
     queue: str
     state: str = ""
     due_ms: int | None = None
+    held: bool = False
+    released: bool = False
     endings: list[Ending] = field(default_factory=list)
 
 
@@ -78,6 +84,7 @@ class History:
         rounds: the ticks at which sweepers' rounds began.
         faults: what was wrong at the end of a step.
         steps: the number of steps.
+        kept: how many tasks that had succeeded without a Retention became completed ones.
     """
 
     lives: dict[str, Life] = field(default_factory=dict)
@@ -85,6 +92,7 @@ class History:
     rounds: list[int] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     steps: int = 0
+    kept: int = 0
 
     @property
     def tick(self) -> int:
@@ -134,8 +142,8 @@ def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
 
 def _follow(history: History, block: Block) -> None:
     """Follow one step."""
-    # The state before this step of each task it touches.
-    touched: dict[str, str] = {}
+    # Of each task that this step touches: the state before, and how many ends it had had.
+    touched: dict[str, tuple[str, int]] = {}
     for name, key, arguments in _writes(block):
         if key == CLOCK_KEY and name == b"SET":
             history.clock_ms.append(int(arguments[0]))
@@ -145,17 +153,22 @@ def _follow(history: History, block: Block) -> None:
         if mark:
             task_id = raw_id.decode()
             life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
-            before = touched.setdefault(task_id, life.state)
+            before, _ = touched.setdefault(task_id, (life.state, len(life.endings)))
             if name in _DELETIONS:
                 end = _end_of(life, before, raw_id, block)
                 if life.due_ms is not None and life.due_ms < history.after_ms(history.tick):
                     end = End.EXPIRED  # whatever the step was about, it came too late, and found the entry only
-                life.endings.append(Ending(end, life.state, history.tick, life.due_ms))
-                life.state, life.due_ms = "", None
+                life.endings.append(Ending(end, life.state, history.tick, life.due_ms, life.released))
+                life.state, life.due_ms, life.held, life.released = "", None, False, False
             else:
                 _change(history, task_id, life, name, arguments)
-    for task_id in touched:
-        _check(history, task_id, history.lives[task_id])
+    for task_id, (before, ends) in touched.items():
+        life = history.lives[task_id]
+        if (before, life.state) == ("active", "completed") and len(life.endings) > ends:
+            # Asynq's script deletes it, the wrapper writes it anew: that is no end.
+            del life.endings[ends:]
+            history.kept += 1
+        _check(history, task_id, life)
 
 
 def _writes(block: Block) -> Iterator[tuple[bytes, bytes, list[bytes]]]:
@@ -174,11 +187,16 @@ def _change(history: History, task_id: str, life: Life, name: bytes, arguments: 
         fields = dict(zip(arguments[::2], arguments[1::2], strict=True))
         if not life.state and b"msg" not in fields:
             history.faults.append(Fault("half", life.queue, task_id, f"came to be as {fields}"))
-        life.state = fields.get(b"state", life.state.encode()).decode() or "?"
+        if b"state" in fields:
+            life.state, life.held, life.released = fields[b"state"].decode(), False, False
+        life.state = life.state or "?"
+        life.held = life.held or _HOLD in fields
     elif name == b"PEXPIREAT":
         life.due_ms = int(arguments[0])
     elif name == b"PERSIST":
         life.due_ms = None
+    elif name == b"HDEL" and _HOLD in arguments and life.state in TERMINAL:
+        life.held, life.released = False, True
     elif name not in (b"HDEL", b"HINCRBY"):
         history.faults.append(Fault("unknown", life.queue, task_id, f"{name.decode()} is not followed"))
 
@@ -200,7 +218,9 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
 def _check(history: History, task_id: str, life: Life) -> None:
     """Note what must not be at the end of a step."""
     if life.state in TERMINAL:
-        if life.due_ms is None and retention(task_id, life.state) is not None:
+        if life.held and life.due_ms is not None:
+            history.faults.append(Fault("held-ttl", life.queue, task_id, f"held and {life.state} with a TTL"))
+        if not life.held and life.due_ms is None and retention(task_id, life.state) is not None:
             history.faults.append(Fault("untimed", life.queue, task_id, f"{life.state} without a TTL"))
     elif life.due_ms is not None:
         history.faults.append(Fault("live-ttl", life.queue, task_id, f"{life.state or 'gone'} with a TTL"))

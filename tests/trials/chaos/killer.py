@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from support.servers import Server, Sidecar, free_port, start_redis, start_valkey
 from trials.chaos.policy import GRACE_SECONDS, TTL_SECONDS
 
@@ -36,6 +40,10 @@ class DurableServer:
     def url(self) -> str:
         """Its URL."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, _queue: str = "") -> "Redis":
+        """Return a connection to it, which does not try again: what comes late would be taken for something else."""
+        return Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         """Start (again), and wait until it has read its file."""

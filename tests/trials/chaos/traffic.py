@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trials.chaos.policy import QUEUES, TTL_SECONDS
+from trials.chaos.policy import OPERATED, QUEUES, TTL_SECONDS
 
 Json = dict[str, Any]
 
@@ -168,17 +168,19 @@ class Feeder(threading.Thread):
     def _task(self, number: int) -> Json:
         """Make up a task; its ID begins with its kind, which is the first part of its type."""
         dice = self._random
-        (kind,) = dice.choices(("order", "noise", "precious"), (85, 14, 1))
+        (kind,) = dice.choices(("order", "brief", "noise", "precious"), (65, 20, 14, 1))
         task_id = f"{kind}-{self._label}-{number}"
         doing, options = dice.choices(_DOINGS, _WEIGHTS)[0]
         if kind == "precious":
             # They are never trimmed: what every `run_all` brings back must not become the whole load.
             doing, options = {"do": "skip", "skip_times": 1}, {}
         payload = {**doing, "result": task_id, "ms": dice.choice((0, 0, 0, 20, 150))}
-        task = {"id": task_id, "type": f"{kind}:x", "queue": dice.choice(QUEUES), **options}
+        task = {"id": task_id, "type": f"{kind}:x", "queue": dice.choices(QUEUES, _SHARES)[0], **options}
         return {**task, "payload": json.dumps(payload)}
 
 
+# Of the tasks in each queue: few in the vault.
+_SHARES = (3, 3, 3, 1)
 _KEEP = {"retention": f"{TTL_SECONDS}s"}
 _DOINGS: tuple[tuple[Json, Json], ...] = (
     ({"do": "ok"}, {}),
@@ -247,7 +249,7 @@ class Operator(threading.Thread):
             (operation,) = self._random.choices(
                 [operation for _, operation in _OPERATIONS], [weight for weight, _ in _OPERATIONS]
             )
-            self._do({"queue": self._random.choice(QUEUES), **operation})
+            self._do({"queue": self._random.choice(OPERATED), **operation})
 
     def stop(self) -> None:
         """End it after the operation under way."""
