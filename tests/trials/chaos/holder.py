@@ -8,13 +8,13 @@ janitor comes at once: when an archived one is released whose time is over, it h
 import random
 import threading
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from asynq_ttl.asynq.hold import HELD_SCORE
 from support.commands import run
+from trials.chaos.killer import Durable
 from trials.chaos.policy import OPERATED, TERMINAL, VAULT
 
 _PAUSE_SECONDS = 0.5
@@ -22,17 +22,6 @@ _TASKS_AT_ONCE = 3
 _RELEASE_SHARE = 0.2
 # Of the rounds, so many are in the vault.
 _VAULT_SHARE = 0.6
-
-
-class Keyspace(Protocol):
-    """Where a holder looks for tasks."""
-
-    @property
-    def url(self) -> str:
-        """Where the tools find it."""
-
-    def client(self, queue: str) -> "Redis":
-        """Return a connection to where a queue is now, past any sidecar."""
 
 
 class Holder(threading.Thread):
@@ -43,7 +32,7 @@ class Holder(threading.Thread):
         seed: makes the choices repeatable.
     """
 
-    def __init__(self, server: Keyspace, seed: int) -> None:
+    def __init__(self, server: Durable, seed: int) -> None:
         super().__init__(name="holder", daemon=True)
         self.kept: set[str] = set()
         """Those of the vault of which it was said that they are held, and which it did not try to release."""
@@ -72,9 +61,8 @@ class Holder(threading.Thread):
         """Return some of the ended tasks that are not held; with a score, some of the completed ones that are."""
         least, most = (0, f"({HELD_SCORE}") if score is None else (score, score)
         found: list[Any] = []
-        with self._server.client(queue) as client:
-            for state in TERMINAL if score is None else ("completed",):
-                found += client.zrangebyscore(f"asynq:{{{queue}}}:{state}", least, most)
+        for state in TERMINAL if score is None else ("completed",):
+            found += self._server.client(queue).zrangebyscore(f"asynq:{{{queue}}}:{state}", least, most)
         return [name.decode() for name in self._random.sample(found, min(len(found), _TASKS_AT_ONCE))]
 
     def _hold(self, queue: str, *names: str) -> None:

@@ -139,11 +139,11 @@ def _active(task_id: str = "order-1") -> list[Commands]:
     )
 
 
-def _settled(state: str = "completed", after_ms: int = 0, task_id: str = "order-1") -> list[Commands]:
+def _settled(state: str = "completed", after_ms: int = 0, task_id: str = "order-1", score: int = 1) -> list[Commands]:
     due = NOW_MS + after_ms + (WITHIN_S + GRACE_S) * 1000
     return _clock(after_ms) + _step(
         ["LREM", f"{PREFIX}active", "0", task_id],
-        ["ZADD", f"{PREFIX}{state}", "1", task_id],
+        ["ZADD", f"{PREFIX}{state}", str(score), task_id],
         ["HSET", f"{PREFIX}t:{task_id}", "msg", "m", "state", state],
         ["PEXPIREAT", f"{PREFIX}t:{task_id}", str(due)],
     )
@@ -172,7 +172,7 @@ def _evidence(written: list[Commands], **changed: Any) -> Evidence:
         "outcomes": {"order-1": {"ok"}},
         "operations": [],
         "kill_ms": [],
-        "history": history.read([file[:7], file[7:]]),
+        "history": history.read(history.steps_of([file[:7], file[7:]])),
         "looks": [],
         "swept": [],
         "over": [],
@@ -236,6 +236,15 @@ LONG_LOOK = Look(NOW_MS + 20_000, (census.Fault("overtimed", QUEUE, "order-1", "
             {"operations": [Operation("delete_task", QUEUE, "", "order-1", NOW_MS / 1000, NOW_MS / 1000, "")]},
             "swept when due",
         ),
+        (
+            _clock(0)
+            + _enqueued()
+            + _active()
+            + _settled(after_ms=4000, score=NOW_MS // 1000 + WITHIN_S)
+            + _swept(5000),
+            {},
+            "swept when due",
+        ),
         (BRIEF + BRIEF_KEPT + _swept(5000, task_id="brief-1"), BRIEF_ACCEPTED, "swept when due"),
         (_enqueued() + _active() + _settled() + HELD, {"over": KEPT_HELD, "held": {"order-1"}}, "held completed"),
         (
@@ -253,6 +262,7 @@ LONG_LOOK = Look(NOW_MS + 20_000, (census.Fault("overtimed", QUEUE, "order-1", "
         "nobody swept before all are run",
         "nobody swept while all are run",
         "by hand",
+        "completed, and told late",
         "kept without a retention",
         "held",
         "released",
@@ -274,6 +284,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         (_enqueued() + GONE, {}, "improper-end"),
         (_enqueued() + _active() + GONE, {}, "improper-end"),
         (_enqueued() + _active() + _settled() + _swept(1000), {}, "improper-end"),
+        (
+            _clock(2000) + _enqueued() + _active() + _settled(after_ms=4000, score=NOW_MS // 1000 + 5) + _swept(5000),
+            {},
+            "improper-end",
+        ),
         (_enqueued() + _active() + _settled() + GONE, {}, "improper-end"),
         (
             _enqueued() + _active() + _settled() + _clock(7000) + ROUND + _clock(7100) + GONE,
@@ -327,6 +342,7 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         "deleted while pending",
         "deleted while active",
         "swept too early",
+        "swept too early, by a score from before it was active",
         "expired although nothing was killed",
         "expired although somebody swept",
         "completed without a TTL",

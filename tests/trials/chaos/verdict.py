@@ -133,7 +133,8 @@ def _improper_ends(evidence: Evidence, task_id: str, life: Life) -> list[Fault]:
 
 def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     """Say what is wrong with one end; nothing if it is as it may be."""
-    early_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000 - evidence.history.before_ms(ending.tick)
+    over_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000
+    early_ms = min(over_ms, ending.over_ms or over_ms) - ending.when.before_ms
     in_time = ending.due_ms is not None and (early_ms <= _EARLY_MS or ending.released)
     if ending.end is End.DONE:
         well = "ok" in evidence.outcomes.get(task_id, ())
@@ -141,17 +142,17 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     if ending.end is End.DELETED:
         return "" if retention(task_id, ending.state) == 0 else _KEPT
     if ending.end is End.EXPIRED and in_time:
-        return _unswept(evidence, ending)
+        return _unswept(evidence, life, ending)
     if (ending.end is End.SWEPT and in_time) or _asked_for(evidence, task_id, life.queue, ending):
         return ""
-    if ending.due_ms is not None and ending.due_ms <= evidence.history.before_ms(ending.tick):
-        return _unswept(evidence, ending)  # a step came upon it in the very tick in which it expired
+    if ending.due_ms is not None and ending.due_ms <= ending.when.before_ms:
+        return _unswept(evidence, life, ending)  # a step came upon it in the very tick in which it expired
     return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
 
 
 def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> bool:
     """Say whether an operator asked for this deletion at that time (whether or not the answer came back)."""
-    first, last = evidence.history.after_ms(ending.tick), evidence.history.before_ms(ending.tick)
+    first, last = ending.when.after_ms, ending.when.before_ms
     return any(
         operation.op in ("delete_task", "delete_all")
         and operation.queue == queue
@@ -162,19 +163,22 @@ def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> 
     )
 
 
-def _unswept(evidence: Evidence, ending: Ending) -> str:
+def _unswept(evidence: Evidence, life: Life, ending: Ending) -> str:
     """Say what is wrong with a TTL that fired: it is there for when nobody sweeps, and somebody must be to blame."""
     due_ms = ending.due_ms or 0
     if not _killed(evidence.kill_ms, due_ms - _NO_SWEEP_MS, due_ms):
         return "the backstop fired although nothing had been killed"
-    history = evidence.history
-    rounds, clock = history.rounds, history.clock_ms
-    first = bisect_left(rounds, bisect_left(clock, due_ms - GRACE_SECONDS * 1000 + _ROUND_MS))
-    last = bisect_left(rounds, bisect_left(clock, due_ms - 2 * _ROUND_MS) - 1)
-    for tick in rounds[first:last]:
-        if not _killed(evidence.kill_ms, history.after_ms(tick) - _ROUND_MS, history.before_ms(tick) + 2 * _ROUND_MS):
-            return f"the backstop fired although a sweep began {due_ms - history.after_ms(tick)} ms before"
+    first = _rounds_before(life, due_ms - GRACE_SECONDS * 1000 + _ROUND_MS)
+    last = bisect_left(life.rounds, due_ms - 2 * _ROUND_MS, key=lambda began: began.before_ms)
+    for began in life.rounds[first:last]:
+        if not _killed(evidence.kill_ms, began.after_ms - _ROUND_MS, began.before_ms + 2 * _ROUND_MS):
+            return f"the backstop fired although a sweep began {due_ms - began.after_ms} ms before"
     return ""
+
+
+def _rounds_before(life: Life, at_ms: int) -> int:
+    """Return how many rounds may have begun before a moment."""
+    return bisect_left(life.rounds, at_ms, key=lambda began: began.after_ms)
 
 
 def _killed(kill_ms: list[int], first: int, last: int) -> bool:
@@ -205,23 +209,23 @@ def _was_released(evidence: Evidence, task_id: str) -> bool:
 def _expired(evidence: Evidence, task_id: str, first_ms: int, last_ms: int) -> bool:
     """Say whether a task's TTL fired before or in a span of time, and so that a ghost could still be there."""
     life = evidence.history.lives.get(task_id)
-    fired = [ending.due_ms or 0 for ending in life.endings if ending.end is End.EXPIRED] if life else []
+    if life is None:
+        return False
+    fired = [ending.due_ms or 0 for ending in life.endings if ending.end is End.EXPIRED]
     return any(
-        due_ms <= last_ms and (due_ms >= first_ms - _NO_SWEEP_MS or not _healed(evidence, due_ms, first_ms))
+        due_ms <= last_ms and (due_ms >= first_ms - _NO_SWEEP_MS or not _healed(evidence, life, due_ms, first_ms))
         for due_ms in fired
     )
 
 
-def _healed(evidence: Evidence, due_ms: int, at_ms: int) -> bool:
+def _healed(evidence: Evidence, life: Life, due_ms: int, at_ms: int) -> bool:
     """Say whether the ghost of a TTL that fired must be gone at a later moment.
 
     That is known by the rounds there were since, not by the time: a sidecar may take long to start.
     """
-    kills, rounds, clock = evidence.kill_ms, evidence.history.rounds, evidence.history.clock_ms
-    before = bisect_right(kills, at_ms)
-    since_ms = max(due_ms, kills[before - 1] if before else 0)
-    first, last = (bisect_left(rounds, bisect_left(clock, moment)) for moment in (since_ms, at_ms))
-    return last - first > _HEALING_ROUNDS
+    before = bisect_right(evidence.kill_ms, at_ms)
+    since_ms = max(due_ms, evidence.kill_ms[before - 1] if before else 0)
+    return _rounds_before(life, at_ms) - _rounds_before(life, since_ms) > _HEALING_ROUNDS
 
 
 def _script_errors(evidence: Evidence) -> tuple[int, list[Fault]]:
