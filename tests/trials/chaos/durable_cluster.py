@@ -38,7 +38,7 @@ _OPTIONS = (
     *("--cluster-node-timeout", "3000"),
     *("--cluster-replica-no-failover", "yes", "--cluster-replica-validity-factor", "0"),
 )
-_SECONDS = 60
+_SECONDS = 180
 _PAUSE_SECONDS = 0.05
 _TASKS_AT_ONCE = 100
 _ALL = 1_000_000
@@ -156,7 +156,7 @@ class DurableCluster:
         queues = [queue for queue in QUEUES if self._shard(queue) == number]
         replica_client = self._client(replica)
         replica_client.config_set("cluster-replica-no-failover", "no")
-        self._client(master).execute_command("CLIENT PAUSE", _SECONDS * 1000, "WRITE")
+        self._client(master).execute_command("CLIENT PAUSE", 2 * _SECONDS * 1000, "WRITE")
         wait_until(lambda: self._offset(master) == self._offset(replica), "the replica lags behind", _SECONDS)
         for queue in queues:
             self._close(queue)

@@ -196,6 +196,7 @@ def _follow(history: History, block: Block) -> None:
                 life.state, life.due_ms, life.held, life.released = "", None, False, False
             else:
                 _change(history, task_id, life, name, arguments)
+    scores = _scores(block)
     for task_id, (before, ends) in touched.items():
         life = history.lives[task_id]
         if (before, life.state) == ("active", "completed") and len(life.endings) > ends:
@@ -203,7 +204,7 @@ def _follow(history: History, block: Block) -> None:
             del life.endings[ends:]
             history.kept += 1
         if before != life.state:
-            life.over_ms = _over_ms(life, task_id, block)
+            life.over_ms = _over_ms(life, task_id, scores)
             life.since = history.now
         _check(history, task_id, life)
 
@@ -252,19 +253,23 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
     return End.DONE if life.state == "active" and left_active else End.BY_HAND
 
 
-def _over_ms(life: Life, task_id: str, block: Block) -> int | None:
+def _scores(block: Block) -> dict[tuple[bytes, bytes], float]:
+    """Return the scores that a step gives, by index and member."""
+    added = [command for command in block if command[0].upper() == b"ZADD"]
+    return {(command[1], command[-1]): float(command[-2]) for command in added}
+
+
+def _over_ms(life: Life, task_id: str, scores: dict[tuple[bytes, bytes], float]) -> int | None:
     """Return when the time is over of a task that has just ended, by the score of its entry; see `Ending`.
 
     A client may be late in telling Redis, but it ended no earlier than it came to the state that it had before.
     """
     kept = retention(task_id, life.state) if life.state in TERMINAL else None
-    index, raw_id = f"asynq:{{{life.queue}}}:{life.state}".encode(), task_id.encode()
-    for name, *words in block:
-        if kept is not None and name.upper() == b"ZADD" and words[0] == index and raw_id in words[1:]:
-            score_ms = int(float(words[words.index(raw_id, 1) - 1]) * 1000)
-            over_ms = score_ms if life.state == "completed" else score_ms + kept * 1000
-            return over_ms if over_ms - kept * 1000 >= life.since.after_ms - _SECOND_MS else None
-    return None
+    score = scores.get((f"asynq:{{{life.queue}}}:{life.state}".encode(), task_id.encode()))
+    if kept is None or score is None:
+        return None
+    over_ms = int(score * 1000) + (kept * 1000 if life.state == "archived" else 0)
+    return over_ms if over_ms - kept * 1000 >= life.since.after_ms - _SECOND_MS else None
 
 
 def _check(history: History, task_id: str, life: Life) -> None:

@@ -23,6 +23,9 @@ SERVERS = tuple(_START)
 # How many of the killer's strikes are at all sidecars at once, for longer than any task has to live.
 _BLACKOUT_SHARE = 0.1
 
+# On a busy machine the chaos itself takes most of the time.
+_START_SECONDS = 180
+
 Strike = Callable[[random.Random], AbstractContextManager[None]]
 """Strikes at something when the block begins, and has it up again when it is over."""
 
@@ -196,6 +199,6 @@ def _killing(sidecar: Sidecar) -> Strike:
     def killed(_dice: random.Random) -> Iterator[None]:
         sidecar.kill()
         yield
-        sidecar.start()
+        sidecar.start(_START_SECONDS)
 
     return killed
