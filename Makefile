@@ -75,7 +75,7 @@ clients: $(STAMP) ## Clients of Asynq in Rust, Python and Go, cluster clients of
 matrix: $(STAMP) ## The rdb suite of every Asynq release on every server, with and without the sidecar (three minutes)
 	$(BIN)/python -m pytest tests/trials/suites/test_version_matrix.py $(PYTEST_ARGS)
 
-chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing went wrong (CHAOS_ARGS="--minutes 10 --seed 1")
+chaos: $(STAMP) ## Kill sidecars and Redis under load, and prove that nothing went wrong (CHAOS_ARGS="--cluster --minutes 10 --seed 1")
 	$(BIN)/python tests/trials/chaos/run.py $(CHAOS_ARGS)
 
 failover: $(STAMP) ## Fail masters over under load, with and without the sidecar (FAILOVER_ARGS="--rounds 5 --strike ask")

@@ -170,9 +170,14 @@ class Cluster:
         self.servers[node.port].process.kill()
         self.servers[node.port].process.wait()
 
+    @staticmethod
+    def folder(node: Node) -> Path:
+        """Return the folder in which a node keeps its files."""
+        return _place(node)
+
     @contextmanager
     def return_of(self, node: Node) -> Iterator[None]:
-        """Have a node that was killed back while the block runs, without its keys."""
+        """Have a node that was killed back while the block runs: without its keys, unless it writes them down."""
         with _run(self.kind, node) as server:
             self.servers[node.port] = server
             yield
@@ -243,18 +248,22 @@ class Cluster:
             target: where they go.
             pause: how long to wait after each hundred keys, in seconds.
         """
-        password = ("AUTH", self.kind.password) if self.kind.password else ()
-        with self.client(source) as giving, self.client(target) as taking:
-            for slot in slots:
-                taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
-                giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
-                while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
-                    to = self.kind.host, target.plain_port, "", 0, 5000, *password
-                    giving.execute_command("MIGRATE", *to, "KEYS", *keys)
+        for slot in slots:
+            with self.moving(slot, source, target) as move:
+                while keys := move.keys(100):
+                    move.take(keys)
                     time.sleep(pause)
-                taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
-                with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
-                    giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+
+    @contextmanager
+    def moving(self, slot: int, source: Node, target: Node) -> Iterator["Move"]:
+        """Have a slot on its way while the block runs, which has to move its keys; then it belongs to the target."""
+        with self.client(source) as giving, self.client(target) as taking:
+            taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
+            giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
+            yield Move(slot, giving, (self.kind.host, target.plain_port), self.kind.password)
+            taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+            with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
+                giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
     def move_slots_at_once(self, first: int, last: int, source: Node, target: Node) -> None:
         """Move slots with their keys, as Valkey does from 9.0 on; again where it gives up."""
@@ -270,6 +279,26 @@ class Cluster:
 
         begin()
         wait_until(moved, "the slots are not moved")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A slot on its way: the slot, a client of the node that it leaves, and the address and password of the one that it goes to."""
+
+    slot: int
+    giving: "redis_py.Redis"
+    target: tuple[str, int]
+    password: str
+
+    def keys(self, most: int) -> list[str]:
+        """Return keys that have not moved yet."""
+        found: list[str] = self.giving.execute_command("CLUSTER GETKEYSINSLOT", self.slot, most)
+        return found
+
+    def take(self, keys: Iterable[str]) -> None:
+        """Move keys, all in one step."""
+        password = ("AUTH", self.password) if self.password else ()
+        self.giving.execute_command("MIGRATE", *self.target, "", 0, 5000, *password, "KEYS", *keys)
 
 
 def port_range(length: int) -> tuple[int, int]:

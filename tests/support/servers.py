@@ -214,8 +214,8 @@ class Sidecar:
     ) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Start (again) and wait until it listens."""
+    def start(self, seconds: float = _START_SECONDS) -> None:
+        """Start (again) and wait until it listens, at most for so long."""
         command = ["serve", "--upstream", self._upstream]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         if self.policy_file.exists():
@@ -231,7 +231,8 @@ class Sidecar:
         with (self.folder / "log").open("ab") as log, (self.folder / "out").open("ab") as out:
             self.process = self._launch(command, stdout=out, stderr=log, env=environment)
         try:
-            wait_until(lambda: self.log().count("listening at") > before or self._died(), "the sidecar does not start")
+            up = "listening at"
+            wait_until(lambda: self.log().count(up) > before or self._died(), "the sidecar does not start", seconds)
             assert not self._died(), self.log()
         except BaseException:
             self.kill()

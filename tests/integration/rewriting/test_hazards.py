@@ -4,6 +4,9 @@ The control (`plain`) is Asynq on Redis alone with a TTL set by hand, and assert
 that Asynq no longer has would fail it. Behind the sidecar, on both servers, the same story must end well: with the
 sweeper at work (`redis`, `valkey`), and where TTLs fired while no sidecar ran and the next one has not swept yet
 (`redis-late`, `valkey-late`).
+
+Where tasks complete, they do so by a Retention, and behind the sidecar also without one, kept by a `done` rule: what
+that leaves has to be as harmless.
 """
 
 import time
@@ -27,12 +30,16 @@ POLICY = """
 version: 1
 grace: 30s
 rules:
+  - {name: kept, match: {type: "kept:*"}, done: {ttl: 1h}}
   - {name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}
 """
 SWEPT = {"sweep_interval": "0.2"}
 UNSWEPT = {"sweep_interval": "0"}
 QUEUE = "asynq:{default}:"
 DAY = 86_400
+# How a task comes to be completed for an hour.
+RETAINED = {"type": "x", "retention": "1h"}
+KEPT = {"type": "kept:x"}
 LISTS = ("pending", "active")
 SETS = ("scheduled", "retry", "archived", "completed", "lease")
 
@@ -70,9 +77,9 @@ class Way:
         """Have tasks archived by a worker, and give them a TTL by hand where no sidecar does."""
         self._settle(*({"id": name, "type": "x", "payload": '{"do": "skip"}', **options} for name in names))
 
-    def complete(self, *names: str) -> None:
+    def complete(self, *names: str, how: Json = RETAINED) -> None:
         """Have tasks completed by a worker, and give them a TTL by hand where no sidecar does."""
-        self._settle(*({"id": name, "type": "x", "retention": "1h"} for name in names))
+        self._settle(*({"id": name, **how} for name in names))
 
     def enqueue(self, name: str, **options: Any) -> Json:
         """Enqueue one task and return the answer."""
@@ -202,6 +209,14 @@ swept = pytest.mark.parametrize("way", ["plain", "redis", "valkey"], indirect=Tr
 """Three ways: for what the sweeper sees to, and for what has nothing to do with TTLs that fire."""
 also_late = pytest.mark.parametrize("way", ["plain", "redis", "valkey", "redis-late", "valkey-late"], indirect=True)
 behind = pytest.mark.parametrize("way", ["redis-late", "valkey-late"], indirect=True)
+also_kept = pytest.mark.parametrize(
+    ("way", "how"),
+    [(way, RETAINED) for way in ("plain", "redis", "valkey", "redis-late", "valkey-late")]
+    + [("redis", KEPT), ("valkey-late", KEPT)],
+    ids=lambda value: value if isinstance(value, str) else "kept" if value is KEPT else "retained",
+    indirect=["way"],
+)
+"""All ways where the task completes by its Retention, and two where a rule keeps it."""
 
 
 # --- the hazards of a bare EXPIRE -------------------------------------------------------------------------
@@ -243,12 +258,12 @@ def test_h3_a_task_that_is_run_again_does_not_vanish(way: Way) -> None:
     assert found == way.either(plain=["active, no message"] * 2, sidecar=["archived"] * 2)
 
 
-@also_late
-def test_h4_an_id_that_completed_before_completes_again(way: Way) -> None:
+@also_kept
+def test_h4_an_id_that_completed_before_completes_again(way: Way, how: Json) -> None:
     """The index entry of the ID's earlier life does not make completing fail half-way."""
-    way.complete("again")
+    way.complete("again", how=how)
     way.expire("again")
-    assert way.enqueue("again", retention="1h")["id"] == "again"
+    assert way.enqueue("again", **how)["id"] == "again"
     way.harness.work(way.address)
     found = way.state("again"), way.places("again")
     assert found == way.either(plain=("active", {"completed"}), sidecar=("completed", {"completed"}))
@@ -256,10 +271,10 @@ def test_h4_an_id_that_completed_before_completes_again(way: Way) -> None:
         assert 3600 <= way.client.ttl(way.key("again")) <= 3630
 
 
-@also_late
-def test_h5_the_janitor_deletes_no_live_task(way: Way) -> None:
+@also_kept
+def test_h5_the_janitor_deletes_no_live_task(way: Way, how: Json) -> None:
     """When the entry of an ID's earlier life is due, the janitor leaves its new life alone."""
-    way.complete("reborn", "due")
+    way.complete("reborn", "due", how=how)
     way.expire("reborn")
     way.enqueue("reborn", process_in="1h")
     way.score("completed", "reborn", 1)
@@ -282,6 +297,20 @@ def test_h6_archiving_deletes_no_live_task(way: Way) -> None:
     assert way.places("other") == {"archived"}
 
 
+@behind
+def test_a_task_that_is_kept_and_run_again_does_not_vanish(way: Way) -> None:
+    """H3 without a Retention: its TTL does not fire in its new life, and when that ends well it is kept again."""
+    way.complete("one", "two", how=KEPT)
+    way.outage()
+    way.inspect("run_task", id="one")
+    way.inspect("run_task", id="two")
+    assert way.state("one") == way.state("two") == "pending"
+    way.time_passes()
+    way.harness.work(way.address)
+    assert [way.state("one"), way.state("two")] == ["completed"] * 2
+    assert min(way.client.ttl(way.key(name)) for name in ("one", "two")) >= 3600
+
+
 @also_late
 @pytest.mark.parametrize("state", ["archived", "completed"])
 def test_deleting_all_deletes_no_live_task(way: Way, state: str) -> None:
@@ -301,9 +330,10 @@ def test_ghosts_of_a_time_without_a_sidecar_are_swept(way: Way, start_sidecar: S
     """TTLs that fired while every sidecar was dead leave nothing behind once a sidecar sweeps."""
     way.fail("dead")
     way.complete("done")
-    way.expire("dead", "done")
+    way.complete("kept", how=KEPT)
+    way.expire("dead", "done", "kept")
     info = way.harness.try_inspect(way.address, {"op": "queue_info", "queue": "default"})[0]
-    assert (info["ok"], way.members("archived"), way.members("completed")) == (False, ["dead"], ["done"])
+    assert (info["ok"], way.members("archived"), way.members("completed")) == (False, ["dead"], ["done", "kept"])
     start_sidecar(way.server.url, POLICY, **SWEPT)
     wait_until(lambda: not way.members("archived") + way.members("completed"), "ghosts are not swept")
     assert way.inspect("queue_info")["archived"] == 0

@@ -5,8 +5,13 @@
     feeder, worker, operator -> sidecar-2 -/
 
 Both sidecars work on the same queues. One more queue has keys of the wrong type at its places, and one of the others
-is taken from the list of queues again and again. What is killed is each sidecar and Redis, at random, now and then
-several at once. Asynq's processes are not: what their handlers say is part of the evidence.
+is taken from the list of queues again and again. Some ended tasks are held, and of those some released. What is killed
+is each sidecar and Redis, at random, now and then several at once. Asynq's processes are not: what their handlers say
+is part of the evidence.
+
+With a cluster instead of Redis, whose masters are killed, fail over, and give slots to each other, the clients of the
+one side are cluster clients, at a port of sidecar-1 for each node, and those of the other plain ones, at one port of
+sidecar-2. The keys of the wrong type and the list of queues are at some of its masters.
 """
 
 import json
@@ -22,14 +27,17 @@ from typing import Any
 
 import click
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from asynq_ttl.demo.harness import build_harness
+from support.cluster import port_range
 from support.servers import Sidecar, wait_until
 from trials.chaos import census, history
-from trials.chaos.killer import SERVERS, DurableServer, Killer
+from trials.chaos.census import Census
+from trials.chaos.cluster_trial import CLUSTER_WARNINGS
+from trials.chaos.durable_cluster import DurableCluster
+from trials.chaos.holder import Holder
+from trials.chaos.killer import SERVERS, Durable, DurableServer, Killer
 from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, POLICY, QUEUES, SWEEP_SECONDS, TTL_SECONDS
 from trials.chaos.saboteur import BROKEN, Saboteur
 from trials.chaos.traffic import Feeder, Operator, Program, Worker
@@ -44,12 +52,17 @@ _EXPECTED_WARNINGS = [
 # recoverer (60 s).
 _SETTLE_SECONDS = 240
 _PATIENCE_SECONDS = 30
+_LOOK_SECONDS = 0.5
 _FAULTS_SHOWN = 10
+# Each of them counts twice: by its hash and by its index.
+_FLOOD = 2000
 # Writes Redis's own time: what a client had sent would be late by as long as Redis was held up.
 _TICK = """
 local now = redis.call('TIME')
 redis.call('SET', KEYS[1], string.format('%d%03d', now[1], math.floor(now[2] / 1000)))
 """
+# Which of a cluster's ports a sidecar has: some more than nodes.
+_CLUSTER_PORTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,7 @@ class Plan:
         pause_seconds: the mean time between two kills.
         hasten: whether leases are aged when the chaos is over, instead of waiting the minute until they have aged.
         folder: where everything is kept.
+        cluster: whether there is a cluster, not one Redis.
     """
 
     seconds: float
@@ -73,21 +87,23 @@ class Plan:
     pause_seconds: float
     hasten: bool
     folder: Path
+    cluster: bool = False
 
 
 class Watch(threading.Thread):
     """Writes the time into Redis and looks at the keyspace, as long as there is a Redis.
 
     Args:
-        port: Redis's.
+        server: the Redis.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, server: Durable) -> None:
         super().__init__(name="watch", daemon=True)
         self.looks: list[Look] = []
         self.tasks_seen = 0
-        # No retries: what is written late would date what comes after it wrongly.
-        self._client = Redis(port=port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        self.unfinished: Counter[str] = Counter()
+        """By queue, what had not ended at the last look."""
+        self._server = server
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -95,24 +111,30 @@ class Watch(threading.Thread):
         turn = 0
         while not self._over.wait(0.1):
             turn += 1
-            with suppress(RedisError, OSError):
-                self._client.eval(_TICK, 1, history.CLOCK_KEY)
-                if turn % 10 == 0:
-                    self.look()
+            for queue, key in self._server.clocks.items():
+                with suppress(RedisError, OSError):
+                    self._server.client(queue).eval(_TICK, 1, key)
+            if turn % 10 == 0:
+                for queue in QUEUES:
+                    with suppress(RedisError, OSError), self._server.steady(queue) as steady:
+                        if steady:
+                            self.look(queue)
 
-    def look(self) -> None:
-        """Look once."""
-        seen = census.take(self._client)
-        at_ms = round(time.time() * 1000)
-        found = tuple(fault for one in seen for fault in one.faults())
-        self.looks.append(Look(at_ms, found))
-        self.tasks_seen += sum(len(one.tasks) for one in seen)
+    def look(self, queue: str) -> None:
+        """Look at a queue once."""
+        (seen,) = census.take(self._server.client(queue), (queue,))
+        self.looks.append(Look(round(time.time() * 1000), tuple(seen.faults())))
+        self.tasks_seen += len(seen.tasks)
+        self.unfinished[queue] = seen.unfinished
+
+    def flooded(self) -> bool:
+        """Say whether more tasks wait than a slow machine works off in the time that it has at the end."""
+        return self.unfinished.total() > _FLOOD
 
     def stop(self) -> None:
         """End it."""
         self._over.set()
         self.join()
-        self._client.close()
 
 
 class Campaign:
@@ -124,16 +146,17 @@ class Campaign:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.server = DurableServer(plan.server, plan.folder / "server")
-        self.sidecars = {f"sidecar-{number}": self._sidecar(f"sidecar-{number}") for number in (1, 2)}
-        self.killer = Killer(self.server, self.sidecars, pause_seconds=plan.pause_seconds, seed=plan.seed)
+        kind = DurableCluster if plan.cluster else DurableServer
+        self.server: Durable = kind(plan.server, plan.folder / "server")
+        self.sidecars: dict[str, Sidecar] = {}
         self.feeders: list[Feeder] = []
         self.operators: list[Operator] = []
         self.workers: list[Worker] = []
         self.outcomes: dict[str, set[str]] = defaultdict(set)
         self.seconds = 0.0
-        self.watch = Watch(self.server.port)
-        self.saboteur = Saboteur(self.server.port)
+        self.watch = Watch(self.server)
+        self.saboteur = Saboteur(self.server)
+        self.holder = Holder(self.server, plan.seed)
         self._program = build_harness()
 
     def run(self) -> Evidence:
@@ -141,28 +164,30 @@ class Campaign:
         began = time.monotonic()
         with ExitStack() as stack:
             self.server.start()
-            stack.callback(self.server.kill)
-            for sidecar in self.sidecars.values():
-                stack.enter_context(sidecar)
+            stack.callback(self.server.end)
+            for number in (1, 2):
+                self.sidecars[f"sidecar-{number}"] = stack.enter_context(self._sidecar(f"sidecar-{number}"))
+            self.killer = Killer(self.server, self.sidecars, pause_seconds=self.plan.pause_seconds, seed=self.plan.seed)
             self.watch.start()
             stack.callback(self.watch.stop)
             self._start_traffic(stack)
             self.killer.start()
             self.saboteur.start()
+            self.holder.start()
             time.sleep(self.plan.seconds)
             self.killer.stop()
             self.saboteur.stop()
-            client = stack.enter_context(Redis(port=self.server.port))
-            self._settle(client)
-            self._await_sweep(client)
-            swept = census.take(client)
+            self.holder.stop()
+            self._settle()
+            self._await_sweep()
+            swept = self._census()
             time.sleep(TTL_SECONDS + GRACE_SECONDS + 2)
-            self._await_sweep(client)
-            over = census.take(client)
+            self._await_sweep()
+            over = self._census()
             for worker in self.workers:
                 worker.stop()
             self._collect_outcomes()
-            written = history.read(self.server.written())
+            written = self.server.history()
         self.seconds = time.monotonic() - began
         return Evidence(
             accepted={task: queue for feeder in self.feeders for task, queue in feeder.accepted.items()},
@@ -174,6 +199,7 @@ class Campaign:
             looks=self.watch.looks,
             swept=swept,
             over=over,
+            held=self.holder.kept,
         )
 
     def warnings(self) -> list[str]:
@@ -181,26 +207,40 @@ class Campaign:
         return [line for sidecar in self.sidecars.values() for line in sidecar.unexpected_warnings()]
 
     def _sidecar(self, name: str) -> Sidecar:
-        sidecar = Sidecar(self.plan.folder / name, self.server.url, POLICY, {"sweep_interval": str(SWEEP_SECONDS)})
-        sidecar.expected_warnings += _EXPECTED_WARNINGS
+        options = {"sweep_interval": str(SWEEP_SECONDS)}
+        if self.plan.cluster:
+            first, last = port_range(_CLUSTER_PORTS)
+            options["cluster_ports"] = f"{first}-{last}"
+        sidecar = Sidecar(self.plan.folder / name, self.server.url, POLICY, options)
+        sidecar.expected_warnings += [*_EXPECTED_WARNINGS, *(CLUSTER_WARNINGS if self.plan.cluster else ())]
         return sidecar
 
     def _start_traffic(self, stack: ExitStack) -> None:
-        for number, sidecar in enumerate(self.sidecars.values(), 1):
+        for number in range(1, len(self.sidecars) + 1):
             seed = self.plan.seed * 10 + number
-            where = ("-redis", sidecar.address)
+            where = self._where(number)
             enqueue = Program(self._program, self.plan.folder, "enqueue", *where, "-parallel", "6")
             inspect = Program(self._program, self.plan.folder, "inspect", *where)
             stack.callback(enqueue.end)
             stack.callback(inspect.end)
-            self.workers.append(Worker(self._program, self.plan.folder, sidecar.address))
+            self.workers.append(Worker(self._program, self.plan.folder, *where))
             stack.callback(self.workers[-1].stop)
-            self.feeders.append(Feeder(enqueue, str(number), self.plan.rate / len(self.sidecars), seed))
-            self.operators.append(Operator(inspect, seed))
+            self.feeders.append(
+                Feeder(enqueue, str(number), self.plan.rate / len(self.sidecars), seed, self.watch.flooded)
+            )
+            self.operators.append(Operator(inspect, seed, self.server.steady))
         for thread in (*self.feeders, *self.operators):
             thread.start()
 
-    def _settle(self, client: Redis) -> None:
+    def _where(self, number: int) -> tuple[str, ...]:
+        """Return the options by which the clients of one side connect."""
+        address = self.sidecars[f"sidecar-{number}"].address
+        return ("-redis", address, *(("-cluster",) if self.plan.cluster and number == 1 else ()))
+
+    def _census(self) -> list[Census]:
+        return [each for queue in QUEUES for each in census.take(self.server.client(queue), (queue,))]
+
+    def _settle(self) -> None:
         """Stop the load, and wait until every task has come to an end."""
         for operator in self.operators:
             operator.stop()
@@ -211,27 +251,31 @@ class Campaign:
                 worker.stop()
             self._collect_outcomes()
             for queue in QUEUES:
-                lease = f"asynq:{{{queue}}}:lease"
+                lease, client = f"asynq:{{{queue}}}:lease", self.server.client(queue)
                 members: Any = client.zrange(lease, 0, -1)
                 for member in members:
                     client.zadd(lease, {member: time.time() - 60}, xx=True)
             # A worker looks for expired leases as it starts.
-            addresses = [sidecar.address for sidecar in self.sidecars.values()]
-            self.workers = [Worker(self._program, self.plan.folder, address) for address in addresses]
+            self.workers = [Worker(self._program, self.plan.folder, *self._where(number)) for number in (1, 2)]
         seconds = _PATIENCE_SECONDS if self.plan.hasten else _SETTLE_SECONDS
         # What does not settle is for the verdict to tell.
         with suppress(AssertionError):
-            wait_until(lambda: not sum(one.unfinished for one in census.take(client)), "it does not settle", seconds)
+            wait_until(self._settled, "it does not settle", seconds)
+
+    def _settled(self) -> bool:
+        time.sleep(_LOOK_SECONDS)  # a look takes Redis as long as there are tasks
+        return not sum(one.unfinished for one in self._census())
 
     def _collect_outcomes(self) -> None:
         for worker in self.workers:
             for task_id, outcomes in worker.ends().items():
                 self.outcomes[task_id] |= outcomes
 
-    def _await_sweep(self, client: Redis) -> None:
-        """Wait until a sweep that began from now on is over: then a second one begins."""
-        for _ in range(2):
-            _await_round(client)
+    def _await_sweep(self) -> None:
+        """Wait until sweeps of all queues that began from now on are over: then second ones begin."""
+        for queue in QUEUES:
+            for _ in range(2):
+                _await_round(self.server.client(queue))
 
 
 def _await_round(client: Redis) -> None:
@@ -240,7 +284,8 @@ def _await_round(client: Redis) -> None:
 
     def grown() -> bool:
         nonlocal last_ms
-        left_ms: Any = client.pttl(history.LOCK_KEY)
+        locks: Any = client.keys(f"{history.LOCK_KEY.decode()}*")
+        left_ms = max((client.pttl(lock) for lock in locks), default=0)
         grew: bool = left_ms > last_ms
         last_ms = left_ms
         return grew
@@ -258,10 +303,13 @@ def run(plan: Plan) -> dict[str, Any]:
     broken = bool(verdict.faults or warnings)
     return {
         "server": plan.server,
+        "cluster": plan.cluster,
         "seed": plan.seed,
         "seconds": round(campaign.seconds),
         "kills": dict(campaign.killer.kills),
         "sabotages": campaign.saboteur.times,
+        "holds": {"held": campaign.holder.held, "released": campaign.holder.released},
+        "kept_without_retention": evidence.history.kept,
         "tasks": {"accepted": len(evidence.accepted), **dict(verdict.ends)},
         "enqueues_refused": dict(Counter(_kind(error) for error in evidence.refusals)),
         "enqueues_unanswered": sum(feeder.outstanding for feeder in campaign.feeders),
@@ -291,17 +339,26 @@ def _kind(error: str) -> str:
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="How long to kill.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Makes the choices repeatable.")
 @click.option("--server", type=click.Choice(SERVERS), default="redis", show_default=True, help="What to run against.")
+@click.option("--cluster", is_flag=True, help="A cluster of three masters and three replicas, not one Redis.")
 @click.option("--rate", type=float, default=120.0, show_default=True, help="Tasks enqueued per second.")
 @click.option("--pause", type=float, default=8.0, show_default=True, help="Mean seconds between two kills.")
 @click.option("--hasten", is_flag=True, help="Age the leases at the end instead of waiting for them.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep logs and files in this new folder.")
 def main(
-    *, minutes: float, seed: int, server: str, rate: float, pause: float, hasten: bool, folder: Path | None
+    *,
+    minutes: float,
+    seed: int,
+    server: str,
+    cluster: bool,
+    rate: float,
+    pause: float,
+    hasten: bool,
+    folder: Path | None,
 ) -> None:
     """Kill sidecars and Redis under a real Asynq load and prove that nothing went wrong."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         if folder is not None:
             folder.mkdir(parents=True)
-        report = run(Plan(minutes * 60, seed, server, rate, pause, hasten, folder or Path(temporary)))
+        report = run(Plan(minutes * 60, seed, server, rate, pause, hasten, folder or Path(temporary), cluster))
     click.echo(json.dumps(report, indent=2))
     raise SystemExit(report["verdict"] != "ok")

@@ -4,9 +4,11 @@ local census = {hashes = {}, indexes = {}}
 local prefix = ARGV[1] .. 't:'
 for _, key in ipairs(redis.call('KEYS', prefix .. '*')) do
   local left = redis.call('PTTL', key)
-  local task = redis.call('HMGET', key, 'state', 'msg')
+  local task = redis.call('HMGET', key, 'state', 'msg', 'asynq_ttl_hold')
   if left ~= -2 then
-    census.hashes[string.sub(key, #prefix + 1)] = {state = task[1] or '', msg = task[2] and true or false, ttl = left}
+    census.hashes[string.sub(key, #prefix + 1)] = {
+      state = task[1] or '', msg = task[2] and true or false, held = task[3] and true or false, ttl = left,
+    }
   end
 end
 for _, name in ipairs({'pending', 'active'}) do

@@ -6,7 +6,8 @@ Faults by their kind:
 * `orphan`: a task that the index of its state does not name.
 * `half`: a task hash without a message.
 * `live-ttl`: a task that is not completed or archived has a TTL.
-* `untimed`, `overtimed`: a completed or archived task without the TTL its rule gives, or with a longer one.
+* `untimed`, `overtimed`: a completed or archived task without the TTL its rule gives, or with a longer one. One that is
+  held has none.
 """
 
 import json
@@ -47,6 +48,7 @@ class Task:
     state: str
     has_message: bool
     ttl_ms: int
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Census:
         if task.state not in TERMINAL:
             if task.ttl_ms != -1:
                 yield "live-ttl", f"{task.state} with {task.ttl_ms} ms to live"
-        elif task.ttl_ms == -1 and kept is not None:
+        elif task.ttl_ms == -1 and kept is not None and not task.held:
             yield "untimed", f"{task.state} without a TTL"
         elif task.ttl_ms > ((kept or 0) + grace_seconds) * 1000:
             yield "overtimed", f"{task.state} with {task.ttl_ms} ms to live"
@@ -121,7 +123,7 @@ def _decode(queue: str, answer: Any) -> Census:
     content = json.loads(answer)
     tasks = {
         # Lua has one kind of empty table, which its JSON calls an object.
-        task_id: Task(task["state"], task["msg"], int(task["ttl"]))
+        task_id: Task(task["state"], task["msg"], int(task["ttl"]), task["held"])
         for task_id, task in content["hashes"].items()
     }
     return Census(queue, tasks, {index: list(members) for index, members in content["indexes"].items()})

@@ -9,20 +9,28 @@ What must not be, at the end of any single step, is noted as a fault, of the kin
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 import hiredis
 
+from asynq_ttl.asynq.hold import FIELD
 from trials.chaos.census import Fault
 from trials.chaos.policy import TERMINAL, retention
 
 CLOCK_KEY = b"chaos:clock"
-"""Holds the time in milliseconds, written again and again: it dates what is written after it."""
+"""Begins the keys that hold the time in milliseconds, written again and again: it dates what is written after it."""
 LOCK_KEY = b"asynq-ttl:sweeper"
+"""Begins the keys of sweepers' locks."""
 
 Block = list[list[bytes]]
+"""The commands of one step."""
 
 _END_OF_TIME_MS = 2**63
 _DELETIONS = (b"DEL", b"UNLINK")
+_HOLD = FIELD.encode()
+_PIECE_BYTES = 1 << 16
+# Scores are whole seconds, rounded down.
+_SECOND_MS = 1100
 
 
 class End(Enum):
@@ -40,6 +48,17 @@ class End(Enum):
     """Whatever its state and however long it had to live: only an operator may do that."""
 
 
+@dataclass(slots=True)
+class Moment:
+    """When something was written: between two times of the clock, in milliseconds since the epoch.
+
+    They are a tenth of a second apart, or as long as Redis was away.
+    """
+
+    after_ms: int = 0
+    before_ms: int = _END_OF_TIME_MS
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """One end of a task (its ID may live again).
@@ -47,23 +66,36 @@ class Ending:
     Attributes:
         end: how it ended.
         state: its state before.
-        tick: between which two times of the clock key; see `History.clock_ms`.
+        when: when.
         due_ms: when its TTL would have been over; None if it had none.
+        over_ms: when its time was over by its entry's score: that counts from when a client says that it ended, and its
+            TTL from when Redis was told. None where nothing says so, or what does cannot be true.
+        released: whether it had been held in this state and released: its time may have been over then.
     """
 
     end: End
     state: str
-    tick: int
+    when: Moment
     due_ms: int | None
+    over_ms: int | None = None
+    released: bool = False
 
 
 @dataclass(slots=True)
 class Life:
-    """What is known of a task: its state and TTL now (empty if it is not there), and all its ends."""
+    """What is known of a task: its state and TTL now (empty if it is not there), its holds, and all its ends.
+
+    `rounds` is when the rounds of its queue's sweepers began, `since` since when it has its state.
+    """
 
     queue: str
+    rounds: list[Moment]
     state: str = ""
     due_ms: int | None = None
+    over_ms: int | None = None
+    since: Moment = field(default_factory=Moment)
+    held: bool = False
+    released: bool = False
     endings: list[Ending] = field(default_factory=list)
 
 
@@ -73,48 +105,55 @@ class History:
 
     Attributes:
         lives: what is known of each task, by its ID.
-        clock_ms: the times the clock key had. A write with tick N came after the time N and before the time N + 1:
-            a tenth of a second, or as long as Redis was away.
-        rounds: the ticks at which sweepers' rounds began.
+        now: when what is read now was written.
+        rounds: when sweepers' rounds began.
         faults: what was wrong at the end of a step.
         steps: the number of steps.
+        kept: how many tasks that had succeeded without a Retention became completed ones.
     """
 
     lives: dict[str, Life] = field(default_factory=dict)
-    clock_ms: list[int] = field(default_factory=lambda: [0])
-    rounds: list[int] = field(default_factory=list)
+    now: Moment = field(default_factory=Moment)
+    rounds: list[Moment] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     steps: int = 0
-
-    @property
-    def tick(self) -> int:
-        """The tick of what is written now."""
-        return len(self.clock_ms) - 1
-
-    def after_ms(self, tick: int) -> int:
-        """Return when a write with this tick was done at the earliest."""
-        return self.clock_ms[tick]
-
-    def before_ms(self, tick: int) -> int:
-        """Return when a write with this tick was done at the latest."""
-        return self.clock_ms[tick + 1] if tick + 1 < len(self.clock_ms) else _END_OF_TIME_MS
+    kept: int = 0
 
 
-def read(written: Iterable[bytes]) -> History:
-    """Read what an append-only file says.
-
-    Args:
-        written: its content, in pieces.
-    """
+def read(steps: Iterable[Block]) -> History:
+    """Read what was written, step by step."""
     history = History()
-    for block in _blocks(written):
+    for block in steps:
         history.steps += 1
         _follow(history, block)
     return history
 
 
-def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
-    """Yield the steps: a transaction, or a single command."""
+def merge(histories: Iterable[History]) -> History:
+    """Return one history of queues that were read one by one, because each was somewhere else."""
+    merged = History()
+    for history in histories:
+        merged.lives |= history.lives
+        merged.rounds += history.rounds
+        merged.faults += history.faults
+        merged.steps += history.steps
+        merged.kept += history.kept
+    return merged
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file in pieces: what reads it moves all that it has not read yet, again and again."""
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
+def steps_of(written: Iterable[bytes]) -> Iterator[Block]:
+    """Yield the steps of an append-only file: a transaction, or a single command.
+
+    Args:
+        written: its content, in pieces.
+    """
     reader = hiredis.Reader()
     block: Block | None = None
     for piece in written:
@@ -126,6 +165,8 @@ def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
             elif name == b"EXEC":
                 yield block or []
                 block = None
+            elif name == b"SELECT":
+                continue  # Redis has it before a transaction, Valkey in it; there is one database
             elif block is not None:
                 block.append(command)
             else:
@@ -134,28 +175,38 @@ def _blocks(written: Iterable[bytes]) -> Iterator[Block]:
 
 def _follow(history: History, block: Block) -> None:
     """Follow one step."""
-    # The state before this step of each task it touches.
-    touched: dict[str, str] = {}
+    # Of each task that this step touches: the state before, and how many ends it had had.
+    touched: dict[str, tuple[str, int]] = {}
     for name, key, arguments in _writes(block):
-        if key == CLOCK_KEY and name == b"SET":
-            history.clock_ms.append(int(arguments[0]))
-        elif key == LOCK_KEY and name == b"SET":
-            history.rounds.append(history.tick)
+        if key.startswith(CLOCK_KEY) and name == b"SET":
+            history.now.before_ms = int(arguments[0])
+            history.now = Moment(int(arguments[0]))
+        elif key.startswith(LOCK_KEY) and name == b"SET":
+            history.rounds.append(history.now)
         head, mark, raw_id = key.partition(b"}:t:")
         if mark:
             task_id = raw_id.decode()
-            life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode()))
-            before = touched.setdefault(task_id, life.state)
+            life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode(), history.rounds))
+            before, _ = touched.setdefault(task_id, (life.state, len(life.endings)))
             if name in _DELETIONS:
                 end = _end_of(life, before, raw_id, block)
-                if life.due_ms is not None and life.due_ms < history.after_ms(history.tick):
+                if life.due_ms is not None and life.due_ms < history.now.after_ms:
                     end = End.EXPIRED  # whatever the step was about, it came too late, and found the entry only
-                life.endings.append(Ending(end, life.state, history.tick, life.due_ms))
-                life.state, life.due_ms = "", None
+                life.endings.append(Ending(end, life.state, history.now, life.due_ms, life.over_ms, life.released))
+                life.state, life.due_ms, life.held, life.released = "", None, False, False
             else:
                 _change(history, task_id, life, name, arguments)
-    for task_id in touched:
-        _check(history, task_id, history.lives[task_id])
+    scores = _scores(block)
+    for task_id, (before, ends) in touched.items():
+        life = history.lives[task_id]
+        if (before, life.state) == ("active", "completed") and len(life.endings) > ends:
+            # Asynq's script deletes it, the wrapper writes it anew: that is no end.
+            del life.endings[ends:]
+            history.kept += 1
+        if before != life.state:
+            life.over_ms = _over_ms(life, task_id, scores)
+            life.since = history.now
+        _check(history, task_id, life)
 
 
 def _writes(block: Block) -> Iterator[tuple[bytes, bytes, list[bytes]]]:
@@ -174,11 +225,16 @@ def _change(history: History, task_id: str, life: Life, name: bytes, arguments: 
         fields = dict(zip(arguments[::2], arguments[1::2], strict=True))
         if not life.state and b"msg" not in fields:
             history.faults.append(Fault("half", life.queue, task_id, f"came to be as {fields}"))
-        life.state = fields.get(b"state", life.state.encode()).decode() or "?"
+        if b"state" in fields:
+            life.state, life.held, life.released = fields[b"state"].decode(), False, False
+        life.state = life.state or "?"
+        life.held = life.held or _HOLD in fields
     elif name == b"PEXPIREAT":
         life.due_ms = int(arguments[0])
     elif name == b"PERSIST":
         life.due_ms = None
+    elif name == b"HDEL" and _HOLD in arguments and life.state in TERMINAL:
+        life.held, life.released = False, True
     elif name not in (b"HDEL", b"HINCRBY"):
         history.faults.append(Fault("unknown", life.queue, task_id, f"{name.decode()} is not followed"))
 
@@ -197,10 +253,31 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
     return End.DONE if life.state == "active" and left_active else End.BY_HAND
 
 
+def _scores(block: Block) -> dict[tuple[bytes, bytes], float]:
+    """Return the scores that a step gives, by index and member."""
+    added = [command for command in block if command[0].upper() == b"ZADD"]
+    return {(command[1], command[-1]): float(command[-2]) for command in added}
+
+
+def _over_ms(life: Life, task_id: str, scores: dict[tuple[bytes, bytes], float]) -> int | None:
+    """Return when the time is over of a task that has just ended, by the score of its entry; see `Ending`.
+
+    A client may be late in telling Redis, but it ended no earlier than it came to the state that it had before.
+    """
+    kept = retention(task_id, life.state) if life.state in TERMINAL else None
+    score = scores.get((f"asynq:{{{life.queue}}}:{life.state}".encode(), task_id.encode()))
+    if kept is None or score is None:
+        return None
+    over_ms = int(score * 1000) + (kept * 1000 if life.state == "archived" else 0)
+    return over_ms if over_ms - kept * 1000 >= life.since.after_ms - _SECOND_MS else None
+
+
 def _check(history: History, task_id: str, life: Life) -> None:
     """Note what must not be at the end of a step."""
     if life.state in TERMINAL:
-        if life.due_ms is None and retention(task_id, life.state) is not None:
+        if life.held and life.due_ms is not None:
+            history.faults.append(Fault("held-ttl", life.queue, task_id, f"held and {life.state} with a TTL"))
+        if not life.held and life.due_ms is None and retention(task_id, life.state) is not None:
             history.faults.append(Fault("untimed", life.queue, task_id, f"{life.state} without a TTL"))
     elif life.due_ms is not None:
         history.faults.append(Fault("live-ttl", life.queue, task_id, f"{life.state or 'gone'} with a TTL"))

@@ -6,7 +6,10 @@ SWEEP_SECONDS = 0.5
 # How long a killed sidecar's sweeper lock keeps the others from sweeping.
 LOCK_SECONDS = 5
 
-QUEUES = ("orders", "mail", "stray")
+# The queue in which operators change nothing, so that what is held there is held for good.
+VAULT = "vault"
+OPERATED = ("orders", "mail", "stray")
+QUEUES = (*OPERATED, VAULT)
 # The queue that a saboteur takes from the list of queues again and again.
 UNLISTED = "stray"
 
@@ -18,6 +21,9 @@ rules:
     match: {{type: "noise:*"}}
     archived: {{ttl: delete}}
     completed: {{ttl: {TTL_SECONDS}s}}
+  - name: brief
+    match: {{type: "brief:*"}}
+    done: {{ttl: {TTL_SECONDS}s}}
   - name: precious
     match: {{type: "precious:*"}}
     archived: {{ttl: forever}}
@@ -28,6 +34,15 @@ rules:
 """
 
 TERMINAL = ("completed", "archived")
+
+
+def kept_when_done(task_id: str) -> bool:
+    """Say whether a task that succeeds without a Retention is kept as a completed one.
+
+    Args:
+        task_id: begins with the task's kind.
+    """
+    return task_id.startswith("brief-")
 
 
 def retention(task_id: str, state: str) -> int | None:

@@ -3,11 +3,9 @@
 import threading
 from contextlib import suppress
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from trials.chaos.killer import Durable
 from trials.chaos.policy import UNLISTED
 
 _PAUSE_SECONDS = 0.5
@@ -25,14 +23,14 @@ class Saboteur(threading.Thread):
     """Sabotages until told to stop; then all queues are listed, and the broken one is there still.
 
     Args:
-        port: Redis's.
+        server: where.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, server: Durable) -> None:
         super().__init__(name="saboteur", daemon=True)
         self.times = 0
         """How often all of it was done."""
-        self._client = Redis(port=port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        self._server = server
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -40,19 +38,18 @@ class Saboteur(threading.Thread):
         while not self._over.wait(_PAUSE_SECONDS):
             with suppress(RedisError, OSError):
                 self._break()
-                self._client.srem(_QUEUES, UNLISTED)
+                self._server.client(_QUEUES).srem(_QUEUES, UNLISTED)
                 self.times += 1
 
     def stop(self) -> None:
         """End it."""
         self._over.set()
         self.join()
-        self._client.sadd(_QUEUES, UNLISTED)
-        self._client.close()
+        self._server.client(_QUEUES).sadd(_QUEUES, UNLISTED)
 
     def _break(self) -> None:
         """Put keys of the wrong types into a queue that is listed."""
-        with self._client.pipeline(transaction=True) as pipeline:
+        with self._server.client(BROKEN).pipeline(transaction=True) as pipeline:
             for kind, places in _KINDS.items():
                 for place in places:
                     key = f"asynq:{{{BROKEN}}}:{place}"
@@ -63,5 +60,5 @@ class Saboteur(threading.Thread):
                         pipeline.hset(key, "x", "x")
                     else:
                         pipeline.sadd(key, "x")
-            pipeline.sadd(_QUEUES, BROKEN)
             pipeline.execute()
+        self._server.client(_QUEUES).sadd(_QUEUES, BROKEN)

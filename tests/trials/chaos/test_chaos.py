@@ -34,6 +34,7 @@ def test_nothing_goes_wrong_while_sidecars_and_valkey_are_killed(tmp_path: Path)
     ends = report["tasks"]
     assert ends["accepted"] > 1000
     assert min(ends["done"], ends["swept when due"], ends["deleted by policy"], ends["kept archived"]) > 0
+    assert min(ends["held archived"] + ends["held completed"], report["kept_without_retention"]) > 0
     assert report["tasks_seen"] > 1000
 
 
@@ -138,18 +139,18 @@ def _active(task_id: str = "order-1") -> list[Commands]:
     )
 
 
-def _settled(state: str = "completed", after_ms: int = 0, task_id: str = "order-1") -> list[Commands]:
+def _settled(state: str = "completed", after_ms: int = 0, task_id: str = "order-1", score: int = 1) -> list[Commands]:
     due = NOW_MS + after_ms + (WITHIN_S + GRACE_S) * 1000
     return _clock(after_ms) + _step(
         ["LREM", f"{PREFIX}active", "0", task_id],
-        ["ZADD", f"{PREFIX}{state}", "1", task_id],
+        ["ZADD", f"{PREFIX}{state}", str(score), task_id],
         ["HSET", f"{PREFIX}t:{task_id}", "msg", "m", "state", state],
         ["PEXPIREAT", f"{PREFIX}t:{task_id}", str(due)],
     )
 
 
-def _swept(after_ms: int, state: str = "completed") -> list[Commands]:
-    step = _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}{state}", "order-1"])
+def _swept(after_ms: int, state: str = "completed", task_id: str = "order-1") -> list[Commands]:
+    step = _step(["DEL", f"{PREFIX}t:{task_id}"], ["ZREM", f"{PREFIX}{state}", task_id])
     return _clock(after_ms) + step + _clock(after_ms + 100)
 
 
@@ -171,7 +172,7 @@ def _evidence(written: list[Commands], **changed: Any) -> Evidence:
         "outcomes": {"order-1": {"ok"}},
         "operations": [],
         "kill_ms": [],
-        "history": history.read([file[:7], file[7:]]),
+        "history": history.read(history.steps_of([file[:7], file[7:]])),
         "looks": [],
         "swept": [],
         "over": [],
@@ -186,9 +187,22 @@ RUN_ALL = _step(["DEL", f"{PREFIX}t:order-1"], ["ZREM", f"{PREFIX}archived", "or
 FOUND_GONE = _clock(9050) + RUN_ALL + _clock(9100)
 FOUND_GOING = _clock(8950) + RUN_ALL + _clock(9050)
 DONE = _step(["LREM", f"{PREFIX}active", "0", "order-1"], ["DEL", f"{PREFIX}t:order-1"])
+# A task of a kind that a `done` rule keeps: as the rule says, and as Asynq itself would end it.
+BRIEF_DONE = _step(["LREM", f"{PREFIX}active", "0", "brief-1"], ["DEL", f"{PREFIX}t:brief-1"])
+BRIEF_KEPT = BRIEF_DONE[:-1] + _settled(task_id="brief-1")[3:]
+BRIEF = _enqueued("brief-1") + _active("brief-1")
+BRIEF_ACCEPTED = {"accepted": {"brief-1": QUEUE}, "outcomes": {"brief-1": {"ok"}}}
+HOLD = ["HSET", f"{PREFIX}t:order-1", "asynq_ttl_hold", "1 2 3"]
+HELD = _step(HOLD, ["PERSIST", f"{PREFIX}t:order-1"], ["ZADD", f"{PREFIX}completed", "253402300798", "order-1"])
+RELEASED = _step(
+    ["HDEL", f"{PREFIX}t:order-1", "asynq_ttl_hold"],
+    ["PEXPIREAT", f"{PREFIX}t:order-1", str(NOW_MS + 80_000)],
+)
+KEPT_HELD = [census.Census(QUEUE, {"order-1": census.Task("completed", True, -1, True)}, {"completed": ["order-1"]})]
 FAILED = Operation("queue_info", QUEUE, "", "", NOW_MS / 1000 + 9.2, NOW_MS / 1000 + 9.3, "ERR @user_script: 16: nil")
 GHOST = census.Fault("ghost", QUEUE, "order-1", "")
 LOOK, LATE_LOOK = (Look(NOW_MS + after_ms, (GHOST,)) for after_ms in (9500, 40_000))
+LONG_LOOK = Look(NOW_MS + 20_000, (census.Fault("overtimed", QUEUE, "order-1", ""),))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +236,22 @@ LOOK, LATE_LOOK = (Look(NOW_MS + after_ms, (GHOST,)) for after_ms in (9500, 40_0
             {"operations": [Operation("delete_task", QUEUE, "", "order-1", NOW_MS / 1000, NOW_MS / 1000, "")]},
             "swept when due",
         ),
+        (
+            _clock(0)
+            + _enqueued()
+            + _active()
+            + _settled(after_ms=4000, score=NOW_MS // 1000 + WITHIN_S)
+            + _swept(5000),
+            {},
+            "swept when due",
+        ),
+        (BRIEF + BRIEF_KEPT + _swept(5000, task_id="brief-1"), BRIEF_ACCEPTED, "swept when due"),
+        (_enqueued() + _active() + _settled() + HELD, {"over": KEPT_HELD, "held": {"order-1"}}, "held completed"),
+        (
+            _enqueued() + _active() + _settled() + HELD + RELEASED + _swept(20_000),
+            {"looks": [LONG_LOOK]},
+            "swept when due",
+        ),
     ],
     ids=[
         "done",
@@ -232,6 +262,10 @@ LOOK, LATE_LOOK = (Look(NOW_MS + after_ms, (GHOST,)) for after_ms in (9500, 40_0
         "nobody swept before all are run",
         "nobody swept while all are run",
         "by hand",
+        "completed, and told late",
+        "kept without a retention",
+        "held",
+        "released",
     ],
 )
 def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dict[str, Any], end: str) -> None:
@@ -250,6 +284,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         (_enqueued() + GONE, {}, "improper-end"),
         (_enqueued() + _active() + GONE, {}, "improper-end"),
         (_enqueued() + _active() + _settled() + _swept(1000), {}, "improper-end"),
+        (
+            _clock(2000) + _enqueued() + _active() + _settled(after_ms=4000, score=NOW_MS // 1000 + 5) + _swept(5000),
+            {},
+            "improper-end",
+        ),
         (_enqueued() + _active() + _settled() + GONE, {}, "improper-end"),
         (
             _enqueued() + _active() + _settled() + _clock(7000) + ROUND + _clock(7100) + GONE,
@@ -290,6 +329,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
             },
             "overdue",
         ),
+        (BRIEF + BRIEF_DONE, BRIEF_ACCEPTED, "improper-end"),
+        (_enqueued() + _active() + _settled() + HELD + _swept(5000), {"held": {"order-1"}}, "improper-end"),
+        (_enqueued() + _active() + _settled() + HELD + _swept(5000), {"held": {"order-1"}}, "not held"),
+        (_enqueued() + _active() + _settled() + _step(HOLD), {"over": KEPT_HELD}, "held-ttl"),
+        (_enqueued() + _active() + _settled() + _swept(5000), {"looks": [LONG_LOOK]}, "overtimed"),
     ],
     ids=[
         "never written",
@@ -298,6 +342,7 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         "deleted while pending",
         "deleted while active",
         "swept too early",
+        "swept too early, by a score from before it was active",
         "expired although nothing was killed",
         "expired although somebody swept",
         "completed without a TTL",
@@ -310,6 +355,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         "a script failed when a task was enqueued",
         "something is still pending",
         "something is still there when its time is over",
+        "gone at once although a rule keeps it",
+        "swept although it is held",
+        "no longer held",
+        "held with a TTL",
+        "a task that was not released and lives too long",
     ],
 )
 def test_the_verdict_finds_what_must_not_be(written: list[Commands], changed: dict[str, Any], kind: str) -> None:

@@ -10,11 +10,13 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trials.chaos.policy import QUEUES, TTL_SECONDS
+from trials.chaos.policy import OPERATED, QUEUES, TTL_SECONDS
 
 Json = dict[str, Any]
 
@@ -110,9 +112,10 @@ class Feeder(threading.Thread):
         name: sets its IDs apart from those of others.
         rate: tasks per second.
         seed: makes the choice of tasks repeatable.
+        flooded: says whether too much waits for the workers: then nothing new is enqueued.
     """
 
-    def __init__(self, program: Program, name: str, rate: float, seed: int) -> None:
+    def __init__(self, program: Program, name: str, rate: float, seed: int, flooded: Callable[[], bool]) -> None:
         super().__init__(name=f"feeder {name}", daemon=True)
         self.accepted: dict[str, str] = {}
         """The queue of each accepted ID."""
@@ -121,6 +124,7 @@ class Feeder(threading.Thread):
         self._program = program
         self._label = name
         self._rate = rate
+        self._flooded = flooded
         self._random = random.Random(seed)
         self._answers = program.lines
         self._sent: dict[int, Json] = {}
@@ -134,11 +138,13 @@ class Feeder(threading.Thread):
 
     def run(self) -> None:
         """Enqueue until told to stop and everything sent has been accepted."""
-        began, number = time.monotonic(), 0
+        next_at, number = time.monotonic(), 0
         while not self._over.is_set() or self._sent:
-            while not self._over.is_set() and number < (time.monotonic() - began) * self._rate:
-                number += 1
-                self._send(self._task(number))
+            while not self._over.is_set() and next_at < time.monotonic():
+                next_at += 1 / self._rate
+                if not self._flooded():
+                    number += 1
+                    self._send(self._task(number))
             try:
                 self._take(self._answers.get(timeout=0.02))
             except queue.Empty:
@@ -168,17 +174,19 @@ class Feeder(threading.Thread):
     def _task(self, number: int) -> Json:
         """Make up a task; its ID begins with its kind, which is the first part of its type."""
         dice = self._random
-        (kind,) = dice.choices(("order", "noise", "precious"), (85, 14, 1))
+        (kind,) = dice.choices(("order", "brief", "noise", "precious"), (65, 20, 14, 1))
         task_id = f"{kind}-{self._label}-{number}"
         doing, options = dice.choices(_DOINGS, _WEIGHTS)[0]
         if kind == "precious":
             # They are never trimmed: what every `run_all` brings back must not become the whole load.
             doing, options = {"do": "skip", "skip_times": 1}, {}
         payload = {**doing, "result": task_id, "ms": dice.choice((0, 0, 0, 20, 150))}
-        task = {"id": task_id, "type": f"{kind}:x", "queue": dice.choice(QUEUES), **options}
+        task = {"id": task_id, "type": f"{kind}:x", "queue": dice.choices(QUEUES, _SHARES)[0], **options}
         return {**task, "payload": json.dumps(payload)}
 
 
+# Of the tasks in each queue: few in the vault.
+_SHARES = (3, 3, 3, 1)
 _KEEP = {"retention": f"{TTL_SECONDS}s"}
 _DOINGS: tuple[tuple[Json, Json], ...] = (
     ({"do": "ok"}, {}),
@@ -197,11 +205,11 @@ _WEIGHTS = (20, 20, 8, 15, 5, 8, 8, 8, 8)
 class Worker:
     """An Asynq server that works on all queues, and what it said about every attempt."""
 
-    def __init__(self, program: Path, folder: Path, address: str, *options: str) -> None:
+    def __init__(self, program: Path, folder: Path, *options: str) -> None:
         quick = ("-task-check-interval", "50ms", "-delayed-check-interval", "300ms", "-janitor-interval", "1s")
         queues = ("-queues", ",".join(f"{name}=1" for name in QUEUES))
         every = (*quick, *queues, "-concurrency", "8", "-retry-delay", "500ms", "-log-level", "error", *options)
-        self._program = Program(program, folder, "serve", "-redis", address, *every)
+        self._program = Program(program, folder, "serve", *every)
         self._lines = self._program.lines
         # A task may start before the worker has said that it is ready.
         early = []
@@ -230,12 +238,15 @@ class Operator(threading.Thread):
     Args:
         program: an `inspect` command that is running.
         seed: makes the choice of operations repeatable.
+        steady: keeps a queue where it is for a block, and says whether it is there: only then is anything done to many
+            tasks at once.
     """
 
-    def __init__(self, program: Program, seed: int) -> None:
+    def __init__(self, program: Program, seed: int, steady: Callable[[str], AbstractContextManager[bool]]) -> None:
         super().__init__(name="operator", daemon=True)
         self.done: list[Operation] = []
         self._program = program
+        self._steady = steady
         self._random = random.Random(seed)
         self._answers = program.lines
         self._seen: list[tuple[str, str]] = []
@@ -247,7 +258,13 @@ class Operator(threading.Thread):
             (operation,) = self._random.choices(
                 [operation for _, operation in _OPERATIONS], [weight for weight, _ in _OPERATIONS]
             )
-            self._do({"queue": self._random.choice(QUEUES), **operation})
+            operation = {"queue": self._random.choice(OPERATED), **operation}
+            if "state" not in operation:
+                self._do(operation)
+                continue
+            with self._steady(operation["queue"]) as steady:
+                if steady:
+                    self._do(operation)
 
     def stop(self) -> None:
         """End it after the operation under way."""

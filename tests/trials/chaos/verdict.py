@@ -5,7 +5,9 @@ operators asked for; the kills; what Redis wrote, step by step (`history`); and 
 went on and when it was over (`census`). What is proved:
 
 * Every accepted task is kept by a rule, or has come to an end that it may come to: worked off with success; gone by the
-  rule of its type, or when its time was over and not earlier; or deleted by an operator.
+  rule of its type, or when its time was over and not earlier; or deleted by an operator. One that succeeded without a
+  Retention is gone at once only where no `done` rule keeps it.
+* What is held has no TTL and comes to no end but by an operator; what was held where operators change nothing is there.
 * At the end of every single step that Redis took: no half task, no live task with a TTL, no terminal task without one.
 * At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the
   backstop fired, and that only where no sweeper was at work in the last `grace` of the task, because of a kill; and
@@ -16,11 +18,11 @@ went on and when it was over (`census`). What is proved:
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trials.chaos.census import Census, Fault
 from trials.chaos.history import End, Ending, History, Life
-from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, SWEEP_SECONDS, TERMINAL, retention
+from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, SWEEP_SECONDS, TERMINAL, VAULT, kept_when_done, retention
 from trials.chaos.traffic import Operation
 
 # The scores by which Asynq's janitor goes are whole seconds, rounded down.
@@ -29,6 +31,7 @@ _EARLY_MS = 1100
 _LATE_MS = 2000
 # A sweep that began this long before a kill may have been cut off.
 _ROUND_MS = 500
+_KEPT = "its rule keeps it"
 # What Redis and Valkey say where a script raises an error.
 _SCRIPT_ERROR = "user_script"
 # From a kill on, this long there may be no sweep: the lock of the dead runs out, and a sidecar starts.
@@ -60,6 +63,7 @@ class Evidence:
         looks: looks at the keyspace during the chaos.
         swept: the keyspace one sweep after everything was finished.
         over: the keyspace after the times of all tasks are over.
+        held: the tasks of the vault of which `asynq-ttl hold` said that they are held.
     """
 
     accepted: dict[str, str]
@@ -71,6 +75,7 @@ class Evidence:
     looks: list[Look]
     swept: list[Census]
     over: list[Census]
+    held: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ def judge(evidence: Evidence) -> Verdict:
     faults = list(evidence.history.faults)
     ends = Counter[str]()
     kept = {(census.queue, task_id) for census in evidence.over for task_id in census.tasks}
+    held = {task_id for census in evidence.over for task_id, task in census.tasks.items() if task.held}
+    faults += [Fault("not held", VAULT, task_id, "it was held, and is not") for task_id in evidence.held - held]
     for task_id, queue in evidence.accepted.items():
         end, fault = _end(evidence, task_id, queue, here=(queue, task_id) in kept)
         ends[end] += 1
@@ -108,7 +115,7 @@ def _end(evidence: Evidence, task_id: str, queue: str, *, here: bool) -> tuple[s
         return "lost", "accepted, but Redis never wrote it"
     if here or life.state:
         return (
-            f"kept {life.state}",
+            f"held {life.state}" if life.held else f"kept {life.state}",
             "" if here and life.state else f"here: {here}, but by what was written: {life.state!r}",
         )
     return life.endings[-1].end.value, "" if queue == life.queue else f"in queue {life.queue}"
@@ -126,24 +133,26 @@ def _improper_ends(evidence: Evidence, task_id: str, life: Life) -> list[Fault]:
 
 def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     """Say what is wrong with one end; nothing if it is as it may be."""
-    early_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000 - evidence.history.before_ms(ending.tick)
-    in_time = ending.due_ms is not None and early_ms <= _EARLY_MS
+    over_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000
+    early_ms = min(over_ms, ending.over_ms or over_ms) - ending.when.before_ms
+    in_time = ending.due_ms is not None and (early_ms <= _EARLY_MS or ending.released)
     if ending.end is End.DONE:
-        return "" if "ok" in evidence.outcomes.get(task_id, ()) else "no attempt ended well"
+        well = "ok" in evidence.outcomes.get(task_id, ())
+        return _KEPT if kept_when_done(task_id) else "" if well else "no attempt ended well"
     if ending.end is End.DELETED:
-        return "" if retention(task_id, ending.state) == 0 else "its rule keeps it"
+        return "" if retention(task_id, ending.state) == 0 else _KEPT
     if ending.end is End.EXPIRED and in_time:
-        return _unswept(evidence, ending)
+        return _unswept(evidence, life, ending)
     if (ending.end is End.SWEPT and in_time) or _asked_for(evidence, task_id, life.queue, ending):
         return ""
-    if ending.due_ms is not None and ending.due_ms <= evidence.history.before_ms(ending.tick):
-        return _unswept(evidence, ending)  # a step came upon it in the very tick in which it expired
+    if ending.due_ms is not None and ending.due_ms <= ending.when.before_ms:
+        return _unswept(evidence, life, ending)  # a step came upon it in the very tick in which it expired
     return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
 
 
 def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> bool:
     """Say whether an operator asked for this deletion at that time (whether or not the answer came back)."""
-    first, last = evidence.history.after_ms(ending.tick), evidence.history.before_ms(ending.tick)
+    first, last = ending.when.after_ms, ending.when.before_ms
     return any(
         operation.op in ("delete_task", "delete_all")
         and operation.queue == queue
@@ -154,19 +163,22 @@ def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> 
     )
 
 
-def _unswept(evidence: Evidence, ending: Ending) -> str:
+def _unswept(evidence: Evidence, life: Life, ending: Ending) -> str:
     """Say what is wrong with a TTL that fired: it is there for when nobody sweeps, and somebody must be to blame."""
     due_ms = ending.due_ms or 0
     if not _killed(evidence.kill_ms, due_ms - _NO_SWEEP_MS, due_ms):
         return "the backstop fired although nothing had been killed"
-    history = evidence.history
-    rounds, clock = history.rounds, history.clock_ms
-    first = bisect_left(rounds, bisect_left(clock, due_ms - GRACE_SECONDS * 1000 + _ROUND_MS))
-    last = bisect_left(rounds, bisect_left(clock, due_ms - 2 * _ROUND_MS) - 1)
-    for tick in rounds[first:last]:
-        if not _killed(evidence.kill_ms, history.after_ms(tick) - _ROUND_MS, history.before_ms(tick) + 2 * _ROUND_MS):
-            return f"the backstop fired although a sweep began {due_ms - history.after_ms(tick)} ms before"
+    first = _rounds_before(life, due_ms - GRACE_SECONDS * 1000 + _ROUND_MS)
+    last = bisect_left(life.rounds, due_ms - 2 * _ROUND_MS, key=lambda began: began.before_ms)
+    for began in life.rounds[first:last]:
+        if not _killed(evidence.kill_ms, began.after_ms - _ROUND_MS, began.before_ms + 2 * _ROUND_MS):
+            return f"the backstop fired although a sweep began {due_ms - began.after_ms} ms before"
     return ""
+
+
+def _rounds_before(life: Life, at_ms: int) -> int:
+    """Return how many rounds may have begun before a moment."""
+    return bisect_left(life.rounds, at_ms, key=lambda began: began.after_ms)
 
 
 def _killed(kill_ms: list[int], first: int, last: int) -> bool:
@@ -181,31 +193,39 @@ def _ghosts(evidence: Evidence) -> tuple[Counter[str], list[Fault]]:
         for fault in look.faults:
             if fault.kind == "ghost" and _expired(evidence, fault.task_id, look.at_ms, look.at_ms):
                 seen["expired when nobody swept"] += 1
+            elif fault.kind == "overtimed" and _was_released(evidence, fault.task_id):
+                continue  # its time was over, so it has a minute left until somebody comes
             else:
                 unexplained.append(fault)
     return seen, unexplained
 
 
+def _was_released(evidence: Evidence, task_id: str) -> bool:
+    """Say whether a task was released in the state that it is in, or has come to its end in."""
+    life = evidence.history.lives.get(task_id)
+    return life is not None and (life.released or any(ending.released for ending in life.endings))
+
+
 def _expired(evidence: Evidence, task_id: str, first_ms: int, last_ms: int) -> bool:
     """Say whether a task's TTL fired before or in a span of time, and so that a ghost could still be there."""
     life = evidence.history.lives.get(task_id)
-    fired = [ending.due_ms or 0 for ending in life.endings if ending.end is End.EXPIRED] if life else []
+    if life is None:
+        return False
+    fired = [ending.due_ms or 0 for ending in life.endings if ending.end is End.EXPIRED]
     return any(
-        due_ms <= last_ms and (due_ms >= first_ms - _NO_SWEEP_MS or not _healed(evidence, due_ms, first_ms))
+        due_ms <= last_ms and (due_ms >= first_ms - _NO_SWEEP_MS or not _healed(evidence, life, due_ms, first_ms))
         for due_ms in fired
     )
 
 
-def _healed(evidence: Evidence, due_ms: int, at_ms: int) -> bool:
+def _healed(evidence: Evidence, life: Life, due_ms: int, at_ms: int) -> bool:
     """Say whether the ghost of a TTL that fired must be gone at a later moment.
 
     That is known by the rounds there were since, not by the time: a sidecar may take long to start.
     """
-    kills, rounds, clock = evidence.kill_ms, evidence.history.rounds, evidence.history.clock_ms
-    before = bisect_right(kills, at_ms)
-    since_ms = max(due_ms, kills[before - 1] if before else 0)
-    first, last = (bisect_left(rounds, bisect_left(clock, moment)) for moment in (since_ms, at_ms))
-    return last - first > _HEALING_ROUNDS
+    before = bisect_right(evidence.kill_ms, at_ms)
+    since_ms = max(due_ms, evidence.kill_ms[before - 1] if before else 0)
+    return _rounds_before(life, at_ms) - _rounds_before(life, since_ms) > _HEALING_ROUNDS
 
 
 def _script_errors(evidence: Evidence) -> tuple[int, list[Fault]]:
@@ -238,6 +258,6 @@ def _leftovers(evidence: Evidence) -> list[Fault]:
         faults += [
             Fault("overdue", census.queue, task_id, f"still {task.state} when its time was over")
             for task_id, task in census.tasks.items()
-            if task.state in TERMINAL and retention(task_id, task.state) is not None
+            if task.state in TERMINAL and retention(task_id, task.state) is not None and not task.held
         ]
     return faults
