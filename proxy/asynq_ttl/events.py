@@ -27,9 +27,10 @@ class Decision(NamedTuple):
     """One decision: a tuple, since each task that ends has one, and a frozen dataclass takes four times as long.
 
     Attributes:
-        operation: complete, archive, run or delete; end, where what becomes of a task is known inside Redis only.
+        operation: complete, archive, run or delete; end, where what becomes of a task is known inside Redis only;
+            record, where a scheduler adds to a history.
         script: the script's name for telemetry, such as `asynq.archive`.
-        queue: the queue's name.
+        queue: the queue's name; empty for a history.
         task_id: the task; empty for a bulk operation.
         task_type: the task's type; empty where the command does not carry it.
         state: the state the task enters; for `end`, may enter: `ended` where that is either of the terminal ones.

@@ -99,7 +99,7 @@ def span_names() -> set[str]:
     }
     decided = {
         template(keyword.value)
-        for module in ("rewriting/by_effect", "rewriting/by_hand", "rewriting/reviving")
+        for module in ("rewriting/by_effect", "rewriting/by_hand", "rewriting/reviving", "rewriting/scheduler_history")
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Call) and called(node) == "Decision"
         for keyword in node.keywords

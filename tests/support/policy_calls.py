@@ -26,6 +26,7 @@ from support.small_scripts import (
     DEQUEUE_TIMED,
     DONE,
     JANITOR,
+    RECORD,
     RUN_ALL,
     RUN_ONE,
 )
@@ -96,6 +97,7 @@ DONE_CALL = (
     [b"asynq:{q}:active", b"asynq:{q}:lease", b"asynq:{q}:t:id", b"asynq:{q}:processed", b"asynq:{q}:unique:u"],
     [b"id"],
 )
+RECORD_CALL = (RECORD, [b"asynq:scheduler_history:e1"], [b"%d" % NOW, b"event", b"1000"])
 EVERY_CALL = {
     "done": DONE_CALL,
     "complete": complete(),

@@ -89,6 +89,11 @@ if redis.call("GET", KEYS[5]) == ARGV[1] then redis.call("DEL", KEYS[5]) end
 redis.call("DEL", KEYS[3])
 return redis.call("INCR", KEYS[4])
 """
+RECORD = b"""
+redis.call("ZREMRANGEBYRANK", KEYS[1], 0, -ARGV[3])
+redis.call("ZADD", KEYS[1], ARGV[1], ARGV[2])
+return redis.status_reply("OK")
+"""
 # It writes a terminal state into no index.
 UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
 OTHER = b'return redis.call("GET", KEYS[1])'
@@ -114,4 +119,5 @@ SHAPES: dict[bytes, Shape] = {
     DELETE_ALL: Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE"),
     DONE: Shape(Kind.DONE, task_key=3, active_key=1, lease_key=2, id_arg=1),
     JANITOR: Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3),
+    RECORD: Shape(Kind.RECORD, history_key=1),
 }

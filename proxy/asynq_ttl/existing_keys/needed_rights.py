@@ -144,7 +144,7 @@ _READING_TASKS = ("shared/task.prologue", "shared/read_tasks")
 _HOLD = "shared/hold.prologue"
 _OF_LOCK = ("sweep/take_lock", "sweep/release_lock")
 _OF_SINK = ("sweep/remove_due", "sweep/over_cap")
-_OF_CHANGES = ("existing_keys/change_tasks",)
+_OF_CHANGES = ("existing_keys/change_history", "existing_keys/change_tasks")
 _OF_HOLDS = ("existing_keys/hold_tasks", "existing_keys/release_tasks")
 
 WRAPPERS = _need(texts=("shared/states.prologue", _HOLD, "shared/hold_on.prologue", *names("wrappers")))

@@ -72,6 +72,14 @@ def _grace(value: object) -> int:
     return _seconds(value)
 
 
+def _history(value: object) -> int | None:
+    if value == Keep.OWN.value:
+        return None
+    if value in (Keep.FOREVER.value, Keep.DELETE.value):
+        raise _refused(f"{value} is not for histories", "write a duration such as 30d, or keep, which is for ever")
+    return _seconds(value)
+
+
 def _retention(value: object) -> Retention:
     if value in _KEEP_WORDS:
         return Retention(Keep(value))
@@ -199,6 +207,7 @@ class Document(_Model):
     grace: Annotated[int, PlainValidator(_grace)] = 60
     rollout: Annotated[int, PlainValidator(_rollout)] = FULL_ROLLOUT
     adopt: Annotated[Adopt, PlainValidator(_adopt)] = Adopt.NEW
+    scheduler_history: Annotated[int | None, PlainValidator(_history)] = None
     rules: Annotated[list[_Rule], BeforeValidator(lambda value: [] if value is None else value)] = []
 
 

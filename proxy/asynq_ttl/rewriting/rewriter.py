@@ -1,7 +1,7 @@
 """One command of an Asynq script and a policy in, the command to send instead out. Pure.
 
-Knows which part of the package decides about which kind of script. What is decided stands there: in `ending`, `by_hand`
-and `reviving`; and in `by_effect`, for calls that no text explains.
+Knows which part of the package decides about which kind of script. What is decided stands there: in `ending`,
+`by_hand`, `reviving` and their like; and in `by_effect`, for calls that no text explains.
 
 Invariants:
 
@@ -13,7 +13,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 
 from asynq_ttl.asynq import message
-from asynq_ttl.asynq.keys import done_queue, queue_of_key, terminal_queue
+from asynq_ttl.asynq.keys import done_queue, entry_of_history, queue_of_key, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import FailOpen
 from asynq_ttl.policy.reach import Reach
@@ -24,6 +24,7 @@ from asynq_ttl.rewriting.call import Call, NotUnderstood, Rewrite
 from asynq_ttl.rewriting.ending import Ending
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.reviving import Reviving
+from asynq_ttl.rewriting.scheduler_history import SchedulerHistory
 from asynq_ttl.rewriting.without_retention import WithoutRetention
 from asynq_ttl.wire.commands import Command
 
@@ -54,8 +55,11 @@ class Rewriter:
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_effect = ByEffect(self.reach)
-        self.wants = frozenset(() if self.off or not self.policy.keeps_some_done else (Kind.DONE,))
-        self._by_queue: dict[Kind, Callable[[str], bool]] = {Kind.DONE: self.policy.keeps_done}
+        self.wants = frozenset() if self.off else _kinds_of(self.policy)
+        self._by_queue: dict[Kind, Callable[[str], bool]] = {
+            Kind.DONE: self.policy.keeps_done,
+            Kind.RECORD: lambda _: False,  # a queue's key is no history
+        }
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {
             Kind.COMPLETE: ending.complete,
             Kind.DONE: WithoutRetention(self.reach).done,
@@ -68,6 +72,7 @@ class Rewriter:
             Kind.DEQUEUE: reviving.dequeue,
             Kind.DEQUEUE_TIMED: reviving.dequeue,
             Kind.JANITOR: reviving.janitor,
+            Kind.RECORD: SchedulerHistory(self.reach).record,
         }
 
     def concerns(self, queue: str | None) -> bool:
@@ -76,6 +81,8 @@ class Rewriter:
 
     def likely_kind(self, keys: Sequence[bytes]) -> Kind | None:
         """Return which kind of script that some rule is about KEYS have the form of; None where they have none's."""
+        if self._may_record(keys):
+            return Kind.RECORD
         return Kind.DONE if Kind.DONE in self.wants and done_queue(keys) is not None else None
 
     def is_about(self, kind: Kind, key: bytes) -> bool:
@@ -85,8 +92,13 @@ class Rewriter:
 
     def asks_for_text(self, keys: Sequence[bytes]) -> bool:
         """Say whether a call with these KEYS, of a script whose text was never seen, may have to be rewritten."""
+        if self._may_record(keys):
+            return True
         queue = done_queue(keys) if Kind.DONE in self.wants else None
         return (queue is not None and self.policy.keeps_done(queue)) or self.concerns(terminal_queue(list(keys)))
+
+    def _may_record(self, keys: Sequence[bytes]) -> bool:
+        return Kind.RECORD in self.wants and len(keys) == 1 and entry_of_history(keys[0]) is not None
 
     def rewrite(self, script: Script, command: Command, keys: int) -> Rewrite | None:
         """Decide about one call of a wrapped script.
@@ -131,3 +143,9 @@ class Rewriter:
             return self._by_effect.end(keys)
         except Exception as error:  # whatever a policy raises, the task must move
             raise NotUnderstood(FailOpen.POLICY, f"{type(error).__name__}: {error}") from error
+
+
+def _kinds_of(policy: Policy) -> frozenset[Kind]:
+    """Return the kinds of scripts in `registry.BY_QUEUE` that a policy is about."""
+    about = {Kind.DONE: policy.keeps_some_done, Kind.RECORD: policy.scheduler_history is not None}
+    return frozenset(kind for kind, wanted in about.items() if wanted)

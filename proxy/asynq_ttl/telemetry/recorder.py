@@ -143,8 +143,9 @@ class Telemetry:
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
             rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
-            words = decision.operation, decision.queue, rule, action, mode
-            _log.debug("%s in queue %s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
+            where = f" in queue {decision.queue}" if decision.queue else ""
+            words = decision.operation, where, rule, action, mode
+            _log.debug("%s%s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
 
     def clustered(self, *, redirected: bool) -> None:
         """Count a sign that Redis is a cluster, and warn (at times)."""

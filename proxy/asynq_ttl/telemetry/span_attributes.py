@@ -55,13 +55,14 @@ class SpanAttributes:
             "db.operation.name": "EVALSHA",
             "db.stored_procedure.name": decision.script,
             "db.namespace": str(outcome.database),
-            "messaging.operation.type": "settle",
-            "messaging.operation.name": decision.operation,
-            "messaging.destination.name": self.text(decision.queue),
-            "asynq.task.state": decision.state,
             "asynq_ttl.action": decision.action.value,
             "asynq_ttl.mode": mode,
         }
+        if decision.queue:  # only a history has none: that is no message
+            attributes["messaging.operation.type"] = "settle"
+            attributes["messaging.operation.name"] = decision.operation
+            attributes["messaging.destination.name"] = self.text(decision.queue)
+            attributes["asynq.task.state"] = decision.state
         if decision.task_type:
             attributes["asynq.task.type"] = self.text(decision.task_type)
         if decision.rule:

@@ -232,3 +232,10 @@ def test_without_a_rule_about_it_asynq_deletes_it() -> None:
     assert "1. all: passed over, it says nothing about done tasks" in told(
         "version: 1\nrules:\n  - {name: all, archived: {ttl: 1d}}\n", "q", "t", State.DONE
     )
+
+
+def test_histories_are_told_of_where_the_policy_says_something_about_them() -> None:
+    """They are no tasks, so that is besides."""
+    line = "besides: the history of a scheduler entry goes 30d after its scheduler has added to it\n"
+    assert line in told(POLICY.replace("rules:", "scheduler_history: 30d\nrules:"), "q", "t", State.ARCHIVED)
+    assert "besides" not in told(POLICY, "q", "t", State.ARCHIVED)

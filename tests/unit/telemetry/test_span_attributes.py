@@ -147,3 +147,14 @@ def test_a_link_has_the_trace_state() -> None:
 def test_which_trace_contexts_are_linked_to(traceparent: str, *, linked: bool) -> None:
     """Valid ones by W3C's recommendation; anything else is no fault and no link."""
     assert (link_of(traceparent, "") is not None) == linked
+
+
+def test_a_history_is_no_message() -> None:
+    """So there is nothing about messaging in its span; its rule and its TTL are."""
+    decision = outcome(
+        operation="record", queue="", rule="scheduler_history", ttl_seconds=60, state="scheduler_history"
+    )
+    told = SpanAttributes(UPSTREAM.address).of_decision(decision, "enforce")
+    assert [name for name in told if name.startswith("messaging.")] == ["messaging.system"]
+    assert (told["asynq_ttl.rule"], told["asynq_ttl.ttl_seconds"]) == ("scheduler_history", 60)
+    assert "asynq.task.state" not in told

@@ -152,6 +152,8 @@ class Tally:
         indexes: bytes of the lists and indexes, by queue.
         keys: how many keys of Asynq there are.
         other_keys: how many of those are not tasks.
+        histories: how many of those are histories of scheduler entries.
+        timed_histories: how many of these have a TTL.
     """
 
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
@@ -160,6 +162,8 @@ class Tally:
     indexes: dict[str, int] = field(default_factory=dict)
     keys: int = 0
     other_keys: int = 0
+    histories: int = 0
+    timed_histories: int = 0
 
     def group(self, queue: str, state: str) -> Group:
         """Return the group of a queue and a state, a new one where there is none yet."""
@@ -172,6 +176,11 @@ class Tally:
         """Count keys of Asynq, so many of which are tasks."""
         self.keys += keys
         self.other_keys += keys - tasks
+
+    def add_history(self, *, timed: bool) -> None:
+        """Count the history of a scheduler entry."""
+        self.histories += 1
+        self.timed_histories += timed
 
     def measure_indexes(self, queues: Iterable[str], sizes: Iterable[tuple[str, int]]) -> None:
         """Take down the bytes of the lists and indexes of queues: sizes by queue, several for one."""
@@ -200,4 +209,5 @@ def load_tally(content: dict[str, Any]) -> Tally:
         for name in ("own", "policy", "own_lives", "policy_lives"):
             numbers[name] = DayCounts({int(day): counts for day, counts in numbers[name]["by_day"].items()})
         groups[queue, state] = Group(**numbers)
-    return Tally(groups, *(content[name] for name in ("problems", "examples", "indexes", "keys", "other_keys")))
+    names = ("problems", "examples", "indexes", "keys", "other_keys", "histories", "timed_histories")
+    return Tally(groups, *(content[name] for name in names))

@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.policy.rules import FULL_ROLLOUT, Rule
+from asynq_ttl.policy.rules import FULL_ROLLOUT, SCHEDULER_HISTORY, Keep, Rule
 from asynq_ttl.rewriting.registry import Script, Status
 from asynq_ttl.sidecar.node_figures import node_states
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
-from asynq_ttl.times import rfc3339
+from asynq_ttl.times import format_duration, rfc3339
 
 Json = dict[str, Any]
 
@@ -134,7 +134,9 @@ def _decision_log(sidecar: Sidecar) -> Json | None:
 def policy_in_force(sidecar: Sidecar) -> Json:
     """Return the policy in force, and how often each of its rules has decided."""
     policy, reload = sidecar.in_force.policy, sidecar.in_force.last_reload
-    decided = _summed(sidecar.telemetry.decisions, 2)
+    # A rule may have the name that stands for it where a history is concerned.
+    tasks = {labels: count for labels, count in sidecar.telemetry.decisions.items() if labels[1] != SCHEDULER_HISTORY}
+    decided = _summed(Counter(tasks), 2)
     return {
         "source": policy.source,
         "digest": policy.digest,
@@ -144,6 +146,7 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "adopt": policy.adopt.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,
+        "scheduler_history": format_duration(policy.scheduler_history) if policy.scheduler_history else Keep.OWN.value,
         "last_reload": {"time": rfc3339(reload.at_ns / 1e9), "faults": list(reload.faults)},
         "rules": [_rule(rule) | {"decided": decided[rule.name]} for rule in policy.rules],
         # Bulk operations, whose rule is picked inside Redis, and tasks that are run again.
