@@ -3,6 +3,7 @@
 Invariant: nothing here changes anything.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -224,6 +225,7 @@ def census(sidecar: Sidecar) -> Json:
     seen = sidecar.telemetry.task_counts
     return {
         "since": rfc3339(sidecar.started_ns / 1e9),
+        "seconds": (time.time_ns() - sidecar.started_ns) / 1e9,
         "policy": {
             "source": sidecar.in_force.policy.source,
             "mode": sidecar.in_force.mode.value,
