@@ -71,13 +71,12 @@ def backfill(
 ) -> None:
     """Give tasks that are archived or completed already the TTL their policy says. A dry run unless --apply.
 
-    Histories of scheduler entries too, if the policy has scheduler_history and no queue or type is asked for.
+    So it does with histories of schedulers, if the policy has scheduler_history and no queue or type is asked for.
     """
     loaded = load(policy)
     if run.apply and loaded.mode is not Mode.ENFORCE:
-        fail(
-            f"{loaded.source} has mode: {loaded.mode.value}, so --apply must not carry it out: set mode: enforce", WRONG
-        )
+        why = f"{loaded.source} has mode: {loaded.mode.value}, so --apply must not carry it out: set mode: enforce"
+        fail(why, WRONG)
     run.check()
     wish = BackfillOptions(Orphans(orphans), Ghosts(ghosts), from_now, TaskFilter(queues, types, states))
     told = {
