@@ -84,6 +84,7 @@ class SpanAttributes:
             "asynq.task.state": page.state.value,
             "asynq_ttl.action": "delete" if page.due else "none",
             "asynq_ttl.mode": "enforce",
+            **({"messaging.batch.message_count": len(page.due)} if page.due else {}),
             "asynq_ttl.sweep.due": len(page.due),
             "asynq_ttl.sweep.ghosts": page.ghosts,
         }
@@ -103,6 +104,7 @@ class SpanAttributes:
             "asynq_ttl.action": "ttl",
             "asynq_ttl.ttl_seconds": tasks.ttl_seconds,
             "asynq_ttl.mode": "enforce" if tasks.enforced else "shadow",
+            "messaging.batch.message_count": len(tasks.ids),
             "asynq_ttl.tasks": len(tasks.ids),
             "asynq_ttl.tasks.undated": tasks.undated,
         }
@@ -157,6 +159,7 @@ def reply_attributes(outcome: Outcome) -> tuple[NewAttributes, str | None]:
         return {}, None
     got = dict(outcome.actions)
     counts = {
+        "messaging.batch.message_count": None if outcome.decision.task_id else moved,
         "asynq_ttl.tasks": moved,
         "asynq_ttl.tasks.ttl": got.get("ttl"),
         "asynq_ttl.tasks.none": got.get("none"),
