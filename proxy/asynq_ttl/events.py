@@ -29,9 +29,9 @@ class Decision(NamedTuple):
 
     Attributes:
         operation: complete, archive, run or delete; end, where what becomes of a task is known inside Redis only;
-            replace, where an enqueue has taken the place of an ended task.
+            replace, where an enqueue has taken the place of an ended task; record, where a scheduler adds to a history.
         script: the script's name for telemetry, such as `asynq.archive`.
-        queue: the queue's name.
+        queue: the queue's name; empty for a history.
         task_id: the task; empty for a bulk operation.
         task_type: the task's type; empty where the command does not carry it. For `replace`, the new one's.
         state: the state the task enters; for `end`, may enter: `ended` where that is either of the terminal ones. For

@@ -99,8 +99,8 @@ def span_names() -> set[str]:
     }
     decided = {
         template(keyword.value)
-        for module in ("rewriting/by_effect", "rewriting/by_hand", "rewriting/replacing", "rewriting/reviving")
-        for node in ast.walk(tree(module))
+        for module in ("by_effect", "by_hand", "replacing", "reviving", "scheduler_history")
+        for node in ast.walk(tree(f"rewriting/{module}"))
         if isinstance(node, ast.Call) and called(node) == "Decision"
         for keyword in node.keywords
         if keyword.arg == "operation"

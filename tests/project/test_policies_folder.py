@@ -58,6 +58,8 @@ VALID: list[object] = [
     document(rules=[{"name": "a", "completed": {"ttl": "keep"}}]),
     document(rules=[{"name": "a", "done": {"ttl": "2h"}}]),
     with_rule(done={"ttl": "forever"}),
+    document(scheduler_history="30d"),
+    document(scheduler_history="keep"),
 ]
 
 INVALID: list[object] = [
@@ -80,6 +82,9 @@ INVALID: list[object] = [
     document(rollout="50"),
     document(rollout="101%"),
     document(rollout="1.234%"),
+    document(scheduler_history="forever"),
+    document(scheduler_history="delete"),
+    document(scheduler_history=30),
     document(rules=[]),
     document(rules=None),
     document(rules={}),

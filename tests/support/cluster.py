@@ -283,7 +283,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A slot on its way: the slot, a client of the node that it leaves, and the address and password of the one that it goes to."""
+    """A slot on its way: a client of the node that it leaves, and the address and password of the one it goes to."""
 
     slot: int
     giving: "redis_py.Redis"

@@ -30,6 +30,7 @@ def kind(queue: str, task_type: str, state: str, own_seconds: int, *counts: int)
 
 
 CENSUS = {
+    "seconds": 10 * DAY,
     "kinds": [
         kind("mail", "email:send", "archived", 90 * DAY, 10, 1_000),
         kind("mail", "email:send", "completed", 3_600, 5, 500),

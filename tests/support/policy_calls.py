@@ -28,6 +28,7 @@ from support.small_scripts import (
     ENQUEUE,
     ENQUEUE_UNIQUE,
     JANITOR,
+    RECORD,
     RUN_ALL,
     RUN_ONE,
 )
@@ -104,6 +105,7 @@ ENQUEUE_UNIQUE_CALL = (
     [b"asynq:{q}:unique:u", b"asynq:{q}:t:id", b"asynq:{q}:scheduled"],
     [b"id", b"60", encode_task("job:x", "id", "q"), b"%d" % NOW],
 )
+RECORD_CALL = (RECORD, [b"asynq:scheduler_history:e1"], [b"%d" % NOW, b"event", b"1000"])
 EVERY_CALL = {
     "enqueue": ENQUEUE_CALL,
     "done": DONE_CALL,

@@ -94,6 +94,8 @@ class ScriptedDatabase(Database):
         """What the script answers to the next changes; 1 after that."""
         self.hashes: dict[bytes, dict[str, bytes]] = {}
         """What HMGET finds."""
+        self.histories: dict[bytes, tuple[int, int]] = {}
+        """Of histories of scheduler entries: when was added to them last, and milliseconds to live."""
         self._page = page
         for task in tasks:
             if task.score is not None:
@@ -103,6 +105,12 @@ class ScriptedDatabase(Database):
 
     def run(self, name: str, key: bytes, *arguments: bytes | str | int) -> Any:
         """Reply as the script of that name would."""
+        if name == "existing_keys/read_history":
+            newest, ttl_ms = self.histories.get(key, (0, -2))
+            return [self.types.get(key, b"zset" if key in self.histories else b"none"), ttl_ms, b"%d" % newest]
+        if name == "existing_keys/change_history":
+            self.changes.append((key, *arguments))
+            return self.results.pop(0) if self.results else 1
         prefix, *rest = arguments
         assert isinstance(prefix, bytes)
         scripts: dict[str, Callable[..., Any]] = {
@@ -136,7 +144,7 @@ class ScriptedDatabase(Database):
     def scan(self, cursor: Cursor, *, match: bytes, count: int) -> tuple[Cursor, list[bytes]]:
         """Yield four keys at a time; the cursor is how many were yielded."""
         cursor = int(cursor)
-        keys = [key for key in (*self.tasks, *self.more_keys) if fnmatchcase(key, match)]
+        keys = [key for key in (*self.tasks, *self.more_keys, *self.histories) if fnmatchcase(key, match)]
         following = cursor + 4
         return (0 if following >= len(keys) else following), keys[cursor:following]
 

@@ -102,6 +102,11 @@ redis.call("HSET", KEYS[2], "msg", ARGV[3], "state", "scheduled", "unique_key", 
 redis.call("ZADD", KEYS[3], ARGV[4], ARGV[1])
 return 1
 """
+RECORD = b"""
+redis.call("ZREMRANGEBYRANK", KEYS[1], 0, -ARGV[3])
+redis.call("ZADD", KEYS[1], ARGV[1], ARGV[2])
+return redis.status_reply("OK")
+"""
 # It writes a terminal state into no index.
 UNKNOWN = b'return redis.call("HSET", KEYS[1], "state", "archived")'
 OTHER = b'return redis.call("GET", KEYS[1])'
@@ -129,4 +134,5 @@ SHAPES: dict[bytes, Shape] = {
     ENQUEUE: Shape(Kind.ENQUEUE, task_key=1, msg_arg=1),
     ENQUEUE_UNIQUE: Shape(Kind.ENQUEUE, task_key=2, lock_key=1, msg_arg=3),
     JANITOR: Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3),
+    RECORD: Shape(Kind.RECORD, history_key=1),
 }

@@ -23,6 +23,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASK = b"}:t:"
 QUEUES = b"asynq:queues"
 """The set of the queues' names."""
+_HISTORY = b"asynq:scheduler_history:"
+HISTORY_PATTERN = _HISTORY + b"*"
+"""What SCAN's MATCH takes for the histories of all scheduler entries."""
 TASK_PATTERN = PREFIX + b"*" + _TASK + b"*"
 """What SCAN's MATCH takes for the task keys of every queue."""
 LIKE_TASK_PATTERN = b"*" + _TASK + b"*"
@@ -209,6 +212,16 @@ def foreign_prefix(key: bytes) -> str:
         return ""
     tagged = key.find(b"{") + 1
     return printable(text_of(key[: tagged or key.find(b":") + 1 or len(key)][:_MAX_PREFIX]))
+
+
+def history_key(entry_id: bytes) -> bytes:
+    """Return the key under which a scheduler keeps when it has enqueued the task of an entry."""
+    return _HISTORY + entry_id
+
+
+def entry_of_history(key: bytes) -> bytes | None:
+    """Return the ID of the scheduler entry whose history a key is; None where it is none."""
+    return key[len(_HISTORY) :] if key.startswith(_HISTORY) else None
 
 
 def queue_of_key(key: bytes) -> str | None:

@@ -48,6 +48,8 @@ class Kind(Enum):
     """The same before v0.22: it reads more of a task than its message, and raises where there is no message."""
     JANITOR = "janitor"
     """A server deletes the completed tasks whose Retention is over."""
+    RECORD = "record"
+    """A scheduler adds to the history of one of its entries that it has enqueued. Others keep such logs too."""
     BY_EFFECT = "by_effect"
     """No text is of this kind: it is how a script that is not understood is wrapped. What it does its tasks show."""
     UNKNOWN = "unknown"
@@ -78,6 +80,7 @@ class Shape:
         cap_offset: how many entries more than that the script keeps; -1 in Asynq up to v0.26, whose cap is off by one.
         prefix_arg: what task keys start with.
         batch_arg: the most members that the janitor takes.
+        history_key: the history that a scheduler adds to.
         source_command: `ZRANGE`, `ZREVRANGE` or `LRANGE`, by which a bulk script reads its source.
         limit_arg: bounds what it reads of it; 0 where no ARGV does.
         limit_offset: it reads up to this rank, and as much further as that ARGV says; -1 without one, to the end.
@@ -102,6 +105,7 @@ class Shape:
     cap_offset: int = -1
     prefix_arg: int = 0
     batch_arg: int = 0
+    history_key: int = 0
     source_command: str = ""
     limit_arg: int = 0
     limit_offset: int = -1
@@ -118,6 +122,7 @@ _NEW = ("pending", "scheduled", "aggregating")
 _NEW_CALLS = ("SET", "EXISTS", "HSET", "HMSET", "LPUSH", "RPUSH", "ZADD", "SADD")
 _ADDS = frozenset(("ZADD", "HSET", "LPUSH", "RPUSH"))
 _DELETES = ("DEL", "UNLINK")
+_TRIMS = frozenset(("ZREMRANGEBYRANK", "ZREMRANGEBYSCORE"))
 # Lua counts from 1, and Asynq's scripts take less than ten of each.
 _NUMBER = r"\[([1-9][0-9]?)\]"
 _KEYS = re.compile(rf"KEYS{_NUMBER}")
@@ -145,7 +150,7 @@ def classify(text: bytes) -> Shape:
     if found is None and any(map(lua.mentions, _TERMINAL)):
         hidden = any(map(_writes_some_state, lua.calls)) or lua.hides_calls()
         return UNKNOWN if hidden else OTHER
-    return found or OTHER
+    return found or (_recording(lua) if readable and not writes else None) or OTHER
 
 
 def _fields(call: LuaCall) -> dict[str, str]:
@@ -343,6 +348,20 @@ def _delete_all(calls: tuple[LuaCall, ...]) -> Shape | None:
     if not empties or not prefix:
         return None
     return _reading(source, Shape(Kind.DELETE_ALL, prefix_arg=prefix))
+
+
+def _recording(lua: LuaText) -> Shape | None:
+    """Return the shape of a script that adds to a log, trims it, and does nothing else; None for any other."""
+    adds = [call.args for call in lua.calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV, _ARGV))]
+    if len(adds) != 1 or len(adds[0]) != 3 or lua.hides_calls():
+        return None
+    log = adds[0][0]
+    rest = [call for call in lua.calls if call.args != adds[0]]
+    if not rest or len(rest) != len(lua.calls) - 1:
+        return None
+    if not all(call.command in _TRIMS and call.args[:1] == (log,) for call in rest):
+        return None
+    return Shape(Kind.RECORD, history_key=_key(log))
 
 
 def _reading(source: Source, shape: Shape) -> Shape:

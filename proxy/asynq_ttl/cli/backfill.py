@@ -28,7 +28,7 @@ from asynq_ttl.existing_keys.needed_rights import CHANGING
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
-from asynq_ttl.policy.rules import Mode, Policy
+from asynq_ttl.policy.rules import SCHEDULER_HISTORY, Mode, Policy
 
 
 @click.command()
@@ -36,7 +36,7 @@ from asynq_ttl.policy.rules import Mode, Policy
 @policy_option
 @apply_option
 @queue_option
-@state_option(TERMINAL)
+@state_option((*TERMINAL, SCHEDULER_HISTORY))
 @type_option
 @click.option(
     "--orphans",
@@ -68,12 +68,14 @@ def backfill(
     rate: float,
     run: Run,
 ) -> None:
-    """Give tasks that are archived or completed already the TTL their policy says. A dry run unless --apply."""
+    """Give tasks that are archived or completed already the TTL their policy says. A dry run unless --apply.
+
+    So it does with histories of schedulers, if the policy has scheduler_history and no queue or type is asked for.
+    """
     loaded = load(policy)
     if run.apply and loaded.mode is not Mode.ENFORCE:
-        fail(
-            f"{loaded.source} has mode: {loaded.mode.value}, so --apply must not carry it out: set mode: enforce", WRONG
-        )
+        why = f"{loaded.source} has mode: {loaded.mode.value}, so --apply must not carry it out: set mode: enforce"
+        fail(why, WRONG)
     run.check()
     wish = BackfillOptions(Orphans(orphans), Ghosts(ghosts), from_now, TaskFilter(queues, types, states))
     told = {
@@ -124,6 +126,9 @@ def _met(seen: Counter[str], wish: BackfillOptions) -> str:
         parts.append("orphans not looked for (--orphans)")
     elif seen["orphans"] or seen["halves"]:
         parts.append(f"{seen['orphans']:,} orphans, {seen['halves']:,} hashes without a message")
+    if seen["histories"]:
+        timed = f"{seen['timed_histories']:,} of which have a TTL already"
+        parts.append(f"{seen['histories']:,} histories of scheduler entries, {timed}")
     if seen["unreadable"]:
         parts.append(f"{seen['unreadable']:,} tasks left whose message cannot be read")
     return "; ".join(parts)

@@ -22,6 +22,7 @@ from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import visible
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.run_journal import RunJournal
+from asynq_ttl.policy.rules import SCHEDULER_HISTORY
 
 apply_option = click.option("--apply", is_flag=True, help="Make the changes. Without it they are only told.")
 _JOURNAL = click.option(
@@ -145,7 +146,7 @@ class _Listing:
             self._more += 1
             return
         self._listed += 1
-        parts = [f"{self._word}{change.action}", change.queue, change.index or change.state or "-", change.id]
+        parts = [f"{self._word}{change.action}", change.queue or "-", change.index or change.state or "-", change.id]
         if change.type:
             parts.append(change.type)
         parts.append(change.reason + (f", rule {change.rule}" if change.rule else ""))
@@ -164,12 +165,14 @@ def _print_summary(changer: Changer) -> None:
     if not total:
         say("Nothing to change." if not changer.missed else "Nothing was changed.")
     else:
-        table = Table(title=f"{title} {total:,} tasks", title_justify="left")
+        tasks = total - sum(count for (_, state, *_), count in changer.counts.items() if state == SCHEDULER_HISTORY)
+        parts = [f"{count:,} {word}" for count, word in ((tasks, "tasks"), (total - tasks, "histories")) if count]
+        table = Table(title=f"{title} {' and '.join(parts)}", title_justify="left")
         for heading in ("queue", "state", "rule", "action"):
             table.add_column(heading)
-        table.add_column("tasks", justify="right")
+        table.add_column("keys" if total > tasks else "tasks", justify="right")
         for (queue, state, rule, action), count in sorted(changer.counts.items())[:_MOST_ROWS]:
-            table.add_row(visible(queue), state or "none", rule or "-", action, f"{count:,}")
+            table.add_row(visible(queue) or "-", state or "none", rule or "-", action, f"{count:,}")
         show(table)
         if len(changer.counts) > _MOST_ROWS:
             say(f"... and {len(changer.counts) - _MOST_ROWS:,} rows more; --journal FILE gets every change")

@@ -22,13 +22,14 @@ from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.persist import Persist
 from asynq_ttl.net import address
 from asynq_ttl.policy.glob import Glob
+from asynq_ttl.policy.rules import SCHEDULER_HISTORY
 
 
 @click.command()
 @upstream_option
 @apply_option
 @queue_option
-@state_option(STATES)
+@state_option((*STATES, SCHEDULER_HISTORY))
 @click.option(
     "--live", is_flag=True, help="Only tasks that are neither archived nor completed: none should have a TTL."
 )
@@ -45,7 +46,10 @@ def persist(
     rate: float,
     run: Run,
 ) -> None:
-    """Take TTLs off task keys again, of all tasks or some: the way back out. A dry run unless --apply."""
+    """Take TTLs off task keys again, of all tasks or some: the way back out. A dry run unless --apply.
+
+    Off histories of scheduler entries too, if no queue or type is asked for.
+    """
     run.check()
     if live and states:
         fail("--live and --state exclude each other", WRONG)

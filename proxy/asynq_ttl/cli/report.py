@@ -19,7 +19,7 @@ from asynq_ttl.cli.printing import show
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.net import address
 from asynq_ttl.policy.rules import Mode, Policy
-from asynq_ttl.policy.what_if import Line, PolicyReport, compare, horizons, policy_in_force
+from asynq_ttl.policy.what_if import FORECAST_SECONDS, Line, PolicyReport, compare, horizons, policy_in_force
 from asynq_ttl.policy_file.load import parse_policy
 from asynq_ttl.times import format_duration
 
@@ -38,12 +38,16 @@ def tables(report: PolicyReport, policy: Policy, in_force: str, since: str) -> I
     by_rule = Table(title="By rule", title_justify="left")
     for heading in ("rule", "tasks entering", "are kept"):
         by_rule.add_column(heading, overflow="fold")
-    for heading in ("tasks", "bytes", "mean time kept", "in force"):
+    month = format_duration(FORECAST_SECONDS)
+    counted = ("tasks", "bytes", "mean time kept", "in force")
+    for heading in (*counted, f"tasks in {month}", "in force", f"bytes in {month}", "in force"):
         by_rule.add_column(heading, justify="right")
     for line in report.lines:
         means = [_mean(total, line) for total in (line.byte_seconds, line.byte_seconds_in_force)]
         numbers = (f"{line.tasks:,}", f"{line.size_bytes:,}") if line.tasks else ("[yellow]none[/]", "")
-        by_rule.add_row(escape(line.rule), line.state, line.kept, *numbers, *means)
+        both = line.ahead, line.ahead_in_force
+        ahead = [f"{each.tasks:,.0f}" for each in both] + [f"{each.size_bytes:,.0f}" for each in both]
+        by_rule.add_row(escape(line.rule), line.state, line.kept, *numbers, *means, *(ahead if line.tasks else ()))
     yield by_rule
     freed = Table(title="Bytes free again, after a task enters the state", title_justify="left")
     for heading in ("", "this policy", "in force", "difference"):
@@ -51,7 +55,8 @@ def tables(report: PolicyReport, policy: Policy, in_force: str, since: str) -> I
     for name, asked, now in zip(horizons(), report.freed.size_bytes, report.freed_in_force.size_bytes, strict=True):
         freed.add_row(name, f"{asked:,}", f"{now:,}", f"{asked - now:+,}" if asked != now else "")
     yield freed
-    notes = "Bytes are those of the task messages, without what Redis needs besides. Caps (max) are left out."
+    notes = "Bytes are those of the task messages, without what Redis needs besides. Caps (max) are left out. "
+    notes += f"What is there in {month} supposes that tasks go on to come as they did."
     if report.others:
         notes += f" {report.others:,} more tasks were archived in bulk: their types are not known."
     yield notes

@@ -1,5 +1,7 @@
 """Gives terminal tasks that have no TTL the one their policy says, and removes ghosts and orphans where wanted.
 
+So it does with the histories of scheduler entries, where no queue or type is asked for.
+
 Walks through every queue's terminal indexes, oldest entries first, and, for orphans, through the keyspace. What is done
 to each entry and hash, `backfill_decisions` decides.
 
@@ -22,8 +24,10 @@ from asynq_ttl.existing_keys.holds import held_entries
 from asynq_ttl.existing_keys.index_position import position_of, rest_of
 from asynq_ttl.existing_keys.pages import IndexPage, index_pages, index_rounds, task_pages
 from asynq_ttl.existing_keys.queue_places import Place, queue_places
+from asynq_ttl.existing_keys.scheduler_histories import History, begun_at, walk_histories
 from asynq_ttl.existing_keys.standing import TERMINAL
-from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, Policy, State
+from asynq_ttl.policy.plan import Plan, plan_history
+from asynq_ttl.policy.rules import OWN_ARCHIVE_CAP, SCHEDULER_HISTORY, Policy, State
 
 _ORDER = (State.ARCHIVED, State.COMPLETED)
 
@@ -53,13 +57,15 @@ class Backfill:
         self._database = database
         self._policy = policy
         self._filter = options.filter
+        self._now = now
+        self._from_now = options.from_now
         self._orphans_wanted = options.orphans is not Orphans.LEAVE
         self._decider = Decider(policy, options, now)
         self._changer = changer
         self._advance = advance
         self.seen: Counter[str] = Counter()
         """What was met: `tasks` in terminal indexes, how many of them are `timed`, `held` or `unreadable`; `ghosts`,
-        `orphans`, and `halves` (hashes without a message that are in no index)."""
+        `orphans`, and `halves` (hashes without a message that are in no index); `histories`, and `timed_histories`."""
 
     def size(self, queues: Sequence[str]) -> int:
         """Return about how many entries and keys the walks will read."""
@@ -76,8 +82,11 @@ class Backfill:
             position: what `Changer.resume` returned; nothing for a new run.
         """
         self._walk_indexes(*rest_of(self._indexes(queues), position))
-        if self._orphans_wanted:
+        in_histories = position[:1] == (SCHEDULER_HISTORY,)
+        if self._orphans_wanted and self._filter.matches_tasks and not in_histories:
             self._walk_keyspace(position[1] if position and position[0] == "scan" else 0)
+        if self._filter.matches_histories and self._policy.scheduler_history is not None:
+            walk_histories(self._database, self._changer, self._plan_of, begun_at(position), self._advance)
 
     def _indexes(self, queues: Sequence[str]) -> list[Place]:
         """Return the indexes that are walked through, in that order."""
@@ -158,3 +167,11 @@ class Backfill:
         if task.record is None:
             self._database.left_out.add_unreadable()
         return self._decider.orphan(task)
+
+    def _plan_of(self, history: History) -> Plan | None:
+        """Count a history, and return what is done to it; None where nothing is."""
+        self.seen["histories"] += 1
+        if history.ttl_ms >= 0:
+            self.seen["timed_histories"] += 1
+            return None
+        return plan_history(self._policy, history.entry_id, history.newest, self._now, from_now=self._from_now)

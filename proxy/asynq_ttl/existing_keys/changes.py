@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from asynq_ttl.asynq.keys import queue_prefix, task_prefix, text_of
+from asynq_ttl.asynq.keys import history_key, queue_prefix, task_prefix, text_of
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.database import PAGE_TASKS, Database
 from asynq_ttl.existing_keys.run_journal import RunJournal
 from asynq_ttl.policy.plan import Act, Plan
+from asynq_ttl.policy.rules import SCHEDULER_HISTORY
 
 # An entry without a hash is dropped only if it still has none after this time: a client may be writing a task in two
 # steps, the entry first.
@@ -31,14 +32,14 @@ _CHANGED = 1
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one task.
+    """One change of one task, or of the history of a scheduler entry.
 
     Attributes:
-        queue: the queue's name.
-        id: the task's ID; bytes that are not UTF-8 survive as surrogates.
+        queue: the queue's name; empty for a history.
+        id: the ID of the task, or of the entry; bytes that are not UTF-8 survive as surrogates.
         type: its type; empty where it has none.
         state: the state in its hash; empty where there is none.
-        index: the state whose index is concerned; empty for none.
+        index: the state whose index is concerned; empty for none. `SCHEDULER_HISTORY` for a history.
         action: what is done, an `Act` by its value.
         rule: the rule that decided; empty where none did.
         reason: why.
@@ -72,6 +73,17 @@ class Change:
         task_id = self.id.encode("utf-8", "surrogateescape")
         rest = (self.index, self.state, self.score, self.digest, self.timed, self.action, expires, self.new_score)
         return (task_id, *rest)
+
+    @property
+    def of_history(self) -> bool:
+        """Whether it is one of a history."""
+        return self.index == SCHEDULER_HISTORY
+
+    @property
+    def history_arguments(self) -> tuple[bytes | str, ...]:
+        """Key and arguments of the script for a history; see `lua/existing_keys/change_history`."""
+        key = history_key(self.id.encode("utf-8", "surrogateescape"))
+        return key, self.score, self.timed, self.action, str(self.expires_at_ms or "")
 
     def journal_line(self) -> dict[str, Any]:
         """Return it as the journal has it: empty parts left out."""
@@ -188,9 +200,11 @@ class Changer:
             self._journal.record(page, [change.journal_line() for change in made])
 
     def _change(self, changes: Sequence[Change]) -> list[int]:
-        """Let the script make changes, in one round trip; return its result for each."""
+        """Let the script make changes, in one round trip; return its result for each. None has tasks and histories."""
         if any(change.action == Act.DROP.value and not change.state for change in changes):
             time.sleep(_HALF_WRITTEN_SECONDS)
+        if changes[:1] and changes[0].of_history:
+            return self.database.run_all("existing_keys/change_history", [each.history_arguments for each in changes])
         queues = [(queue, list(group)) for queue, group in groupby(changes, key=lambda change: change.queue)]
         calls = [
             (task_prefix(queue), queue_prefix(queue), *(argument for change in group for argument in change.arguments))

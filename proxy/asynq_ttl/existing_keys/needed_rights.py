@@ -148,7 +148,7 @@ _HOLD = "shared/hold.prologue"
 _REPLACEABLE = "shared/replaceable.prologue"
 _OF_LOCK = ("sweep/take_lock", "sweep/release_lock")
 _OF_SINK = ("sweep/remove_due", "sweep/over_cap")
-_OF_CHANGES = ("existing_keys/change_tasks",)
+_OF_CHANGES = ("existing_keys/change_history", "existing_keys/change_tasks")
 _OF_HOLDS = ("existing_keys/hold_tasks", "existing_keys/release_tasks")
 
 WRAPPERS = _need(

@@ -19,6 +19,7 @@ from asynq_ttl.existing_keys.database import PAGE_BYTES, PAGE_TASKS, Cursor, Dat
 from asynq_ttl.existing_keys.queue_places import Place
 from asynq_ttl.existing_keys.script_runs import Call
 from asynq_ttl.policy.glob import Glob
+from asynq_ttl.policy.rules import SCHEDULER_HISTORY
 
 _SCAN_COUNT = 256
 # The longest message that `lua/shared/task.prologue` reads, and the longest where only short ones are wanted.
@@ -36,7 +37,7 @@ class TaskFilter:
     Attributes:
         queues: globs of the queues' names.
         types: globs of the types.
-        states: names of states.
+        states: names of states; also `SCHEDULER_HISTORY`, which no task is in.
     """
 
     queues: tuple[Glob, ...] = ()
@@ -46,6 +47,16 @@ class TaskFilter:
     def matches_queue(self, name: str) -> bool:
         """Say whether tasks of a queue may match."""
         return not self.queues or any(glob.matches(name) for glob in self.queues)
+
+    @property
+    def matches_tasks(self) -> bool:
+        """Whether any task may match."""
+        return self.states != (SCHEDULER_HISTORY,)
+
+    @property
+    def matches_histories(self) -> bool:
+        """Whether the histories of scheduler entries match: they have no queue and no type."""
+        return not self.queues and not self.types and (not self.states or SCHEDULER_HISTORY in self.states)
 
     def matches(self, task: Task) -> bool:
         """Say whether state and type of a task match. Its queue is not asked for: see `matches_queue`."""

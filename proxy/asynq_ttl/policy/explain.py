@@ -41,6 +41,7 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
         f"task:    {_type(task_type)}, queue {queue}, {_enters(state)}",
         f"policy:  {policy.source}" + (f" ({policy.digest})" if policy.digest else ""),
         f"mode:    {_MODES[policy.mode]}",
+        *_histories(policy),
         "rules:",
     ]
     verdict = policy.decide(queue, task_type, state)
@@ -63,6 +64,14 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
     elif state is State.ARCHIVED and limits is not None and verdict.retention.keep is not Keep.DELETE:
         lines.append(f"  {_cap(limits)}")
     return [*lines, f"  {_rollout(policy)}", f"  {_adopted(policy, verdict.retention, state)}"]
+
+
+def _histories(policy: Policy) -> list[str]:
+    """Return what becomes of the histories of scheduler entries, where the policy says something about them."""
+    if policy.scheduler_history is None:
+        return []
+    kept = format_duration(policy.scheduler_history)
+    return [f"besides: the history of a scheduler entry goes {kept} after its scheduler has added to it"]
 
 
 def _enters(state: State) -> str:

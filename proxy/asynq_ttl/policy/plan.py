@@ -17,6 +17,7 @@ from asynq_ttl.policy.rules import (
     FOREVER_RETENTION,
     FOREVER_SCORE,
     OWN_ARCHIVE_SECONDS,
+    SCHEDULER_HISTORY,
     UNMATCHED,
     Keep,
     Policy,
@@ -129,6 +130,25 @@ def plan(policy: Policy, task: Standing, now: int, *, from_now: bool = False) ->
     score = due if task.state is State.COMPLETED else since if from_now else task.score
     timed = Plan(Act.TTL, verdict.rule, f"due at {moment(due)}", due + policy.grace_seconds, _changed(task, score))
     return timed if due <= _LATEST else None
+
+
+def plan_history(policy: Policy, entry_id: bytes, newest: int, now: int, *, from_now: bool = False) -> Plan | None:
+    """Return what a policy wants done to the history of a scheduler entry that has no TTL; None where nothing is.
+
+    Args:
+        policy: the policy. Its mode is not looked at, its rollout is.
+        entry_id: the ID of the entry.
+        newest: when the scheduler has added to it last, in Unix seconds; 0 where nobody knows.
+        now: Redis's time in Unix seconds.
+        from_now: count from now instead of from then.
+    """
+    if policy.scheduler_history is None or not policy.enforces(entry_id):
+        return None
+    since = min(newest, now) if newest > 0 and not from_now else now
+    due = since + policy.scheduler_history
+    if due <= now:
+        return Plan(Act.REMOVE, SCHEDULER_HISTORY, f"due since {moment(due)}")
+    return Plan(Act.TTL, SCHEDULER_HISTORY, f"due at {moment(due)}", due)
 
 
 def _for_ever(task: Standing, rule: str) -> Plan | None:

@@ -172,6 +172,8 @@ class Policy:
         grace_seconds: how much longer than its retention a key lives if nobody sweeps.
         rollout: share of task IDs that are enforced, in hundredths of a percent.
         adopt: which tasks get their TTL from the sweeper, because no command gave them one.
+        scheduler_history: for how many seconds the history of a scheduler entry lives after the scheduler has added to
+            it; None for ever, as Asynq has it.
         source: where it came from, for messages and logs.
         digest: a short hash of its text, for logs, traces and the admin page.
         text: what was written, for whoever asks which policy is in force.
@@ -186,6 +188,7 @@ class Policy:
         grace_seconds: int = 60,
         rollout: int = FULL_ROLLOUT,
         adopt: Adopt = Adopt.NEW,
+        scheduler_history: int | None = None,
         source: str = "built-in",
         digest: str = "",
         text: str = "",
@@ -196,6 +199,7 @@ class Policy:
         self.grace_seconds = grace_seconds
         self.rollout = rollout
         self.adopt = adopt
+        self.scheduler_history = scheduler_history
         self.source = source
         self.digest = digest
         self.text = text
@@ -348,6 +352,7 @@ class Policy:
             grace_seconds=self.grace_seconds if grace_seconds is None else grace_seconds,
             rollout=self.rollout,
             adopt=self.adopt,
+            scheduler_history=self.scheduler_history,
             source=self.source,
             digest=self.digest,
             text=self.text,
@@ -398,3 +403,6 @@ FOREVER_RETENTION = 9_223_372_036
 
 # What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
 UNMATCHED = "asynq"
+
+SCHEDULER_HISTORY = "scheduler_history"
+"""Stands for state and rule where not a task is concerned, but the history of a scheduler entry."""

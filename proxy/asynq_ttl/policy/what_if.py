@@ -13,6 +13,8 @@ from asynq_ttl.times import format_duration
 # How soon a task's memory is free again: at most so many seconds after it enters the state.
 HORIZONS = (0, 3_600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400)
 NO_RULE = "(no rule: as Asynq)"
+FORECAST_SECONDS = 30 * 86_400
+"""How far a forecast looks ahead."""
 
 
 @dataclass(slots=True)
@@ -31,6 +33,20 @@ class Freed:
 
 
 @dataclass(slots=True)
+class Ahead:
+    """What is there in `FORECAST_SECONDS`, if tasks go on to come as they did: how many, and bytes of messages."""
+
+    tasks: float = 0.0
+    size_bytes: float = 0.0
+
+    def add(self, kept_seconds: int | None, tasks: float, size_bytes: float) -> None:
+        """Count tasks that come in each second, and are kept for so many; None for ever."""
+        stay = FORECAST_SECONDS if kept_seconds is None else min(kept_seconds, FORECAST_SECONDS)
+        self.tasks += tasks * stay
+        self.size_bytes += size_bytes * stay
+
+
+@dataclass(slots=True)
 class Line:
     """What one rule of the policy does.
 
@@ -42,6 +58,8 @@ class Line:
         size_bytes: the bytes of their messages.
         byte_seconds: bytes times the seconds they are kept; None where some are kept for ever.
         byte_seconds_in_force: the same under the policy in force.
+        ahead: what of its tasks is there in `FORECAST_SECONDS`, if they go on to come as they did.
+        ahead_in_force: the same under the policy in force.
     """
 
     rule: str
@@ -51,9 +69,21 @@ class Line:
     size_bytes: int = 0
     byte_seconds: int | None = 0
     byte_seconds_in_force: int | None = 0
+    ahead: Ahead = field(default_factory=Ahead)
+    ahead_in_force: Ahead = field(default_factory=Ahead)
 
-    def add(self, tasks: int, size_bytes: int, kept: int | None, kept_in_force: int | None) -> None:
-        """Count tasks that are kept for so many seconds, by the policy and by the one in force; None for ever."""
+    def add(self, tasks: int, size_bytes: int, kept: int | None, kept_in_force: int | None, seconds: float) -> None:
+        """Count tasks.
+
+        Args:
+            tasks: how many.
+            size_bytes: the bytes of their messages.
+            kept: for how many seconds the policy keeps them; None for ever.
+            kept_in_force: for how many the one in force does.
+            seconds: in how many they came.
+        """
+        self.ahead.add(kept, tasks / seconds, size_bytes / seconds)
+        self.ahead_in_force.add(kept_in_force, tasks / seconds, size_bytes / seconds)
         self.tasks += tasks
         self.size_bytes += size_bytes
         self.byte_seconds = _plus(self.byte_seconds, kept, size_bytes)
@@ -110,7 +140,7 @@ def compare(census: dict[str, Any], policy: Policy, in_force: Policy | None) -> 
         rule_name, kept = _verdict(policy, kind, state)
         _, kept_in_force = _verdict(in_force, kind, state)
         line = lines.setdefault((rule_name, state.value), Line(rule_name, state.value, "keep"))
-        line.add(kind["tasks"], kind["size_bytes"], kept, kept_in_force)
+        line.add(kind["tasks"], kind["size_bytes"], kept, kept_in_force, max(census["seconds"], 1))
         freed.add(kept, kind["size_bytes"])
         freed_in_force.add(kept_in_force, kind["size_bytes"])
         tasks += kind["tasks"]

@@ -67,6 +67,7 @@ def parse_policy(text: str, source: str) -> Policy:
         grace_seconds=document.grace,
         rollout=document.rollout,
         adopt=document.adopt,
+        scheduler_history=document.scheduler_history,
         source=source,
         digest=hashlib.sha256(encoded).hexdigest()[:12],
         text=text,

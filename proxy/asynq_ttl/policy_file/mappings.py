@@ -83,6 +83,7 @@ class Document:
     grace: int = 60
     rollout: int = FULL_ROLLOUT
     adopt: Adopt = Adopt.NEW
+    scheduler_history: int | None = None
     rules: tuple[_Rule, ...] = ()
 
 
@@ -220,6 +221,7 @@ _READERS: Final[Mapping[type, Mapping[str, _Reader]]] = {
         "grace": _single(values.seconds),
         "rollout": _single(values.rollout),
         "adopt": _single(values.adopt),
+        "scheduler_history": _single(values.history),
         "rules": _rules,
     },
     _Rule: {

@@ -74,6 +74,15 @@ def seconds(value: object) -> int:
         raise RefusedError(error.message, error.hint) from error
 
 
+def history(value: object) -> int | None:
+    """Return how many seconds a history is kept; None for ever."""
+    if value == Keep.OWN.value:
+        return None
+    if value in (Keep.FOREVER.value, Keep.DELETE.value):
+        raise RefusedError(f"{value} is not for histories", "write a duration such as 30d, or keep, which is for ever")
+    return seconds(value)
+
+
 def retention(value: object) -> Retention:
     """Return how long a task is kept."""
     if value in _KEEP_WORDS:

@@ -43,8 +43,9 @@ MAX_TEXT_BYTES = 64 * 1024
 # Queues of which it is remembered that no rule is about them. Each is compared with, at every call.
 MAX_PASSING = 16
 
-BY_QUEUE = frozenset((Kind.DONE, Kind.ENQUEUE))
-"""The kinds that are wrapped only where a rule is about a queue. Most of what Asynq sends is of these kinds."""
+BY_QUEUE = frozenset((Kind.DONE, Kind.ENQUEUE, Kind.RECORD))
+"""The kinds that are wrapped only where the policy is about a queue, or about histories. Most of what Asynq sends is of
+the first two; of the last one are logs of other programs too."""
 
 IMPOSSIBLE_SHA = b"asynq-ttl-has-not-seen-this-script-yet.."
 

@@ -1,7 +1,7 @@
 """One command of an Asynq script and a policy in, the command to send instead out. Pure.
 
-Knows which part of the package decides about which kind of script. What is decided stands there: in `ending`, `by_hand`
-`without_retention`, `replacing` and `reviving`; and in `by_effect`, for calls that no text explains.
+Knows which part of the package decides about which kind of script. What is decided stands there: in `ending`,
+`by_hand`, `replacing`, `reviving` and their like; and in `by_effect`, for calls that no text explains.
 
 Invariants:
 
@@ -13,7 +13,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 
 from asynq_ttl.asynq import message
-from asynq_ttl.asynq.keys import done_queue, enqueue_queue, queue_of_key, terminal_queue
+from asynq_ttl.asynq.keys import done_queue, enqueue_queue, entry_of_history, queue_of_key, terminal_queue
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import FailOpen
 from asynq_ttl.policy.reach import Reach
@@ -25,11 +25,21 @@ from asynq_ttl.rewriting.ending import Ending
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.rewriting.replacing import Replacing
 from asynq_ttl.rewriting.reviving import Reviving
+from asynq_ttl.rewriting.scheduler_history import SchedulerHistory
 from asynq_ttl.rewriting.without_retention import WithoutRetention
 from asynq_ttl.wire.commands import Command
 
-# By kind, what says the queue of KEYS that have its form.
-_FORMS: dict[Kind, Callable[[Sequence[bytes]], str | None]] = {Kind.DONE: done_queue, Kind.ENQUEUE: enqueue_queue}
+
+def _history(keys: Sequence[bytes]) -> str | None:
+    return "" if len(keys) == 1 and entry_of_history(keys[0]) is not None else None
+
+
+# By kind, what says the queue of KEYS that have its form; empty for the key of a history.
+_FORMS: dict[Kind, Callable[[Sequence[bytes]], str | None]] = {
+    Kind.DONE: done_queue,
+    Kind.ENQUEUE: enqueue_queue,
+    Kind.RECORD: _history,
+}
 
 
 class Rewriter:
@@ -58,11 +68,16 @@ class Rewriter:
         self.off = self.reach.off
         ending, by_hand, reviving = Ending(self.reach, trace_path), ByHand(self.reach), Reviving(self.reach)
         self._by_effect = ByEffect(self.reach)
-        said = {Kind.DONE: self.policy.keeps_some_done, Kind.ENQUEUE: self.policy.replaces_some}
+        said = {
+            Kind.DONE: self.policy.keeps_some_done,
+            Kind.ENQUEUE: self.policy.replaces_some,
+            Kind.RECORD: self.policy.scheduler_history is not None,
+        }
         self.wants = frozenset(kind for kind, some in said.items() if some and not self.off)
         self._by_queue: dict[Kind, Callable[[str], bool]] = {
             Kind.DONE: self.policy.keeps_done,
             Kind.ENQUEUE: self.policy.replaces,
+            Kind.RECORD: lambda queue: not queue,  # a history is of no queue
         }
         self._by_kind: dict[Kind, Callable[[Call], Rewrite | None]] = {
             Kind.COMPLETE: ending.complete,
@@ -77,6 +92,7 @@ class Rewriter:
             Kind.DEQUEUE: reviving.dequeue,
             Kind.DEQUEUE_TIMED: reviving.dequeue,
             Kind.JANITOR: reviving.janitor,
+            Kind.RECORD: SchedulerHistory(self.reach).record,
         }
 
     def concerns(self, queue: str | None) -> bool:

@@ -101,6 +101,7 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/effect.epilogue",),
     ),
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
+    Kind.RECORD: (("wrappers/record.prologue",), ("wrappers/record.epilogue",)),
 }
 
 _COMPLETE_BY_REFUSAL = (

@@ -174,7 +174,7 @@ class ScriptCalls:
             return self._call_by_effect(script, command, keys, activated, error)
         changed: Command | None = None
         if rewrite is None:
-            if not command[3].startswith(PREFIX) and not rewriter.off:
+            if not command[3].startswith(PREFIX) and script.kind is not Kind.RECORD and not rewriter.off:
                 detail = f"its keys begin with {foreign_prefix(command[3])}"
                 self._shared.fail_open(FailOpen.PREFIX, detail, script, command[3 : 3 + keys])
             elif script.kind in BY_QUEUE and not rewriter.is_about(script.kind, command[3]):

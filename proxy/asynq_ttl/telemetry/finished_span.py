@@ -11,7 +11,9 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-SCOPE = InstrumentationScope("asynq_ttl")
+CONVENTIONS = "https://opentelemetry.io/schemas/1.44.0"
+"""The version of OpenTelemetry's semantic conventions that the attributes follow."""
+SCOPE = InstrumentationScope("asynq_ttl", schema_url=CONVENTIONS)
 
 Attributes = Mapping[str, str | int]
 

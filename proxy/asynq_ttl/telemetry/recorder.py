@@ -162,8 +162,9 @@ class Telemetry:
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
             rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
-            words = decision.operation, decision.queue, rule, action, mode
-            _log.debug("%s in queue %s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
+            where = f" in queue {decision.queue}" if decision.queue else ""
+            words = decision.operation, where, rule, action, mode
+            _log.debug("%s%s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
 
     def refused(self, enqueue: Enqueue, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Find out whether the enqueue would have replaced a task, and tell of it then."""

@@ -57,13 +57,14 @@ class SpanAttributes:
             "db.operation.name": "EVALSHA",
             "db.stored_procedure.name": decision.script,
             "db.namespace": str(outcome.database),
-            "messaging.operation.type": "settle",
-            "messaging.operation.name": decision.operation,
-            "messaging.destination.name": self.text(decision.queue),
-            "asynq.task.state": decision.state,
             "asynq_ttl.action": decision.action.value,
             "asynq_ttl.mode": mode,
         }
+        if decision.queue:  # only a history has none: that is no message
+            attributes["messaging.operation.type"] = "settle"
+            attributes["messaging.operation.name"] = decision.operation
+            attributes["messaging.destination.name"] = self.text(decision.queue)
+            attributes["asynq.task.state"] = decision.state
         if decision.task_type:
             attributes["asynq.task.type"] = self.text(decision.task_type)
         if decision.rule:
@@ -85,6 +86,7 @@ class SpanAttributes:
             "asynq.task.state": page.state.value,
             "asynq_ttl.action": "delete" if page.due else "none",
             "asynq_ttl.mode": "enforce",
+            **({"messaging.batch.message_count": len(page.due)} if page.due else {}),
             "asynq_ttl.sweep.due": len(page.due),
             "asynq_ttl.sweep.ghosts": page.ghosts,
         }
@@ -104,6 +106,7 @@ class SpanAttributes:
             "asynq_ttl.action": "ttl",
             "asynq_ttl.ttl_seconds": tasks.ttl_seconds,
             "asynq_ttl.mode": "enforce" if tasks.enforced else "shadow",
+            "messaging.batch.message_count": len(tasks.ids),
             "asynq_ttl.tasks": len(tasks.ids),
             "asynq_ttl.tasks.undated": tasks.undated,
         }
@@ -158,6 +161,7 @@ def reply_attributes(outcome: Outcome) -> tuple[NewAttributes, str | None]:
         return {}, None
     got = dict(outcome.actions)
     counts = {
+        "messaging.batch.message_count": None if outcome.decision.task_id else moved,
         "asynq_ttl.tasks": moved,
         "asynq_ttl.tasks.ttl": got.get("ttl"),
         "asynq_ttl.tasks.none": got.get("none"),

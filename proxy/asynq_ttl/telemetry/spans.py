@@ -97,7 +97,7 @@ class Spans:
             Its trace ID in hexadecimal digits; empty if it is not sampled.
         """
         decision = outcome.decision
-        name = f"{decision.operation} {decision.queue}"
+        name = f"{decision.operation} {decision.queue or decision.state}"
         ids = self._sampled(name, _CLIENT)
         if ids is None:
             return ""

@@ -34,6 +34,7 @@ DEQUEUE = Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_ar
 DEQUEUE_TIMED = Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
 DELETE_ALL = Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE")
 DONE = Shape(Kind.DONE, task_key=3, active_key=1, lease_key=2, id_arg=1)
+RECORD = Shape(Kind.RECORD, history_key=1)
 JANITOR = Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3)
 
 
@@ -77,6 +78,7 @@ WRAPPED = (
     Row("doneUniqueCmd", "v0.18.6", "v0.19.0", DONE, "89ec8aa8"),
     Row("doneUniqueCmd", "v0.20.0", "v0.26.0", DONE, "a2631c71"),
     Row("deleteExpiredCompletedTasksCmd", "v0.19.0", "v0.26.0", JANITOR, "49c4326d"),
+    Row("recordSchedulerEnqueueEventCmd", "v0.18.6", "v0.26.0", RECORD),
     Row("deleteAllCmd", "v0.18.6", "v0.26.0", DELETE_ALL, "87a4d435"),
     Row("deleteAllAggregatingCmd", "v0.23.0", "v0.26.0", DELETE_ALL, "e90e6353"),
     Row("deleteAggregationSetCmd", "v0.23.0", "v0.26.0", DELETE_ALL, "f7833555"),
@@ -94,7 +96,6 @@ UNTOUCHED = (
     Row("writeServerStateCmd", "v0.18.6", "v0.26.0"),
     Row("clearServerStateCmd", "v0.18.6", "v0.26.0"),
     Row("writeSchedulerEntriesCmd", "v0.18.6", "v0.26.0"),
-    Row("recordSchedulerEnqueueEventCmd", "v0.18.6", "v0.26.0"),
     Row("addToGroupCmd", "v0.23.0", "v0.26.0"),
     Row("addToGroupUniqueCmd", "v0.23.0", "v0.26.0"),
     Row("aggregationCheckCmd", "v0.23.0", "v0.26.0"),

@@ -18,3 +18,10 @@ def test_a_policy_file_is_checked(tmp_path: Path, ttl: str, status: int, told: s
     result = CliRunner().invoke(main, ["check", str(file)])
     assert result.exit_code == status
     assert told in result.output
+
+
+def test_how_long_histories_live_is_told(tmp_path: Path) -> None:
+    """Where the policy says something about them."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(POLICY % "1h" + "\nscheduler_history: 720h\n")
+    assert CliRunner().invoke(main, ["check", str(file)]).output.endswith("mode enforce, scheduler histories 30d\n")

@@ -5,6 +5,8 @@ What is done to a task: `test_backfill_decisions.py`. Runs against real servers:
 
 from typing import Any
 
+import pytest
+
 from asynq_ttl.asynq.keys import index_key
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.backfill import Backfill
@@ -129,3 +131,39 @@ def test_how_much_there_is_to_read() -> None:
     assert Run(ScriptedDatabase(TASKS), orphans=Orphans.TTL, filter=TaskFilter((compile_glob("p"),))).walk.size(
         ["q", "p"]
     ) == 1 + len(TASKS)
+
+
+HISTORIES = {
+    b"asynq:scheduler_history:old": (NOW - 8 * DAY, -1),
+    b"asynq:scheduler_history:young": (NOW - DAY, -1),
+    b"asynq:scheduler_history:timed": (NOW - DAY, 5),
+}
+KEEPING = Policy(WEEK.rules, scheduler_history=7 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted", "found"),
+    [
+        (KEEPING, TaskFilter(), [("remove", None), ("ttl", (NOW + 6 * DAY) * 1000)]),
+        (KEEPING, TaskFilter(states=("scheduler_history",)), [("remove", None), ("ttl", (NOW + 6 * DAY) * 1000)]),
+        (KEEPING, TaskFilter(states=("archived",)), []),
+        (KEEPING, TaskFilter((compile_glob("q"),)), []),
+        (WEEK, TaskFilter(), []),
+    ],
+)
+def test_histories_get_what_the_policy_says(policy: Policy, wanted: TaskFilter, found: list[tuple[str, int]]) -> None:
+    """Those without a TTL, counted from when was added to them last; not where only some tasks are asked for."""
+    database = ScriptedDatabase()
+    database.histories = HISTORIES
+    run = Run(database, policy, filter=wanted)
+    run.ids(["q"])
+    assert [(change.action, change.expires_at_ms) for change in run.shown] == found
+    assert (run.walk.seen["histories"], run.walk.seen["timed_histories"]) == ((3, 1) if found else (0, 0))
+
+
+def test_a_run_goes_on_in_the_histories() -> None:
+    """What comes before them is done, orphans too."""
+    database = ScriptedDatabase(TASKS)
+    database.histories = HISTORIES
+    found = Run(database, KEEPING, orphans=Orphans.TTL).ids(["q", "p"], ("scheduler_history", 0))
+    assert found == ["old", "young"]

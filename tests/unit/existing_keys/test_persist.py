@@ -1,5 +1,7 @@
 """Which TTLs are taken off. That nothing else changes: `tests/integration/existing_keys/test_persist.py`."""
 
+import pytest
+
 from asynq_ttl.existing_keys.changes import Change, Changer
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.existing_keys.persist import Persist
@@ -38,6 +40,29 @@ def test_only_what_is_wanted() -> None:
     assert [change.id for change in persisted(TaskFilter((compile_glob("p"),)))] == ["elsewhere", "late"]
     assert [change.id for change in persisted(TaskFilter(types=(compile_glob("y"),)))] == ["late"]
     assert [change.id for change in persisted(TaskFilter(states=("pending",)))] == ["live"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        (TaskFilter(), ["timed", "live", "elsewhere", "late", "e1"]),
+        (TaskFilter(states=("scheduler_history",)), ["e1"]),
+        (TaskFilter(states=("scheduler_history", "pending")), ["live", "e1"]),
+        (TaskFilter(states=("pending",)), ["live"]),
+        (TaskFilter((compile_glob("p"),)), ["elsewhere", "late"]),
+    ],
+)
+def test_histories_lose_theirs_too(wanted: TaskFilter, ids: list[str]) -> None:
+    """Where they are asked for, or nothing is: they have no queue and no type."""
+    shown: list[Change] = []
+    database = ScriptedDatabase(TASKS)
+    database.histories = {b"asynq:scheduler_history:e1": (5, 1000), b"asynq:scheduler_history:e2": (5, -1)}
+    changer = Changer(database, None, apply=False, show=shown.append)
+    Persist(database, wanted, changer).run()
+    assert [change.id for change in shown] == ids
+    shown.clear()
+    Persist(database, wanted, changer).run(("scheduler_history", 0))
+    assert [change.id for change in shown] == ids[-1:] * ("e1" in ids)
 
 
 def test_an_interrupted_run_goes_on_at_its_cursor() -> None:

@@ -240,3 +240,10 @@ def test_what_an_enqueue_with_its_id_does_is_told(state: State) -> None:
     rule = f"version: 1\nrules:\n  - {{name: all, {state.value}: {{ttl: 1d, on_conflict: replace}}}}\n"
     assert "  on_conflict: an enqueue with its ID replaces it, instead of failing\n" in told(rule, "q", "t", state)
     assert "on_conflict" not in told(rule.replace("replace", "refuse"), "q", "t", state)
+
+
+def test_histories_are_told_of_where_the_policy_says_something_about_them() -> None:
+    """They are no tasks, so that is besides."""
+    line = "besides: the history of a scheduler entry goes 30d after its scheduler has added to it\n"
+    assert line in told(POLICY.replace("rules:", "scheduler_history: 30d\nrules:"), "q", "t", State.ARCHIVED)
+    assert "besides" not in told(POLICY, "q", "t", State.ARCHIVED)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from asynq_ttl.policy.glob import compile_glob
-from asynq_ttl.policy.plan import Act, Plan, Standing, plan
+from asynq_ttl.policy.plan import Act, Plan, Standing, plan, plan_history
 from asynq_ttl.policy.rules import (
     DEFAULT_POLICY,
     FOREVER_RETENTION,
@@ -115,3 +115,28 @@ def test_a_score_that_no_clock_has_is_left_alone(score: int) -> None:
 def test_what_no_calendar_has(seconds: int) -> None:
     """Is no time."""
     assert moment(seconds) is None
+
+
+@pytest.mark.parametrize(
+    ("newest", "from_now", "due"),
+    [
+        (NOW - DAY, False, NOW + 6 * DAY),
+        (NOW - DAY, True, NOW + 7 * DAY),
+        (0, False, NOW + 7 * DAY),
+        (NOW + DAY, False, NOW + 7 * DAY),
+    ],
+)
+def test_a_history_is_kept_from_when_was_added_to_it(newest: int, from_now: bool, due: int) -> None:
+    """From now on where nobody knows, by whatever clock, or where that is asked for. There is no grace."""
+    week = Policy((), scheduler_history=7 * DAY)
+    expected = Plan(Act.TTL, "scheduler_history", f"due at {moment(due)}", due)
+    assert plan_history(week, b"e", newest, NOW, from_now=from_now) == expected
+
+
+def test_a_history_whose_time_is_over_goes() -> None:
+    """As it would have gone by itself; nothing happens to one that the policy says nothing about."""
+    week = Policy((), scheduler_history=7 * DAY)
+    expected = Plan(Act.REMOVE, "scheduler_history", f"due since {moment(NOW)}")
+    assert plan_history(week, b"e", NOW - 7 * DAY, NOW) == expected
+    assert plan_history(Policy((), scheduler_history=7 * DAY, rollout=0), b"e", 5, NOW) is None
+    assert plan_history(DEFAULT_POLICY, b"e", 5, NOW) is None

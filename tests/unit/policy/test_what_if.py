@@ -1,7 +1,11 @@
 """What a policy would do with the tasks that were seen."""
 
-from asynq_ttl.policy.what_if import NO_RULE, PolicyReport, compare, horizons, policy_in_force
-from support.counted_tasks import ASKED, CENSUS, DAY, IN_FORCE
+from typing import Any
+
+import pytest
+
+from asynq_ttl.policy.what_if import FORECAST_SECONDS, NO_RULE, PolicyReport, compare, horizons, policy_in_force
+from support.counted_tasks import ASKED, CENSUS, DAY, IN_FORCE, kind
 
 
 def bytes_of(report: PolicyReport) -> tuple[dict[str, int], dict[str, int]]:
@@ -45,3 +49,22 @@ def test_the_names_of_horizons() -> None:
     """From at once to never."""
     names = list(horizons())
     assert (names[0], names[1], names[-2], names[-1]) == ("at once", "within 1h", "later", "never")
+
+
+@pytest.mark.parametrize(("every", "own"), [(7, 30), (600, 3_600), (300, 100 * DAY)])
+def test_a_forecast_is_what_a_simulated_month_leaves(every: int, own: int) -> None:
+    """By the retention itself, be that seconds: of tasks that were seen for ten days, and go on to come as they did."""
+    counts = (10 * DAY // every, 10 * DAY // every * 100)
+    kinds = [kind("mail", "x", "archived", own, *counts), kind("mail", "x", "completed", own, *counts)]
+    census: dict[str, Any] = {**CENSUS, "kinds": kinds}
+    report = compare(census, ASKED, None)
+    ended = range(0, FORECAST_SECONDS, every)
+    for line, kept in zip(report.lines[:2], ASKED_SECONDS, strict=True):
+        for ahead, life in ((line.ahead, kept), (line.ahead_in_force, own)):
+            left = sum(life is None or since + life > FORECAST_SECONDS for since in ended)
+            assert ahead.tasks == pytest.approx(left, rel=0.01, abs=1)
+            assert ahead.size_bytes == pytest.approx(left * 100, rel=0.01, abs=100)
+
+
+ASKED_SECONDS = (None, DAY)
+"""For how long the rule for mail keeps completed and archived tasks, in the order of the report."""

@@ -22,6 +22,7 @@ mode: shadow
 grace: 90s
 rollout: 12.5%
 adopt: off
+scheduler_history: 30d
 rules:
   - name: payments
     match: {queue: payments, type: ["payment:*", "refund:*"]}
@@ -48,6 +49,7 @@ rules:
         Rule("default", (), (), Retention(Keep.OWN), Retention(Keep.TTL, 129_600), 50_000),
     )
     assert (policy.mode, policy.grace_seconds, policy.rollout, policy.adopt) == (Mode.SHADOW, 90, 1_250, Adopt.OFF)
+    assert policy.scheduler_history == 30 * DAY
     assert policy.source == "policy.yaml"
     assert policy.digest == hashlib.sha256(text.encode()).hexdigest()[:12]
 

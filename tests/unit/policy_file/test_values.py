@@ -54,7 +54,18 @@ def test_a_rollout_is_counted_in_hundredths_of_a_percent(share: str, rollout: in
         ("adopt: al", "adopt: al is not what can be adopted; write one of new, all, off, did you mean all?"),
         ("adopt: true", "adopt: true is not what can be adopted; write one of new, all, off"),
         ("adopt: [a]", "adopt: a list is not what can be adopted; write one of new, all, off"),
-        ("wibble: red", "unknown key wibble; the keys here are version, mode, grace, rollout, adopt, rules"),
+        (
+            "scheduler_history: forever",
+            "scheduler_history: forever is not for histories; write a duration such as 30d, or keep, which is for ever",
+        ),
+        (
+            "scheduler_history: 0s",
+            "scheduler_history: 0s is no time at all; the shortest duration is 1s",
+        ),
+        (
+            "wibble: red",
+            "unknown key wibble; the keys here are version, mode, grace, rollout, adopt, scheduler_history, rules",
+        ),
         ("7: x", "the key 7 is not text; the keys of a policy file are words"),
         ("? [a]\n: x", "the key a list is not text; the keys of a policy file are words"),
         ("<<: 7", "`<<` merges what is no mapping; write `<<: *anchor` of a mapping"),

@@ -16,7 +16,7 @@ from asynq_ttl.session.script_calls import FORWARD, ScriptCalls
 from asynq_ttl.wire.commands import encode
 from support.conversation import DAY, INDEX, MESSAGE, WEEK, Conversation, complete, completed, dequeue, pipeline, run
 from support.foreign_worker import MOVE
-from support.small_scripts import COMPLETE, DEQUEUE, DONE, ENQUEUE, OTHER, RUN_ONE, UNKNOWN
+from support.small_scripts import COMPLETE, DEQUEUE, DONE, ENQUEUE, OTHER, RECORD, RUN_ONE, UNKNOWN
 
 OK = b"+OK\r\n"
 NOSCRIPT = b"-NOSCRIPT No matching script.\r\n"
@@ -712,6 +712,40 @@ def test_a_call_that_goes_as_it_came_says_nothing_of_its_queue() -> None:
     failed = [word.replace(b"unique:u", b"failed") for word in done(sha_of(DONE))]
     assert talk.downstream_sends(tuple(failed)) == encode(failed)
     assert talk.wrapper_sha(DONE) in talk.downstream_sends(done(sha_of(DONE)))
+
+
+def record(script: bytes, *, name: bytes = b"EVALSHA", key: bytes = b"asynq:scheduler_history:e1") -> tuple[bytes, ...]:
+    """Return the command by which a scheduler adds to a history."""
+    return (name, script, b"1", key, b"1700000000", b"event", b"1000")
+
+
+def test_a_history_is_wrapped_where_the_policy_is_about_histories() -> None:
+    """Otherwise it goes the short way; so do other logs of that script, about which nobody complains."""
+    talk = Conversation().knows(RECORD)
+    long_way = asked(talk)
+    assert talk.downstream_sends(record(sha_of(RECORD))) == encode(record(sha_of(RECORD)))
+    assert long_way() == 0
+    talk.shared.use(Rewriter(Policy((WEEK,), scheduler_history=60), set()))
+    wrapped = (*record(talk.wrapper_sha(RECORD)), b"60000")
+    assert talk.downstream_sends(record(sha_of(RECORD))) == encode(wrapped)
+    for key in (b"log", b"asynq:{q}:archived"):
+        other = record(sha_of(RECORD), key=key)
+        assert [talk.downstream_sends(other) for _ in range(2)] == [encode(other)] * 2
+    assert talk.complaints() == []
+
+
+def test_a_history_script_that_redis_knew_before_is_asked_for_its_text() -> None:
+    """That is so for histories alone, and while the policy is about them."""
+    talk = Conversation()
+    sha = b"d" * 40
+    assert talk.downstream_sends(record(sha)) == encode(record(sha))
+    talk.shared.use(Rewriter(Policy((WEEK,), scheduler_history=60), set()))
+    assert talk.downstream_sends(record(sha)) == encode(record(IMPOSSIBLE_SHA))
+    assert talk.downstream_sends((b"MULTI",), record(sha)) == encode((b"MULTI",)) + encode(record(sha))
+    assert talk.downstream_sends((b"DISCARD",)) == encode((b"DISCARD",))
+    assert talk.downstream_sends(record(sha)) == encode(record(IMPOSSIBLE_SHA))
+    other = record(b"e" * 40, key=b"log")
+    assert [talk.downstream_sends(other) for _ in range(2)] == [encode(other)] * 2
 
 
 def test_so_many_queues_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,19 @@
 """What the spans say."""
 
+import inspect
+
 import pytest
+from opentelemetry.semconv._incubating.attributes import (
+    db_attributes,
+    error_attributes,
+    messaging_attributes,
+    server_attributes,
+)
+from opentelemetry.semconv.schemas import Schemas
 
 from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.net.address import Address
-from asynq_ttl.telemetry.finished_span import LinkedSpan
+from asynq_ttl.telemetry.finished_span import CONVENTIONS, LinkedSpan
 from asynq_ttl.telemetry.span_attributes import SpanAttributes, link_of, reply_attributes
 from support.recorded import ARCHIVE_SHA, END, START, UPSTREAM, adopted, outcome, swept
 
@@ -147,3 +156,40 @@ def test_a_link_has_the_trace_state() -> None:
 def test_which_trace_contexts_are_linked_to(traceparent: str, *, linked: bool) -> None:
     """Valid ones by W3C's recommendation; anything else is no fault and no link."""
     assert (link_of(traceparent, "") is not None) == linked
+
+
+def test_a_history_is_no_message() -> None:
+    """So there is nothing about messaging in its span; its rule and its TTL are."""
+    decision = outcome(
+        operation="record", queue="", rule="scheduler_history", ttl_seconds=60, state="scheduler_history"
+    )
+    told = SpanAttributes(UPSTREAM.address).of_decision(decision, "enforce")
+    assert [name for name in told if name.startswith("messaging.")] == ["messaging.system"]
+    assert (told["asynq_ttl.rule"], told["asynq_ttl.ttl_seconds"]) == ("scheduler_history", 60)
+    assert "asynq.task.state" not in told
+
+
+def test_attributes_are_those_of_the_semantic_conventions() -> None:
+    """Each of databases, messaging, servers and errors is one of the version that the spans name, and none is old."""
+    assert CONVENTIONS in [schema.value for schema in Schemas]
+    told: dict[str, object] = {
+        **OF.of_decision(outcome(task_type="x", rule="r"), "enforce"),
+        **OF.of_page(swept("a")),
+        **OF.of_adoption(adopted("a")),
+        **reply_attributes(outcome(b"-NOT FOUND"))[0],
+        **reply_attributes(outcome(b":2", task_id=""))[0],
+        "messaging.message.id": "a",
+    }
+    named = {name for name in told if not name.startswith(("asynq.", "asynq_ttl."))}
+    known = {
+        value: inspect.getsource(module).split(f'= "{value}"\n', 1)[-1]
+        for module in (db_attributes, messaging_attributes, server_attributes, error_attributes)
+        for value in vars(module).values()
+        if isinstance(value, str)
+    }
+    assert named <= known.keys()
+    moved = {"db.system.name", "db.operation.name", "db.namespace", "db.stored_procedure.name"}
+    assert moved <= named
+    for name in named:
+        text = known[name].split('"""')[1]
+        assert "Deprecated" not in text or "in favor of stable" in text, name

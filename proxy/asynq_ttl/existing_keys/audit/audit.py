@@ -17,7 +17,15 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from asynq_ttl.asynq.key_types import type_at
-from asynq_ttl.asynq.keys import index_key, queue_of_key, queue_of_task, task_prefix, text_of
+from asynq_ttl.asynq.keys import (
+    entry_of_history,
+    history_key,
+    index_key,
+    queue_of_key,
+    queue_of_task,
+    task_prefix,
+    text_of,
+)
 from asynq_ttl.asynq.message import scheduler_entry_id
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint, Progress, Suspects
@@ -29,13 +37,14 @@ from asynq_ttl.existing_keys.database import Database
 from asynq_ttl.existing_keys.findings import Finding
 from asynq_ttl.existing_keys.pages import TaskFilter, read_tasks, scan, tasks_of
 from asynq_ttl.existing_keys.queue_places import queue_places
+from asynq_ttl.existing_keys.scheduler_histories import histories_of
+from asynq_ttl.policy.plan import plan_history
 from asynq_ttl.policy.rules import Policy
 
 # Suspects are read again when there are so many, and so often before they count as lost.
 _MOST_SUSPECTS = 20_000
 _READ_AGAIN = 3
 _MOVED_SECONDS = 0.05
-_HISTORY = b"asynq:scheduler_history:"
 _MOST_SCHEDULED = 999
 
 
@@ -120,6 +129,7 @@ class Audit:
             self.tally.add_keys(len(keys), len(tasks))
             self._check_tasks(tasks, counter)
             self._check_types([key for key in keys if queue_of_task(key) is None])
+            self._check_histories([key for key in keys if entry_of_history(key) is not None])
             for key in keys:
                 self._check_key(key)
             self._advance(len(keys))
@@ -196,12 +206,20 @@ class Audit:
             if found not in (kind, b"none"):
                 self._database.left_out.add_wrong(key)
 
+    def _check_histories(self, keys: list[bytes]) -> None:
+        """Count histories of scheduler entries, and of those without a TTL which are to have one, or are left over."""
+        for history in histories_of(self._database, keys):
+            self.tally.add_history(timed=history.ttl_ms >= 0)
+            if history.ttl_ms >= 0:
+                continue
+            key = text_of(history_key(history.entry_id))
+            if plan_history(self._policy, history.entry_id, history.newest, self.now) is not None:
+                self.tally.add_problem("untimed-history", key)
+            elif self._scheduled is not None and history.entry_id not in self._scheduled:
+                self.tally.add_problem("scheduler-history", key)
+
     def _check_key(self, key: bytes) -> None:
-        """Count the history of a scheduler entry that is gone, and a queue that Asynq does not list, once."""
-        if key.startswith(_HISTORY):
-            if self._scheduled is not None and key.removeprefix(_HISTORY) not in self._scheduled:
-                self.tally.add_problem("scheduler-history", text_of(key))
-            return
+        """Count a queue that Asynq does not list, once."""
         queue = queue_of_key(key)
         if queue is not None and queue not in self._queues and self._wanted.matches_queue(queue):
             self._queues.add(queue)

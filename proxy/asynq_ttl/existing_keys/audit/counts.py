@@ -35,18 +35,16 @@ class DayCounts:
 
     by_day: dict[int, list[float]] = field(default_factory=dict)
 
-    def add(self, day: int, content: int) -> None:
-        """Count a task with so many bytes of content."""
+    def add(self, day: int, content: float, count: float = 1) -> None:
+        """Count a task, or several or a part of one, with so many bytes of content."""
         found = self.by_day.setdefault(day, [0, 0])
-        found[0] += 1
+        found[0] += count
         found[1] += content
 
     def merge(self, other: "DayCounts") -> None:
         """Add what another one has counted."""
         for day, (count, content) in other.by_day.items():
-            found = self.by_day.setdefault(day, [0, 0])
-            found[0] += count
-            found[1] += content
+            self.add(day, content, count)
 
     def items(self) -> Iterator[tuple[int, float, float]]:
         """Yield day or seconds, number of tasks and bytes."""
@@ -71,7 +69,8 @@ class Group:
         ages: tasks by the columns of `AGE_LIMITS`; a task of unknown age is in none.
         oldest: the greatest age, in seconds.
         own, policy: the days from now on which the tasks end, under Asynq alone and under the policy.
-        own_lives, policy_lives: how many seconds the tasks live that became terminal in the last days, likewise.
+        lives: of the tasks that became terminal in the last days, how many seconds they live under the policy, by how
+            many under Asynq alone.
     """
 
     tasks: int = 0
@@ -87,8 +86,7 @@ class Group:
     oldest: int = 0
     own: DayCounts = field(default_factory=DayCounts)
     policy: DayCounts = field(default_factory=DayCounts)
-    own_lives: DayCounts = field(default_factory=DayCounts)
-    policy_lives: DayCounts = field(default_factory=DayCounts)
+    lives: dict[int, DayCounts] = field(default_factory=dict)
 
     def add_task(self, content: int, *, timed: bool, locked: bool) -> None:
         """Count a task: the bytes of its content, whether its key has a TTL, whether it holds its uniqueness lock."""
@@ -100,6 +98,10 @@ class Group:
     def add_held(self) -> None:
         """Count a task that is held."""
         self.held += 1
+
+    def add_arrival(self, own: int, policy: int, content: int) -> None:
+        """Count a task of the last days: the seconds it lives under Asynq alone and under the policy, and its bytes."""
+        self.lives.setdefault(own, DayCounts()).add(policy, content)
 
     def add_orphan(self) -> None:
         """Count a task that is in no list or index."""
@@ -152,6 +154,8 @@ class Tally:
         indexes: bytes of the lists and indexes, by queue.
         keys: how many keys of Asynq there are.
         other_keys: how many of those are not tasks.
+        histories: how many of those are histories of scheduler entries.
+        timed_histories: how many of these have a TTL.
     """
 
     groups: dict[tuple[str, str], Group] = field(default_factory=dict)
@@ -160,6 +164,8 @@ class Tally:
     indexes: dict[str, int] = field(default_factory=dict)
     keys: int = 0
     other_keys: int = 0
+    histories: int = 0
+    timed_histories: int = 0
 
     def group(self, queue: str, state: str) -> Group:
         """Return the group of a queue and a state, a new one where there is none yet."""
@@ -172,6 +178,11 @@ class Tally:
         """Count keys of Asynq, so many of which are tasks."""
         self.keys += keys
         self.other_keys += keys - tasks
+
+    def add_history(self, *, timed: bool) -> None:
+        """Count the history of a scheduler entry."""
+        self.histories += 1
+        self.timed_histories += timed
 
     def measure_indexes(self, queues: Iterable[str], sizes: Iterable[tuple[str, int]]) -> None:
         """Take down the bytes of the lists and indexes of queues: sizes by queue, several for one."""
@@ -197,7 +208,13 @@ def load_tally(content: dict[str, Any]) -> Tally:
     """Return a tally from what `Tally.dump` returned. Other data raise KeyError, TypeError or ValueError."""
     groups = {}
     for queue, state, numbers in content["groups"]:
-        for name in ("own", "policy", "own_lives", "policy_lives"):
-            numbers[name] = DayCounts({int(day): counts for day, counts in numbers[name]["by_day"].items()})
+        for name in ("own", "policy"):
+            numbers[name] = _load_days(numbers[name])
+        numbers["lives"] = {int(own): _load_days(counts) for own, counts in numbers["lives"].items()}
         groups[queue, state] = Group(**numbers)
-    return Tally(groups, *(content[name] for name in ("problems", "examples", "indexes", "keys", "other_keys")))
+    names = ("problems", "examples", "indexes", "keys", "other_keys", "histories", "timed_histories")
+    return Tally(groups, *(content[name] for name in names))
+
+
+def _load_days(content: dict[str, Any]) -> DayCounts:
+    return DayCounts({int(day): counts for day, counts in content["by_day"].items()})

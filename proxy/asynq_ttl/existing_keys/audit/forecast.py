@@ -4,7 +4,11 @@ What is there ends when its time is over. New tasks are supposed to arrive as th
 as long; under the policy, for as long as its retention says, be that seconds. An archive grows no larger than its cap:
 Asynq's own, or the policy's.
 
-Invariant: what no cap can reach is added up once for all queues, so that thousands of queues cost no more than one.
+Invariants:
+
+* A task that lives for a shorter time than the last days is counted as many times as it would fit into them: of those
+  that arrived, only the last ones are still there to be seen.
+* What no cap can reach is added up once for all queues, so that thousands of queues cost no more than one.
 """
 
 from dataclasses import dataclass
@@ -41,29 +45,54 @@ def forecast(tally: Tally, policy: Policy) -> Forecast:
     oldest = max((group.oldest for *_, group in groups), default=0)
     # A database younger than the window has had no more days to fill up.
     days = min(float(ARRIVAL_DAYS), max(oldest / _DAY, 1.0))
-    own, after = _Curve(days), _Curve(days)
+    own, after = _Curve(), _Curve()
     arrivals = 0.0
     for queue, state, group in groups:
-        arrivals += sum(count for _, count, _ in group.own_lives.items())
-        own_cap = OWN_ARCHIVE_CAP if state == "archived" else None
-        limits = policy.archive_limits(queue) if state == "archived" else None
-        cap = own_cap if limits is None else limits.cap if limits.cap is not None else own_cap
-        if limits is not None and limits.uncapped:
-            cap = None
-        own.add(group, group.own, group.own_lives, own_cap)
-        after.add(group, group.policy, group.policy_lives, cap)
-    return Forecast(own.days(today_too=True), after.days(today_too=False), arrivals / days, days)
+        caps = _caps(policy, queue, state)
+        own_rates, policy_rates = _rates(group, _seen_days(group, caps, days))
+        arrivals += sum(count for _, count, _ in own_rates.items())
+        own.add(group, group.own, own_rates, caps[0])
+        after.add(group, group.policy, policy_rates, caps[1])
+    return Forecast(own.days(today_too=True), after.days(today_too=False), arrivals, days)
+
+
+def _caps(policy: Policy, queue: str, state: str) -> tuple[int | None, int | None]:
+    """Return how many tasks of a state a queue keeps at most, under Asynq alone and under the policy."""
+    if state != "archived":
+        return None, None
+    limits = policy.archive_limits(queue)
+    if limits is None:
+        return OWN_ARCHIVE_CAP, OWN_ARCHIVE_CAP
+    return OWN_ARCHIVE_CAP, None if limits.uncapped else OWN_ARCHIVE_CAP if limits.cap is None else limits.cap
+
+
+def _seen_days(group: Group, caps: tuple[int | None, int | None], days: float) -> float:
+    """Return for how many of the last days a group has what arrived: an archive that is full has lost older ones."""
+    most = min((cap for cap in caps if cap is not None), default=None)
+    full = most is not None and group.tasks - group.orphans >= most
+    return min(days, max(group.oldest, 1) / _DAY) if full else days
+
+
+def _rates(group: Group, window: float) -> tuple[DayCounts, DayCounts]:
+    """Return tasks and bytes that arrive in a day, by the seconds that they live, as things are and under the policy.
+
+    Args:
+        group: the tasks.
+        window: for how many days arrivals can be seen, of tasks that live for as long.
+    """
+    own, after = DayCounts(), DayCounts()
+    for life, lives in group.lives.items():
+        seen_days = min(max(life, 1) / _DAY, window)
+        for policy_life, count, content in lives.items():
+            own.add(life, content / seen_days, count / seen_days)
+            after.add(policy_life, content / seen_days, count / seen_days)
+    return own, after
 
 
 class _Curve:
-    """Bytes on each day.
+    """Bytes on each day."""
 
-    Args:
-        window: over how many days arrivals were counted.
-    """
-
-    def __init__(self, window: float) -> None:
-        self._window = window
+    def __init__(self) -> None:
         self._stock, self._lives = DayCounts(), DayCounts()
         self._capped: list[tuple[DayCounts, DayCounts, int]] = []
 
@@ -73,11 +102,11 @@ class _Curve:
         Args:
             group: the group.
             stock: on which day from today the tasks that are there end.
-            lives: how many seconds those live that arrive.
+            lives: what arrives in a day, by how many seconds it lives.
             cap: the most tasks; None for no limit.
         """
         most = sum(count for _, count, _ in stock.items()) + sum(
-            count * min(life / _DAY, HORIZON_DAYS) / self._window for life, count, _ in lives.items() if life < NEVER
+            count * min(life / _DAY, HORIZON_DAYS) for life, count, _ in lives.items() if life < NEVER
         )
         if cap is not None and most > cap:
             self._capped.append((_sized(stock, group), _sized(lives, group), cap))
@@ -104,7 +133,7 @@ class _Curve:
             elif end > day or (day == 0 and today_too):
                 kept, size = kept + count, size + content
         for life, count, content in lives.items():
-            share = min(day, life / _DAY) / self._window
+            share = min(day, life / _DAY)
             if life >= NEVER:
                 free += content * share
             else:

@@ -114,11 +114,17 @@ PROBLEMS: dict[str, tuple[Severity, str, str, str]] = {
         "the same task cannot be enqueued until the lock runs out",
         "run or delete the archived tasks; a sidecar frees the lock when it removes the task",
     ),
+    "untimed-history": (
+        _NOTICE,
+        "histories of scheduler entries without the TTL that the policy gives",
+        "they stay for ever, unless a scheduler adds to them through a sidecar",
+        "asynq-ttl backfill --state scheduler_history --policy FILE, then the same with --apply",
+    ),
     "scheduler-history": (
         _NOTICE,
         "histories of scheduler entries that no running scheduler has",
         "they have no TTL: every restart of a scheduler that was killed leaves some",
-        "DEL them if no scheduler is to come back with the same entries",
+        "run schedulers through a sidecar whose policy has scheduler_history: 30d, and backfill with that policy",
     ),
 }
 """By name: severity, what it is, why it matters, what to do."""

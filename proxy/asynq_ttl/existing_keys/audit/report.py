@@ -87,6 +87,7 @@ def as_json(report: Report) -> str:
         "severity": worst(report.findings).name.lower(),
         "keys": report.tally.keys,
         "other_keys": report.tally.other_keys,
+        "scheduler_histories": {"keys": report.tally.histories, "with_ttl": report.tally.timed_histories},
         "groups": groups,
         "index_bytes": report.tally.indexes,
         "findings": as_data(report.findings),
@@ -121,6 +122,9 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"... and {len(found) - len(largest):,} smaller ones; --json has all of them", highlight=False)
     total = sum(group.bytes for *_, group in found) + sum(report.tally.indexes.values())
     console.print(f"{report.tally.keys:,} keys, {bytes_text(total)} with lists and indexes, {report.seconds:.1f} s")
+    if report.tally.histories:
+        timed = f"{report.tally.timed_histories:,} with a TTL"
+        console.print(f"{report.tally.histories:,} histories of scheduler entries, {timed}", highlight=False)
     ahead = report.forecast
     console.print(
         f"terminal tasks in {HORIZON_DAYS} days: {bytes_text(ahead.own[-1])} as things are, "

@@ -83,13 +83,17 @@ class TaskCounter:
         own, policy = self._ends(standing, task.ttl_ms, planned)
         group.own.add(_day(own, self._now), content)
         group.policy.add(_day(policy, self._now), content)
-        if 0 <= self._now - since < ARRIVAL_DAYS * _DAY:
-            group.own_lives.add(_life(None if own is None else own - since), content)
-            group.policy_lives.add(_life(self._policy_life(standing, own)), content)
+        # What is overdue stands for nothing: it depends on who removes it when.
+        if 0 <= self._now - since < ARRIVAL_DAYS * _DAY and (own is None or own > self._now):
+            lives = _life(None if own is None else own - since), _life(self._policy_life(standing, own))
+            group.add_arrival(*lives, content)
 
     def _ends(self, task: Standing, ttl_ms: int, planned: Plan | None) -> tuple[int | None, int | None]:
-        """Return when a task ends under Asynq alone, and when under the policy, in Unix seconds; None for never."""
-        expires = self._now + ttl_ms // 1000 if task.timed else None
+        """Return when a task ends under Asynq alone, and when under the policy, in Unix seconds; None for never.
+
+        A sweeper removes it when its retention is over, so the grace is no part of its life.
+        """
+        expires = self._now + ttl_ms // 1000 - self._policy.grace_seconds if task.timed else None
         own = None
         if task.score is not None:
             own = task.score if task.state is State.COMPLETED else task.score + OWN_ARCHIVE_SECONDS
@@ -99,7 +103,7 @@ class TaskCounter:
             return own, own
         if planned.act is Act.REMOVE:
             return own, self._now
-        return own, planned.expires_at if planned.act is Act.TTL else None
+        return own, planned.expires_at - self._policy.grace_seconds if planned.expires_at is not None else None
 
     def _is_undated(self, standing: Standing, task: Task) -> bool:
         """Say whether a task lacks the TTL that the policy gives, and nobody knows since when."""

@@ -38,6 +38,8 @@ _NOTHING: dict[str, Callable[[Call], Any]] = {
     "existing_keys/check_index": lambda _: [0, b"", b""],
     "existing_keys/hold_tasks": lambda call: [b"elsewhere"] * (len(call) - 2),
     "existing_keys/release_tasks": lambda call: [0] * ((len(call) - 3) // 5),
+    "existing_keys/read_history": lambda _: [b"none", -2, b""],
+    "existing_keys/change_history": lambda _: 0,
     "existing_keys/change_tasks": lambda call: [0] * ((len(call) - 2) // 9),
 }
 

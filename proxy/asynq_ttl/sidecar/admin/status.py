@@ -3,6 +3,7 @@
 Invariant: nothing here changes anything.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,12 +12,12 @@ from itertools import islice
 from typing import Any
 
 from asynq_ttl.asynq.keys import printable
-from asynq_ttl.policy.rules import FULL_ROLLOUT, Rule
+from asynq_ttl.policy.rules import FULL_ROLLOUT, SCHEDULER_HISTORY, Keep, Rule
 from asynq_ttl.rewriting.registry import Script, Status
 from asynq_ttl.sidecar.node_figures import node_states
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.telemetry.logs import level_in_force
-from asynq_ttl.times import rfc3339
+from asynq_ttl.times import format_duration, rfc3339
 
 Json = dict[str, Any]
 
@@ -134,7 +135,9 @@ def _decision_log(sidecar: Sidecar) -> Json | None:
 def policy_in_force(sidecar: Sidecar) -> Json:
     """Return the policy in force, and how often each of its rules has decided."""
     policy, reload = sidecar.in_force.policy, sidecar.in_force.last_reload
-    decided = _summed(sidecar.telemetry.decisions, 2)
+    # A rule may have the name that stands for it where a history is concerned.
+    tasks = {labels: count for labels, count in sidecar.telemetry.decisions.items() if labels[1] != SCHEDULER_HISTORY}
+    decided = _summed(Counter(tasks), 2)
     return {
         "source": policy.source,
         "digest": policy.digest,
@@ -144,6 +147,7 @@ def policy_in_force(sidecar: Sidecar) -> Json:
         "adopt": policy.adopt.value,
         "rollout": f"{policy.rollout * 100 / FULL_ROLLOUT:g}%",
         "grace_seconds": policy.grace_seconds,
+        "scheduler_history": format_duration(policy.scheduler_history) if policy.scheduler_history else Keep.OWN.value,
         "last_reload": {"time": rfc3339(reload.at_ns / 1e9), "faults": list(reload.faults)},
         "rules": [_rule(rule) | {"decided": decided[rule.name]} for rule in policy.rules],
         # Bulk operations, whose rule is picked inside Redis, and tasks that are run again.
@@ -221,6 +225,7 @@ def census(sidecar: Sidecar) -> Json:
     seen = sidecar.telemetry.task_counts
     return {
         "since": rfc3339(sidecar.started_ns / 1e9),
+        "seconds": (time.time_ns() - sidecar.started_ns) / 1e9,
         "policy": {
             "source": sidecar.in_force.policy.source,
             "mode": sidecar.in_force.mode.value,

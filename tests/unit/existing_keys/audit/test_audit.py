@@ -14,7 +14,7 @@ from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint, Progress
 from asynq_ttl.existing_keys.audit.counts import Tally
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.policy.glob import compile_glob
-from asynq_ttl.policy.rules import DEFAULT_POLICY
+from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
 from support.scripted_database import NOW, ScriptedDatabase, task_of
 
 PENDING = index_key("q", "pending")
@@ -122,20 +122,35 @@ def test_names_that_can_be_read_twice_are_told() -> None:
 
 
 def test_a_queue_that_is_not_listed_is_found_once() -> None:
-    """However many keys it has; so is the history of a scheduler entry that no scheduler has."""
+    """However many keys it has."""
     database = ScriptedDatabase()
     database.more_keys = [
         b"asynq:{lost}:pending",
         b"asynq:{lost}:active",
         b"asynq:{q}:pending",
         b"asynq:{odd",
-        b"asynq:scheduler_history:1",
     ]
     found = audit(database).run(["q"])
-    assert [(finding.code, finding.count, finding.examples) for finding in found] == [
-        ("unlisted", 1, ["lost"]),
-        ("scheduler-history", 1, ["asynq:scheduler_history:1"]),
-    ]
+    assert [(finding.code, finding.count, finding.examples) for finding in found] == [("unlisted", 1, ["lost"])]
+
+
+@pytest.mark.parametrize(
+    ("policy", "found"),
+    [
+        (DEFAULT_POLICY, [("scheduler-history", ["asynq:scheduler_history:kept"])]),
+        (Policy((), scheduler_history=60), [("untimed-history", ["asynq:scheduler_history:kept"])]),
+    ],
+)
+def test_histories_are_counted(policy: Policy, found: list[tuple[str, list[str]]]) -> None:
+    """One without a TTL is told of: to be given one by the policy, or left over, as no scheduler has its entry."""
+    database = ScriptedDatabase()
+    database.histories = {
+        b"asynq:scheduler_history:timed": (NOW, 5),
+        b"asynq:scheduler_history:kept": (NOW, -1),
+    }
+    walk = Audit(database, policy, TaskFilter(), Checkpoint(None, {}))
+    assert [(finding.code, finding.examples) for finding in walk.run(["q"])] == found
+    assert (walk.tally.histories, walk.tally.timed_histories) == (2, 1)
 
 
 def test_only_queues_that_are_asked_for() -> None:

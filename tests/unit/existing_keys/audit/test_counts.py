@@ -56,7 +56,7 @@ def test_a_checkpoint_brings_everything_back() -> None:
     group = tally.group("q\udcff", "archived")
     group.add_age(5)
     group.own.add(3, 100)
-    group.policy_lives.add(NEVER, 5)
+    group.add_arrival(NEVER, 7, 5)
     for _ in range(9):
         tally.add_problem("ghost", "q: a")
     assert load_tally(json.loads(json.dumps(tally.dump()))) == tally

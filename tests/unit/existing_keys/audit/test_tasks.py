@@ -109,9 +109,16 @@ def test_when_a_task_ends(task: Task, policy: Policy, own: int, ruled: int) -> N
 def test_only_what_came_in_the_last_days_says_how_long_tasks_live() -> None:
     """Older tasks are those that are left of many; they would make lives look longer."""
     group = counted(archived(2), archived(20)).group("q", "archived")
-    assert list(group.own_lives.by_day) == [round(OWN_DAYS * DAY, -4)]
-    assert list(group.policy_lives.by_day) == [round(7 * DAY, -3)]
-    assert sum(count for _, count, _ in group.own_lives.items()) == 1
+    assert {own: list(lives.by_day) for own, lives in group.lives.items()} == {
+        round(OWN_DAYS * DAY, -4): [round(7 * DAY, -3)]
+    }
+    assert sum(count for lives in group.lives.values() for _, count, _ in lives.items()) == 1
+
+
+def test_what_is_overdue_says_nothing_of_what_arrives() -> None:
+    """How much of it there is depends on when it is removed."""
+    overdue = task_of("completed", score=NOW - 5, completed_at=NOW - 35)
+    assert counted(overdue).group("q", "completed").lives == {}
 
 
 def test_a_result_is_content() -> None:
@@ -150,6 +157,6 @@ def test_what_must_be_in_a_list(task: Task, *, must: bool) -> None:
 def test_under_the_policy_tasks_live_as_long_as_its_retention(retention: Retention, life: int) -> None:
     """Not as long as those have lived that are there without it, and without the grace of their keys."""
     policy = Policy((Rule("r", completed=retention),))
-    task = task_of("completed", score=NOW, completed_at=NOW - DAY, retention_seconds=3600)
+    task = task_of("completed", score=NOW + 3000, completed_at=NOW - 600, retention_seconds=3600)
     group = counted(task, policy=policy).group("q", "completed")
-    assert list(group.policy_lives.by_day) == [life]
+    assert [list(lives.by_day) for lives in group.lives.values()] == [[life]]
