@@ -8,6 +8,8 @@ Who closes what: a client that hangs up takes its connection to Redis with it, o
 when Redis hangs up, the client is hung up on, once it has all that Redis sent.
 
 A connection knows the others only as `OpenConnections`, which the relay is.
+
+`pass_on` and `pass_back` say what becomes of a chunk. For nearly every chunk the same is also compiled (`forwarding`).
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from enum import Flag, auto
 from typing import Protocol, cast
 
+from asynq_ttl.relay.forwarding import forward
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.session import Dialogue, Session
@@ -79,6 +82,8 @@ class OpenConnections(Protocol):
 
 class Downstream(asyncio.Protocol):
     """A client's side of a connection; `others` are all the connections there are."""
+
+    __slots__ = "_backlog", "_eof", "_others", "_pauses", "_refusal", "_traffic", "_transport", "_upstream", "session"
 
     def __init__(self, others: OpenConnections) -> None:
         self.session: Dialogue = Session(others.shared)
@@ -167,7 +172,7 @@ class Downstream(asyncio.Protocol):
         if commands is None:
             self._transport.close()
 
-    def data_received(self, data: bytes) -> None:
+    def pass_on(self, data: bytes) -> None:
         """Pass on what the client sends."""
         traffic = self._traffic
         if traffic.command_due:
@@ -193,6 +198,8 @@ class Downstream(asyncio.Protocol):
         if len(data) >= _TURN_BYTES:
             self.pause(Pause.TURN)
             asyncio.get_running_loop().call_soon(self.unpause, Pause.TURN)
+
+    data_received = pass_on
 
     def _hold(self, data: bytes) -> None:
         """Keep what cannot be passed on yet, and read no more if it gets much."""
@@ -264,7 +271,7 @@ class Downstream(asyncio.Protocol):
         if self._upstream is not None:
             self._upstream.resume_reading()
 
-    def upstream_received(self, data: bytes) -> None:
+    def pass_back(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
         traffic = self._traffic
         transport = self._transport
@@ -277,6 +284,8 @@ class Downstream(asyncio.Protocol):
         self.session.receive_upstream(data)
         if len(data) >= _TURN_BYTES and self._upstream is not None:
             self._upstream.give_way()
+
+    upstream_received = pass_back
 
     def upstream_lost(self) -> None:
         """Hang up when Redis has, once the client has what Redis sent."""
@@ -322,6 +331,8 @@ class Downstream(asyncio.Protocol):
 
 class UpstreamProtocol(asyncio.Protocol):
     """Redis's side of a connection."""
+
+    __slots__ = ("_downstream", "_held", "_transport", "data_received", "write")
 
     def __init__(self, downstream: Downstream) -> None:
         self._downstream = downstream
@@ -397,3 +408,6 @@ class UpstreamProtocol(asyncio.Protocol):
 
 def _discard(_data: bytes) -> None:
     """Write to a connection that is gone."""
+
+
+forward(Downstream, UpstreamProtocol, _NO_PAUSE, _TURN_BYTES)

@@ -152,7 +152,7 @@ class Session:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
         if self._framer.between:
             # Nearly every chunk is one command, or some that are of no interest; nearly all of Asynq's call a script.
-            seen = self._recall(data, _SPECIAL_NAMES, self._untouched, self._polls)
+            seen = self._recall(data, SPECIAL_NAMES, self._untouched, self._polls)
             if type(seen) is int:
                 self.commands += seen
                 return data
@@ -160,7 +160,7 @@ class Session:
                 if self._shared.memory.holds(self._shared.rewriter):
                     self.commands += 1
                     return seen
-                seen = self._recall(data, _SPECIAL_NAMES, self._untouched, {})
+                seen = self._recall(data, SPECIAL_NAMES, self._untouched, {})
             if type(seen) is tuple:
                 return self._take_one(data, *seen)
         data, commands, start = self._framer.feed(data)
@@ -364,4 +364,5 @@ _SPECIAL: dict[bytes, _Handler] = {
     b"CLUSTER": Session._cluster,  # noqa: SLF001
     **dict.fromkeys(_UNCOUNTABLE, Session._uncountable),  # noqa: SLF001
 }
-_SPECIAL_NAMES = frozenset(_SPECIAL)
+SPECIAL_NAMES: Final = frozenset(_SPECIAL)
+"""The names of the commands that a session is interested in, in upper case."""

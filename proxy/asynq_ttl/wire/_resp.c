@@ -15,26 +15,8 @@ count_replies(PyObject *module, PyObject *chunk)
         PyErr_SetString(PyExc_TypeError, "count_replies() takes bytes");
         return NULL;
     }
-    const char *at = PyBytes_AS_STRING(chunk), *end = at + PyBytes_GET_SIZE(chunk), *value;
-    Py_ssize_t length;
-    long replies = 0;
-    for (; at != end; replies++) {
-        switch (*at) {
-        case '+': case '-': case ':': case '_': case '#': case ',': case '(':
-            at = memchr(at, '\n', end - at);
-            at = at == NULL ? NULL : at + 1;
-            break;
-        case '$':
-            at = end - at >= 5 && memcmp(at, "$-1\r\n", 5) == 0 ? at + 5 : bulk(at, end, &value, &length);
-            break;
-        default:
-            at = NULL;
-        }
-        if (at == NULL) {
-            return PyLong_FromLong(0);
-        }
-    }
-    return PyLong_FromLong(replies);
+    const char *at = PyBytes_AS_STRING(chunk);
+    return PyLong_FromLong(whole_replies(at, at + PyBytes_GET_SIZE(chunk)));
 }
 
 /* Return where the value at `at` ends, or for an array, a map or a set its header, and how many values are missing then

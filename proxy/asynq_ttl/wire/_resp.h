@@ -55,4 +55,30 @@ command_header(const char *at, const char *end, Py_ssize_t *count)
     return at != NULL && *count >= 1 && *count <= MAX_ARGUMENTS ? at : NULL;
 }
 
+/* Return how many replies stand between `at` and `end`, if it is whole ones of one line or one bulk string; else 0. */
+static inline long
+whole_replies(const char *at, const char *end)
+{
+    const char *value;
+    Py_ssize_t length;
+    long replies = 0;
+    for (; at != end; replies++) {
+        switch (*at) {
+        case '+': case '-': case ':': case '_': case '#': case ',': case '(':
+            at = memchr(at, '\n', end - at);
+            at = at == NULL ? NULL : at + 1;
+            break;
+        case '$':
+            at = end - at >= 5 && memcmp(at, "$-1\r\n", 5) == 0 ? at + 5 : bulk(at, end, &value, &length);
+            break;
+        default:
+            at = NULL;
+        }
+        if (at == NULL) {
+            return 0;
+        }
+    }
+    return replies;
+}
+
 #endif
