@@ -2,7 +2,8 @@
  *
  * Optional: `connection` does it itself where this is not built, and its tests hold the two against each other. What is
  * done here is what its `pass_on` and `pass_back` do with nearly every chunk: look up, count, write. Anything unusual is
- * left to them, so here is nothing that is not there.
+ * left to them, so here is nothing that is not there. A command that has to be decided about is given to the session, taken
+ * apart.
  *
  * There is no state of its own: what is read and counted are the attributes of the Python objects, at the places that
  * their `__slots__` gave them. Only what is bytes, an int or an object of a class below is used as one; where an attribute
@@ -26,7 +27,7 @@ typedef struct {
 enum {
     CONNECTION_TRAFFIC, CONNECTION_UPSTREAM, CONNECTION_PAUSES, CONNECTION_SESSION, CONNECTION_TRANSPORT,
     UPSTREAM_WRITE, COMMAND_DUE, REPLY_DUE, BYTES_FROM_CLIENTS, BYTES_FROM_REDIS,
-    SESSION_FRAMER, SESSION_HOLDING, SESSION_PENDING, SESSION_UNTOUCHED, SESSION_SHARED, SESSION_RECEIVE, COMMANDS,
+    SESSION_FRAMER, SESSION_HOLDING, SESSION_PENDING, SESSION_UNTOUCHED, SESSION_SHARED, SESSION_RECEIVE, COMMANDS, WAITING_FOR,
     FRAMER_BETWEEN, TAKEN_BYTES, PENDING_COUNTER, WAITING, COUNTING, REPLIES, COUNTER_BETWEEN,
     SHARED_MEMORY, SHARED_REWRITER, POLLS, MEMORY_REWRITER, MEMORY_CHANGES, MEMORY_REGISTRY, ATTRIBUTES
 };
@@ -49,6 +50,7 @@ static Attribute attributes[ATTRIBUTES] = {
     [SESSION_SHARED] = {IN_SESSION, "_shared"},
     [SESSION_RECEIVE] = {IN_SESSION, "receive_upstream"},
     [COMMANDS] = {IN_SESSION, "commands"},
+    [WAITING_FOR] = {IN_SESSION, "waiting_for"},
     [FRAMER_BETWEEN] = {IN_FRAMER, "between"},
     [TAKEN_BYTES] = {IN_HOLDING, "taken_bytes"},
     [PENDING_COUNTER] = {IN_PENDING, "_counter"},
@@ -68,7 +70,7 @@ static Attribute attributes[ATTRIBUTES] = {
 static PyTypeObject *classes[CLASSES];
 static PyObject *no_pause, *special;
 static Py_ssize_t turn_bytes;
-static PyObject *name_pass_on, *name_pass_back, *name_write, *name_changes;
+static PyObject *name_pass_on, *name_pass_back, *name_take_one, *name_activate, *name_write, *name_changes;
 
 /* Return where an attribute of an object stands. */
 static inline PyObject **
@@ -130,8 +132,8 @@ holds(PyObject *memory, PyObject *shared)
     return same;
 }
 
-/* Return what goes to Redis for a chunk of a connection that has nothing to wait for, and count the commands in it; Py_None
- * where that is not known here, NULL with an exception set. */
+/* Return what goes to Redis for a chunk of a connection that has nothing to wait for, and count the commands in it; the one
+ * that it is, taken apart, where it is of interest; Py_None where that is not known here, NULL with an exception set. */
 static PyObject *
 instead(PyObject *session, PyObject *chunk)
 {
@@ -156,7 +158,7 @@ instead(PyObject *session, PyObject *chunk)
         Py_DECREF(seen);
         return NULL;
     }
-    if (commands == 0) {
+    if (commands == 0 && !PyTuple_CheckExact(seen)) {
         Py_SETREF(seen, Py_NewRef(Py_None));
     }
     return seen;
@@ -166,9 +168,7 @@ instead(PyObject *session, PyObject *chunk)
 static PyObject *
 give(PyObject *function, PyObject *data)
 {
-    Py_INCREF(function);
     PyObject *result = PyObject_CallOneArg(function, data);
-    Py_DECREF(function);
     if (result == NULL) {
         return NULL;
     }
@@ -183,26 +183,57 @@ is_usual(PyObject *data)
     return PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) > 0 && PyBytes_GET_SIZE(data) < turn_bytes;
 }
 
+/* Let the session decide about a chunk that is one command, and send what it says; `seen` is the command taken apart, and
+ * its number of KEYS. Return None, or NULL with an exception set. */
+static PyObject *
+decide(PyObject *self, PyObject *session, PyObject *write, PyObject *data, PyObject *seen)
+{
+    PyObject *arguments[] = {session, data, PyTuple_GET_ITEM(seen, 0), PyTuple_GET_ITEM(seen, 1)};
+    PyObject *out = PyObject_VectorcallMethod(name_take_one, arguments, 4, NULL);
+    if (out == NULL || !PyBytes_CheckExact(out)) {
+        if (out != NULL) {
+            PyErr_SetString(PyExc_TypeError, "take_one() returns bytes");
+        }
+        Py_XDECREF(out);
+        return NULL;
+    }
+    PyObject *result = PyBytes_GET_SIZE(out) > 0 ? give(write, out) : Py_NewRef(Py_None);
+    Py_DECREF(out);
+    if (result != NULL && !is(session, WAITING_FOR, Py_None)) {
+        Py_DECREF(result);
+        result = PyObject_CallMethodNoArgs(self, name_activate);
+    }
+    return result;
+}
+
 static PyObject *
 data_received(PyObject *self, PyObject *data)
 {
     PyObject *traffic = get(self, CONNECTION_TRAFFIC), *session = get(self, CONNECTION_SESSION);
     PyObject *write = get(get(self, CONNECTION_UPSTREAM), UPSTREAM_WRITE), *taken = get(get(session, SESSION_HOLDING), TAKEN_BYTES);
-    if (is_usual(data) && write != NULL && is(self, CONNECTION_PAUSES, no_pause) && is(traffic, COMMAND_DUE, Py_False)
-        && is(get(session, SESSION_FRAMER), FRAMER_BETWEEN, Py_True) && taken != NULL && PyLong_CheckExact(taken)
-        && Py_SIZE(taken) == 0) {
-        PyObject *out = instead(session, data);
-        if (out == NULL) {
-            return NULL;
-        }
-        if (out != Py_None) {
-            PyObject *result = add(traffic, BYTES_FROM_CLIENTS, PyBytes_GET_SIZE(data)) < 0 ? NULL : give(write, out);
-            Py_DECREF(out);
-            return result;
-        }
-        Py_DECREF(out);
+    if (!is_usual(data) || write == NULL || !is(self, CONNECTION_PAUSES, no_pause) || !is(traffic, COMMAND_DUE, Py_False)
+        || !is(get(session, SESSION_FRAMER), FRAMER_BETWEEN, Py_True) || taken == NULL || !PyLong_CheckExact(taken)
+        || Py_SIZE(taken) != 0) {
+        return PyObject_CallMethodOneArg(self, name_pass_on, data);
     }
-    return PyObject_CallMethodOneArg(self, name_pass_on, data);
+    PyObject *out = instead(session, data);
+    if (out == NULL) {
+        return NULL;
+    }
+    if (out == Py_None) {
+        Py_DECREF(out);
+        return PyObject_CallMethodOneArg(self, name_pass_on, data);
+    }
+    Py_INCREF(session);
+    Py_INCREF(write);
+    PyObject *result = NULL;
+    if (add(traffic, BYTES_FROM_CLIENTS, PyBytes_GET_SIZE(data)) == 0) {
+        result = PyTuple_CheckExact(out) ? decide(self, session, write, data, out) : give(write, out);
+    }
+    Py_DECREF(write);
+    Py_DECREF(session);
+    Py_DECREF(out);
+    return result;
 }
 
 /* Count the replies in a chunk, where none of them is waited for; say whether that was so, -1 with an exception set. */
@@ -231,12 +262,14 @@ upstream_received(PyObject *self, PyObject *data)
         return PyObject_CallMethodOneArg(self, name_pass_back, data);
     }
     Py_INCREF(session);
+    Py_INCREF(receive);
     Py_INCREF(transport);
     PyObject *result = PyObject_CallMethodOneArg(transport, name_write, data);
     Py_DECREF(transport);
     int done = result == NULL || add(traffic, BYTES_FROM_REDIS, PyBytes_GET_SIZE(data)) < 0 ? -1 : counted(session, data);
     Py_XDECREF(result);
     result = done < 0 ? NULL : done > 0 ? Py_NewRef(Py_None) : give(receive, data);
+    Py_DECREF(receive);
     Py_DECREF(session);
     return result;
 }
@@ -314,9 +347,12 @@ prepare(PyObject *module)
 {
     name_pass_on = PyUnicode_InternFromString("pass_on");
     name_pass_back = PyUnicode_InternFromString("pass_back");
+    name_take_one = PyUnicode_InternFromString("take_one");
+    name_activate = PyUnicode_InternFromString("activate");
     name_write = PyUnicode_InternFromString("write");
     name_changes = PyUnicode_InternFromString("changes");
-    return name_pass_on != NULL && name_pass_back != NULL && name_write != NULL && name_changes != NULL ? 0 : -1;
+    return name_pass_on != NULL && name_pass_back != NULL && name_take_one != NULL && name_activate != NULL &&
+           name_write != NULL && name_changes != NULL ? 0 : -1;
 }
 
 static PyMethodDef methods[] = {

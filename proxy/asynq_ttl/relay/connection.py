@@ -14,10 +14,9 @@ A connection knows the others only as `OpenConnections`, which the relay is.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from enum import Flag, auto
 from typing import Protocol, cast
 
-from asynq_ttl.relay.forwarding import forward
+from asynq_ttl.relay.forwarding import NO_PAUSE, TURN_BYTES, Pause, forward
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.session import Dialogue, Session
@@ -28,23 +27,6 @@ _REFUSAL_SECONDS = 2.0
 # What a TLS client may send before Redis is connected to: so many chunks, or a larger one. (Security limits.)
 _EARLY_CHUNKS = 16
 _EARLY_BYTES = 4096
-# After a chunk of this size it is the others' turn: libuv would go on and read up to 32 chunks, 8 MB of small commands.
-_TURN_BYTES = 65_536
-
-
-class Pause(Flag):
-    """Why nothing is read from a client at the moment."""
-
-    NONE = 0
-    CONNECTING = auto()
-    ACTIVATING = auto()  # a wrapper is being loaded
-    FULL = auto()  # Redis is slow to take what was written
-    WAITING = auto()  # much waits for a node of the cluster
-    HANGING_UP = auto()
-    TURN = auto()  # it is the others'
-
-
-_NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
 
 
 class OpenConnections(Protocol):
@@ -91,7 +73,7 @@ class Downstream(asyncio.Protocol):
         self._traffic = others.traffic
         self._transport: asyncio.Transport | None = None
         self._upstream: UpstreamProtocol | None = None
-        self._pauses = _NO_PAUSE
+        self._pauses = NO_PAUSE
         self._backlog: list[bytes] = []
         self._eof = False
         self._refusal = b""
@@ -112,7 +94,7 @@ class Downstream(asyncio.Protocol):
             and session.commands == session.replies
             and not session.busy
             and not self._backlog
-            and self._pauses is _NO_PAUSE
+            and self._pauses is NO_PAUSE
         )
 
     @property
@@ -180,7 +162,7 @@ class Downstream(asyncio.Protocol):
             return
         traffic.bytes_from_clients += len(data)
         upstream = self._upstream
-        if upstream is None or self._pauses is not _NO_PAUSE:
+        if upstream is None or self._pauses is not NO_PAUSE:
             if self._refusal:
                 self._answer_refused(data)
                 return
@@ -191,11 +173,11 @@ class Downstream(asyncio.Protocol):
         out = session.receive_downstream(data)
         if out:
             upstream.write(out)
-        if session.holding.taken_bytes and self._pauses is _NO_PAUSE:
+        if session.holding.taken_bytes and self._pauses is NO_PAUSE:
             session.give_back()
         if session.waiting_for is not None:
-            self._activate()
-        if len(data) >= _TURN_BYTES:
+            self.activate()
+        if len(data) >= TURN_BYTES:
             self.pause(Pause.TURN)
             asyncio.get_running_loop().call_soon(self.unpause, Pause.TURN)
 
@@ -207,7 +189,8 @@ class Downstream(asyncio.Protocol):
         if self._upstream is None and (len(self._backlog) >= _EARLY_CHUNKS or len(data) > _EARLY_BYTES):
             self.pause(Pause.CONNECTING)
 
-    def _activate(self) -> None:
+    def activate(self) -> None:
+        """Wait for the wrapper of the script that the session waits for."""
         self.pause(Pause.ACTIVATING)
         self._others.spawn(self, self._wait_for_activation())
 
@@ -230,7 +213,7 @@ class Downstream(asyncio.Protocol):
             if out:
                 self._upstream.write(out)
         if self.session.waiting_for is not None:
-            self._activate()
+            self.activate()
         elif self._eof and not self._backlog and self._upstream is not None:
             self._upstream.write_eof()
 
@@ -282,7 +265,7 @@ class Downstream(asyncio.Protocol):
                 transport.write(data)
         traffic.bytes_from_redis += len(data)
         self.session.receive_upstream(data)
-        if len(data) >= _TURN_BYTES and self._upstream is not None:
+        if len(data) >= TURN_BYTES and self._upstream is not None:
             self._upstream.give_way()
 
     upstream_received = pass_back
@@ -294,7 +277,7 @@ class Downstream(asyncio.Protocol):
 
     def pause(self, reason: Pause) -> None:
         """Stop reading from the client for a reason."""
-        if self._pauses is _NO_PAUSE and self._transport is not None:
+        if self._pauses is NO_PAUSE and self._transport is not None:
             self._transport.pause_reading()
         self._pauses |= reason
 
@@ -410,4 +393,4 @@ def _discard(_data: bytes) -> None:
     """Write to a connection that is gone."""
 
 
-forward(Downstream, UpstreamProtocol, _NO_PAUSE, _TURN_BYTES)
+forward(Downstream, UpstreamProtocol)

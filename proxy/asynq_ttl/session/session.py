@@ -162,7 +162,7 @@ class Session:
                     return seen
                 seen = self._recall(data, SPECIAL_NAMES, self._untouched, {})
             if type(seen) is tuple:
-                return self._take_one(data, *seen)
+                return self.take_one(data, *seen)
         data, commands, start = self._framer.feed(data)
         for position, command in enumerate(commands):
             # An empty command ("*0") gets no reply; one that starts with something else than a bulk string is
@@ -172,6 +172,24 @@ class Session:
                     return self._take_batch(data, start, commands, position)
                 self.commands += 1
         return data
+
+    def take_one(self, data: bytes, command: Command, keys: int) -> bytes:
+        """Take a command that is all of a chunk, and of interest; return what to send, nothing where it has to wait.
+
+        Args:
+            data: the chunk.
+            command: the same, taken apart.
+            keys: its number of KEYS; see `numkeys`.
+        """
+        answer = self._decide(command, keys, None, data)
+        if answer is FORWARD:
+            return data
+        if isinstance(answer, Script):
+            self.waiting_for = answer
+            self._raw = data
+            self._rest.append(command)
+            return b""
+        return encode(answer)
 
     def resume(self) -> bytes:
         """Go on with a batch after the activation it waited for, whatever its end; return what to send."""
@@ -189,18 +207,6 @@ class Session:
         self.holding.give_back(0)
 
     # --- commands that are of interest ---------------------------------------------------------------------
-
-    def _take_one(self, data: bytes, command: Command, keys: int) -> bytes:
-        """Return what to send for a command that is all of a chunk; nothing where it has to wait."""
-        answer = self._decide(command, keys, None, data)
-        if answer is FORWARD:
-            return data
-        if isinstance(answer, Script):
-            self.waiting_for = answer
-            self._raw = data
-            self._rest.append(command)
-            return b""
-        return encode(answer)
 
     def _take_batch(self, data: bytes, start: int, commands: list[Command], position: int) -> bytes:
         """Go through the commands of a batch from `position` on; the ones before go as they came."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asynq_ttl.policy.rules import Mode, Policy
 from asynq_ttl.relay import forwarding
-from asynq_ttl.relay.connection import _NO_PAUSE, _TURN_BYTES, Downstream, UpstreamProtocol
+from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
@@ -37,7 +37,7 @@ def test_without_it_python_does_it_all() -> None:
     class Plain(Downstream):
         data_received = Downstream.pass_on
 
-    PLAIN.forward(Plain, UpstreamProtocol, _NO_PAUSE, _TURN_BYTES)
+    PLAIN.forward(Plain, UpstreamProtocol)
     assert Plain.data_received is Downstream.pass_on
 
 
@@ -190,4 +190,4 @@ async def test_a_usual_chunk_needs_no_python(chunk: bytes, monkeypatch: pytest.M
 def test_only_attributes_in_slots_are_looked_at(upstream: type[asyncio.Protocol]) -> None:
     """A class that has them elsewhere is refused at the start, not read at the wrong place."""
     with pytest.raises((AttributeError, TypeError)):
-        forwarding.forward(Downstream, upstream, _NO_PAUSE, _TURN_BYTES)
+        forwarding.forward(Downstream, upstream)
