@@ -174,13 +174,7 @@ class Session:
         return data
 
     def take_one(self, data: bytes, command: Command, keys: int) -> bytes:
-        """Take a command that is all of a chunk, and of interest; return what to send, nothing where it has to wait.
-
-        Args:
-            data: the chunk.
-            command: the same, taken apart.
-            keys: its number of KEYS; see `numkeys`.
-        """
+        """Take a command of interest that is all of a chunk; return what to send, nothing where it has to wait."""
         answer = self._decide(command, keys, None, data)
         if answer is FORWARD:
             return data
