@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover cluster-failover model bench bench-quick bench-smoke profile clean
+.PHONY: help demo test test-system fuzz fuzz-differential fuzz-c audit sbom lint format asynq-suites client-suites clients matrix chaos failover cluster-failover model bench bench-quick bench-smoke profile pictures clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,7 +68,7 @@ asynq-suites: $(STAMP) ## Asynq's own test suites through the sidecar (about ten
 client-suites: $(STAMP) ## go-redis's own test suite, at a server and through the sidecar, and compared (five minutes)
 	$(BIN)/python -m pytest tests/trials/suites/test_client_suites.py --timeout=1800 $(PYTEST_ARGS)
 
-clients: $(STAMP) ## Clients of Asynq in Rust, Python and Go, with and without the sidecar (three minutes; six the first time)
+clients: $(STAMP) ## Clients of Asynq in Rust, Python and Go, cluster clients of others (three minutes; six the first time)
 	PYTHONPATH=tests $(BIN)/python tests/trials/clients/programs.py
 	$(BIN)/python -m pytest tests/trials/clients --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
@@ -101,6 +101,9 @@ bench-smoke: $(STAMP) ## That the benchmarks work, in 20 seconds; the figures me
 profile: $(STAMP) ## Where the sidecar's CPU time goes under that load (PROFILE_ARGS="--help")
 	@$(BIN)/python bench/hot_path.py $(PROFILE_ARGS)
 
+pictures: $(STAMP) ## Take the pictures of the documentation again (needs chromium)
+	$(BIN)/python tests/trials/pictures/draw.py
+
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -111,7 +114,7 @@ format: $(STAMP) ## Put the code into its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch])
+$(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch] proxy/asynq_ttl/*/*/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from comparison import Measurement
+from comparison import Figures, Measurement
 from contestants import Contestant
 from processes import Cpu, cpu, memory
 
@@ -17,6 +17,8 @@ from support.asynq import Harness
 
 PRODUCERS, CONCURRENCY = 10, 10
 ARCHIVE_SHARE, RETAIN_SHARE, RERUN_SHARE = 0.1, 0.3, 0.2
+SHARES = (25, 50, 90)
+"""In percent of the highest rate of a proxy: the rates at which latencies are measured."""
 _WARM_UP_TASKS = 500
 # What clients send under this load, but for a few dozen commands at the start. What scripts do inside is not counted.
 _COUNTED = ("cmdstat_evalsha", "cmdstat_eval")
@@ -34,15 +36,28 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class AsynqLoad:
-    """How much of it, whether enqueueing and processing overlap, and whether Redis knows all scripts before."""
+    """What is enqueued and how.
+
+    Attributes:
+        tasks: how many.
+        together: whether enqueueing and processing overlap.
+        known: whether Redis knows all scripts before.
+        rate: tasks to enqueue per second; 0 is as fast as possible. With a rate, latencies count from when a task was
+            due, so that each that waits for another counts.
+        percent: which share of a proxy's highest rate that is, for the name.
+    """
 
     tasks: int
     together: bool = False
     known: bool = False
+    rate: float = 0.0
+    percent: int = 0
 
     @property
     def name(self) -> str:
         """What the load is called in results."""
+        if self.rate:
+            return f"asynq-{self.percent}%"
         return "asynq-together" if self.together else "asynq-known" if self.known else "asynq"
 
     def measure(self, contestant: Contestant) -> Measurement:
@@ -53,12 +68,13 @@ class AsynqLoad:
         found = {
             "tasks_per_second": run.report["tasks_per_second"],
             "enqueued_per_second": run.report["enqueue_per_second"],
-            **{f"enqueue_{name}_ms": value for name, value in run.report["enqueue_ms"].items() if name != "max"},
+            **_percentiles("enqueue", run.report["enqueue_ms"]),
+            **(_percentiles("task", run.report["task_ms"]) if self.rate else {}),
             "redis_cpu_us_per_command": run.server.total / run.commands * 1e6,
         }
-        if contestant.process is not None:
+        if contestant.processes:
             found["proxy_cpu_us_per_command"] = run.proxy.total / run.commands * 1e6
-            found["proxy_peak_rss_mb"] = memory(contestant.process).peak / 1024
+            found["proxy_peak_rss_mb"] = memory(*contestant.processes).peak / 1024
         return Measurement(found)
 
     def warm_up(self, contestant: Contestant, harness: Harness) -> None:
@@ -85,6 +101,8 @@ class AsynqLoad:
     def _apply(self, contestant: Contestant, harness: Harness, tasks: int, *, past: bool = False) -> dict[str, Any]:
         shares = ["-archive-share", ARCHIVE_SHARE, "-retain-share", RETAIN_SHARE, "-rerun-share", RERUN_SHARE]
         options = ["-tasks", tasks, "-producers", PRODUCERS, "-concurrency", CONCURRENCY, "-timeout", "3m", *shares]
+        if self.rate:
+            options += ["-rate", self.rate]
         if not self.together:
             options.append("-fill-first")
         port = contestant.server.port if past else contestant.port
@@ -96,9 +114,12 @@ class AsynqLoad:
         return dict(report)
 
 
+def _percentiles(what: str, milliseconds: dict[str, float]) -> Figures:
+    return {f"{what}_{name}_ms": value for name, value in milliseconds.items() if name != "max"}
+
+
 def _used(contestant: Contestant) -> tuple[Cpu, Cpu]:
-    proxy = Cpu() if contestant.process is None else cpu(contestant.process)
-    return proxy, cpu(contestant.server.process.pid)
+    return cpu(*contestant.processes), cpu(contestant.server.process.pid)
 
 
 def _commands(stats: Any) -> int:

@@ -49,7 +49,7 @@ class CommandsLoad:
 
     def measure(self, contestant: Contestant) -> Measurement:
         """Apply it."""
-        before = None if contestant.process is None else cpu(contestant.process)
+        before = cpu(*contestant.processes)
         server_before = cpu(contestant.server.process.pid)
         figures: Figures = {}
         latencies: list[tuple[float, float]] = []
@@ -58,8 +58,8 @@ class CommandsLoad:
             figures |= {f"{command}_{name}": value for name, value in found.items()}
         server = cpu(contestant.server.process.pid) - server_before
         figures["redis_cpu_us_per_command"] = server.total / self.requests / 2 * 1e6
-        if contestant.process is not None and before is not None:
-            proxy = cpu(contestant.process) - before
+        if contestant.processes:
+            proxy = cpu(*contestant.processes) - before
             figures["proxy_cpu_us_per_command"] = proxy.total / self.requests / 2 * 1e6
         return Measurement(figures, latencies)
 
@@ -136,6 +136,40 @@ class OneConnectionLoad:
         picked = {share: times[min(int(share * len(times)), len(times) - 1)] / 1e6 for share in _SHARES}
         figures = {"get_p50_ms": picked[0.5], "get_p99_ms": picked[0.99], "get_p99.9_ms": picked[0.999]}
         return Measurement(figures, list(picked.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenLoad:
+    """EVALSHAs on one connection, one after the other, of a script that Redis knows and the proxy has never seen."""
+
+    requests: int = 60_000
+    name: str = "unseen"
+
+    def measure(self, contestant: Contestant) -> Measurement:
+        """Apply it. The kernel tells CPU time in steps of 10 ms, so it takes many to tell what one costs."""
+        with contestant.server.client() as client:
+            sha = client.script_load("return redis.call('EXISTS', KEYS[1])")
+        arguments = (
+            b"EVALSHA",
+            str(sha).encode(),
+            b"2",
+            b"asynq:{default}:t:1",
+            b"asynq:{default}:pending",
+            b"message",
+        )
+        command = b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in arguments)
+        with socket.create_connection(("127.0.0.1", contestant.port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            before = cpu(*contestant.processes)
+            for _ in range(self.requests):
+                connection.sendall(command)
+                reply = connection.recv(64)
+                assert reply == b":0\r\n", reply
+        if not contestant.processes:
+            return Measurement({})
+        used = cpu(*contestant.processes) - before
+        user, system = (seconds / self.requests * 1e6 for seconds in (used.user, used.system))
+        return Measurement({"proxy_user_us_per_command": user, "proxy_system_us_per_command": system})
 
 
 _SHARES = (*(share / 100 for share in range(100)), 0.995, 0.999, 0.9995, 0.9999, 1.0)

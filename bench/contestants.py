@@ -68,8 +68,8 @@ class Contestant:
 
     name: str
     port: int
-    process: int | None
-    """The proxy's process ID; None for the direct connection."""
+    processes: tuple[int, ...]
+    """The IDs of the proxy's processes; none for the direct connection."""
     server: Server
 
     def client(self) -> "Redis":
@@ -119,18 +119,19 @@ def start(name: str, server: Server) -> Iterator[Contestant]:
     Raises:
         MissingProgramError: it is not installed.
     """
-    with tempfile.TemporaryDirectory() as folder, CONTESTANTS[name](server, Path(folder)) as (port, process):
-        contestant = Contestant(name, port, process, server)
+    with tempfile.TemporaryDirectory() as folder, CONTESTANTS[name](server, Path(folder)) as (port, *processes):
+        contestant = Contestant(name, port, tuple(processes), server)
         wait_until(lambda: _answers(contestant), f"{name} does not answer")
         yield contestant
 
 
-_Started = tuple[int, int | None]
+_Started = tuple[int, ...]
+"""The port, and the IDs of the processes."""
 
 
 @contextmanager
 def _direct(server: Server, _: Path) -> Iterator[_Started]:
-    yield server.port, None
+    yield (server.port,)
 
 
 @contextmanager
@@ -158,12 +159,22 @@ def _forwarder(server: Server, _: Path) -> Iterator[_Started]:
 
 
 @contextmanager
-def _sidecar(server: Server, folder: Path, mode: str = "enforce", **environment: str) -> Iterator[_Started]:
-    options = {"max_connections": str(most_connections()), **environment}
+def _sidecar(
+    server: Server, folder: Path, mode: str = "enforce", options: dict[str, str] | None = None, processes: int = 1
+) -> Iterator[_Started]:
+    """Run a sidecar, or several at one port."""
+    options = {"max_connections": str(most_connections()), **(options or {})}
+    if processes > 1:
+        options |= {"listen": f"127.0.0.1:{free_port()}", "share_port": ""}
     with SidecarFactory(folder) as start:
-        sidecar = start(server.url, POLICY.format(mode=mode), **options)
-        assert sidecar.process is not None
-        yield sidecar.port, sidecar.process.pid
+        started = [start(server.url, POLICY.format(mode=mode), **options) for _ in range(processes)]
+        yield started[0].port, *(sidecar.process.pid for sidecar in started if sidecar.process is not None)
+
+
+@contextmanager
+def _sidecar_plain(server: Server, folder: Path) -> Iterator[_Started]:
+    with _sidecar(server, folder, options={"admin": "127.0.0.1:0"}) as started:
+        yield started
 
 
 @contextmanager
@@ -173,12 +184,19 @@ def _sidecar_off(server: Server, folder: Path) -> Iterator[_Started]:
 
 
 @contextmanager
-def _sidecar_traced(server: Server, folder: Path) -> Iterator[_Started]:
+def _sidecar_traced(server: Server, folder: Path, processes: int = 1) -> Iterator[_Started]:
     with ExitStack() as stack:
         receiver = stack.enter_context(http_receiver())
         sampling = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
-        yield stack.enter_context(_sidecar(server, folder, **sampling, **endpoint))
+        options = {**sampling, **endpoint}
+        yield stack.enter_context(_sidecar(server, folder, options=options, processes=processes))
+
+
+@contextmanager
+def _sidecar_two(server: Server, folder: Path) -> Iterator[_Started]:
+    with _sidecar_traced(server, folder, processes=2) as started:
+        yield started
 
 
 @contextmanager
@@ -187,7 +205,7 @@ def _sidecar_observed(server: Server, folder: Path) -> Iterator[_Started]:
     with ExitStack() as stack:
         receiver = stack.enter_context(http_receiver())
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
-        started = stack.enter_context(_sidecar(server, folder, admin=admin, **endpoint))
+        started = stack.enter_context(_sidecar(server, folder, options={"admin": admin, **endpoint}))
         stack.enter_context(_scraped(f"http://{admin}/metrics"))
         yield started
 
@@ -237,12 +255,14 @@ SERVERS = {"redis-7": start_path_redis, "redis-6": start_redis, "valkey-9": star
 CONTESTANTS: dict[str, Callable[[Server, Path], AbstractContextManager[_Started]]] = {
     "direct": _direct,
     "haproxy": _haproxy,
-    "asynq-ttl": _sidecar,
+    "asynq-ttl": _sidecar_plain,
     "asynq-ttl-traced": _sidecar_traced,
     "asynq-ttl-observed": _sidecar_observed,
+    "asynq-ttl-two": _sidecar_two,
     "asynq-ttl-off": _sidecar_off,
     "twemproxy": _twemproxy,
     "forwarder": _forwarder,
 }
-"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, rewriting and tracing 10 %, tracing
-everything with its metrics read every second, in mode off; twemproxy; a forwarder in Python that looks at nothing."""
+"""By name: no proxy; HAProxy with one thread in TCP mode; the sidecar rewriting, with its admin server; rewriting and
+tracing 10 %; tracing everything with its metrics read every second; two at one port; in mode off; twemproxy; a
+forwarder in Python that looks at nothing."""

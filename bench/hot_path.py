@@ -66,7 +66,7 @@ def main(
 
 def _profile(contestant: Contestant, load: AsynqLoad, sampling: Sampling, folder: Path, lines: int) -> str:
     """Apply the load four times, plain, under py-spy and twice under perf, and tell about each."""
-    assert contestant.process is not None
+    (process,) = contestant.processes
     told = []
     with Harness(build_harness()) as harness:
         load.warm_up(contestant, harness)
@@ -74,15 +74,15 @@ def _profile(contestant: Contestant, load: AsynqLoad, sampling: Sampling, folder
         user, system = (seconds / run.commands * 1e6 for seconds in (run.proxy.user, run.proxy.system))
         told.append(f"{user:.1f} µs user and {system:.1f} µs system per command, over {run.commands:,} commands")
         if contestant.name.startswith("asynq-ttl"):
-            with _sampled(contestant.process, sampling):
+            with _sampled(process, sampling):
                 load.run(contestant, harness)
             told.append(function_table(sampling.file.read_text(), lines))
         if shutil.which("perf"):
             samples, calls = folder / "samples", folder / "calls"
-            with _perf("record", contestant.process, samples, "--event", "cpu-clock", "--freq", "2000"):
+            with _perf("record", process, samples, "--event", "cpu-clock", "--freq", "2000"):
                 load.run(contestant, harness)
             told.append(_library_table(samples, lines))
-            with _perf("trace", contestant.process, calls, "--summary"):
+            with _perf("trace", process, calls, "--summary"):
                 run = load.run(contestant, harness)
             told.append(system_call_table(calls.read_text(), run.commands))
     return "\n\n".join(told)

@@ -1,9 +1,10 @@
-"""Results as SVG: throughput over connections, latency as a cumulative distribution, CPU per command."""
+"""Results as SVG: throughput over connections, latency as a distribution and under load, CPU per command."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from asynq_load import SHARES
 from comparison import Sample, medians
 from matplotlib import use
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ _COLOURS = {
     "asynq-ttl": "#f2a03d",
     "asynq-ttl-traced": "#d1422f",
     "asynq-ttl-observed": "#8a1f5c",
+    "asynq-ttl-two": "#c9a227",
     "asynq-ttl-off": "#3f9b52",
     "twemproxy": "#8c66b0",
     "forwarder": "#111111",
@@ -34,7 +36,7 @@ def draw(samples: list[Sample], folder: Path) -> list[Path]:
     contestants = [name for name in _COLOURS if any(sample.contestant == name for sample in samples)]
     plt.rcParams["svg.hashsalt"] = "asynq-ttl"  # the same data gives the same file
     drawn = []
-    for name, plot in (("throughput", _throughput), ("latency", _latency), ("cpu", _cpu)):
+    for name, plot in (("throughput", _throughput), ("latency", _latency), ("cpu", _cpu), ("under-load", _under_load)):
         figure, axes = plt.subplots(1, 2, figsize=(10, 4))
         if plot(samples, contestants, list(axes)):
             figure.tight_layout()
@@ -87,6 +89,24 @@ def _cpu(samples: list[Sample], contestants: list[str], axes: list[Axes]) -> boo
         each.set_xticks(range(len(contestants)), contestants, rotation=20, ha="right")
         each.grid(visible=True, axis="y", alpha=0.3)
     return any(each.has_data() for each in axes)
+
+
+def _under_load(samples: list[Sample], contestants: list[str], axes: list[Axes]) -> bool:
+    for each, (what, title) in zip(axes, (("enqueue", "enqueueing"), ("task", "a whole task")), strict=True):
+        for name in contestants:
+            rows = [(percent, medians(samples, f"asynq-{percent}%", name)) for percent in SHARES]
+            for figure, line in _PERCENTILES.items():
+                points = [(percent, row[f"{what}_{figure}_ms"]) for percent, row in rows if row]
+                if points:
+                    label = f"{name}, {figure}"
+                    each.plot(*zip(*points, strict=True), line, marker="o", color=_COLOURS[name], label=label)
+        each.set(title=f"{title}, from when it was due", xlabel="rate, % of HAProxy's highest", ylabel="ms")
+        each.set_yscale("log")
+        _finish(each)
+    return any(each.has_data() for each in axes)
+
+
+_PERCENTILES = {"p50": "-", "p99": "--", "p99.9": ":"}
 
 
 def _finish(axes: Axes) -> None:

@@ -4,6 +4,7 @@ Source of the formats: proc(5).
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,29 +35,29 @@ class Memory:
     peak: int
 
 
-def cpu(process: int) -> Cpu:
-    """Return the CPU time that a process and its living children have used so far.
+def cpu(*processes: int) -> Cpu:
+    """Return the CPU time that processes and their living children have used so far.
 
     Args:
-        process: its ID.
+        processes: their IDs.
     """
-    used = [_ticks(each) for each in _tree(process)]
+    used = [_ticks(each) for each in _tree(processes)]
     return Cpu(sum(user for user, _ in used) / _TICKS, sum(system for _, system in used) / _TICKS)
 
 
-def memory(process: int) -> Memory:
-    """Return the resident memory of a process and its children, now and at its highest (the sum of each one's peak).
+def memory(*processes: int) -> Memory:
+    """Return the resident memory of processes and their children, now and at its highest (the sum of each one's peak).
 
     Args:
-        process: its ID.
+        processes: their IDs.
     """
-    fields = [_status(each) for each in _tree(process)]
+    fields = [_status(each) for each in _tree(processes)]
     return Memory(sum(field["VmRSS"] for field in fields), sum(field["VmHWM"] for field in fields))
 
 
-def _tree(process: int) -> list[int]:
-    """Return the process and all that descend from it."""
-    found = [process]
+def _tree(processes: Iterable[int]) -> list[int]:
+    """Return the processes and all that descend from them."""
+    found = list(processes)
     for each in found:
         for thread in Path(f"/proc/{each}/task").iterdir():
             found += [int(child) for child in (thread / "children").read_text().split()]

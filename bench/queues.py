@@ -37,8 +37,7 @@ def queues_cost(kind: str, queues: int, seconds: float, *, bogus: bool = False) 
         (alone,) = _shares(seconds, server.process.pid)
         with start("asynq-ttl", server) as sidecar:
             time.sleep(_WARM_UP_SECONDS)
-            assert sidecar.process is not None
-            redis, proxy = _shares(seconds, server.process.pid, sidecar.process)
+            redis, proxy = _shares(seconds, server.process.pid, *sidecar.processes)
     return QueuesCost(queues, proxy, redis, alone)
 
 

@@ -16,9 +16,9 @@ from rich.progress import Progress
 # The folder `tests` has the parts: servers, the sidecar as a process, Asynq, an OTLP receiver.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from asynq_load import AsynqLoad
-from commands_load import OneConnectionLoad, commands_loads
-from comparison import Load, Measurement, Sample, measure
+from asynq_load import SHARES, AsynqLoad
+from commands_load import OneConnectionLoad, UnseenLoad, commands_loads
+from comparison import Load, Measurement, Sample, measure, medians
 from contestants import CONTESTANTS, SERVERS, MissingProgramError, start, start_server
 from environment import environment
 from plots import draw
@@ -31,7 +31,9 @@ from script_cost import script_costs
 
 from asynq_ttl.demo.harness import HarnessError
 
-_PROXIES = ("haproxy", "asynq-ttl", "asynq-ttl-traced", "asynq-ttl-off")
+_PRODUCTION = "asynq-ttl-traced"
+_PROXIES = ("haproxy", "asynq-ttl", _PRODUCTION, "asynq-ttl-off")
+_SATURATION_ROUNDS = 3
 _results = click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
@@ -56,7 +58,7 @@ def main() -> None:
     "contestants",
     type=click.Choice(list(CONTESTANTS)),
     multiple=True,
-    default=("direct", "haproxy", "asynq-ttl-traced"),
+    default=("direct", "haproxy", _PRODUCTION),
 )
 @click.option(
     "--load", "patterns", multiple=True, default=("asynq",), help="A load's name, or a pattern such as 'c*-64B'."
@@ -75,15 +77,53 @@ def compare(
     results: Path | None,
 ) -> None:
     """Apply loads through contestants in turn, and print medians and ratios."""
+    _compare(_chosen(patterns, tasks), contestants, rounds, server, results)
+
+
+def _compare(loads: list[Load], contestants: tuple[str, ...], rounds: int, server: str, results: Path | None) -> None:
     with start_server(server) as running:
         where = environment(running)
     samples: list[Sample] = []
     try:
-        samples.extend(_measured(_chosen(patterns, tasks), list(contestants), rounds, server))
+        samples.extend(_measured(loads, list(contestants), rounds, server))
     finally:  # what was measured before an interruption is worth keeping
         if results is not None and samples:
             Results(results).add_samples(samples, where)
     click.echo(comparison_table(samples))
+
+
+@main.command()
+@click.option(
+    "--contestant", "contestants", type=click.Choice(list(CONTESTANTS)), multiple=True, default=("haproxy", _PRODUCTION)
+)
+@click.option("--percent", "shares", type=click.IntRange(1, 100), multiple=True, default=SHARES, help="Of that rate.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=10, help="How long each rate is applied.")
+@_rounds
+@_tasks
+@_server
+@_results
+def latency(
+    *,
+    contestants: tuple[str, ...],
+    shares: tuple[int, ...],
+    seconds: float,
+    rounds: int,
+    tasks: int,
+    server: str,
+    results: Path | None,
+) -> None:
+    """Find the rate that HAProxy is saturated at, apply shares of it, and print the latencies.
+
+    Clients do not wait for each other (open loop): a latency counts from when a task was due.
+    """
+    together = list(_measured([AsynqLoad(tasks, together=True)], ["haproxy"], _SATURATION_ROUNDS, server))
+    most = medians(together, together[0].load, "haproxy")["tasks_per_second"]
+    click.echo(f"HAProxy is saturated at {most:,.0f} tasks a second")
+    loads: list[Load] = []
+    for percent in shares:
+        rate = most * percent / 100
+        loads.append(AsynqLoad(int(rate * seconds), together=True, rate=rate, percent=percent))
+    _compare(loads, contestants, rounds, server, results)
 
 
 @main.command()
@@ -160,9 +200,13 @@ def all_(context: click.Context, *, results: Path, rounds: int, tasks: int, bloc
     for contestants, patterns in (
         (both, ("asynq*",)),
         ((*both, "twemproxy"), ("one-connection", "c[0-9]*")),
-        (("direct", "haproxy", "asynq-ttl-traced"), _SCALE),
+        (("forwarder", *both), ("unseen",)),
+        (("direct", "haproxy", "asynq-ttl", _PRODUCTION), _SCALE),
     ):
         context.invoke(compare, contestants=contestants, patterns=patterns, rounds=rounds, tasks=tasks, **common)
+    context.invoke(
+        latency, contestants=("direct", "haproxy", _PRODUCTION), shares=SHARES, rounds=rounds, tasks=tasks, **common
+    )
     context.invoke(scripts, blocks=blocks, **common)
     context.invoke(refusals, **common)
     context.invoke(report_, **common)
@@ -185,7 +229,7 @@ _SCALE = tuple(load.name for load in scale_loads())
 
 def _loads(tasks: int) -> list[Load]:
     asynq_loads = [AsynqLoad(tasks), AsynqLoad(tasks, together=True), AsynqLoad(tasks, known=True)]
-    return [*asynq_loads, OneConnectionLoad(), *commands_loads(), *scale_loads()]
+    return [*asynq_loads, OneConnectionLoad(), UnseenLoad(), *commands_loads(), *scale_loads()]
 
 
 def _chosen(patterns: tuple[str, ...], tasks: int) -> list[Load]:

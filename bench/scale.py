@@ -34,18 +34,18 @@ class IdleLoad:
         """Apply it, with fewer connections where the limit of open files asks for that."""
         count = min(self.connections, most_connections())
         found: Figures = {"connections": count}
-        if contestant.process is None:
+        if not contestant.processes:
             return Measurement(found)
-        start = memory(contestant.process).now
+        start = memory(*contestant.processes).now
         with ExitStack() as stack:
             began = time.monotonic()
             for _ in range(count):
                 _ping(stack.enter_context(socket.create_connection(("127.0.0.1", contestant.port))))
             found["connected_per_second"] = count / (time.monotonic() - began)
             time.sleep(0.5)
-            now, used = memory(contestant.process).now, cpu(contestant.process)
+            now, used = memory(*contestant.processes).now, cpu(*contestant.processes)
             time.sleep(2)
-            found["idle_cpu_percent"] = (cpu(contestant.process) - used).total / 2 * 100
+            found["idle_cpu_percent"] = (cpu(*contestant.processes) - used).total / 2 * 100
         return Measurement(found | {"rss_start_mb": start / 1024, "rss_per_connection_kb": (now - start) / count})
 
 
@@ -119,7 +119,7 @@ def _beside_others(
     told: Callable[[list[_Result]], Figures],
 ) -> Measurement:
     """Measure the others alone, then while the misfit does what it does."""
-    start = 0 if contestant.process is None else memory(contestant.process).now
+    start = memory(*contestant.processes).now
     alone, _ = benchmark(contestant.port, "get", _OTHERS)
     stop = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
@@ -135,8 +135,8 @@ def _beside_others(
     figures |= {f"others_{name}": beside[name] for name in ("per_second", "p99_ms")}
     figures["others_kept"] = beside["per_second"] / alone["per_second"]
     figures |= told(results)
-    if contestant.process is not None:
-        figures["rss_grown_mb"] = (memory(contestant.process).peak - start) / 1024
+    if contestant.processes:
+        figures["rss_grown_mb"] = (memory(*contestant.processes).peak - start) / 1024
     return Measurement(figures, latencies)
 
 

@@ -47,23 +47,29 @@ class Queue:
 
     def __init__(self, client: "Redis") -> None:
         self.client = client
-        self.now = int(time.time())
         self._made = 0
 
-    def fill(self, place: str, count: int, *, due: bool = False) -> list[str]:
+    @property
+    def now(self) -> int:
+        """The time that a worker has."""
+        return int(time.time())
+
+    def fill(self, place: str, count: int, *, due: bool = False, retention: int | None = None) -> list[str]:
         """Put new tasks into a place, and return their IDs.
 
         Args:
             place: a state.
             count: how many.
             due: completed tasks only: their time is over.
+            retention: that of the tasks; None for the usual one of their place.
         """
         first, self._made = self._made, self._made + count
         task_ids = [f"00000000-0000-0000-0000-{number:012}" for number in range(first, self._made)]
         pipeline = self.client.pipeline(transaction=False)
         for position, task_id in enumerate(task_ids):
-            retention = _RETENTION if place in {"active", "completed"} else 0
-            pipeline.hset(TASK + task_id, mapping={"msg": message(task_id, retention), "state": place})
+            usual = _RETENTION if place in {"active", "completed"} else 0
+            content = message(task_id, usual if retention is None else retention)
+            pipeline.hset(TASK + task_id, mapping={"msg": content, "state": place})
             if place in {"pending", "active"}:
                 pipeline.lpush(PREFIX + place, task_id)
             if place == "active":
@@ -110,6 +116,11 @@ def _active(queue: Queue) -> Sequence[str]:
     queue.top_up("archived")
     queue.top_up("active")
     return queue.fill("active", _BLOCK)
+
+
+def _active_done(queue: Queue) -> Sequence[str]:
+    queue.top_up("active")
+    return queue.fill("active", _BLOCK, retention=0)
 
 
 def _active_half_full(queue: Queue) -> Sequence[str]:
@@ -163,6 +174,9 @@ OPERATIONS = (
         "markAsCompleteCmd",
         _active,
         lambda calls, queue, task: calls.complete(task, message(task), _RETENTION, None, queue.now),
+    ),
+    Operation(
+        "done, kept by a rule", "doneCmd", _active_done, lambda calls, queue, task: calls.done(task, None, queue.now)
     ),
     Operation(
         "archive, archive full",
@@ -225,6 +239,7 @@ def script_costs(server_kind: str, blocks: int) -> list[Cost]:
     """
     with start_server(server_kind) as server, TemporaryDirectory() as folder:
         policy = POLICY.format(mode="enforce").replace("50000", str(SIZES["archived"]))
+        policy = policy.replace("completed: {ttl: keep}", "completed: {ttl: keep}, done: {ttl: 2h}")
         with (
             SidecarFactory(Path(folder)) as start,
             start(server.url, policy, sweep_interval="0").client() as through,

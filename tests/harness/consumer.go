@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,10 +34,13 @@ type loadConsumer struct {
 	outstanding atomic.Int64 // how many of those are not dealt with
 	rerun       atomic.Int64
 	notFound    atomic.Int64
+
+	mu       sync.Mutex           // guards what follows
+	firstEnd map[string]time.Time // with a rate: when the first attempt of each task ended, by ID
 }
 
 func newLoadConsumer(l *loading, ledger *ledger) *loadConsumer {
-	c := &loadConsumer{loading: l, ledger: ledger, archived: make(chan string, l.tasks)}
+	c := &loadConsumer{loading: l, ledger: ledger, archived: make(chan string, l.tasks), firstEnd: map[string]time.Time{}}
 	c.worker.onStart = func(a attempt) { ledger.write(time.Now(), entry{Event: "start", ID: a.ID}) }
 	c.worker.onEnd = c.ended
 	return c
@@ -67,8 +73,10 @@ func (c *loadConsumer) start(ctx context.Context) error {
 // ended keeps account of an attempt. One that was skipped under the order to skip once only is to be run again, as soon as
 // Asynq has archived it.
 func (c *loadConsumer) ended(a attempt) {
-	c.lastEnd.Store(int64(time.Since(c.started)))
-	c.ledger.write(time.Now(), entry{Event: "end", ID: a.ID, Outcome: a.Outcome})
+	now := time.Now()
+	c.lastEnd.Store(int64(now.Sub(c.started)))
+	c.noteFirstEnd(a.ID, now)
+	c.ledger.write(now, entry{Event: "end", ID: a.ID, Outcome: a.Outcome})
 	switch a.Outcome {
 	case "ok":
 		c.ok.Add(1)
@@ -81,6 +89,31 @@ func (c *loadConsumer) ended(a attempt) {
 	default:
 		c.other.Add(1)
 	}
+}
+
+// noteFirstEnd remembers when the first attempt of a task ended.
+func (c *loadConsumer) noteFirstEnd(id string, now time.Time) {
+	if c.rate == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, again := c.firstEnd[id]; !again {
+		c.firstEnd[id] = now
+	}
+}
+
+// taskLatencies returns for each task how long after it was due its first attempt ended.
+func (c *loadConsumer) taskLatencies(due func(n int) time.Time) []time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	latencies := make([]time.Duration, 0, len(c.firstEnd))
+	for id, ended := range c.firstEnd {
+		if n, err := strconv.Atoi(strings.TrimPrefix(id, c.idPrefix)); err == nil {
+			latencies = append(latencies, ended.Sub(due(n)))
+		}
+	}
+	return latencies
 }
 
 // rerunArchived runs archived tasks again until ctx ends.

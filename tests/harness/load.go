@@ -89,6 +89,7 @@ type loadReport struct {
 	EnqueueSeconds   float64      `json:"enqueue_seconds"`
 	EnqueuePerSecond float64      `json:"enqueue_per_second"`
 	EnqueueMS        percentiles  `json:"enqueue_ms"`
+	TaskMS           percentiles  `json:"task_ms"`   // with a rate: from when a task was due to the end of its first attempt
 	Processed        int64        `json:"processed"` // attempts
 	Outcomes         outcomeCount `json:"outcomes"`
 	Rerun            int64        `json:"rerun"`
@@ -145,6 +146,7 @@ func runLoad(args []string, _ io.Reader, out io.Writer) error {
 	report := loadReport{TimedOut: waitErr != nil || ctx.Err() != nil}
 	producers.report(&report)
 	consumer.report(&report)
+	report.TaskMS = percentilesOf(consumer.taskLatencies(producers.slot))
 	return newLineWriter(out).emit(report)
 }
 

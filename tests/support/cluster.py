@@ -33,6 +33,8 @@ from support.servers import (
 )
 
 SLOTS = 16_384
+QUEUES = ("default", "low", "q4")
+"""Queues, each at another of three masters."""
 _BUS = 10_000
 _START: dict[str, Callable[..., AbstractContextManager[Server]]] = {
     "redis": start_redis,
@@ -149,6 +151,16 @@ class Cluster:
         most = max(said, key=said.count)
         return next(node for node in self.nodes if node.id == most)
 
+    def commands(self, name: str, *, replicas: bool) -> int:
+        """Return how many commands of a name the replicas, or the masters, have executed."""
+        count = 0
+        for node in self.nodes:
+            if bool(node.master) is replicas:
+                with self.client(node) as client:
+                    found: Any = client.info("commandstats")
+                    count += found.get(f"cmdstat_{name}", {"calls": 0})["calls"]
+        return count
+
     def alive(self) -> list[Node]:
         """Return the nodes whose processes run."""
         return [node for node in self.nodes if self.servers[node.port].process.poll() is None]
@@ -231,16 +243,33 @@ class Cluster:
             target: where they go.
             pause: how long to wait after each hundred keys, in seconds.
         """
+        password = ("AUTH", self.kind.password) if self.kind.password else ()
         with self.client(source) as giving, self.client(target) as taking:
             for slot in slots:
                 taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
                 giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
                 while keys := giving.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
-                    giving.execute_command("MIGRATE", self.kind.host, target.plain_port, "", 0, 5000, "KEYS", *keys)
+                    to = self.kind.host, target.plain_port, "", 0, 5000, *password
+                    giving.execute_command("MIGRATE", *to, "KEYS", *keys)
                     time.sleep(pause)
                 taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
                 with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
                     giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+
+    def move_slots_at_once(self, first: int, last: int, source: Node, target: Node) -> None:
+        """Move slots with their keys, as Valkey does from 9.0 on; again where it gives up."""
+
+        def begin() -> None:
+            self.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", target.id)
+
+        def moved() -> bool:
+            state = self.ask(source, "CLUSTER", "GETSLOTMIGRATIONS")[0][b"state"]  # the latest is the first
+            if state == b"failed":
+                begin()
+            return bool(state == b"success")
+
+        begin()
+        wait_until(moved, "the slots are not moved")
 
 
 def port_range(length: int) -> tuple[int, int]:

@@ -52,7 +52,7 @@ def complete(
 
 def completed(script: bytes, *, name: bytes = b"EVALSHA", seconds: int = 7 * DAY) -> tuple[bytes, ...]:
     """Return what `complete` becomes where a rule says so many seconds and the grace is a minute."""
-    score, ttl = b"%d" % (2_000_000 + seconds), b"%d 2000000" % ((seconds + 60) * 1000)
+    score, ttl = b"%d" % (2_000_000 + seconds), b"?2000000 %d" % ((seconds + 60) * 1000)
     return (name, script, b"2", INDEX, TASK, b"1", score, MESSAGE, ttl)
 
 

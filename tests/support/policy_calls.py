@@ -115,6 +115,14 @@ each_kind = pytest.mark.parametrize("kind", EVERY_CALL)
 REGISTRY = ScriptRegistry()
 
 
+def set_clock(seconds: float = NOW + 0.5) -> None:
+    """Set Redis's clock, as far as the sidecar knows it: usually it agrees with the calls'."""
+    REGISTRY.clock.note(seconds, 0.0, 0.0, float)
+
+
+set_clock()
+
+
 def rewritten(policy: Policy | Rewriter, call: ScriptCall) -> Rewrite | None:
     """Ask what becomes of a call of a script."""
     text, keys, args = call

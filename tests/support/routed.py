@@ -19,7 +19,7 @@ class Stop:
 
     def __init__(self, name: str, talk: Conversation) -> None:
         self.name = name
-        self._shared = talk.shared.beside(type(talk.registry)(beside=talk.registry))
+        self._shared = talk.shared.beside(type(talk.registry)(beside=talk.registry), talk.shared.observer)
         self.sent = b""
         self.opened = 0
         self.is_open = False

@@ -18,6 +18,8 @@ FAULTS = {
     "a name that is too long": ("if (length > MAX_NAME) {", "if (length > MAX_NAME + 1) {", "runtime error"),
     "a reference that is kept": ("Py_DECREF(key);", "", "LeakSanitizer"),
     "memory that may not be there": ("if (argument == NULL) {", "if (0) {", "does not hold"),
+    "a byte that is taken for a number with a sign": ("(unsigned char)key[position]", "key[position]", "runtime error"),
+    "what stands behind the last line": ("&& ++at != end)", "&& ++at)", "AddressSanitizer"),
     "an exception without a word": ("if (special < 0) {", "if (0) {", "does not hold"),
 }
 

@@ -1,15 +1,17 @@
 /* What a command on its way through is decided by, read from a TaskMessage, for `message`.
  *
  * Optional: `message` reads it with protobuf where this is not built, or where this does not answer: at anything but
- * the plainest form, and where the message has headers. Its tests hold the two answers against each other.
+ * the plainest form. Its tests hold the two answers against each other.
  * Source of the format: the encoding of protocol buffers.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <string.h>
 
 /* Numbers of fields, and kinds of values on the wire. */
 enum { TYPE = 1, PAYLOAD = 2, ID = 3, QUEUE = 4, RETENTION = 12, HEADERS = 15 };
+enum { HEADER_NAME = 1, HEADER_VALUE = 2 };
 enum { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
 /* A number of nine bytes has 63 bits: it is neither negative nor cut off. Of tags and lengths protobuf takes no more than
  * five bytes, even if the rest is zeros. */
@@ -29,10 +31,52 @@ varint(const unsigned char *at, const unsigned char *end, int most, unsigned lon
     return NULL;
 }
 
+/* A part of the message. */
+typedef struct {
+    const unsigned char *at;
+    Py_ssize_t length;
+} part;
+
 static PyObject *
-text(const unsigned char *value, Py_ssize_t length)
+text(part value)
 {
-    return PyUnicode_DecodeUTF8((const char *)value, length, "surrogateescape");
+    return PyUnicode_DecodeUTF8((const char *)value.at, value.length, "surrogateescape");
+}
+
+/* Read a header from `at` to `end`. Return whether it is in the plainest form. */
+static int
+read_header(const unsigned char *at, const unsigned char *end, part *name, part *value)
+{
+    unsigned long long tag, length;
+    *name = *value = (part){at, 0};
+    while (at < end) {
+        at = varint(at, end, MAX_LENGTH, &tag);
+        if (at == NULL || (tag != (HEADER_NAME << 3 | BYTES) && tag != (HEADER_VALUE << 3 | BYTES))) {
+            return 0;
+        }
+        at = varint(at, end, MAX_LENGTH, &length);
+        if (at == NULL || length > (unsigned long long)(end - at)) {
+            return 0;
+        }
+        *(tag >> 3 == HEADER_NAME ? name : value) = (part){at, (Py_ssize_t)length};
+        at += length;
+    }
+    return 1;
+}
+
+/* Say whether a name is one that is given in small letters, in any case. */
+static int
+is_named(part name, const char *small)
+{
+    if (name.length != (Py_ssize_t)strlen(small)) {
+        return 0;
+    }
+    for (Py_ssize_t at = 0; at < name.length; at++) {
+        if (Py_TOLOWER(name.at[at]) != small[at]) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 static PyObject *
@@ -43,16 +87,15 @@ routing(PyObject *module, PyObject *data)
         return NULL;
     }
     const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(data), *end = at + PyBytes_GET_SIZE(data);
-    const unsigned char *type = at, *id = at, *queue = at;
-    Py_ssize_t type_length = 0, id_length = 0, queue_length = 0;
+    part type = {at, 0}, id = type, queue = type, traceparent = type, tracestate = type, name, value;
     unsigned long long retention = 0, tag, number;
     while (at < end) {
         at = varint(at, end, MAX_LENGTH, &tag);
-        if (at == NULL || (tag >> 3) == 0 || (tag >> 3) >= HEADERS) {
+        if (at == NULL || (tag >> 3) == 0 || (tag >> 3) > HEADERS) {
             Py_RETURN_NONE;
         }
         int field = (int)(tag >> 3), kind = (int)(tag & 7);
-        int of_bytes = field == TYPE || field == PAYLOAD || field == ID || field == QUEUE;
+        int of_bytes = field == TYPE || field == PAYLOAD || field == ID || field == QUEUE || field == HEADERS;
         if ((of_bytes && kind != BYTES) || (field == RETENTION && kind != VARINT)) {
             Py_RETURN_NONE;
         }
@@ -68,15 +111,22 @@ routing(PyObject *module, PyObject *data)
             retention = field == RETENTION ? number : retention;
             continue;
         case BYTES:
+            value = (part){at, (Py_ssize_t)number};
             if (field == TYPE) {
-                type = at;
-                type_length = (Py_ssize_t)number;
+                type = value;
             } else if (field == ID) {
-                id = at;
-                id_length = (Py_ssize_t)number;
+                id = value;
             } else if (field == QUEUE) {
-                queue = at;
-                queue_length = (Py_ssize_t)number;
+                queue = value;
+            } else if (field == HEADERS) {
+                if (!read_header(at, at + number, &name, &value)) {
+                    Py_RETURN_NONE;
+                }
+                if (is_named(name, "traceparent")) {
+                    traceparent = value;
+                } else if (is_named(name, "tracestate")) {
+                    tracestate = value;
+                }
             }
             break;
         case FIXED64:
@@ -87,13 +137,14 @@ routing(PyObject *module, PyObject *data)
         }
         at += number;
     }
-    return Py_BuildValue("(Ny#NK)", text(type, type_length), id, id_length, text(queue, queue_length), retention);
+    return Py_BuildValue("(Ny#NKNN)", text(type), id.at, id.length, text(queue), retention, text(traceparent),
+                         text(tracestate));
 }
 
 static PyMethodDef methods[] = {
     {"routing", routing, METH_O,
      "routing(data)\n--\n\n"
-     "Return type, ID, queue and retention of a plain TaskMessage without headers; None for any other bytes."},
+     "Return type, ID, queue, retention, traceparent and tracestate of a plain TaskMessage; None for any other bytes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -38,6 +38,11 @@ class Blocks:
         """
         return next((block for block in reversed(self._blocks[-_MAX_DEPTH:]) if block is not None), ())
 
+    @property
+    def depth(self) -> int:
+        """How many blocks are open here."""
+        return len(self._blocks)
+
     def enter(self, position: int) -> None:
         """Go to a position; every position before it was gone to."""
         word = self._tokens[position]

@@ -31,6 +31,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+# What `starts_with` looks at. The head of Asynq's script that completes a task has 107.
+_HEAD_TOKENS = 150
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CALLERS = (["redis", ".", "call"], ["redis", ".", "pcall"])
 # What a script may do with KEYS or ARGV as a whole without changing it: count, unpack, or go through it.
@@ -46,11 +48,15 @@ class LuaCall:
         args: its arguments as canonical text: strings in double quotes, no white space, local names resolved. So
             `"state"`, `KEYS[1]`, `ARGV[2]..id`.
         guard: what holds where it is called, see `lua_blocks`.
+        depth: how many blocks it is in.
+        at: where it begins, in tokens.
     """
 
     command: str
     args: tuple[str, ...]
     guard: tuple[str, ...] = field(default=(), compare=False)
+    depth: int = field(default=0, compare=False)
+    at: int = field(default=0, compare=False)
 
 
 class LuaText:
@@ -86,6 +92,20 @@ class LuaText:
             elif before[-1:] != ["#"] and before[-2:] not in _READERS and before[-1:] != ["local"]:
                 return True
         return any(self._bound[name] > (name not in ("KEYS", "ARGV")) for name in tables)
+
+    def returns_before(self, at: int) -> Iterator[str]:
+        """Yield the beginning of what each `return` before a position gives back, as far as it can be a reply's kind.
+
+        Args:
+            at: the position, in tokens.
+        """
+        for position, word in enumerate(self._tokens[:at]):
+            if word == "return":
+                yield "".join(self._tokens[position + 1 : position + 4])
+
+    def starts_with(self, form: re.Pattern[str]) -> re.Match[str] | None:
+        """Return how a form matches the text's first tokens, put together with spaces; None if it does not."""
+        return form.match(" ".join(self._tokens[:_HEAD_TOKENS]))
 
     def hides_calls(self) -> bool:
         """Say whether the text may call Redis in a way that is not read.
@@ -172,7 +192,7 @@ def _calls(tokens: list[str], bound: Counter[str], callers: set[str]) -> Iterato
         elif tokens[position : position + 3] in _CALLERS or _is_call(tokens, position, callers):
             args = arguments(tokens, position + (1 if word in callers else 3), names)
             if args and args[0].startswith('"'):
-                yield LuaCall(args[0][1:-1].upper(), tuple(args[1:]), blocks.guard)
+                yield LuaCall(args[0][1:-1].upper(), tuple(args[1:]), blocks.guard, blocks.depth, position)
 
 
 def _callers(tokens: list[str], bound: Counter[str]) -> set[str]:

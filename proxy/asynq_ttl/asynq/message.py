@@ -1,18 +1,19 @@
-"""Asynq's TaskMessage, as far as the sidecar reads it. Only importer of protobuf.
+"""Asynq's TaskMessage, as far as the sidecar reads it.
 
-Source of the format: the field numbers of Asynq's protocol buffer definition (proto3). The message is defined twice
-below. The short definition has only the fields by which a command on its way through is decided; protobuf passes over
-the others. The whole one is for the tools. Text fields are declared as bytes, which is the same on the wire and cannot
-fail on bytes that are not UTF-8.
+What decides about a command on its way through is read by a compiled part. What that leaves, and what only the tools
+read, is read by protobuf (`protobuf_message`).
 
-Invariant: a payload is not looked into, except for a trace context at the path that somebody gave.
+Invariants:
+
+* A payload is not looked into, except for a trace context at the path that somebody gave.
+* Protobuf is imported when something is first left to it: it takes three megabytes beside every worker, and a sidecar
+  in front of Asynq's own clients never needs it.
 """
 
+import functools
 import json
+from types import ModuleType
 from typing import Any, NamedTuple
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
 from asynq_ttl.asynq.keys import text_of
 
@@ -89,11 +90,8 @@ def decode(data: bytes, trace_path: tuple[str, ...] = ()) -> TaskMessage:
     if _routing is not None and not trace_path:
         plain = _routing(data)
         if plain is not None:
-            return TaskMessage(*plain, "", "")
-    try:
-        wire = _WIRE.FromString(data)
-    except DecodeError as error:
-        raise MessageError(str(error)) from None
+            return TaskMessage(*plain)
+    wire = _decoded(data, whole=False)
     traceparent = tracestate = ""
     if wire.headers:
         headers = {header.key.lower(): header.value for header in wire.headers}
@@ -125,10 +123,7 @@ def decode_record(data: bytes) -> TaskRecord:
     Raises:
         MessageError: the bytes are no protocol buffer of this shape.
     """
-    try:
-        wire = _WHOLE_WIRE.FromString(data)
-    except DecodeError as error:
-        raise MessageError(str(error)) from None
+    wire = _decoded(data, whole=True)
     return TaskRecord(
         type=text_of(wire.type),
         payload=wire.payload,
@@ -148,60 +143,29 @@ def decode_record(data: bytes) -> TaskRecord:
     )
 
 
-_BYTES = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
-_INT32 = descriptor_pb2.FieldDescriptorProto.TYPE_INT32
-_INT64 = descriptor_pb2.FieldDescriptorProto.TYPE_INT64
-_ROUTING = (
-    (1, "type", _BYTES),
-    (2, "payload", _BYTES),
-    (3, "id", _BYTES),
-    (4, "queue", _BYTES),
-    (12, "retention", _INT64),
-)
-_WHOLE = (
-    *_ROUTING,
-    (5, "retry", _INT32),
-    (6, "retried", _INT32),
-    (7, "error_msg", _BYTES),
-    (8, "timeout", _INT64),
-    (9, "deadline", _INT64),
-    (10, "unique_key", _BYTES),
-    (11, "last_failed_at", _INT64),
-    (13, "completed_at", _INT64),
-    (14, "group_key", _BYTES),
-)
-
-
-def _wire_class(package: str, fields: tuple[tuple[int, str, Any], ...]) -> Any:  # noqa: ANN401 - protobuf makes the class at run time, so it has no static type
-    """Build a message class from field numbers, names and kinds; the headers are always there."""
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name=f"{package}/task_message.proto", package=package)
-    header = file.message_type.add(name="Header")
-    for number, name in ((1, "key"), (2, "value")):
-        header.field.add(name=name, number=number, type=kinds.TYPE_BYTES, label=kinds.LABEL_OPTIONAL)
-    task = file.message_type.add(name="TaskMessage")
-    for number, name, kind in fields:
-        task.field.add(name=name, number=number, type=kind, label=kinds.LABEL_OPTIONAL)
-    # A map is on the wire a repeated message of key and value.
-    task.field.add(
-        name="headers",
-        number=15,
-        type=kinds.TYPE_MESSAGE,
-        type_name=f".{package}.Header",
-        label=kinds.LABEL_REPEATED,
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.TaskMessage"))
-
-
-_WIRE = _wire_class("asynq_ttl", _ROUTING)
-_WHOLE_WIRE = _wire_class("asynq_ttl_whole", _WHOLE)
-
-
 def scheduler_entry_id(data: bytes) -> bytes:
     """Return the ID of an encoded SchedulerEntry, its field 1; empty where the bytes are none."""
     try:
-        return bytes(_WIRE.FromString(data).type)
-    except DecodeError:
+        return bytes(_decoded(data, whole=False).type)
+    except MessageError:
         return b""
+
+
+def _decoded(data: bytes, *, whole: bool) -> Any:  # noqa: ANN401 - protobuf makes the class at run time
+    """Return what protobuf reads: every field, or those by which a command on its way through is decided.
+
+    Raises:
+        MessageError: the bytes are no protocol buffer of this shape.
+    """
+    protobuf = _protobuf()
+    try:
+        return (protobuf.WHOLE if whole else protobuf.ROUTING).FromString(data)
+    except protobuf.DecodeError as error:
+        raise MessageError(str(error)) from None
+
+
+@functools.cache
+def _protobuf() -> ModuleType:
+    from asynq_ttl.asynq import protobuf_message  # noqa: PLC0415 - see the invariants
+
+    return protobuf_message

@@ -12,10 +12,11 @@ Invariants:
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
+from asynq_ttl.asynq.script_outcome import refusal, success_says_ended
 from asynq_ttl.asynq.script_sources import Source, read_source
 from asynq_ttl.asynq.script_trims import read_trims
 
@@ -77,6 +78,10 @@ class Shape:
         source_command: `ZRANGE`, `ZREVRANGE` or `LRANGE`, by which a bulk script reads its source.
         limit_arg: bounds what it reads of it; 0 where no ARGV does.
         limit_offset: it reads up to this rank, and as much further as that ARGV says; -1 without one, to the end.
+        says_ended: a reply of OK or 1 says that the task has ended, and of a bulk script any reply but an error; where
+            this is False, only the hash does.
+        refusal: for `complete`, the error by which it says that the ID is in the index already; it has taken it off the
+            active list and the lease by then, and done nothing else. Empty where that is not certain.
     """
 
     kind: Kind
@@ -96,6 +101,8 @@ class Shape:
     source_command: str = ""
     limit_arg: int = 0
     limit_offset: int = -1
+    says_ended: bool = field(default=False, compare=False)
+    refusal: str = field(default="", compare=False)
 
 
 OTHER = Shape(Kind.OTHER)
@@ -124,7 +131,7 @@ def classify(text: bytes) -> Shape:
     write = writes[0] if len({call.args for call in writes}) == 1 else None
     readable = not lua.changes_arguments()
     if any(_state(call) in _TERMINAL for call in writes):
-        return (_terminal(lua.calls, write) if write and readable else None) or UNKNOWN
+        return (_terminal(lua, write) if write and readable else None) or UNKNOWN
     found = None
     if readable and (write or not writes):
         found = _live(lua.calls, write) if write else _deleting(lua.calls)
@@ -153,28 +160,33 @@ def _writes_some_state(call: LuaCall) -> bool:
     return bool(state) and not state.startswith('"')
 
 
-def _terminal(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
+def _terminal(lua: LuaText, write: LuaCall) -> Shape | None:
     """Return the shape of a script that ends tasks; `write` is the call that says so."""
-    adds = {call.args for call in calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV))}
+    adds = {call.args for call in lua.calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV))}
     # A task that ends is put into one index only; a script that fills two is not understood.
     if len(adds) != 1:
         return None
     add = adds.pop()
     if len(add) != 3:
         return None
-    return _complete(write, add) if _state(write) == "completed" else _archive(calls, write, add)
+    shape = _complete(lua, write, add) if _state(write) == "completed" else _archive(lua.calls, write, add)
+    return replace(shape, says_ended=success_says_ended(lua, write)) if shape else None
 
 
-def _complete(write: LuaCall, add: tuple[str, ...]) -> Shape | None:
+def _complete(lua: LuaText, write: LuaCall, add: tuple[str, ...]) -> Shape | None:
     """Return the shape of a script that completes a task; `add` is how it fills the index."""
     index, time, member = add
+    refused, active, lease = refusal(lua)
     shape = Shape(
         Kind.COMPLETE,
         task_key=_key(write.args[0]),
         index_key=_key(index),
+        active_key=active,
+        lease_key=lease,
         id_arg=_arg(member),
         msg_arg=_arg(_fields(write).get('"msg"', "")),
         time_arg=_arg(time),
+        refusal=refused,
     )
     return shape if shape.task_key and shape.id_arg and shape.msg_arg else None
 

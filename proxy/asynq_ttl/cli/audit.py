@@ -9,18 +9,11 @@ import click
 
 from asynq_ttl.asynq.task import Task
 from asynq_ttl.cli.options import fail, option
+from asynq_ttl.cli.policy_option import load, policy_option
 from asynq_ttl.cli.printing import console
+from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.standard_output import say, writing
-from asynq_ttl.cli.tool_options import (
-    connected,
-    load,
-    note,
-    policy_option,
-    progress_bar,
-    queue_option,
-    rate_option,
-    upstream_option,
-)
+from asynq_ttl.cli.tool_options import connected, note, queue_option, rate_option, upstream_option
 from asynq_ttl.existing_keys.audit.audit import Audit
 from asynq_ttl.existing_keys.audit.checkpoint import Checkpoint
 from asynq_ttl.existing_keys.audit.forecast import forecast

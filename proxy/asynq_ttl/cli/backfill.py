@@ -7,15 +7,14 @@ import click
 
 from asynq_ttl.cli.changing import Changes, Run, apply_option, changes, run_options, told_filter
 from asynq_ttl.cli.options import WRONG, Choice, fail
+from asynq_ttl.cli.policy_option import load, policy_option
+from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     check_types,
     connected,
     end_whole,
-    load,
     note,
-    policy_option,
-    progress_bar,
     queue_option,
     rate_option,
     state_option,

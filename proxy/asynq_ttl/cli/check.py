@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.standard_output import say
-from asynq_ttl.cli.tool_options import load
 
 
 @click.command()

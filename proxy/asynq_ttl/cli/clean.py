@@ -9,6 +9,7 @@ import click
 
 from asynq_ttl.cli.changing import Changes, Run, apply_option, changes, run_options, told_filter
 from asynq_ttl.cli.options import Choice, fail
+from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
     Duration,
@@ -17,7 +18,6 @@ from asynq_ttl.cli.tool_options import (
     connected,
     end_whole,
     note,
-    progress_bar,
     queue_option,
     rate_option,
     type_option,

@@ -6,15 +6,10 @@ import click
 
 from asynq_ttl.cli.admin_client import AdminClientError, Json, ask
 from asynq_ttl.cli.options import FAILED, Listen, fail, option
+from asynq_ttl.cli.policy_option import load, policy_option
 from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.standard_output import say, writing
-from asynq_ttl.cli.tool_options import (
-    load,
-    policy_option,
-    rate_option,
-    reached,
-    upstream_option,
-)
+from asynq_ttl.cli.tool_options import rate_option, reached, upstream_option
 from asynq_ttl.existing_keys.doctor import decision_log, scripts
 from asynq_ttl.existing_keys.doctor.doctor import by_severity, examine
 from asynq_ttl.existing_keys.findings import Finding, findings_json, print_findings, worst

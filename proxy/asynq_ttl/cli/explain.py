@@ -6,8 +6,8 @@ import click
 
 from asynq_ttl.asynq.keys import AMBIGUOUS, ambiguous
 from asynq_ttl.cli.options import Choice, option
+from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.standard_output import say
-from asynq_ttl.cli.tool_options import load
 from asynq_ttl.policy.explain import explain as explain_policy
 from asynq_ttl.policy.rules import State
 

@@ -11,6 +11,7 @@ import click
 from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.asynq.task_json import task_line
 from asynq_ttl.cli.options import Choice, fail
+from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.standard_output import writing
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
@@ -19,7 +20,6 @@ from asynq_ttl.cli.tool_options import (
     connected,
     end_whole,
     note,
-    progress_bar,
     queue_option,
     rate_option,
     state_option,

@@ -4,13 +4,13 @@ import click
 
 from asynq_ttl.cli.changing import Run, apply_option, changes, run_options, told_filter
 from asynq_ttl.cli.options import WRONG, fail
+from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.tool_options import (
     STATES,
     TERMINAL,
     check_types,
     connected,
     end_whole,
-    progress_bar,
     queue_option,
     rate_option,
     state_option,

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.holding import held_arguments, tell_each
-from asynq_ttl.cli.tool_options import connected, load, policy_option, upstream_option
+from asynq_ttl.cli.policy_option import load, policy_option
+from asynq_ttl.cli.tool_options import connected, upstream_option
 from asynq_ttl.existing_keys import holds
 from asynq_ttl.existing_keys.needed_rights import HOLDING
 from asynq_ttl.existing_keys.pages import TaskFilter

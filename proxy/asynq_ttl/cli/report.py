@@ -14,9 +14,9 @@ from rich.table import Table
 
 from asynq_ttl.cli.admin_client import AdminClientError, ask
 from asynq_ttl.cli.options import FAILED, admin_option, fail, option
+from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.printing import show
 from asynq_ttl.cli.standard_output import say
-from asynq_ttl.cli.tool_options import load
 from asynq_ttl.net import address
 from asynq_ttl.policy.rules import Mode, Policy
 from asynq_ttl.policy.what_if import Line, PolicyReport, compare, horizons, policy_in_force

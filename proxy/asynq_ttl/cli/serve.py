@@ -23,7 +23,7 @@ from asynq_ttl.cli.main import OWN_PROCESS
 from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
-from asynq_ttl.net.listener import ListenError
+from asynq_ttl.net.listener import ListenError, Sharing
 from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.faults import PolicyError
@@ -136,6 +136,7 @@ class _Host(click.ParamType[str]):
 @option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
 @option(
     "--trace-path",
+    callback=lambda _context, _option, path: tuple(part for part in (path or "").split(".") if part),
     help="Where a JSON payload has a traceparent, for tasks without headers: meta.traceparent.",
 )
 @option(
@@ -150,6 +151,7 @@ class _Host(click.ParamType[str]):
 )
 @access_options
 @option("--reuse-port", is_flag=True, help="Let a newer sidecar listen at the same port, to restart without a gap.")
+@option("--share-port", is_flag=True, help="Share the port with other sidecars, each on a core of its own.")
 @option("--log-level", type=Choice(LEVELS), default="info", help="What is logged.")
 @option("--log-format", type=Choice(["human", "json"]), default="human", help="How it is logged.")
 @click.pass_context
@@ -163,7 +165,6 @@ def serve(
     admin_token: str | None,
     admin_token_file: Path | None,
     hide_task_ids: bool,
-    trace_path: str | None,
     log_level: str,
     log_format: str,
     **settings: Any,  # noqa: ANN401 - each field of `Settings` has its own type
@@ -178,14 +179,14 @@ def serve(
     pulled = not isinstance(admin, str)
     _check_token(admin_token, admin_token_file)
     _check_cluster(upstream, settings)
+    settings["sharing"] = _sharing(**{name: settings.pop(name) for name in ("reuse_port", "share_port")})
     beside = _admin_server(admin, admin_token or "", admin_token_file, required=required)
     log = _log_settings(**{name: settings.pop(name) for name in tuple(settings) if name.startswith("decisions")})
-    steps = tuple(part for part in (trace_path or "").split(".") if part)
     valkey = _embedded_valkey(signals) if embedded else nullcontext(upstream)
     try:
         with valkey as redis:
             _run(
-                Settings(upstream=redis, trace_path=steps, decisions=log, **settings),
+                Settings(upstream=redis, decisions=log, **settings),
                 lambda endpoint: Telemetry(redis, pulled=pulled, task_ids=not hide_task_ids, open_redis=endpoint.redis),
                 beside,
                 signals,
@@ -193,6 +194,13 @@ def serve(
     except StoppedEarlyError:
         logging.getLogger("asynq_ttl").info("stopped before it was listening")
         raise
+
+
+def _sharing(*, reuse_port: bool, share_port: bool) -> Sharing:
+    """Return who else may listen at the same port."""
+    if reuse_port and share_port:
+        fail("--reuse-port and --share-port: with one, a newer sidecar takes over; with the other, they share", WRONG)
+    return Sharing.SUCCESSOR if reuse_port else Sharing.PEERS if share_port else Sharing.NOBODY
 
 
 def _log_settings(decisions: Path | None, decisions_max_mb: int, decisions_files: int) -> LogSettings | None:
@@ -206,7 +214,7 @@ def _admin_server(
     """Return what serves beside a sidecar; the address is a text where nothing does."""
     if isinstance(listen, str):
         return lambda _sidecar: nullcontext()
-    from asynq_ttl.sidecar.admin.server import AdminSettings, admin_server  # noqa: PLC0415 - with aiohttp ten megabytes
+    from asynq_ttl.sidecar.admin.server import AdminSettings, admin_server  # noqa: PLC0415 - it may be off
 
     settings = AdminSettings(listen, token, token_file, required=required)
     return lambda sidecar: admin_server(settings, sidecar)

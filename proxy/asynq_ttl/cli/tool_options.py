@@ -1,9 +1,8 @@
-"""What the commands about existing keys share: options, the connection, the progress bar; and how a policy is loaded.
+"""What the commands about existing keys share: options and the connection.
 
 Results go to standard output; progress, notes and errors go to standard error.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -11,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
-from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Command, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, Amount, Choice, Command, Parsed, fail, option
 from asynq_ttl.cli.standard_output import tell
 from asynq_ttl.existing_keys.clients import DatabaseError, explained
 from asynq_ttl.existing_keys.cluster.database import database_of
@@ -26,9 +23,6 @@ from asynq_ttl.existing_keys.pages import TaskFilter, task_pages
 from asynq_ttl.net import address
 from asynq_ttl.net.secret_file import SecretFileError, read_secret
 from asynq_ttl.policy.glob import Glob, compile_glob
-from asynq_ttl.policy.rules import DEFAULT_POLICY, Policy
-from asynq_ttl.policy_file.faults import PolicyError
-from asynq_ttl.policy_file.load import load_policy
 from asynq_ttl.times import parse_duration
 
 STATES = ("pending", "active", "scheduled", "retry", "aggregating", "archived", "completed")
@@ -89,9 +83,6 @@ def upstream_option(command: Command) -> Command:
     )(command)
 
 
-policy_option = option(
-    "--policy", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
-)
 queue_option = click.option(
     "--queue", "queues", type=Pattern(), multiple=True, help="Only queues that match; repeatable."
 )
@@ -107,16 +98,6 @@ rate_option = option(
 def state_option(names: tuple[str, ...]) -> Callable[[Command], Command]:
     """Return the option that picks among some states."""
     return click.option("--state", "states", type=Choice(names), multiple=True, help="Only this state; repeatable.")
-
-
-def load(policy: Path | None) -> Policy:
-    """Return the policy of a file, or the built-in one; end where it has faults."""
-    if policy is None:
-        return DEFAULT_POLICY
-    try:
-        return load_policy(policy)
-    except PolicyError as error:
-        fail(str(error), WRONG)
 
 
 @contextmanager
@@ -178,35 +159,6 @@ def check_types(database: Database, globs: tuple[Glob, ...]) -> None:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:10]) or "none"
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar with rate and time left, on standard error if that is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    return _Paced(
-        *columns,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-        # Results that go to a file or a pipe must not end up above the bar.
-        redirect_stdout=sys.stdout.isatty(),
-    )
-
-
-class _Paced(Progress):
-    """A progress bar that also shows how many keys are looked at in a second."""
-
-    def get_renderables(self) -> Iterator[Any]:
-        for task in self.tasks:
-            task.fields["rate"] = f"{task.speed or 0:,.0f}/s"
-        yield from super().get_renderables()
 
 
 def end_whole(lines: Sequence[str]) -> None:

@@ -13,8 +13,9 @@ import click
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.cli.admin_client import AdminClientError, Json, ask
 from asynq_ttl.cli.options import FAILED, WRONG, Listen, fail, option
+from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.standard_output import say
-from asynq_ttl.cli.tool_options import load, upstream_option
+from asynq_ttl.cli.tool_options import upstream_option
 from asynq_ttl.existing_keys.why.account import Evidence, account
 from asynq_ttl.existing_keys.why.look import look
 from asynq_ttl.existing_keys.why.past import merged

@@ -45,6 +45,8 @@ _TRIES = {
     "INFO": "server",
     "LINDEX": f"{_KEY} 0",
     "LLEN": _KEY,
+    # A value is missing, which is noticed after the right.
+    "LPUSH": _KEY,
     "LRANGE": f"{_KEY} 0 0",
     "LREM": f"{_KEY} 1 x",
     "MEMORY|USAGE": _KEY,

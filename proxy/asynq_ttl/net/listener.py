@@ -5,6 +5,8 @@ There are two ways to restart without a refused connection:
 * A supervisor holds the socket (see `systemd`): clients wait in its queue while no sidecar runs.
 * Two sidecars share a port (`SO_REUSEPORT`). The newer one takes all new connections, so that the older one, told to
   end, has none left in its queue when it closes its socket.
+
+Where one process is not enough, several share a port as peers: each gets its share of the new connections.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import ssl
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,16 @@ class ListenError(OSError):
     """An address where it is not possible to listen; the message says which and why."""
 
 
+class Sharing(Enum):
+    """Which other sidecars may listen at the same port (`SO_REUSEPORT`)."""
+
+    NOBODY = "nobody"
+    SUCCESSOR = "successor"
+    """A newer one, which has every new connection from then on."""
+    PEERS = "peers"
+    """Any number, each with its share of the new connections: the kernel picks one by the client's address and port."""
+
+
 class Listener:
     """Where clients connect.
 
@@ -42,7 +55,7 @@ class Listener:
         listen: the address, unless sockets are inherited.
         accept: makes the protocol of a connection.
         tls: the context to listen with; None without TLS.
-        reuse_port: whether another sidecar may listen at the same port.
+        sharing: who else may listen at the same port.
         keepalive_seconds: after how much silence clients are asked whether they are still there; 0 for never.
         inherited: returns the sockets that a supervisor has left for it.
     """
@@ -53,7 +66,7 @@ class Listener:
         accept: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
         *,
-        reuse_port: bool,
+        sharing: Sharing,
         keepalive_seconds: int,
         inherited: Callable[[], Sequence[socket.socket]],
     ) -> None:
@@ -61,7 +74,7 @@ class Listener:
         self.address = listen
         """Where it listens; once started, with the real port."""
         self._accept = accept
-        self._reuse_port = reuse_port
+        self._sharing = sharing
         self._keepalive_seconds = keepalive_seconds
         self._options: dict[str, Any] = {"backlog": _BACKLOG}
         if tls is not None:
@@ -94,14 +107,13 @@ class Listener:
             self._path = ListeningPath(Path(listen.path))
             self._servers.append(await loop.create_unix_server(self._accept, sock=self._path.socket, **options))
             return
-        server = await loop.create_server(
-            self._accept, listen.host or None, listen.port, reuse_port=self._reuse_port or None, **options
-        )
+        reuse = self._sharing is not Sharing.NOBODY or None
+        server = await loop.create_server(self._accept, listen.host or None, listen.port, reuse_port=reuse, **options)
         self._servers.append(server)
         self.address = Address(listen.host, server.sockets[0].getsockname()[1])
         for each in server.sockets:
             keep_alive(each, self._keepalive_seconds)
-            if self._reuse_port:
+            if self._sharing is Sharing.SUCCESSOR:
                 _take_new_connections(each)
 
     def close(self) -> None:

@@ -5,12 +5,10 @@ Works on plain data, so a value that is wrong itself hides none of them.
 
 from dataclasses import replace
 
-from pydantic import ValidationError
-
 from asynq_ttl.policy.rules import Keep, Mode, Retention, Rule, State
 from asynq_ttl.policy_file.faults import shown
+from asynq_ttl.policy_file.mappings import narrowing, read_match
 from asynq_ttl.policy_file.places import in_words, rule_name, rules_of
-from asynq_ttl.policy_file.values import Match, narrowing
 from asynq_ttl.policy_file.yaml_tree import Tree
 
 # Security limit: every rule is compared with every other one, and the file is read again while the sidecar serves.
@@ -80,9 +78,8 @@ def _blame_hidden(tree: Tree, rules: list[tuple[int, dict[str, object]]]) -> Non
 
 def _outline(data: dict[str, object]) -> Rule | None:
     """Return a rule with what it matches and the states it says something about; None where `match` is not valid."""
-    try:
-        match = Match.model_validate(data.get("match", {}))
-    except ValidationError:
+    match = read_match(data.get("match", {}))
+    if match is None:
         return None
     completed, archived, done = (
         Retention(Keep.OWN) if state.value in data else None for state in (State.COMPLETED, State.ARCHIVED, State.DONE)

@@ -3,7 +3,7 @@
 A text goes through three steps, and the faults of all three come together:
 
 * `yaml_tree` makes plain data of YAML and notes the line of every value.
-* `values` reads each value alone.
+* `mappings` reads every mapping, and `values` each value alone.
 * `between` compares values: rules of one name, rules that say nothing, rules that can never decide.
 
 Invariant: a text either gives a policy or raises `PolicyError`, whatever its bytes are.
@@ -16,7 +16,7 @@ from asynq_ttl.net.bounded_file import read_bounded
 from asynq_ttl.policy.rules import Policy
 from asynq_ttl.policy_file.between import blame_rules
 from asynq_ttl.policy_file.faults import PolicyError, failure
-from asynq_ttl.policy_file.values import validated
+from asynq_ttl.policy_file.mappings import read_document
 from asynq_ttl.policy_file.yaml_tree import read
 
 # Security limit: a policy file is small, and it is read again while the sidecar serves.
@@ -57,7 +57,7 @@ def parse_policy(text: str, source: str) -> Policy:
     encoded = text.encode("utf-8", "surrogatepass")
     _check_size(len(encoded), source)
     tree = read(text, source)
-    document = validated(tree)
+    document = read_document(tree)
     blame_rules(tree)
     if tree.faults or document is None:
         raise PolicyError(tuple(sorted(tree.faults, key=lambda fault: (fault.line, fault.message))))

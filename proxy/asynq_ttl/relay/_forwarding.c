@@ -343,7 +343,7 @@ install(PyObject *module, PyObject *args)
 }
 
 static int
-prepare(PyObject *module)
+name_all(PyObject *module)
 {
     name_pass_on = PyUnicode_InternFromString("pass_on");
     name_pass_back = PyUnicode_InternFromString("pass_back");
@@ -362,7 +362,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, prepare}, {0, NULL}};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, name_all}, {0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_forwarding", NULL, 0, methods, slots, NULL, NULL, NULL};
 

@@ -8,7 +8,7 @@ another node where to go, and try again.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
@@ -94,8 +94,8 @@ class NodePort:
         """
         if self._member is None:
             raise OSError("no node of the cluster has this port")
-        rename = cast("NodeDownstream", connection).renaming.receive  # it made none else
-        return await self._member.endpoint.open(lambda: NodeUpstream(connection, rename))
+        renaming = cast("NodeDownstream", connection).renaming  # it made none else
+        return await self._member.endpoint.open(lambda: NodeUpstream(connection, renaming))
 
     async def activate(self, script: Script) -> None:
         """Load a script's wrapper into the node, or give up after a while."""
@@ -123,16 +123,9 @@ class NodeUpstream(UpstreamProtocol):
 
     Args:
         downstream: the client's side.
-        rename: returns what the client gets for bytes of the node.
+        renaming: says what the client gets for bytes of the node.
     """
 
-    def __init__(self, downstream: Downstream, rename: Callable[[bytes], bytes]) -> None:
+    def __init__(self, downstream: Downstream, renaming: Renaming) -> None:
         super().__init__(downstream)
-        self._rename = rename
-        self._pass_on = downstream.upstream_received
-        self.data_received = self._received  # type: ignore[method-assign] # asyncio calls it all the same
-
-    def _received(self, data: bytes) -> None:
-        told = self._rename(data)
-        if told:
-            self._pass_on(told)
+        self.data_received = renaming.lead_to(downstream.upstream_received)  # type: ignore[assignment, method-assign] # asyncio calls it all the same

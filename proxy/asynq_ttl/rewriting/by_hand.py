@@ -1,7 +1,8 @@
 """Tasks that the inspector archives. Pure.
 
-The command carries no message, so no task's type is known here. The wrapper gets the rules that can apply to the queue,
-as JSON, and picks one for each task inside Redis: see `lua/wrappers/rules.prologue`.
+The command carries no message, so no task's type is known here. Where one rule decides about all tasks, the wrapper is
+told what it comes to, as for a worker's archiving. Otherwise it gets the rules that can apply to the queue, as JSON,
+and picks one for each task inside Redis: see `lua/wrappers/settle.prologue`.
 """
 
 from asynq_ttl.asynq.keys import ARCHIVED, queue_of, task_prefix, text_of
@@ -12,13 +13,7 @@ from asynq_ttl.policy.lua_rules import LuaArguments, picked_rules
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import State
 from asynq_ttl.rewriting.call import ACTIONS, Call, Rewrite
-
-HEALING_RULES = (
-    b'{"rules":[],"grace":0,"share":10000,"cutoff":0,"cutoff_own":true,"cap":-1,"uncapped":false,"spare":false}'
-)
-"""No rules: the wrapper takes off the TTL that a task had as a completed one, and trims as Asynq does."""
-
-_HEALING_RULES_UNTRIMMED = HEALING_RULES.replace(b'"cutoff":0', b'"cutoff":-1')
+from asynq_ttl.rewriting.tails import FOREVER, by_clock, milliseconds, own_trims, trims
 
 
 class ByHand:
@@ -49,9 +44,7 @@ class ByHand:
         heals = lone and self._reach.heals(queue)
         if limits is None and not heals:
             return None
-        died_at, _, _ = call.archive_times()
-        untrimmed = self._reach.hands_over or not call.shape.cutoff_arg
-        healing = _HEALING_RULES_UNTRIMMED if untrimmed else HEALING_RULES
+        times = call.archive_times()
         task_id = b""
         enforced = self._enforcing
         if lone:
@@ -60,13 +53,32 @@ class ByHand:
         else:
             call.check_prefix(queue)
         if limits is None:
-            return Rewrite(enforced=True, tail=healing)
-        decision = self._decision(call, queue, text_of(task_id), died_at, enforced=enforced)
+            return Rewrite(enforced=True, tail=self._healing(call, times))
+        decision = self._decision(call, queue, text_of(task_id), times[0], enforced=enforced)
         if heals and not enforced:
             # By the rules, a task outside the share gets no TTL either, but nothing that they keep is trimmed with it.
-            tail = self._arguments.of(queue, limits) if self._shares else healing
+            tail = self._outside(call, limits, times) if self._shares else self._healing(call, times)
             return Rewrite(enforced=True, tail=tail, decision=decision)
-        return Rewrite(enforced, self._arguments.of(queue, limits), (), decision)
+        return Rewrite(enforced, self._tail(call, queue, limits, times), (), decision)
+
+    def _healing(self, call: Call, times: tuple[int, int, int]) -> bytes:
+        """Return what takes off the TTL that a task had as a completed one, and trims as Asynq does."""
+        by_age = not self._reach.hands_over
+        own = own_trims(call, *times, self._policy.grace_seconds, by_age=by_age)
+        return by_clock(call, times[0]) + b"%d %b" % (FOREVER, own)
+
+    def _outside(self, call: Call, limits: ArchiveLimits, times: tuple[int, int, int]) -> bytes:
+        """Return the same for a task outside the share of the rollout, but nothing that the rules keep is trimmed."""
+        return by_clock(call, times[0]) + b"%d %b" % (FOREVER, trims(self._policy, limits, *times)[0])
+
+    def _tail(self, call: Call, queue: str, limits: ArchiveLimits, times: tuple[int, int, int]) -> bytes:
+        """Return what gives tasks what their rules say; `times` are as of `Call.archive_times`."""
+        asked, trimmed = by_clock(call, times[0]), trims(self._policy, limits, *times)[0]
+        first, own_seconds = self._policy.queue_rules(queue, State.ARCHIVED)[0], times[1]
+        if first.archived is None or first.types or (self._shares and call.script.kind is Kind.ARCHIVE_ALL):
+            return asked + b"* %b %d %b" % (trimmed, own_seconds, self._arguments.of(queue))
+        lives_ms = milliseconds(first.archived, own_seconds, self._policy.grace_seconds)
+        return asked + b"%d %b" % (lives_ms, trimmed)
 
     def _decision(self, call: Call, queue: str, task_id: str, died_at: int, *, enforced: bool) -> Decision:
         """Return what to tell; `task_id` is empty for all tasks of a source."""
@@ -84,15 +96,10 @@ class ByHand:
             died_at=None if task_id else died_at,
         )
 
-    def _content(self, queue: str, limits: ArchiveLimits) -> dict[str, object]:
+    def _content(self, queue: str) -> dict[str, object]:
         """Return the rules that can apply to a queue's archive, for the wrapper."""
         return {
             **picked_rules(self._policy, queue, State.ARCHIVED),
             "grace": self._policy.grace_seconds,
             "share": self._policy.rollout,
-            "cutoff": -1 if limits.cutoff_seconds is None else limits.cutoff_seconds,
-            "cutoff_own": limits.cutoff_own,
-            "cap": -1 if limits.cap is None else limits.cap,
-            "uncapped": limits.uncapped,
-            "spare": limits.spare_untimed,
         }

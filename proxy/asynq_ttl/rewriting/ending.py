@@ -17,7 +17,6 @@ from asynq_ttl.asynq import message
 from asynq_ttl.asynq.keys import ARCHIVED, COMPLETED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
-from asynq_ttl.policy.archive_limits import ArchiveLimits
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import (
     FOREVER_SCORE,
@@ -28,16 +27,11 @@ from asynq_ttl.policy.rules import (
     Verdict,
 )
 from asynq_ttl.rewriting.call import ACTIONS, Call, NotUnderstood, Rewrite
+from asynq_ttl.rewriting.tails import ONLY_HEAL, by_clock, milliseconds, own_trims, trims
 
 # With these a script's own trims find nothing. The epilogue trims instead, and removes the tasks' hashes too.
 NO_CUTOFF = b"-inf"
 NO_CAP = b"1000000000"
-
-# Tells a wrapper to leave TTLs as they are, and only to heal: no rule gives one.
-ONLY_HEAL = -2
-
-# The largest number of milliseconds that Lua's numbers carry exactly.
-_MAX_MILLISECONDS = 2**53
 
 # Queues that are remembered. (Security limit: a client can name as many as it likes.)
 _MEMORY_LIMIT = 10_000
@@ -96,7 +90,7 @@ class Ending:
             return None
         task = message.decode(call.arg(call.shape.msg_arg), self._trace_path)
         verdict = self._policy.decide(queue.name, task.type, State.COMPLETED)
-        healing = Rewrite(enforced=True, tail=b"%d 0" % ONLY_HEAL) if queue.lingers else None
+        healing = Rewrite(enforced=True, tail=b"%d" % ONLY_HEAL) if queue.lingers else None
         if verdict is None:
             return healing
         own_seconds = task.retention_seconds
@@ -109,7 +103,9 @@ class Ending:
             argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
         elif retention.keep is Keep.TTL:
             argv = ((call.shape.time_arg, b"%d" % (completed_at + retention.seconds)),)
-        tail = b"%%d %d" % completed_at
+        # What is kept for ever, or not at all, is so by any clock.
+        timed = retention.keep is Keep.TTL or retention.keep is Keep.OWN
+        tail = by_clock(call, completed_at) + b"%d" if timed else b"%d"
         return self._by_verdict(call, queue, task, verdict, own_seconds, tail=tail, argv=argv, healing=healing)
 
     def archive(self, call: Call) -> Rewrite | None:
@@ -127,12 +123,13 @@ class Ending:
         now, own_seconds, own_cap = call.archive_times()
         shape = call.shape
         argv = tuple(each for each in ((shape.cutoff_arg, NO_CUTOFF), (shape.cap_arg, NO_CAP)) if each[0])
-        grace = self._policy.grace_seconds
+        asked = by_clock(call, now)
         healing = None
         if queue.lingers:
-            untrimmed = self._reach.hands_over or not shape.cutoff_arg
-            cutoff = b"-" if untrimmed else b"%d" % (now - own_seconds)
-            tail = b"%d %b %d 0 %d" % (ONLY_HEAL, cutoff, own_cap, grace)
+            own = own_trims(
+                call, now, own_seconds, own_cap, self._policy.grace_seconds, by_age=not self._reach.hands_over
+            )
+            tail = asked + b"%d %b" % (ONLY_HEAL, own)
             healing = Rewrite(enforced=True, tail=tail, argv=argv)
         if limits is None:
             return healing
@@ -144,7 +141,8 @@ class Ending:
             # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken
             # over, and this task gets from its key what it no longer gets from them.
             verdict = _BY_ASYNQ
-        tail, cap = self._trims(limits, now, own_seconds, own_cap)
+        trimmed, cap = trims(self._policy, limits, now, own_seconds, own_cap)
+        tail = asked + b"%d " + trimmed
         if self._shares and (limits.outlasts(own_seconds) or not 0 <= cap <= own_cap):
             # A task outside the share gets nothing, but what is kept for longer must not go by Asynq's own trims.
             healing = Rewrite(enforced=True, tail=tail % ONLY_HEAL, argv=argv)
@@ -175,26 +173,6 @@ class Ending:
             known[index] = found
         return found
 
-    def _trims(self, limits: ArchiveLimits, now: int, own_seconds: int, own_cap: int) -> tuple[bytes, int]:
-        """Return the wrapper's argument, with `%d` for milliseconds to live, and the most entries kept; -1 for any.
-
-        Args:
-            limits: how the queue's archive is trimmed.
-            now: when the task died.
-            own_seconds: for how long Asynq keeps archived tasks.
-            own_cap: how many of them it keeps.
-        """
-        cutoff = b"-"
-        if limits.cutoff_seconds is not None:
-            age = max(limits.cutoff_seconds, own_seconds) if limits.cutoff_own else limits.cutoff_seconds
-            cutoff = b"%d" % (now - age)
-        if limits.cap is None:
-            cap = -1 if limits.uncapped else own_cap
-        else:
-            # Tasks outside the rollout's share live by Asynq's own cap.
-            cap = limits.cap if self._policy.enforces_all else -1 if own_cap < 0 else max(limits.cap, own_cap)
-        return b"%%d %b %d %d %d" % (cutoff, cap, limits.spare_untimed, self._policy.grace_seconds), cap
-
     def _by_verdict(
         self,
         call: Call,
@@ -216,18 +194,14 @@ class Ending:
             argv: replacements by ARGV number.
             healing: what is done for a task that is only shadowed; None for nothing.
         """
-        kept_seconds = verdict.retention.resolve(own_seconds)
-        ttl_seconds = kept_seconds + self._policy.grace_seconds if kept_seconds else None
-        milliseconds = ttl_seconds * 1000 if ttl_seconds is not None else 0 if kept_seconds is None else -1
-        if milliseconds > _MAX_MILLISECONDS:
-            raise NotUnderstood(FailOpen.ARGUMENTS, f"a retention of {kept_seconds} seconds")
+        lives_ms = milliseconds(verdict.retention, own_seconds, self._policy.grace_seconds)
         task_id = call.task_id(queue.prefix)
         enforced = self._enforcing and self._policy.enforces(task_id)
-        times = ttl_seconds, own_seconds
+        times = lives_ms // 1000 if lives_ms > 0 else None, own_seconds
         decision = _decision(call, queue.name, task, verdict, text_of(task_id), times, enforced=enforced)
         if healing is not None and not enforced:
             return healing._replace(decision=decision)
-        return Rewrite(enforced, tail % milliseconds, argv, decision)
+        return Rewrite(enforced, tail % lives_ms, argv, decision)
 
 
 def _decision(  # noqa: PLR0917 - one call, of a decision's own parts

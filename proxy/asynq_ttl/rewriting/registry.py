@@ -29,6 +29,7 @@ from enum import Enum
 from asynq_ttl.asynq.keys import queue_of_key, queue_prefix
 from asynq_ttl.asynq.script_shape import Kind, Shape, classify
 from asynq_ttl.asynq.unclear_text import may_end_tasks
+from asynq_ttl.rewriting.redis_clock import RedisClock
 from asynq_ttl.rewriting.wrappers import wrap
 
 # Limits on what learning remembers. Real Asynq has about 50 scripts a version; whoever makes scripts up as
@@ -75,6 +76,7 @@ class Script:
         least_keys: the KEYS that a call needs for every part of the shape to be there.
         least_args: the ARGV that it needs.
         kind: what it does, as in the shape.
+        clock: that of the Redis which runs it.
     """
 
     sha: bytes
@@ -88,6 +90,7 @@ class Script:
     least_keys: int = field(init=False)
     least_args: int = field(init=False)
     kind: Kind = field(init=False)
+    clock: RedisClock = field(default_factory=RedisClock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.kind = self.shape.kind
@@ -116,10 +119,12 @@ class ScriptRegistry:
         untouched: those whose calls go as they came, as far as is said here; see `Untouched`.
         changes: grows whenever the status of a script changes.
         all: the registries of all nodes, this one too.
+        clock: that of this node's Redis.
     """
 
     def __init__(self, beside: "ScriptRegistry | None" = None) -> None:
         self.changes = 0
+        self.clock = RedisClock()
         self._wrapped: dict[bytes, Script] = {}
         self._by_effect: dict[bytes, Script] = {}
         """What was made of any script to go by effect."""
@@ -227,6 +232,7 @@ class ScriptRegistry:
         return script
 
     def _take(self, script: Script) -> None:
+        script.clock = self.clock
         self._alike(script)[script.sha] = script
 
     def _alike(self, script: Script) -> dict[bytes, Script]:

@@ -1,6 +1,6 @@
 """The wrapper of a script: one Lua text of prologue, original and epilogue. Pure.
 
-The original stands in the wrapper as a function that is called at once. It runs unchanged, with its own KEYS and ARGV
+The original stands in the wrapper as a function. It runs unchanged, with its own KEYS and ARGV
 and the line numbers it had, and its reply is the wrapper's reply. The parts around it are in `lua/wrappers` and
 `lua/shared`; in them `KEYS[task_key]` and the like stand for the positions in the script's `Shape`.
 
@@ -25,17 +25,27 @@ def wrap(text: bytes, shape: Shape) -> bytes:
     shebang = text[: text.find(b"\n") + 1] if text.startswith(b"#!") else b""
     if shape.kind not in _PARTS or (text.startswith(b"#!") and not shebang):
         return b""
-    prologues, epilogues = _PARTS[shape.kind]
+    prologues, epilogues = _COMPLETE_BY_REFUSAL if shape.refusal else _PARTS[shape.kind]
     before = b"".join(_part(name, shape) + b" " for name in prologues)
     after = b"".join(_part(name, shape) + b" " for name in epilogues)
     # The prologue stays on the original's first line, so that line numbers in error messages stay the same.
-    original = b"local asynq_ttl_reply = (function() " + text[len(shebang) :] + b"\nend)() "
+    original = b"local asynq_ttl_original = function() " + text[len(shebang) :] + b"\nend "
+    original += b"local asynq_ttl_reply = asynq_ttl_original() "
     return shebang + before + original + after + b"return asynq_ttl_reply"
 
 
+_SETTLING = (
+    "wrappers/own.prologue",
+    "shared/states.prologue",
+    "shared/hold.prologue",
+    "wrappers/trim.prologue",
+    "shared/pick.prologue",
+    "wrappers/settle.prologue",
+)
+
 _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.COMPLETE: (
-        ("wrappers/clock.prologue", "wrappers/complete.prologue"),
+        ("wrappers/own.prologue", "wrappers/ghost.prologue"),
         ("wrappers/ended.epilogue", "wrappers/complete.epilogue"),
     ),
     Kind.DONE: (
@@ -43,38 +53,15 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/done.epilogue",),
     ),
     Kind.ARCHIVE: (
-        (
-            "wrappers/clock.prologue",
-            "shared/states.prologue",
-            "shared/hold.prologue",
-            "wrappers/archive.prologue",
-            "wrappers/trim.prologue",
-        ),
+        ("wrappers/own.prologue", "shared/states.prologue", "shared/hold.prologue", "wrappers/trim.prologue"),
         ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
     ),
     Kind.ARCHIVE_ONE: (
-        (
-            "wrappers/clock.prologue",
-            "shared/states.prologue",
-            "shared/hold.prologue",
-            "wrappers/trim.prologue",
-            "shared/pick.prologue",
-            "wrappers/rules.prologue",
-            "shared/hold_on.prologue",
-            "wrappers/archive_one.prologue",
-        ),
+        (*_SETTLING, "shared/hold_on.prologue", "wrappers/archive_one.prologue", "wrappers/no_trims.prologue"),
         ("wrappers/archive_one.epilogue",),
     ),
     Kind.ARCHIVE_ALL: (
-        (
-            "wrappers/clock.prologue",
-            "shared/states.prologue",
-            "shared/hold.prologue",
-            "wrappers/trim.prologue",
-            "shared/pick.prologue",
-            "wrappers/rules.prologue",
-            "wrappers/archive_all.prologue",
-        ),
+        (*_SETTLING, "wrappers/archive_all.prologue", "wrappers/no_trims.prologue"),
         ("wrappers/archive_all.epilogue",),
     ),
     Kind.RUN_ONE: (("wrappers/restore.prologue",), ("wrappers/run_one.epilogue",)),
@@ -83,12 +70,13 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "shared/states.prologue",
             "shared/hold.prologue",
             "wrappers/restore.prologue",
+            "wrappers/look_kept.prologue",
             "wrappers/run_all.prologue",
             "wrappers/run_all_held.prologue",
         ),
         ("wrappers/run_all.epilogue",),
     ),
-    Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/run_all.prologue"), ()),
+    Kind.DELETE_ALL: (("shared/states.prologue", "wrappers/look.prologue", "wrappers/run_all.prologue"), ()),
     Kind.DEQUEUE: ((), ("wrappers/dequeue.epilogue",)),
     Kind.DEQUEUE_TIMED: (("wrappers/dequeue_timed.prologue",), ("wrappers/dequeue.epilogue",)),
     Kind.BY_EFFECT: (
@@ -106,10 +94,21 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.JANITOR: (("shared/states.prologue", "wrappers/janitor.prologue"), ()),
 }
 
+_COMPLETE_BY_REFUSAL = (
+    ("wrappers/own.prologue",),
+    ("wrappers/ghost.epilogue", "wrappers/ended.epilogue", "wrappers/complete.epilogue"),
+)
+"""Where the script says itself that an ID is in the index already, no ghost is looked for before."""
+
 WRAPPED_KINDS = frozenset(_PARTS)
 """The kinds of scripts that have a wrapper."""
 
-_LUA = {name: load_on_one_line(name) for parts in _PARTS.values() for names in parts for name in names}
+_LUA = {
+    name: load_on_one_line(name)
+    for parts in (*_PARTS.values(), _COMPLETE_BY_REFUSAL)
+    for names in parts
+    for name in names
+}
 _POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
 
 
@@ -118,5 +117,7 @@ def _part(name: str, shape: Shape) -> bytes:
     text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
     text = text.replace("source_command", f"'{shape.source_command}'")
     last = f"tonumber(ARGV[{shape.limit_arg}]) + {shape.limit_offset}" if shape.limit_arg else f"{shape.limit_offset}"
-    text = text.replace("cap_offset", f"{shape.cap_offset}").replace("source_last", last)
+    text = text.replace("source_last", last)
+    text = text.replace("says_ended", "true" if shape.says_ended else "false").replace("refusal_text", shape.refusal)
+    text = text.replace("end_state", "completed" if shape.kind is Kind.COMPLETE else "archived")
     return text.encode()

@@ -16,9 +16,10 @@ due is taken for it.
 from collections import deque
 from collections.abc import Callable
 
+from asynq_ttl.session.passing import Passing
 from asynq_ttl.wire.cluster.naming import NAMINGS, Naming, Ports, name_in_redirection, name_in_transaction
 from asynq_ttl.wire.cluster.topology import NoTopologyError
-from asynq_ttl.wire.replies import ReplyCounter, count_replies
+from asynq_ttl.wire.replies import ReplyCounter
 
 # A topology is no larger; with 16,384 ranges and one replica it has 3 MB. (Security limits.)
 MAX_HELD_BYTES = 16 * 1024 * 1024
@@ -90,7 +91,7 @@ class Directory:
         return b"-CLUSTERDOWN asynq-ttl cannot tell where the nodes are: " + why.encode() + b"\r\n"
 
 
-class Renaming(Questions):
+class Renaming(Passing, Questions):
     """The replies to one client.
 
     Args:
@@ -98,13 +99,13 @@ class Renaming(Questions):
         host: the host that this client is told, if that is known yet.
     """
 
-    __slots__ = ("_asked", "_counter", "_directory", "_due", "_held", "_holds", "_host", "_replies", "_size", "_start")
+    __slots__ = ("_asked", "_counter", "_directory", "_due", "_held", "_holds", "_host", "_size", "_start")
 
     def __init__(self, directory: Directory, host: bytes = b"") -> None:
+        super().__init__()
         self._directory = directory
         self._host = host
         self._counter = ReplyCounter()
-        self._replies = 0
         # The numbers of the replies that name nodes, 0 where that is not known, and how to rename them.
         self._due: deque[tuple[int, Naming]] = deque()
         # In a transaction: the number of its MULTI, and what was asked for in it.
@@ -135,29 +136,25 @@ class Renaming(Questions):
         if queued:
             self._asked[number - self._start - 1] = naming
         else:
-            self._due.append((number, naming))
+            self._expect(number, naming)
         return True
 
     def end_transaction(self, number: int, *, executed: bool) -> None:
         """Take note of what ends a transaction."""
         asked, self._asked = self._asked, {}
         if asked and executed:
-            self._due.append((number, lambda reply, host, ports: name_in_transaction(reply, host, ports, asked)))
+            self._expect(number, lambda reply, host, ports: name_in_transaction(reply, host, ports, asked))
+
+    def _expect(self, number: int, naming: Naming) -> None:
+        self._due.append((number, naming))
+        self.quiet = False
 
     # --- what Redis replies -----------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> bytes:
-        """Take bytes of Redis; return what the client gets, often the very same object."""
-        if self._counter.between and not self._due:
-            count = count_replies(data)  # nearly always one, and no error
-            if count and data[0] != _MINUS and (count == 1 or b"\n-" not in data):
-                self._replies += count
-                return data
-        elif self._counter.lost:
+    def receive_slowly(self, data: bytes) -> bytes:
+        """Take bytes of Redis that do not simply pass; return what the client gets."""
+        if self._counter.lost:
             return data
-        return self._slowly(data)
-
-    def _slowly(self, data: bytes) -> bytes:
         out: list[bytes] = []
         counter, position, sent = self._counter, 0, 0
         while position < len(data):
@@ -167,19 +164,20 @@ class Renaming(Questions):
                 self._holds = True
             position = counter.advance(data, position)
             if counter.heads:
-                self._replies += len(counter.heads)
+                self.replies += len(counter.heads)
                 counter.forget()
             if self._holds:
                 sent = position
                 self._hold(data[start:position], out)
         out.append(data[sent:])
+        self.quiet = counter.between and not self._due
         return b"".join(out)
 
     def _is_of_interest(self, first: int) -> bool:
         """Say whether a reply or push that begins with this byte has to be seen whole."""
         if first == _PUSH:
             return False
-        return first == _MINUS or bool(self._due and self._due[0][0] <= self._replies + 1)
+        return first == _MINUS or bool(self._due and self._due[0][0] <= self.replies + 1)
 
     def _hold(self, piece: bytes, out: list[bytes]) -> None:
         """Hold a piece of a reply; give out what the client gets for it when it is whole."""
@@ -191,7 +189,7 @@ class Renaming(Questions):
             out.append(self._renamed())
         elif self._size <= MAX_HELD_BYTES:
             return
-        elif self._due and self._due[0][0] == self._replies + 1:
+        elif self._due and self._due[0][0] == self.replies + 1:
             self._held.clear()  # the client gets an error when it has ended
             return
         else:
@@ -201,8 +199,8 @@ class Renaming(Questions):
     def _renamed(self) -> bytes:
         """Return what the client gets for the reply that is held."""
         # Where nothing is due it is an error, which is not asked about.
-        number, naming = self._due[0] if self._due else (self._replies + 1, NAMINGS[b"SLOTS"])
-        certain = number == self._replies
+        number, naming = self._due[0] if self._due else (self.replies + 1, NAMINGS[b"SLOTS"])
+        certain = number == self.replies
         reply = b"".join(self._held)
         try:
             if self._size > MAX_HELD_BYTES:
@@ -215,6 +213,6 @@ class Renaming(Questions):
             if not certain:
                 return reply  # it answers something else
             renamed = self._directory.refused(str(error))
-        if certain or (number < self._replies and reply[0] != _MINUS):
+        if certain or (number < self.replies and reply[0] != _MINUS):
             self._due.popleft()
         return renamed

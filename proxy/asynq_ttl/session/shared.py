@@ -46,9 +46,9 @@ class Shared:
         self.memory = Memory(self.registry, self.whole)
         self.registry.attend(self.rewriter.wants)
 
-    def beside(self, registry: ScriptRegistry) -> "Shared":
-        """Return what the sessions of another node of the cluster share: all of this, but for the scripts."""
-        return replace(self, registry=registry)
+    def beside(self, registry: ScriptRegistry, observer: Observer) -> "Shared":
+        """Return what the sessions of a node of the cluster share: all of this, but for the scripts and who is told."""
+        return replace(self, registry=registry, observer=observer)
 
     def use(self, rewriter: Rewriter) -> None:
         """Decide by another policy from now on."""

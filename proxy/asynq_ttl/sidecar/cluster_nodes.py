@@ -32,6 +32,7 @@ from asynq_ttl.sidecar.queue_names import QueueNames
 from asynq_ttl.sweep.part import MasterPart, Part
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.logs import Repetition
+from asynq_ttl.telemetry.node_telemetry import NodeTelemetry
 from asynq_ttl.upstream.cluster import Cluster, Member, endpoint_at
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
@@ -50,7 +51,7 @@ class ClusterNodes:
         relay: has all connections.
         shared: what all sessions share that lead to no node.
         background: where each node's connection is kept.
-        activated: told of a wrapper that was loaded into the first node, or was not into any.
+        observer: returns who is told of what is done at a node.
         sweeper: returns what sweeps a part of the queues at a node; None where nothing is to be swept.
     """
 
@@ -63,7 +64,7 @@ class ClusterNodes:
         relay: Relay,
         shared: Shared,
         background: Background,
-        activated: Callable[[Activated], None],
+        observer: Callable[[Endpoint], NodeTelemetry],
         sweeper: Callable[[Endpoint, Part], Sweeper] | None,
     ) -> None:
         self.cluster = Cluster(endpoint, self)
@@ -76,7 +77,7 @@ class ClusterNodes:
         self._relay = relay
         self._shared = shared
         self._background = background
-        self._activated = activated
+        self._observer = observer
         self._sweeper = sweeper
         self._sweepers: dict[Member, Sweeper] = {}
         self._queues = QueueNames(self.cluster)
@@ -146,9 +147,10 @@ class ClusterNodes:
     def enlist(self, node_id: str, address: Address) -> Member:
         """Return a new member; its connection for wrappers begins."""
         endpoint = endpoint_at(self._endpoint, address)
-        registry = ScriptRegistry(beside=self._shared.registry)
-        member = Member(node_id, endpoint, registry, ControlConnection(endpoint, registry, self._tell_activated))
-        shared = self._sessions[member] = self._shared.beside(registry)
+        registry, observer = ScriptRegistry(beside=self._shared.registry), self._observer(endpoint)
+        control = ControlConnection(endpoint, registry, partial(self._tell_activated, observer))
+        member = Member(node_id, endpoint, registry, control)
+        shared = self._sessions[member] = self._shared.beside(registry, observer)
         self._routes.enlist(member, shared)
         self.table.enlist(member)
         self._background.start(_task_of(member), member.control.run)
@@ -205,12 +207,12 @@ class ClusterNodes:
             await member.control.close()
         await asyncio.gather(*(sweeper.close() for sweeper in self.sweepers), self._queues.close())
 
-    def _tell_activated(self, activated: Activated) -> None:
-        """Tell of a wrapper once, and of each node that it could not be loaded into."""
+    def _tell_activated(self, observer: NodeTelemetry, activated: Activated) -> None:
+        """Tell of a wrapper once, at the first node, and of each node that it could not be loaded into."""
         if activated.error or activated.wrapper_sha not in self._told:
             if not activated.error:
                 self._told.add(activated.wrapper_sha)
-            self._activated(activated)
+            observer.activated(activated)
 
 
 def _task_of(member: Member) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
+from asynq_ttl.net.listener import Sharing
 from asynq_ttl.net.tls import ListenerTls
 from asynq_ttl.session.holding import DEFAULT_MIB
 from asynq_ttl.sweep.sink import SinkAddress
@@ -57,7 +58,7 @@ class Settings:
         drain_seconds: how long commands under way are waited for when it stops.
         sweep_seconds: the time between two rounds of the sweeper; 0 for no sweeper.
         access: who may connect, and how.
-        reuse_port: whether another sidecar may listen at the same port.
+        sharing: which other sidecars may listen at the same port.
         trace_path: where a JSON payload has the producer's `traceparent`; empty for nowhere.
         sink: where the sweeper hands tasks over before it removes them; None for nowhere.
         decisions: where the decision log is; None for no log.
@@ -74,7 +75,7 @@ class Settings:
     drain_seconds: float = 10.0
     sweep_seconds: float = 5.0
     access: Access = field(default_factory=Access)
-    reuse_port: bool = False
+    sharing: Sharing = Sharing.NOBODY
     trace_path: tuple[str, ...] = ()
     sink: SinkAddress | None = None
     decisions: LogSettings | None = None

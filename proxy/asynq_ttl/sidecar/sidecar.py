@@ -44,8 +44,8 @@ from asynq_ttl.sweep.part import WHOLE, Part
 from asynq_ttl.sweep.sweeper import Sweeper
 from asynq_ttl.telemetry.cluster_signs import Sign
 from asynq_ttl.telemetry.decision_log import DecisionLog, register_decision_log
+from asynq_ttl.telemetry.node_telemetry import NodeTelemetry
 from asynq_ttl.telemetry.recorder import Telemetry
-from asynq_ttl.telemetry.swept_node import SweptNode
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from asynq_ttl.upstream.sentinels import Sentinels
@@ -123,12 +123,11 @@ class Sidecar:
 
     def _sweeper(self, endpoint: Endpoint, part: Part = WHOLE) -> Sweeper:
         """Return what sweeps at an endpoint."""
-        at_node = SweptNode(self.telemetry, lambda: endpoint.address or endpoint.upstream.address)
         return Sweeper(
             endpoint,
             lambda: self.in_force.rewriter.reach,
             self.shared.databases,
-            self.telemetry if part is WHOLE else at_node,
+            self.telemetry if part is WHOLE else NodeTelemetry(self.telemetry, endpoint),
             interval_seconds=self.settings.sweep_seconds,
             handover=self.handover,
             began=self.started_ns / 1e9,
@@ -156,7 +155,7 @@ class Sidecar:
             relay=self.relay,
             shared=self.shared,
             background=self.background,
-            activated=self._activated,
+            observer=partial(NodeTelemetry, self.telemetry),
             sweeper=self._sweeper if self.settings.sweep_seconds > 0 else None,
         )
 
@@ -261,7 +260,7 @@ class Sidecar:
             listen,
             accept,
             self.tls[0] if self.tls is not None else None,
-            reuse_port=self.settings.reuse_port,
+            sharing=self.settings.sharing,
             keepalive_seconds=self.settings.keepalive_seconds,
             inherited=inherited,
         )

@@ -5,6 +5,7 @@ Invariants:
 * A refusal at one place (a database, an index, a list) ends the work at that place, and at no other.
 * Every refusal is counted. A place is named in the log when it begins to fail, and not again before it has been without
   a refusal for `FORGOTTEN_SECONDS`: not every round comes to every place.
+* A queue that has moved to another node of a cluster is no failure: whoever sweeps that node goes on.
 * What is kept is bounded: at most `MOST_NAMED` places have a name, in the log too.
 * A Redis that cannot be reached, or takes no writes, is not the fault of a place: that ends the round. What ends one
   round after the other is named once, and again after `FORGOTTEN_SECONDS`.
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import AskError, ReadOnlyError, ResponseError
 
 from asynq_ttl.asynq.keys import printable
 from asynq_ttl.policy.rules import State
@@ -41,11 +42,15 @@ class Failing(NamedTuple):
 class Failures:
     """The places at which rounds fail.
 
+    Args:
+        moves: whether queues may move to another node.
+
     Attributes:
         refusals: how often Redis has refused something at one place, by the number of the database.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, moves: bool = False) -> None:
+        self._moves = moves
         self.refusals: Counter[str] = Counter()
         self._failing: dict[str, Failing] = {}
         self._in_round = 0
@@ -73,12 +78,14 @@ class Failures:
         except ResponseError as error:
             if isinstance(error, ReadOnlyError) or str(error).startswith(_EVERYWHERE):
                 raise
+            if self._moves and isinstance(error, AskError):
+                return
             self._in_round += 1
             self.refusals[str(database)] += 1
             name = what.value if isinstance(what, State) else what
             whose = f"{name} of queue" if name else "queue"
             where = f"{whose} {printable(queue)} in " if queue else ""
-            self._note(f"{where}database {database}", str(error))
+            self._note(f"{where}database {database}", words_of(error))
 
     def end_round(self, problem: str = "") -> int:
         """Return how often Redis has refused something in the round; forget the places that are well again.
@@ -101,3 +108,10 @@ class Failures:
         self._failing[place] = Failing(place, error, time.time())
         if not known:
             _log.warning("%s cannot be swept, the rest is: %s", place, error)
+
+
+def words_of(error: Exception) -> str:
+    """Return what has gone wrong, in words."""
+    if isinstance(error, AskError):  # MOVED is one too
+        return f"slot {error.slot_id} has moved to {error.host}:{error.port}"
+    return str(error) or type(error).__name__

@@ -30,10 +30,12 @@ class Part:
     Attributes:
         batch: how many of its queues may be surveyed by one script.
         changes: grows whenever something else belongs to the part.
+        moves: whether its queues may go to another node, which sweeps them from then on.
     """
 
     batch = BATCH
     changes = 0
+    moves = False
 
     async def refresh(self, client: Redis) -> None:
         """Find out what belongs to the part.
@@ -76,6 +78,7 @@ class MasterPart(Part):
     """
 
     batch = 1  # two queues are in two slots
+    moves = True
 
     def __init__(self, names: Callable[[], Awaitable[Collection[str]]]) -> None:
         self._names = names

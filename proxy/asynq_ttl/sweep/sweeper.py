@@ -35,7 +35,7 @@ from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import TERMINAL, Policy, State
 from asynq_ttl.sweep.adopter import Adopter, Where
 from asynq_ttl.sweep.connections import TIMEOUT_SECONDS, Connections
-from asynq_ttl.sweep.failures import Failures
+from asynq_ttl.sweep.failures import Failures, words_of
 from asynq_ttl.sweep.handover import LONGEST_HANDOVER_SECONDS, Batch, Handover
 from asynq_ttl.sweep.live_tasks import LiveTasks
 from asynq_ttl.sweep.lock import Lock
@@ -90,7 +90,7 @@ class Sweeper:
         self._part = part
         connections = self._connections = Connections(endpoint)
         self._handover, self._reach = handover, reach
-        self.failures = Failures()
+        self.failures = Failures(moves=part.moves)
         """What Redis has refused, and where."""
         self._observer = observer
         # What the round found due and has to hand over.
@@ -142,7 +142,7 @@ class Sweeper:
                 if not sweeps:
                     continue
             except (RedisError, OSError) as error:
-                problem = str(error) or type(error).__name__
+                problem = words_of(error)
             self._observer.sweep_ended(time.monotonic() - started, problem, self.failures.end_round(problem))
 
     async def sweep(self) -> None:

@@ -79,19 +79,25 @@ class BulkOperations:
         self._most = most
         self._searches: set[asyncio.Task[None]] = set()
 
-    def find(self, outcome: Outcome, answer: Callable[[Outcome, Sequence[str]], None]) -> None:
+    def find(
+        self,
+        outcome: Outcome,
+        answer: Callable[[Outcome, Sequence[str]], None],
+        open_redis: OpenRedis | None = None,
+    ) -> None:
         """Call `answer` with the outcome and some of the IDs, now or at most a second later.
 
-        The outcome then says how many tasks got which action, where that is known.
+        The outcome then says how many tasks got which action, where that is known. The tasks are at `open_redis`, where
+        that is another server than usual: a node of a cluster.
         """
-        decision = outcome.decision
+        decision, open_redis = outcome.decision, open_redis or self._open_redis
         said = _SAID.get(decision.operation)
         if said is not None and decision.enforced:
             outcome = self._told(outcome, ((said, outcome.moved or 0),))
-        if self._open_redis is None or decision.operation == "delete" or len(self._searches) >= _MAX_SEARCHES:
+        if open_redis is None or decision.operation == "delete" or len(self._searches) >= _MAX_SEARCHES:
             answer(outcome, ())
             return
-        search = asyncio.get_running_loop().create_task(self._find(outcome, answer))
+        search = asyncio.get_running_loop().create_task(self._find(outcome, answer, open_redis))
         self._searches.add(search)
         search.add_done_callback(self._searches.discard)
 
@@ -100,11 +106,12 @@ class BulkOperations:
         if self._searches:
             await asyncio.wait(self._searches, timeout=_SECONDS)
 
-    async def _find(self, outcome: Outcome, answer: Callable[[Outcome, Sequence[str]], None]) -> None:
-        assert self._open_redis is not None  # noqa: S101 - else nothing is searched for
+    async def _find(
+        self, outcome: Outcome, answer: Callable[[Outcome, Sequence[str]], None], open_redis: OpenRedis
+    ) -> None:
         found: Sequence[str] = ()
         actions: Actions = ()
-        client = self._open_redis(outcome.database, max_connections=1, client_name="asynq-ttl-bulk")
+        client = open_redis(outcome.database, max_connections=1, client_name="asynq-ttl-bulk")
         try:
             async with asyncio.timeout(_SECONDS):
                 if outcome.decision.died_at is not None:

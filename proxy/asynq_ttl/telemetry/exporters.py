@@ -18,14 +18,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 
 from asynq_ttl.telemetry.finished_span import FinishedSpan, as_sdk_span
-from asynq_ttl.telemetry.otlp import EncodedRequest, Encoder, Ready, encode, message_of
 
 
 class Outlet(NamedTuple):
     """Where spans go, and what makes of a finished span the form that is taken there."""
 
     exporter: SpanExporter
-    form: Callable[[FinishedSpan], Ready | ReadableSpan]
+    form: Callable[[FinishedSpan], bytes | ReadableSpan]
 
 
 def resource_of(environment: Mapping[str, str]) -> Resource:
@@ -44,15 +43,15 @@ def span_outlets(environment: Mapping[str, str], resource: Resource) -> list[Out
         elif _protocol(environment, "TRACES") == "grpc":
             from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc  # noqa: PLC0415 - heavy
 
-            outlets.append(_otlp_outlet(grpc.OTLPSpanExporter, resource, message_of))
+            outlets.append(_otlp_outlet(grpc.OTLPSpanExporter, resource, as_bytes=False))
         else:
             from opentelemetry.exporter.otlp.proto.http import trace_exporter as http  # noqa: PLC0415 - heavy
 
-            outlets.append(_otlp_outlet(http.OTLPSpanExporter, resource, EncodedRequest))
+            outlets.append(_otlp_outlet(http.OTLPSpanExporter, resource, as_bytes=True))
     return outlets
 
 
-def _otlp_outlet(exporter: type[SpanExporter], resource: Resource, request: Callable[[bytes], object]) -> Outlet:
+def _otlp_outlet(exporter: type[SpanExporter], resource: Resource, *, as_bytes: bool) -> Outlet:
     """Return an OTLP exporter that sends the bytes that `otlp` makes of spans; docs/decisions/0010.
 
     It is a subclass of the SDK's with a method of its own: the very code of the SDK's method that calls `encode_spans`,
@@ -62,11 +61,14 @@ def _otlp_outlet(exporter: type[SpanExporter], resource: Resource, request: Call
     Args:
         exporter: the SDK's exporter. A version that looks for no such name gets spans of the SDK, and is slower.
         resource: what the spans are about.
-        request: makes of bytes what the SDK's encoder returns.
+        as_bytes: whether it takes a request that is encoded already, instead of a message of protobuf.
     """
-    encoder = Encoder(resource)
+    from asynq_ttl.telemetry import otlp  # noqa: PLC0415 - with protobuf
 
-    def encode_spans(spans: Sequence[Ready]) -> object:
+    encoder = otlp.Encoder(resource)
+    request = otlp.EncodedRequest if as_bytes else otlp.message_of
+
+    def encode_spans(spans: Sequence[otlp.Ready]) -> object:
         return request(encoder.request(spans))
 
     methods = {
@@ -82,7 +84,7 @@ def _otlp_outlet(exporter: type[SpanExporter], resource: Resource, request: Call
     }
     if not methods:
         return Outlet(exporter(), partial(as_sdk_span, resource=resource))
-    return Outlet(type(exporter.__name__, (exporter,), methods)(), encode)
+    return Outlet(type(exporter.__name__, (exporter,), methods)(), otlp.encode)
 
 
 def metric_readers(environment: Mapping[str, str]) -> list[MetricReader]:

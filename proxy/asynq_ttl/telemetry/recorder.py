@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from opentelemetry.sdk.resources import Resource
 
@@ -52,6 +53,18 @@ _LATEST_MEASUREMENTS = 1_200
 
 DecisionKey = tuple[str, str, str, str, str]
 DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
+
+
+class ObservedNode(Protocol):
+    """A node of a cluster, by which what was done there is told."""
+
+    @property
+    def place(self) -> Address:
+        """Where it is."""
+
+    @property
+    def redis(self) -> OpenRedis:
+        """Opens a client of it."""
 
 
 class Telemetry:
@@ -116,7 +129,9 @@ class Telemetry:
         self._declare()
         self._declare_times()
 
-    def decided(self, outcome: Outcome) -> None:
+    # Each of these takes `at`, the node of a cluster where it was done; None without a cluster.
+
+    def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
@@ -131,15 +146,16 @@ class Telemetry:
             # The reply to a bulk operation is how many tasks it has moved.
             self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
         if not decision.task_id and outcome.moved:
-            self.bulk.find(outcome, self._tell)
+            open_redis = at.redis if at is not None else None
+            self.bulk.find(outcome, lambda found, moved: self._tell(found, moved, at), open_redis)
         else:
-            self._tell(outcome)
+            self._tell(outcome, (), at)
 
-    def _tell(self, outcome: Outcome, moved: Sequence[str] = ()) -> None:
+    def _tell(self, outcome: Outcome, moved: Sequence[str], at: ObservedNode | None) -> None:
         """Keep a decision and make its span; `moved` are some of the tasks of a bulk operation."""
         decision = outcome.decision
         mode = "enforce" if decision.enforced else "shadow"
-        trace_id = self.spans.decided(outcome, mode, moved) if self.spans.on else ""
+        trace_id = self.spans.decided(outcome, mode, moved, _server(at)) if self.spans.on else ""
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
             rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
@@ -150,13 +166,13 @@ class Telemetry:
         """Count a sign that Redis is a cluster, and warn (at times)."""
         self.cluster.note(Sign.REDIRECT if redirected else Sign.TOPOLOGY)
 
-    def failed_open(self, failure: FailedOpen) -> None:
+    def failed_open(self, failure: FailedOpen, at: ObservedNode | None = None) -> None:
         """Count a command that was forwarded untouched, make its span, and warn (at times)."""
         key = (failure.reason.value, failure.queue)
         if key not in self.fail_opens and len(self.fail_opens) >= MAX_DECISION_SERIES:
             key = (failure.reason.value, OVERFLOW)
         self.fail_opens[key] += 1
-        trace_id = self.spans.failed_open(failure)
+        trace_id = self.spans.failed_open(failure, _server(at))
         self.recent.add(failure, trace_id)
         held_back_by = failure.sha
         if failure.reason is FailOpen.PREFIX:
@@ -171,20 +187,21 @@ class Telemetry:
             f"failed open ({reason}): {what} was forwarded untouched: {failure.detail}; what to do: {advice}",
         )
 
-    def activated(self, activated: Activated) -> None:
+    def activated(self, activated: Activated, at: ObservedNode | None = None) -> None:
         """Take note of the end of loading a wrapper."""
         kind, sha, error = activated.kind, activated.sha, activated.error
         result = "error" if error else "ok"
         self.activations[result] += 1
         self._activation((activated.end_ns - activated.start_ns) / 1e9, result)
-        trace_id = self.spans.activated(activated)
+        trace_id = self.spans.activated(activated, _server(at))
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
         self.recent.add(Happened("activation", activated.end_ns, result, detail), trace_id)
         if activated.refused:
             self.unwrappable += 1
             self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
         elif error:
-            self._warn("activation", trace_id, f"cannot load a wrapper into {self._upstream}: {error}")
+            where = _server(at) or self._upstream
+            self._warn(f"activation {where}", trace_id, f"cannot load a wrapper into {where}: {error}")
         else:
             wrapper = activated.wrapper_sha
             _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
@@ -209,17 +226,17 @@ class Telemetry:
         self.recent.add(Happened(kind, time.time_ns(), "ok", detail), "")
         _log.info("%s: %s", kind, detail)
 
-    def swept(self, page: Swept, server: Address | None = None) -> None:
+    def swept(self, page: Swept, at: ObservedNode | None = None) -> None:
         """Count what a page of a sweep removed, keep it, and make its span."""
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        self.recent.add(page, self.spans.swept(page, server))
+        self.recent.add(page, self.spans.swept(page, _server(at)))
 
-    def adopted(self, tasks: Adopted, server: Address | None = None) -> None:
+    def adopted(self, tasks: Adopted, at: ObservedNode | None = None) -> None:
         """Count tasks that were adopted, keep that, and make its span."""
         self.adoptions.add(tasks)
-        self.recent.add(tasks, self.spans.adopted(tasks, server))
+        self.recent.add(tasks, self.spans.adopted(tasks, _server(at)))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""
@@ -300,6 +317,10 @@ class Telemetry:
         more = self._repetition.allows(kind)
         if more is not None:
             _log.warning("%s", message + more, extra={"trace_id": trace_id})
+
+
+def _server(at: ObservedNode | None) -> Address | None:
+    return at.place if at is not None else None
 
 
 def _outputs(

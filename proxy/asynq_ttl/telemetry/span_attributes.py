@@ -30,6 +30,8 @@ NewAttributes = dict[str, str | int]
 class SpanAttributes:
     """Works out the attributes of every kind of span.
 
+    Where something was done at another server than usual, a node of a cluster, `server` is where that is.
+
     Args:
         address: the real Redis.
         longest: where texts of clients are cut off, in characters.
@@ -47,11 +49,11 @@ class SpanAttributes:
         """Return a client's text as it may be told."""
         return printable(text[: self._longest])
 
-    def of_decision(self, outcome: Outcome, mode: str) -> NewAttributes:
+    def of_decision(self, outcome: Outcome, mode: str, server: Address | None = None) -> NewAttributes:
         """Return the attributes of a decision that do not differ from task to task; `mode` is enforce or shadow."""
         decision = outcome.decision
         attributes: NewAttributes = {
-            **self._server,
+            **self._at(server),
             "db.operation.name": "EVALSHA",
             "db.stored_procedure.name": decision.script,
             "db.namespace": str(outcome.database),
@@ -71,7 +73,7 @@ class SpanAttributes:
         return attributes
 
     def of_page(self, page: Swept, server: Address | None = None) -> NewAttributes:
-        """Return the attributes of a page of a sweep, at another server where one is named."""
+        """Return the attributes of a page of a sweep."""
         return {
             **self._at(server),
             "db.operation.name": "EVALSHA",
@@ -88,7 +90,7 @@ class SpanAttributes:
         }
 
     def of_adoption(self, tasks: Adopted, server: Address | None = None) -> NewAttributes:
-        """Return the attributes of tasks that were adopted, at another server where one is named."""
+        """Return the attributes of tasks that were adopted."""
         return {
             **self._at(server),
             "db.operation.name": "EVALSHA",
@@ -106,9 +108,9 @@ class SpanAttributes:
             "asynq_ttl.tasks.undated": tasks.undated,
         }
 
-    def of_fail_open(self, failure: FailedOpen) -> NewAttributes:
+    def of_fail_open(self, failure: FailedOpen, server: Address | None = None) -> NewAttributes:
         """Return the attributes of a command that was forwarded untouched."""
-        attributes: NewAttributes = {**self._server, "asynq_ttl.fail_open.reason": failure.reason.value}
+        attributes: NewAttributes = {**self._at(server), "asynq_ttl.fail_open.reason": failure.reason.value}
         if failure.kind:
             attributes["db.stored_procedure.name"] = f"asynq.{failure.kind}"
             attributes["asynq_ttl.script.sha"] = failure.sha
@@ -117,10 +119,10 @@ class SpanAttributes:
         attributes["error.type"] = failure.reason.value
         return attributes
 
-    def of_activation(self, activated: Activated) -> NewAttributes:
+    def of_activation(self, activated: Activated, server: Address | None = None) -> NewAttributes:
         """Return the attributes of loading a wrapper."""
         return {
-            **self._server,
+            **self._at(server),
             "db.operation.name": "SCRIPT LOAD",
             "db.stored_procedure.name": f"asynq.{activated.kind}",
             "asynq_ttl.script.sha": activated.sha,

@@ -25,7 +25,6 @@ from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.environment import SPAN_QUEUE_SIZE
 from asynq_ttl.telemetry.exporters import Outlet
 from asynq_ttl.telemetry.finished_span import MAX_IDS, FinishedSpan, SharedAttributes, TaskEvents
-from asynq_ttl.telemetry.otlp import share
 from asynq_ttl.telemetry.span_attributes import MAX_TEXT, NewAttributes, SpanAttributes, link_of, reply_attributes
 
 _CONSOLE_DELAY_MS = 200.0
@@ -68,6 +67,9 @@ class Spans:
         self._shared: dict[tuple[object, ...], SharedAttributes] = {}
         if not outlets:
             return
+        from asynq_ttl.telemetry.otlp import share  # noqa: PLC0415 - with protobuf, which is three megabytes
+
+        self._share = share
         # The provider reads OTEL_TRACES_SAMPLER; spans are made here, since they are over when they begin.
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._sampler = provider.sampler
@@ -82,13 +84,14 @@ class Spans:
         self._attributes.name_server(address)
         self._shared.clear()  # the server is in each
 
-    def decided(self, outcome: Outcome, mode: str, moved: Sequence[str] = ()) -> str:
+    def decided(self, outcome: Outcome, mode: str, moved: Sequence[str] = (), server: Address | None = None) -> str:
         """Make the span of a decision.
 
         Args:
             outcome: the decision and its reply.
             mode: enforce or shadow.
             moved: some of the tasks that a bulk operation has moved.
+            server: where it was executed, in a cluster.
 
         Returns:
             Its trace ID in hexadecimal digits; empty if it is not sampled.
@@ -98,12 +101,12 @@ class Spans:
         ids = self._sampled(name, _CLIENT)
         if ids is None:
             return ""
-        key = (*decision[:5], mode, *decision[7:10], outcome.database)
+        key = (*decision[:5], mode, *decision[7:10], outcome.database, server)
         shared = self._shared.get(key)
         if shared is None:
             if len(self._shared) >= _MAX_SHARED:
                 self._shared.clear()
-            shared = self._shared[key] = share(self._attributes.of_decision(outcome, mode))
+            shared = self._shared[key] = self._share(self._attributes.of_decision(outcome, mode, server))
         # The usual reply says no more than that it went well.
         attributes, error = (None, None) if outcome.reply.startswith(b"+") else reply_attributes(outcome)
         self._emit(
@@ -142,7 +145,7 @@ class Spans:
         times = tasks.start_ns, tasks.end_ns
         return self._finish(name, ids, times, self._attributes.of_adoption(tasks, server), events=events)
 
-    def failed_open(self, failure: FailedOpen) -> str:
+    def failed_open(self, failure: FailedOpen, server: Address | None = None) -> str:
         """Make the span of a fail-open. Returns its trace ID; empty if it is not sampled."""
         name = f"fail_open {failure.reason.value}"
         ids = self._sampled(name, _INTERNAL)
@@ -150,16 +153,16 @@ class Spans:
             return ""
         task_id = self._attributes.text(failure.task_id) if self._task_ids else ""
         times = failure.at_ns, failure.at_ns
-        attributes, error = self._attributes.of_fail_open(failure), printable(failure.detail)
+        attributes, error = self._attributes.of_fail_open(failure, server), printable(failure.detail)
         return self._finish(name, ids, times, attributes, task_id=task_id, error=error, internal=True)
 
-    def activated(self, activated: Activated) -> str:
+    def activated(self, activated: Activated, server: Address | None = None) -> str:
         """Make the span of loading a wrapper. Returns its trace ID; empty if it is not sampled."""
         name = f"activate {activated.kind}"
         ids = self._sampled(name, _CLIENT)
         if ids is None:
             return ""
-        attributes, error = self._attributes.of_activation(activated), printable(activated.error) or None
+        attributes, error = self._attributes.of_activation(activated, server), printable(activated.error) or None
         return self._finish(name, ids, (activated.start_ns, activated.end_ns), attributes, error=error)
 
     def reloaded(self, digest: str, mode: str, start_ns: int, end_ns: int, error: str) -> str:

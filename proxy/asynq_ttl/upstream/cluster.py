@@ -69,7 +69,7 @@ class Member:
     @property
     def address(self) -> Address:
         """Where it is."""
-        return self.endpoint.address or self.endpoint.upstream.address
+        return self.endpoint.place
 
     def take(self, node: ClusterNode, now: float) -> None:
         """Take note of what a view that is believed says of it."""

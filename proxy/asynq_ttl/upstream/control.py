@@ -1,4 +1,4 @@
-"""The sidecar's own connection to Redis: it tells whether Redis is there, and loads the wrappers.
+"""The sidecar's own connection to Redis: it tells whether Redis is there and what time it has, and loads the wrappers.
 
 Invariant: a script is `ACTIVE` only after Redis has compiled its wrapper *and* its original, so no text that Redis
 would refuse is ever made acceptable by being wrapped.
@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
     ConnectionError,  # noqa: A004 - redis-py's
+    NoPermissionError,
     RedisError,
     ResponseError,
 )
@@ -69,7 +70,7 @@ class ControlConnection:
         retry = _FIRST_RETRY_SECONDS
         while True:
             try:
-                await self._redis.ping()
+                await self._read_clock()
                 if self.problem:
                     await self._load_again()
                     await self._detect_cluster()
@@ -84,8 +85,19 @@ class ControlConnection:
                 if not self.problem or self.problem == "not connected yet":
                     _log.warning("upstream %s is down: %s", self.upstream, error)
                 self.problem = str(error) or type(error).__name__
+                self._registry.clock.forget()
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, _PING_INTERVAL_SECONDS)
+
+    async def _read_clock(self) -> None:
+        """Ask for the time, which also shows that the server is there; it is not known where nobody may ask."""
+        asked = time.monotonic()
+        try:
+            seconds, microseconds = await self._redis.time()
+        except NoPermissionError:
+            await self._redis.ping()
+        else:
+            self._registry.clock.note(seconds + microseconds / 1e6, asked, time.monotonic(), time.monotonic)
 
     async def _detect_cluster(self) -> None:
         """Tell if the server is a node of a cluster; where the sidecar may not ask, nothing is told."""
@@ -110,6 +122,7 @@ class ControlConnection:
     async def reload(self) -> None:
         """Load the wrappers into another server, the upstream from now on. If that fails, `run` goes on trying."""
         self.problem = "it has moved"
+        self._registry.clock.forget()
         try:
             async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
                 await self._load_again()

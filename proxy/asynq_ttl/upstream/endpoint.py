@@ -77,6 +77,11 @@ class Endpoint:
     def __str__(self) -> str:
         return str(self.upstream)
 
+    @property
+    def place(self) -> Address:
+        """Where it is; while that is not known, the first one that is asked for it."""
+        return self.address or self.upstream.address
+
     def at(self, upstream: Upstream) -> "Endpoint":
         """Return the endpoint of another server, to which connections begin in the same way."""
         return Endpoint(upstream, logs_in=self._logs_in, keepalive_seconds=self._keepalive_seconds, tls=self.tls)

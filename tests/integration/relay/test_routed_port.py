@@ -3,8 +3,8 @@
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -18,12 +18,11 @@ from redis.cluster import ClusterNode, RedisCluster
 from asynq_ttl.wire.cluster.slots import slot_of
 from asynq_ttl.wire.commands import encode
 from support.asynq import Harness
-from support.cluster import Cluster, Kind, start_cluster
+from support.cluster import QUEUES, Cluster, Kind, start_cluster
+from support.load import under_load
 from support.servers import Server, Sidecar, SidecarFactory, connect, free_port, start_path_redis, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 2h}}]"
-# Queues at each of three masters.
-QUEUES = ("default", "low", "q3")
 ALL = ",".join(f"{queue}=1" for queue in QUEUES)
 SKIP = '{"do": "skip"}'
 
@@ -207,27 +206,6 @@ def test_it_replies_as_one_redis_does(cluster: Cluster, one_redis: Server, start
 
 
 # --- while the cluster changes ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def under_load(work: Callable[[int], Any], threads: int = 3) -> Iterator[list[str]]:
-    """Let threads work while the block runs; yields what goes wrong."""
-    stop, wrong = threading.Event(), list[str]()
-
-    def run(number: int) -> None:
-        while not stop.is_set():
-            try:
-                work(number)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-                wrong.append(repr(error))
-
-    with ExitStack() as stack:
-        for number in range(threads):
-            thread = threading.Thread(target=run, args=(number,))
-            thread.start()
-            stack.callback(thread.join)
-        stack.callback(stop.set)
-        yield wrong
 
 
 @pytest.mark.timeout(300)

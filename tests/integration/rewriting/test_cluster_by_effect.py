@@ -7,12 +7,11 @@ import pytest
 from redis import Redis, ResponseError
 
 from asynq_ttl.rewriting.registry import sha_of
-from support.cluster import Cluster, Kind, Node, metric, node_ports, serve_cluster, start_cluster
+from support.cluster import QUEUES, Cluster, Kind, Node, metric, node_ports, serve_cluster, start_cluster
 from support.foreign_worker import FAIL, MOVE, json_message
 from support.servers import Sidecar, SidecarFactory, connect, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 2h}}]"
-QUEUES = ("default", "low", "q3")
 HOUR = 3_600
 _SECONDS = 60
 

@@ -51,7 +51,7 @@ async def test_without_a_fault_the_ttl_is_set(server: Server) -> None:
 
 async def test_a_wrapper_that_does_not_compile(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     """A text that Lua takes as it is but not inside a wrapper (it is nested too deeply) stays as it is."""
-    deep = b"do " * 196 + b"local deep = 1 " + b"end " * 196
+    deep = b"do " * 197 + b"local deep = 1 " + b"end " * 197
     text = deep + scripts("v0.26.0")["markAsCompleteCmd"]
     with caplog.at_level(logging.WARNING):
         async with sidecar_client(server, POLICY) as (sidecar, client):

@@ -10,12 +10,10 @@ from redis.exceptions import ClusterDownError
 
 from asynq_ttl.wire.cluster.slots import slot_of
 from support.asynq import Harness
-from support.cluster import Cluster, Kind, Node, metrics, node_ports, serve_cluster, start_cluster
+from support.cluster import QUEUES, Cluster, Kind, Node, metrics, node_ports, serve_cluster, start_cluster
 from support.servers import SidecarFactory, connect, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 2h}}]"
-# Queues at each of three masters.
-QUEUES = ("default", "low", "q3")
 ALL = ",".join(f"{queue}=1" for queue in QUEUES)
 SKIP = '{"do": "skip"}'
 

@@ -64,6 +64,8 @@ FAULTS = [
     ("--listen 6380", 2, "is no address; expected HOST:PORT or unix:PATH"),
     ("--admin {port}", 1, "the admin server cannot listen at 127.0.0.1:"),
     ("--admin {port} --embedded", 1, "the admin server cannot listen at 127.0.0.1:"),
+    ("--listen {port} --share-port", 1, "cannot listen at 127.0.0.1:"),
+    ("--reuse-port --share-port", 2, "a newer sidecar takes over"),
     ("--admin {port} --reuse-port", 1, "the admin server cannot listen at 127.0.0.1:"),
     ("--admin unix:{folder}/taken.sock", 1, "another process listens there; give --admin another address, or off"),
     ("--admin unix:{folder}/file", 1, "there is a file that is no socket"),

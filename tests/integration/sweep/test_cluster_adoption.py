@@ -6,14 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from asynq_ttl.wire.cluster.slots import slot_of
-from support.cluster import Cluster, Kind, Node, metric, serve_cluster, start_cluster
+from support.cluster import QUEUES, Cluster, Kind, Node, metric, serve_cluster, start_cluster
 from support.servers import SidecarFactory, wait_until
 from support.task_message import encode_task
 
 POLICY = "version: 1\ngrace: 30s\nrules: [{name: all, archived: {ttl: 1h}, completed: {ttl: 2h}}]"
 SHADOW = POLICY.replace("grace", "mode: shadow\ngrace")
-# Queues at each of three masters.
-QUEUES = ("default", "low", "q3")
 HOUR = 3_600
 UNTIMED = -1
 _SECONDS = 60

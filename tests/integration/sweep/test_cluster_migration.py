@@ -7,7 +7,7 @@ import pytest
 
 from asynq_ttl.lua.loader import load
 from asynq_ttl.wire.cluster.slots import slot_of
-from support.cluster import Cluster, Kind, Node, serve_cluster, start_cluster
+from support.cluster import QUEUES, Cluster, Kind, Node, serve_cluster, start_cluster
 from support.servers import SidecarFactory, wait_until
 
 POLICY = "version: 1\ngrace: 30s\nrules: [{name: all, archived: {ttl: 1s}, completed: {ttl: 1s}}]"
@@ -62,7 +62,7 @@ def test_a_sweep_drops_nothing_of_a_queue_that_is_on_its_way(cluster: Cluster, s
     sidecar = serve_cluster(start_sidecar, cluster, POLICY.replace("grace", "adopt: all\ngrace"), sweep_interval="0.2")
     sidecar.expected_warnings += ["cannot be swept", "sweeping failed"]
     for number in range(3):
-        for queue in ("default", "low", "q3"):
+        for queue in QUEUES:
             prefix = f"asynq:{{{queue}}}:"
             master = cluster.owner(f"{prefix}t:")
             cluster.ask(cluster.owner("asynq:queues"), "SADD", "asynq:queues", queue)

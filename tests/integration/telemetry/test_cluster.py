@@ -1,4 +1,4 @@
-"""A real cluster behind the sidecar: it says that it does not support it, and passes everything as it is."""
+"""A cluster that nobody told the sidecar of, which it warns of; and one that it serves, whose nodes spans name."""
 
 import re
 import urllib.request
@@ -10,6 +10,8 @@ import redis as redis_py
 
 from support.asynq import Harness
 from support.asynq_calls import AsynqCalls
+from support.cluster import QUEUES, serve_cluster, start_cluster
+from support.otlp import attributes, http_receiver
 from support.servers import Server, SidecarFactory, free_port, start_redis, start_valkey, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]"
@@ -77,3 +79,30 @@ def test_one_redis_gives_no_sign(server: Server, start_sidecar: SidecarFactory) 
     with sidecar.client() as client, suppress(redis_py.ResponseError):  # "cluster support disabled", says Redis
         client.execute_command("CLUSTER KEYSLOT", "asynq:{q}:pending")
     assert "no Redis Cluster" not in sidecar.log()
+
+
+@pytest.mark.timeout(120)
+def test_spans_name_the_node_that_a_command_went_to(
+    cluster_harness: Harness, harness: Harness, start_sidecar: SidecarFactory
+) -> None:
+    """Of a cluster client at the nodes' ports, of a plain one, and of wrappers; bulk operations find their tasks."""
+    with start_cluster() as cluster, http_receiver() as receiver:
+        masters = {queue: cluster.owner(f"asynq:{{{queue}}}:t:").port for queue in QUEUES}
+        assert len(set(masters.values())) == 3
+        where = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+        sidecar = serve_cluster(start_sidecar, cluster, POLICY, sweep_interval="0", **where)
+        for queue in QUEUES:
+            cluster_harness.enqueue(
+                sidecar.address, {"type": "mail", "queue": queue, "id": queue, "payload": '{"do": "skip"}'}
+            )
+        cluster_harness.work(sidecar.address, "-queues", ",".join(f"{queue}=1" for queue in QUEUES))
+        for queue in QUEUES:
+            harness.inspect(sidecar.address, {"op": "run_task", "queue": queue, "id": queue})
+            harness.inspect(sidecar.address, {"op": "archive_all", "queue": queue, "state": "pending"})
+        sidecar.stop()
+    named = {(span.name, attributes(span.attributes)["server.port"]) for span in receiver.spans}
+    at_queues = {(f"{name} {queue}", port) for queue, port in masters.items() for name in ("archive", "run")}
+    assert {(name, port) for name, port in named if not name.startswith("activate ")} == at_queues
+    for queue in QUEUES:
+        told = [[attributes(event.attributes) for event in span.events] for span in receiver.named(f"archive {queue}")]
+        assert sorted(told, key=len) == [[], [{"messaging.message.id": queue}]]

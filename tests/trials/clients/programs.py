@@ -1,4 +1,4 @@
-"""The programs of this trial: clients of Asynq that are not Asynq. Run as a script, it builds them all.
+"""The programs of this trial: clients of Asynq that are not Asynq, and of clusters. Run as a script, it builds all.
 
 | program | arguments |
 | --- | --- |
@@ -6,8 +6,9 @@
 | Rust crates | `ADDRESS run ID`, `... archive ID`, `... run-all`, `... archive-all`: as Asynq's Inspector does |
 | py-asynq | `ADDRESS QUEUE TYPE PAYLOAD MAX_RETRY`: it only enqueues |
 | asynqmon | `ADDRESS`: it prints where it listens |
+| ioredis, Lettuce | `HOST PORT PROTOCOL`; what they are told, `test_cluster_clients.py` says |
 
-Handlers fail on types of tasks that begin with `fail`. What is missing, cargo or Go, fails.
+Handlers fail on types of tasks that begin with `fail`. What is missing, such as cargo or Go, fails.
 """
 
 import os
@@ -27,8 +28,7 @@ def rust_clients() -> Path:
     source = _HERE / "rust"
 
     def make(folder: Path) -> None:
-        cargo = shutil.which("cargo")
-        assert cargo, "there is no cargo on PATH: rustup, or apt-get install cargo-web"
+        cargo = _tool("cargo", "cargo-web")
         options = ["--locked", "--debug", "--path", str(source), "--root", str(folder)]
         # What has been compiled is kept for when only the program has changed.
         target = cache_folder() / f"rust-target-{os.getuid()}"
@@ -61,6 +61,41 @@ def python_client(name: str) -> list[str]:
     return [str(python), str(_HERE / "python" / f"{name.replace('-', '_')}_client.py")]
 
 
+def ioredis() -> list[str]:
+    """Return the command of the cluster client in JavaScript."""
+    source = _HERE / "node"
+
+    def make(folder: Path) -> None:
+        for file in source.iterdir():
+            shutil.copy(file, folder)
+        npm = _tool("npm", "nodejs npm")
+        _run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder)
+
+    folder = kept("ioredis", source.iterdir(), make)
+    return [_tool("node", "nodejs"), str(folder / "conversation.cjs")]
+
+
+def lettuce() -> list[str]:
+    """Return the command of the cluster client in Java."""
+    source = _HERE / "java"
+
+    def make(folder: Path) -> None:
+        maven, javac = _tool("mvn", "maven"), _tool("javac", "default-jdk-headless")
+        goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+        _run([maven, "-q", "-B", "-f", str(source / "pom.xml"), goal, f"-DoutputDirectory={folder}"])
+        _run([javac, "-cp", f"{folder}/*", "-d", str(folder), str(source / "Conversation.java")])
+
+    folder = kept("lettuce", source.iterdir(), make)
+    quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    return [_tool("java", "default-jdk-headless"), *quick, "-cp", f"{folder}:{folder}/*", "Conversation"]
+
+
+def _tool(name: str, packages: str) -> str:
+    path = shutil.which(name)
+    assert path, f"there is no {name} on PATH: apt-get install {packages}"
+    return path
+
+
 def _run(command: list[str], cwd: Path | None = None, **environment: str) -> None:
     run = subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, f"{' '.join(command)}: {run.stderr}"
@@ -71,3 +106,5 @@ if __name__ == "__main__":
     asynqmon()
     for client in ("asyrq", "py-asynq"):
         python_client(client)
+    ioredis()
+    lettuce()

@@ -17,9 +17,23 @@
 #include "asynq/_message.c"
 #undef methods
 #undef module
+#define methods destinations_methods
+#define module destinations_module
+#define MAX_NAME DESTINATIONS_MAX_NAME
+#include "session/routing/_destinations.c"
+#undef module
+#undef MAX_NAME
+#define module passing_module
+#include "session/_passing.c"
+#undef methods
+#undef module
 #define methods forwarding_methods
 #define module forwarding_module
+#define slots forwarding_slots
 #include "relay/_forwarding.c"
+#undef methods
+#undef module
+#undef slots
 
 #include <sanitizer/asan_interface.h>
 #include <stdint.h>
@@ -63,6 +77,8 @@ plain_free(void *context, void *memory)
 }
 
 static PyObject *names, *untouched, *polls, *connection;
+/* A `Passing` that returns what does not pass, and that one together with who is given what the client gets. */
+static PyObject *passing, *led;
 /* How a poll begins that is remembered; in the dictionary of run_c.py too. */
 static const char POLL[] = "*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n";
 
@@ -92,7 +108,7 @@ settle(PyObject *result, PyObject *chunk)
         CHECK(PyBytes_GET_SIZE(result) + (Py_ssize_t)strlen(POLL) == PyBytes_GET_SIZE(chunk) + (Py_ssize_t)strlen("instead"));
     }
     else if (result != NULL) {
-        CHECK(result == Py_None || PyLong_CheckExact(result) || (PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 4));
+        CHECK(result == Py_None || PyLong_CheckExact(result) || (PyTuple_CheckExact(result) && PyTuple_GET_SIZE(result) == 6));
     }
     Py_XDECREF(result);
     CHECK(Py_REFCNT(chunk) == 1);
@@ -130,7 +146,7 @@ connect(void)
 {
     PyObject *values = Py_BuildValue("{s:O,s:O}", "polls", polls, "untouched", untouched);
     CHECK(values != NULL && PyDict_SetItemString(values, "__builtins__", PyEval_GetBuiltins()) == 0);
-    CHECK(prepare(NULL) == 0 && PyRun_String(CONNECTION, Py_file_input, values, values) != NULL);
+    CHECK(name_all(NULL) == 0 && PyRun_String(CONNECTION, Py_file_input, values, values) != NULL);
     PyObject *arguments = Py_BuildValue("(OOOi)", PyDict_GetItemString(values, "classes"), Py_None, names, 1 << 16);
     CHECK(arguments != NULL && install(NULL, arguments) != NULL);
     connection = PyDict_GetItemString(values, "connection");
@@ -171,6 +187,17 @@ LLVMFuzzerInitialize(int *count, char ***arguments)
     polls = Py_BuildValue("{y:y}", POLL, "instead");
     CHECK(untouched != NULL && polls != NULL);
     connect();
+    PyObject *base = PyType_FromSpec(&passing_spec), *names_there = Py_BuildValue("{s:O}", "Passing", base);
+    CHECK(base != NULL && names_there != NULL && PyDict_SetItemString(names_there, "__builtins__", PyEval_GetBuiltins()) == 0);
+    PyObject *none = PyRun_String(
+        "class Kept(Passing):\n    def receive_slowly(self, data): return data\n\npassing = Kept()\nled = passing, len\n",
+        Py_file_input, names_there, names_there);
+    CHECK(none != NULL);
+    Py_DECREF(none);
+    passing = Py_NewRef(PyDict_GetItemString(names_there, "passing"));
+    led = Py_NewRef(PyDict_GetItemString(names_there, "led"));
+    Py_DECREF(names_there);
+    Py_DECREF(base);
     return 0;
 }
 
@@ -197,6 +224,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         take(data_received(connection, chunk), chunk, 1);
         allocations_left = limit;
         take(upstream_received(connection, chunk), chunk, 2);
+        allocations_left = limit;
+        settle(quick_slot(NULL, arguments, 2), chunk);
+        allocations_left = limit;
+        settle(received(led, chunk), chunk);
+        allocations_left = limit;
+        PyObject *told = receive(passing, chunk);
+        CHECK(told == NULL || told == chunk);
+        allocations_left = -1;
+        Py_XDECREF(told);
+        settle(told == NULL ? NULL : Py_NewRef(Py_None), chunk);
         ASAN_UNPOISON_MEMORY_REGION(end, 1);
     }
     Py_DECREF(chunk);

@@ -25,7 +25,14 @@ _DICTIONARY += [words.decode().replace("\r\n", "\\x0d\\x0a") for words in (b"EVA
 _SEEDS = (
     *(encode([b"EVALSHA", b"abc"]), encode([b"x" * 32, b""]), encode([b"x" * 33]), encode([b"a"] * 99)),
     *(encode([b"PING"]) + encode([b"eval", b"x"]), b"+OK\r\n$-1\r\n$3\r\nabc\r\n:1\r\n"),
+    *(
+        encode([b"GET", b"a{b}c"]),
+        encode([b"get", b"{"]),
+        encode([b"EVALSHA", b"u", b"99", b"{}k"]),
+        b"+OK\r\n-ERR\r\n",
+    ),
     *(encode([b"EVALSHA", b"u"]), _POLL + b"$1\r\nv\r\n", encode_task("mail", "1", retention_seconds=3600)),
+    encode_task("mail", headers={"x": "y", "traceparent": "z", "TraceState": "a=b"}),
 )
 
 
@@ -62,7 +69,7 @@ def fuzz(program: Path, folder: Path, seconds: int, *corpora: Path) -> subproces
     for path in (found, seeds):
         path.mkdir(exist_ok=True)
     for number, seed in enumerate(_SEEDS):
-        for allocations in (0, *range(128, 133)):  # none fails, or the first, the second ...
+        for allocations in (0, *range(128, 136)):  # none fails, or the first, the second ...
             (seeds / f"{number}-{allocations}").write_bytes(bytes([allocations]) + seed)
     # Leaks are looked for at the end, not after each input: Python itself keeps some of what it has made.
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-detect_leaks=0", "-rss_limit_mb=2048", "-timeout=10"]

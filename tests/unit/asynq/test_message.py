@@ -59,6 +59,15 @@ FIELDS = st.builds(
     st.integers(0, 7),
     st.one_of(st.binary(max_size=9), st.sampled_from(["name", "é"]).map(str.encode)),
 )
+# The parts of a header, which may be missing, come twice, or be no such thing.
+HEADER_PARTS = st.builds(
+    field_of,
+    st.sampled_from([1, 1, 2, 2, 3]),
+    st.sampled_from([2, 2, 2, 0]),
+    st.sampled_from([b"traceparent", b"TraceParent", b"tracestate", b"tracestat\xc9", b"x", b""])
+    | st.binary(max_size=9),
+)
+HEADERS = st.lists(HEADER_PARTS, max_size=3).map(lambda parts: field_of(15, 2, b"".join(parts)))
 
 
 PLAIN = uncompiled(message, "asynq_ttl.asynq._message")
@@ -72,7 +81,7 @@ def by_protobuf(data: bytes) -> tuple[object, ...] | None:
     return None
 
 
-@given(st.lists(FIELDS, max_size=8).map(b"".join), st.integers(0, 40))
+@given(st.lists(FIELDS | HEADERS, max_size=8).map(b"".join), st.integers(0, 40))
 @example(b"\x0a\x81\x00a", 40)
 @example(b"\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01a", 40)
 @example(b"\x8a\x80\x00\x01a", 40)
@@ -92,9 +101,10 @@ def test_compiled_or_not_a_message_is_read_alike(data: bytes, cut: int) -> None:
 
 
 def test_messages_of_asynq_are_read_by_the_compiled_part() -> None:
-    """Those without headers, that is; it has to be built here."""
-    assert routing(encode_task("a", "b", "c", 5, completed_at=6)) == ("a", b"b", "c", 5)
-    assert routing(encode_task("a", headers={"traceparent": "x"})) is None
+    """All of them, with headers too; it has to be built here."""
+    assert routing(encode_task("a", "b", "c", 5, completed_at=6)) == ("a", b"b", "c", 5, "", "")
+    headers = {"x": "y", "TraceParent": "p", "tracestate": "s"}
+    assert routing(encode_task("a", headers=headers)) == ("a", b"id", "q", 0, "p", "s")
     with pytest.raises(TypeError):
         routing("a")  # type: ignore[arg-type]
 

@@ -67,4 +67,4 @@ def test_it_imports_nothing_slow() -> None:
     """A hook does not pay for telemetry, policy files or an event loop."""
     loaded = imported_by("drain", "--pid", "4194304")
     assert "click" in loaded
-    assert not {"opentelemetry", "redis", "pydantic", "uvloop", "asyncio", "aiohttp", "rich"} & loaded
+    assert not {"opentelemetry", "redis", "uvloop", "asyncio", "aiohttp", "rich"} & loaded

@@ -64,4 +64,4 @@ def test_it_imports_nothing_slow() -> None:
     """A probe does not pay for telemetry, policy files or an event loop."""
     loaded = imported_by("ready", "--admin", "127.0.0.1:1")
     assert "click" in loaded
-    assert not {"opentelemetry", "redis", "pydantic", "uvloop", "asyncio", "aiohttp", "rich"} & loaded
+    assert not {"opentelemetry", "redis", "uvloop", "asyncio", "aiohttp", "rich"} & loaded

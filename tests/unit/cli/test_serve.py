@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from asynq_ttl.cli import serve as serving
 from asynq_ttl.net.address import parse_address, parse_upstream
-from asynq_ttl.net.listener import ListenError
+from asynq_ttl.net.listener import ListenError, Sharing
 from asynq_ttl.net.tls import TlsError
 from asynq_ttl.policy_file.faults import PolicyError
 from asynq_ttl.policy_file.load import load_policy
@@ -75,7 +75,7 @@ def test_each_option_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, log: l
         9,
         1.5,
         2.5,
-        reuse_port=True,
+        sharing=Sharing.SUCCESSOR,
         trace_path=("meta", "traceparent"),
         sink=parse_sink("file:/tmp/dead"),
     )
@@ -84,6 +84,7 @@ def test_each_option_becomes_its_setting(monkeypatch: pytest.MonkeyPatch, log: l
     variables = {f"ASYNQ_TTL_{name.replace('-', '_').upper()}": value for name, value in options.items()}
     assert settings_of(monkeypatch, ASYNQ_TTL_REUSE_PORT="1", **variables)[0] == expected
     assert log == [("debug", "json")] * 2
+    assert settings_of(monkeypatch, "--share-port")[0].sharing is Sharing.PEERS
 
 
 def test_off_is_no_admin_server(monkeypatch: pytest.MonkeyPatch) -> None:

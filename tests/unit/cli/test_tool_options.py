@@ -11,9 +11,7 @@ from asynq_ttl.cli.tool_options import (
     Duration,
     check_types,
     connected,
-    load,
     note,
-    progress_bar,
     queue_option,
     rate_option,
     state_option,
@@ -25,7 +23,6 @@ from asynq_ttl.existing_keys.database import Cursor
 from asynq_ttl.existing_keys.pages import TaskFilter
 from asynq_ttl.net.address import Upstream, parse_upstream
 from asynq_ttl.policy.glob import Glob, compile_glob
-from asynq_ttl.policy.rules import DEFAULT_POLICY
 from support.scripted_cluster import scripted_cluster
 from support.scripted_database import ScriptedDatabase, task_of
 from support.servers import free_port
@@ -101,17 +98,6 @@ def test_a_password_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "hush" not in said
 
 
-def test_a_policy_is_loaded_or_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without one it is the built-in policy; its faults have a line each."""
-    assert load(None) is DEFAULT_POLICY
-    file = tmp_path / "policy.yaml"
-    file.write_text("version: 1\nmode: loud\nrules: 5\n")
-    with pytest.raises(SystemExit) as ended:
-        load(file)
-    assert ended.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
-
-
 def test_a_server_that_is_not_there_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """With one line, without credentials."""
     upstream = parse_upstream(f"redis://:secret@127.0.0.1:{free_port()}/0")
@@ -162,12 +148,9 @@ def test_types_are_looked_for_until_each_is_found(
     assert capsys.readouterr().err == f"--type none matches no task here; there are {shown} and 10 more\n"
 
 
-def test_notes_and_progress_are_not_results(capsys: pytest.CaptureFixture[str]) -> None:
-    """They go to standard error, and the bar only to a terminal."""
+def test_notes_are_not_results(capsys: pytest.CaptureFixture[str]) -> None:
+    """They go to standard error."""
     note("written")
-    with progress_bar() as progress:
-        progress.advance(progress.add_task("audit", total=2))
-        assert progress.disable
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "written\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import Listener, ListenError, shared_socket
+from asynq_ttl.net.listener import Listener, ListenError, Sharing, shared_socket
 
 
 class Greeting(asyncio.Protocol):
@@ -27,11 +27,11 @@ class Greeting(asyncio.Protocol):
 
 @asynccontextmanager
 async def listens(
-    address: Address, name: bytes = b"me", *inherited: socket.socket, reuse_port: bool = False
+    address: Address, name: bytes = b"me", *inherited: socket.socket, sharing: Sharing = Sharing.NOBODY
 ) -> AsyncIterator[Listener]:
     """Listen while the block runs."""
     listener = Listener(
-        address, lambda: Greeting(name), None, reuse_port=reuse_port, keepalive_seconds=60, inherited=lambda: inherited
+        address, lambda: Greeting(name), None, sharing=sharing, keepalive_seconds=60, inherited=lambda: inherited
     )
     await listener.start()
     try:
@@ -87,7 +87,7 @@ async def test_what_has_not_begun_can_be_closed(tmp_path: Path) -> None:
         Address(path=str(tmp_path / "a" / "b")),
         lambda: Greeting(b"me"),
         None,
-        reuse_port=False,
+        sharing=Sharing.NOBODY,
         keepalive_seconds=0,
         inherited=list,
     )
@@ -121,10 +121,18 @@ async def test_an_inherited_socket_goes_before_the_address(of_path: bool, tmp_pa
 
 async def test_the_newer_of_two_has_every_new_connection() -> None:
     """They share the port; once the newer one is gone, the older one has them again."""
-    async with listens(Address("127.0.0.1", 0), b"old", reuse_port=True) as old:
-        async with listens(old.address, b"new", reuse_port=True):
+    async with listens(Address("127.0.0.1", 0), b"old", sharing=Sharing.SUCCESSOR) as old:
+        async with listens(old.address, b"new", sharing=Sharing.SUCCESSOR):
             assert {await greeting(old.address) for _ in range(20)} == {b"new"}
         assert await greeting(old.address) == b"old"
+
+
+async def test_peers_share_the_new_connections() -> None:
+    """The kernel picks one for each; the newer does not have them all."""
+    async with listens(Address("127.0.0.1", 0), b"one", sharing=Sharing.PEERS) as one:
+        async with listens(one.address, b"other", sharing=Sharing.PEERS):
+            assert {await greeting(one.address) for _ in range(50)} == {b"one", b"other"}
+        assert await greeting(one.address) == b"one"
 
 
 async def test_a_shared_socket_is_the_newer_one() -> None:

@@ -1,21 +1,7 @@
 import pytest
 
-from asynq_ttl.policy.rules import Keep, Retention
 from asynq_ttl.policy_file.load import parse_policy
-from support.policy_text import VALID, fault_of, of_rule
-
-
-@pytest.mark.parametrize("match", ["", "match: {}, ", 'match: {queue: "*"}, ', 'match: {type: ["a", "**"]}, '])
-def test_a_rule_can_match_everything(match: str) -> None:
-    """No match, an empty one and a lone `*` are the same to the policy."""
-    rule = of_rule(match + "archived: {ttl: 7d}")
-    assert (rule.queues, rule.types) == ((), ())
-
-
-def test_a_cap_alone_keeps_asynqs_time() -> None:
-    """`archived: {max: N}` means `ttl: keep`."""
-    rule = of_rule("archived: {max: 5}")
-    assert (rule.archived, rule.archived_max) == (Retention(Keep.OWN), 5)
+from support.policy_text import VALID, fault_of
 
 
 @pytest.mark.parametrize(
@@ -150,16 +136,3 @@ def test_a_fault_in_a_rule_is_explained(rule: str, expected: str) -> None:
 def test_a_name_is_short_visible_text(name: str, expected: str) -> None:
     """It stands in traces, metrics and messages, so a fault about it stays on one line as well."""
     assert fault_of(f"version: 1\nrules:\n  - {{name: {name}, archived: {{ttl: 7d}}}}\n").startswith(f"3: {expected}")
-
-
-@pytest.mark.parametrize(
-    ("rules", "expected"),
-    [
-        ("{a: b}", "rules: a mapping is not a list; start each rule with `- name:`"),
-        ("[a]", "a is not a rule; a rule is a mapping with `name:` and more"),
-        ("[[]]", "a list is not a rule; a rule is a mapping with `name:` and more"),
-    ],
-)
-def test_rules_are_a_list_of_mappings(rules: str, expected: str) -> None:
-    """Anything else is told by what it is."""
-    assert fault_of(f"version: 1\nrules: {rules}\n") == f"2: {expected}"

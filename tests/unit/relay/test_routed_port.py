@@ -48,7 +48,7 @@ class Scene:
             member = Member(str(number), endpoint, registry, Control(endpoint, registry, lambda _: None))
             cluster.members[member.id] = member
             table.enlist(member)
-            self.routes.enlist(member, self.talk.shared.beside(registry))
+            self.routes.enlist(member, self.talk.shared.beside(registry, self.talk.shared.observer))
             member.take(ClusterNode(str(number), "h", 1, slots=((8192 * number, 8192 * number + 8191),)), 0)
         self.view = View(tuple(cast("ClusterNode", member.node) for member in cluster.members.values()))
         self.routes.viewed(self.view)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,7 +14,6 @@ from asynq_ttl.policy.rules import (
     Retention,
     Rule,
 )
-from asynq_ttl.rewriting.by_hand import HEALING_RULES
 from asynq_ttl.rewriting.call import Rewrite
 from asynq_ttl.rewriting.rewriter import Rewriter
 from support.policy_calls import (
@@ -24,21 +24,32 @@ from support.policy_calls import (
     DELETE,
     FOREVER,
     GRACE,
+    NOW,
     OWN,
+    OWN_SECONDS,
+    REGISTRY,
     ScriptCall,
     decided,
     for_seconds,
     policy_of,
     rewritten,
+    set_clock,
     types,
 )
 
 
-def rules_sent(found: Rewrite | None) -> dict[str, object]:
-    """Return what a bulk wrapper is told."""
+def words_sent(found: Rewrite | None) -> list[bytes]:
+    """Return what a wrapper is told, as words; the last one has the rules, if they go along."""
     assert found is not None
     assert found.tail is not None
-    told: dict[str, object] = json.loads(found.tail.decode("latin-1"))
+    return found.tail.split(b" ", 6)
+
+
+def rules_sent(found: Rewrite | None) -> dict[str, object]:
+    """Return the rules that a wrapper picks from."""
+    words = words_sent(found)
+    assert words[0] == b"*"
+    told: dict[str, object] = json.loads(words[6].decode("latin-1"))
     return told
 
 
@@ -65,12 +76,8 @@ def test_where_the_type_is_unknown_the_wrapper_gets_the_rules(
         ],
         "grace": GRACE,
         "share": FULL_ROLLOUT,
-        "cutoff": -1,
-        "cutoff_own": True,
-        "cap": 7,
-        "uncapped": False,
-        "spare": True,
     }
+    assert words_sent(found)[:6] == [b"*", b"-", b"7", b"1", b"60", b"%d" % OWN_SECONDS]
     assert found is not None
     assert found.argv == ()
     decision = decided(found)
@@ -79,19 +86,50 @@ def test_where_the_type_is_unknown_the_wrapper_gets_the_rules(
     assert decision.task_id == ("id" if call is ARCHIVE_ONE_CALL else "")
 
 
+@pytest.mark.parametrize("call", [ARCHIVE_ONE_CALL, ARCHIVE_ALL_CALL], ids=["one", "all"])
 @pytest.mark.parametrize(
-    ("rules", "expected"),
+    ("rule", "told"),
     [
-        ((Rule("r", archived=for_seconds(60)),), {"cutoff": 60, "cutoff_own": False, "cap": -1, "uncapped": False}),
-        ((Rule("r", archived=FOREVER),), {"cutoff": -1, "cap": -1, "uncapped": True, "spare": False}),
-        ((Rule("r", types=types("a"), archived=FOREVER),), {"cutoff": -1, "uncapped": True, "unmatched": "own"}),
-        ((Rule("r", types=types("a"), archived=for_seconds(91 * DAY)),), {"unmatched": "own", "cutoff_own": True}),
+        (Rule("r", archived=for_seconds(60)), b"120000 %d 9999 0 60" % (NOW - 60)),
+        (Rule("r", archived=for_seconds(60), archived_max=7), b"120000 %d 7 0 60" % (NOW - 60)),
+        (Rule("r", archived=OWN), b"%d000 %d 9999 0 60" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS)),
+        (Rule("r", archived=FOREVER), b"0 - -1 0 60"),
+        (Rule("r", archived=DELETE), b"-1 %d 9999 0 60" % NOW),
     ],
 )
-def test_the_limits_of_the_queue_go_with_its_rules(rules: tuple[Rule, ...], expected: dict[str, object]) -> None:
+def test_one_rule_for_every_type_is_worked_out_here(call: ScriptCall, rule: Rule, told: bytes) -> None:
+    """Then the wrapper reads no rule and no message: it is told what a worker's archiving is told."""
+    found = rewritten(policy_of(rule), call)
+    assert found is not None
+    assert found.tail == told
+
+
+@pytest.mark.parametrize(
+    ("rules", "trims", "unmatched"),
+    [
+        ((Rule("r", types=types("a"), archived=FOREVER),), [b"-", b"-1"], "own"),
+        ((Rule("r", types=types("a"), archived=for_seconds(91 * DAY)),), [b"%d" % (NOW - 91 * DAY), b"9999"], "own"),
+        ((Rule("r", types=types("a"), archived=for_seconds(60)),), [b"%d" % (NOW - OWN_SECONDS), b"9999"], None),
+    ],
+)
+def test_the_limits_of_the_queue_go_with_its_rules(
+    rules: tuple[Rule, ...], trims: list[bytes], unmatched: str | None
+) -> None:
     """The wrapper trims by the same limits as for a worker; types without a rule keep Asynq's time."""
-    told = rules_sent(rewritten(policy_of(*rules), ARCHIVE_ALL_CALL))
-    assert {name: told.get(name) for name in expected} == expected
+    found = rewritten(policy_of(*rules), ARCHIVE_ALL_CALL)
+    assert words_sent(found)[1:3] == trims
+    assert rules_sent(found).get("unmatched") == unmatched
+
+
+@pytest.mark.parametrize("call", [ARCHIVE_ONE_CALL, ARCHIVE_ALL_CALL], ids=["one", "all"])
+def test_where_the_clocks_may_differ_the_wrapper_asks(call: ScriptCall) -> None:
+    """It is told what time the caller has."""
+    REGISTRY.clock.forget()
+    try:
+        found = rewritten(policy_of(ALL), call)
+    finally:
+        set_clock()
+    assert words_sent(found)[:2] == [b"?%d" % NOW, b"3660000"]
 
 
 def test_types_without_a_rule_get_nothing_where_nothing_outlasts_asynq() -> None:
@@ -112,19 +150,18 @@ def test_a_sole_rule_is_named_even_in_bulk(kept: Retention, action: Action) -> N
 
 def test_the_rules_of_a_queue_are_put_together_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was worked out for a queue is used again; the memory for it has a limit."""
-    rewriter = Rewriter(policy_of(ALL), set())
+    made = Mock(wraps=lua_rules.lua_argument)
+    monkeypatch.setattr(lua_rules, "lua_argument", made)
+    rewriter = Rewriter(policy_of(Rule("r", types=types("a"), archived=OWN)), set())
     tails = [rewritten(rewriter, ARCHIVE_ALL_CALL) for _ in range(2)]
-    assert tails[0] is not None
-    assert tails[1] is not None
-    assert tails[0].tail is tails[1].tail
+    assert rules_sent(tails[0]) == rules_sent(tails[1])
+    assert made.call_count == 1
     monkeypatch.setattr(lua_rules, "_MEMORY_LIMIT", 1)
     text, keys, args = ARCHIVE_ALL_CALL
     elsewhere = (text, [key.replace(b"{q}", b"{r}") for key in keys], [*args[:3], b"asynq:{r}:t:"])
     assert rules_sent(rewritten(rewriter, elsewhere)) == rules_sent(tails[0])
-    again = rewritten(rewriter, ARCHIVE_ALL_CALL)
-    assert again is not None
-    assert again.tail == tails[0].tail
-    assert again.tail is not tails[0].tail
+    assert rules_sent(rewritten(rewriter, ARCHIVE_ALL_CALL)) == rules_sent(tails[0])
+    assert made.call_count == 3
 
 
 @pytest.mark.parametrize("policy", [policy_of(replace(ALL, archived=None)), policy_of(ALL, rollout=0)])
@@ -132,8 +169,17 @@ def test_a_task_that_is_archived_by_hand_brings_no_ttl_from_completed(policy: Po
     """Where no rule gives it one as archived, the wrapper takes off what it had, and trims as Asynq does."""
     found = rewritten(policy, ARCHIVE_ONE_CALL)
     assert found is not None
-    assert (found.enforced, found.tail, found.argv) == (True, HEALING_RULES, ())
+    assert (found.enforced, found.tail, found.argv) == (True, b"0 %d 9999 0 60" % (NOW - OWN_SECONDS), ())
     assert found.decision is None or not found.decision.enforced
+
+
+def test_a_task_outside_the_share_trims_nothing_that_is_kept_for_longer() -> None:
+    """The wrapper takes off what the task had as a completed one, and trims by the rules."""
+    policy = policy_of(Rule("r", types=types("a"), archived=for_seconds(365 * DAY)), rollout=1)
+    assert not policy.enforces(b"id")
+    found = rewritten(policy, ARCHIVE_ONE_CALL)
+    assert found is not None
+    assert (found.enforced, found.tail) == (True, b"0 %d 9999 0 60" % (NOW - 365 * DAY))
 
 
 def test_a_rollout_of_nothing_rewrites_no_bulk_command() -> None:

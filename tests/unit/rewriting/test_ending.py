@@ -22,7 +22,9 @@ from support.policy_calls import (
     NOW,
     OWN,
     OWN_SECONDS,
+    REGISTRY,
     TRIMS_OFF,
+    ScriptCall,
     archive,
     complete,
     decided,
@@ -30,6 +32,7 @@ from support.policy_calls import (
     policy_of,
     reason_of,
     rewritten,
+    set_clock,
     types,
 )
 from support.task_message import encode_task
@@ -40,10 +43,10 @@ from support.task_message import encode_task
 @pytest.mark.parametrize(
     ("retention", "tail", "score", "action", "ttl"),
     [
-        (for_seconds(7200), b"7260000 %d" % NOW, NOW + 7200, Action.TTL, 7260),
-        (OWN, b"660000 %d" % NOW, None, Action.KEEP, 660),
-        (FOREVER, b"0 %d" % NOW, FOREVER_SCORE, Action.NONE, None),
-        (DELETE, b"-1 %d" % NOW, None, Action.DELETE, None),
+        (for_seconds(7200), b"7260000", NOW + 7200, Action.TTL, 7260),
+        (OWN, b"660000", None, Action.KEEP, 660),
+        (FOREVER, b"0", FOREVER_SCORE, Action.NONE, None),
+        (DELETE, b"-1", None, Action.DELETE, None),
     ],
 )
 def test_a_completed_task_is_kept_as_its_rule_says(
@@ -80,6 +83,33 @@ def test_the_producer_s_trace_context_goes_into_the_decision() -> None:
     message = encode_task("a", "id", "q", 600, headers={"traceparent": "00-1", "tracestate": "a=b"})
     decision = decided(rewritten(policy_of(ALL), complete(message=message)))
     assert (decision.traceparent, decision.tracestate) == ("00-1", "a=b")
+
+
+@pytest.mark.parametrize(
+    ("call", "tail"),
+    [(complete(), b"?%d 7260000" % NOW), (archive(), b"?%d 3660000 %d 9999 0 60" % (NOW, NOW - 3600))],
+    ids=["complete", "archive"],
+)
+@pytest.mark.parametrize("ahead", [None, -0.5, 8.0])
+def test_where_the_clocks_may_differ_the_wrapper_asks(call: ScriptCall, tail: bytes, ahead: float | None) -> None:
+    """Redis's clock is behind the caller's, or so far ahead that another score may be due; or nobody knows."""
+    set_clock(NOW + ahead) if ahead is not None else REGISTRY.clock.forget()
+    try:
+        found = rewritten(policy_of(ALL), call)
+    finally:
+        set_clock()
+    assert found is not None
+    assert found.tail == tail
+
+
+def test_what_needs_no_time_is_not_asked_for_it() -> None:
+    """A task that completes and is kept for ever, or not at all, is so by any clock."""
+    REGISTRY.clock.forget()
+    try:
+        found = [rewritten(policy_of(Rule("r", completed=kept)), complete()) for kept in (FOREVER, DELETE)]
+    finally:
+        set_clock()
+    assert [each.tail for each in found if each is not None] == [b"0", b"-1"]
 
 
 # --- archived by a worker ---------------------------------------------------------------------------------
@@ -227,7 +257,7 @@ def test_ghosts_are_healed_after_the_rules_of_their_queue_are_gone() -> None:
         completed, archived = (rewritten(Rewriter(later, healed), call) for call in (complete(), archive()))
         assert completed is not None
         assert archived is not None
-        assert (completed.enforced, completed.tail, completed.argv) == (True, b"-2 0", ())
+        assert (completed.enforced, completed.tail, completed.argv) == (True, b"-2", ())
         assert (archived.enforced, archived.tail) == (True, b"-2 %d 9999 0 60" % (NOW - OWN_SECONDS))
         assert archived.argv == TRIMS_OFF
         for found in (completed, archived):

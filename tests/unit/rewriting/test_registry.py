@@ -37,7 +37,7 @@ def test_a_wrapper_holds_the_original_unchanged_and_on_its_lines(text: bytes) ->
     before, original, after = wrapper.partition(text)
     assert original == text
     assert b"\n" not in before
-    assert after.startswith(b"\nend)() ")
+    assert after.startswith(b"\nend local asynq_ttl_reply = asynq_ttl_original() ")
     assert after.endswith(b" return asynq_ttl_reply")
 
 

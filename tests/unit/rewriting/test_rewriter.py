@@ -306,12 +306,11 @@ def test_with_a_sink_no_archiving_trims_by_age_or_deletes() -> None:
     """The sweeper does both, after it has handed the task over."""
     rewriter = Rewriter(policy_of(Rule("at once", archived=DELETE)), set(), hands_over=True)
     assert tail_of(rewriter, archive()).split()[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
-    by_inspector = tail_of(rewriter, ARCHIVE_ALL_CALL)
-    assert b'"seconds":1' in by_inspector
-    assert b'"cutoff":-1' in by_inspector
+    by_inspector = tail_of(rewriter, ARCHIVE_ALL_CALL).split()
+    assert by_inspector[:2] == [b"%d" % (1000 + reach.HANDOVER_GRACE_SECONDS * 1000), b"-"]
     healing = Rewriter(policy_of(), {"q"}, hands_over=True)
     assert tail_of(healing, archive()).split()[1] == b"-"
-    assert b'"cutoff":-1' in tail_of(healing, ARCHIVE_ONE_CALL)
+    assert tail_of(healing, ARCHIVE_ONE_CALL).split()[:2] == [b"0", b"-"]
 
 
 ENDED = [b"asynq:{q}:t:id", b"asynq:{q}:archived"]

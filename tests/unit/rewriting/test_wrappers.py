@@ -13,7 +13,8 @@ def test_the_original_stands_in_it_unchanged_on_its_own_lines(text: bytes) -> No
     before, found, after = wrapper.partition(text)
     assert found == text
     assert b"\n" not in before
-    assert before.endswith(b"local asynq_ttl_reply = (function() ")
+    assert before.endswith(b"local asynq_ttl_original = function() ")
+    assert after.startswith(b"\nend local asynq_ttl_reply = asynq_ttl_original() ")
     assert after.endswith(b"return asynq_ttl_reply")
 
 

@@ -153,7 +153,7 @@ def test_a_large_call_of_a_wrapped_script_is_held_and_rewritten(step: int) -> No
     """A task may be large; its command is held until it is whole, whatever is known of it at the limit."""
     talk = Conversation().knows(COMPLETE)
     call = (*complete(COMPLETE_SHA), b"x" * 300_000)
-    expected = encode((*completed(talk.wrapper_sha(COMPLETE))[:-1], b"x" * 300_000, b"604860000 2000000"))
+    expected = encode((*completed(talk.wrapper_sha(COMPLETE))[:-1], b"x" * 300_000, b"?2000000 604860000"))
     assert talk.downstream_sends_bytes(encode(call), step) == expected
 
 

@@ -46,12 +46,12 @@ def test_another_policy_is_in_force_at_once() -> None:
     assert talk.downstream_sends(complete(COMPLETE_SHA)) == encode(complete(COMPLETE_SHA))
 
 
-def test_the_nodes_of_a_cluster_share_all_but_the_scripts() -> None:
+def test_the_nodes_of_a_cluster_share_all_but_the_scripts_and_who_is_told() -> None:
     """Policy, room and databases are the same; what polls become is remembered for each."""
     shared = Conversation().shared
     registry = ScriptRegistry(beside=shared.registry)
-    other = shared.beside(registry)
-    assert other.registry is registry
+    other = shared.beside(registry, told := Conversation().shared.observer)
+    assert (other.registry, other.observer) == (registry, told)
     assert other.memory is not shared.memory
-    for name in ("rewriter", "observer", "clock", "whole", "databases", "room", "login"):
+    for name in ("rewriter", "clock", "whole", "databases", "room", "login"):
         assert getattr(other, name) is getattr(shared, name)

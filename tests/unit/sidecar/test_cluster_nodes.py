@@ -148,9 +148,9 @@ async def test_every_node_decides_by_the_policy_in_force() -> None:
 async def test_a_wrapper_is_told_once_and_each_failure() -> None:
     """However many nodes there are."""
     sidecar, nodes = scene(sweep_seconds=0)
-    script = sidecar.registry.learn(COMPLETE)
+    script, node = sidecar.registry.learn(COMPLETE), nodes._observer(sidecar.endpoint)
     for told in (activated(script), activated(script), activated(script, "NOPERM"), activated(script, "NOPERM")):
-        nodes._tell_activated(told)
+        nodes._tell_activated(node, told)
     assert sidecar.telemetry.activations.total() == 3
 
 

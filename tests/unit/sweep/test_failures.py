@@ -1,11 +1,11 @@
 """What Redis refuses at one place is noted there, and named once."""
 
 import pytest
+from redis.exceptions import AskError, MovedError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
 
 from asynq_ttl.policy.rules import State
-from asynq_ttl.sweep.failures import FORGOTTEN_SECONDS, MOST_NAMED, Failures
+from asynq_ttl.sweep.failures import FORGOTTEN_SECONDS, MOST_NAMED, Failures, words_of
 
 
 def refuse(failures: Failures, *place: int | str | State, error: str = "WRONGTYPE") -> None:
@@ -81,3 +81,20 @@ def test_what_concerns_all_of_redis_is_raised(error: Exception) -> None:
     """No other place would fare better."""
     with pytest.raises(type(error)), Failures().kept_to(0):
         raise error
+
+
+@pytest.mark.parametrize("error", [MovedError("1584 10.0.0.1:7001"), AskError("1584 10.0.0.1:7001")])
+def test_a_queue_that_has_moved_is_no_failure(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """At a master of a cluster; without one it says that Redis is a cluster all the same."""
+    for moves, said in ((True, []), (False, ["slot 1584 has moved to 10.0.0.1:7001"])):
+        failures = Failures(moves=moves)
+        with failures.kept_to(0, "a"):
+            raise error
+        assert [told for _, told, _ in failures.places()] == said
+        assert failures.end_round() == len(said)
+    assert caplog.messages == [f"queue a in database 0 cannot be swept, the rest is: {said[0]}"]
+
+
+def test_an_error_has_words() -> None:
+    """Also one that says nothing."""
+    assert [words_of(error) for error in (OSError("away"), TimeoutError())] == ["away", "TimeoutError"]

@@ -38,6 +38,8 @@ class FakeRedis:
         self.hold = asyncio.Event()
         """Nothing is loaded while it is not set."""
         self.hold.set()
+        self.untold = False
+        """Whether the time is not to be had."""
         self.clustered: bool | Exception = False
         self.closed = False
 
@@ -46,6 +48,13 @@ class FakeRedis:
         self.pings += 1
         if self.fault is not None:
             raise self.fault
+
+    async def time(self) -> tuple[int, int]:
+        """Tell the time, or not."""
+        if self.untold:
+            raise NoPermissionError("may not")
+        await self.ping()
+        return 1_700_000_000, 500_000
 
     async def execute_command(self, name: str, text: bytes) -> None:
         """Load a script."""
@@ -284,3 +293,18 @@ async def test_what_another_node_of_the_cluster_has_is_loaded_here(watched: Watc
     other.activated(second)
     await watched.running_until(lambda: watched.registry.as_here(second).status is Status.ACTIVE)
     assert watched.redis.loaded == [COMPLETE, first.wrapper, ARCHIVE, second.wrapper]
+
+
+async def test_redis_s_clock_is_known_while_redis_is_there(watched: Watched) -> None:
+    """Who may not ask for it, or finds nobody to ask, knows nothing; another Redis has another clock."""
+    clock = watched.registry.clock
+    watched.redis.untold = True
+    await watched.running_until(lambda: not watched.control.problem and watched.redis.pings > 2)
+    assert not clock.agrees(1_700_000_000)
+    watched.redis.untold = False
+    await watched.running_until(lambda: clock.agrees(1_700_000_000))
+    await watched.control.reload()
+    assert not clock.agrees(1_700_000_000)
+    await watched.running_until(lambda: clock.agrees(1_700_000_000))
+    watched.redis.fault = LostConnection("gone")
+    await watched.running_until(lambda: not clock.agrees(1_700_000_000))

@@ -1,7 +1,7 @@
 -- Reads of an encoded TaskMessage the task type (field 1), the retention in seconds (field 12; 0 without) and when it completed
 -- (field 13, Unix seconds; 0 without); nil where the message does not decode.
 local function asynq_ttl_type(msg)
-  local at, found, times = 1, '', {}
+  local at, found, retention, completed_at = 1, '', 0, 0
   local function varint()
     local value, scale = 0, 1
     while true do
@@ -18,32 +18,40 @@ local function asynq_ttl_type(msg)
     end
   end
   while at <= #msg do
-    local tag = varint()
-    if not tag then
-      return nil
-    end
-    local wire = tag % 8
-    if wire == 0 then
-      local value = varint()
-      if not value then
+    -- Nearly always both the tag and what is behind it are one byte each.
+    local tag, value = string.byte(msg, at, at + 1)
+    if tag < 128 then
+      at = at + 1
+    else
+      tag, value = varint(), nil
+      if not tag then
         return nil
       end
-      if tag == 96 or tag == 104 then
-        times[tag] = value
+    end
+    local wire = tag % 8
+    if wire == 0 or wire == 2 then
+      if value and value < 128 then
+        at = at + 1
+      else
+        value = varint()
+        if not value then
+          return nil
+        end
+      end
+      if wire == 2 then
+        if tag == 10 then
+          found = string.sub(msg, at, at + value - 1)
+        end
+        at = at + value
+      elseif tag == 96 then
+        retention = value
+      elseif tag == 104 then
+        completed_at = value
       end
     elseif wire == 1 then
       at = at + 8
     elseif wire == 5 then
       at = at + 4
-    elseif wire == 2 then
-      local size = varint()
-      if not size then
-        return nil
-      end
-      if tag == 10 then
-        found = string.sub(msg, at, at + size - 1)
-      end
-      at = at + size
     else
       return nil
     end
@@ -51,7 +59,7 @@ local function asynq_ttl_type(msg)
   if at ~= #msg + 1 then
     return nil
   end
-  return found, times[96] or 0, times[104] or 0
+  return found, retention, completed_at
 end
 -- Returns the seconds to keep a task of this type (-1 for ever, 0 not at all), nil where no rule matches; and the number of the
 -- rule, 0 where none matches. A type that cannot be read is nil: only a rule for every type matches it.

@@ -1,11 +1,12 @@
 -- Looks at tasks that a command has archived in bulk, a page of them: which have a TTL, and which have none. Stands behind
--- `wrappers/clock.prologue`, whose idea of a caller's clock it shares.
+-- `wrappers/clock.prologue`, and has the idea of a caller's clock that `wrappers/own.prologue` has.
 -- KEYS[1]: the archive. ARGV: the prefix of task keys, the time of death that the command gave, how many were looked at
 -- before, how many to look at, how many to name.
 -- Returns how many entries were looked at, how many of the tasks have a TTL, how many none, and some of their IDs.
 local oldest = tonumber(ARGV[2])
-local newest = oldest + asynq_ttl_behind(oldest)
-if newest > oldest then
+local newest, behind = oldest, (asynq_ttl_time() or oldest) - oldest
+if behind > 10 and behind <= 86400 then
+  newest = oldest + behind
   -- They got the time of Redis instead, a moment ago.
   oldest = newest - 2
 end

@@ -1,13 +1,15 @@
-if asynq_ttl_ended('archived') then
-  local index = KEYS[index_key]
-  local prefix = string.sub(KEYS[task_key], 1, -1 - #ARGV[id_arg])
-  if asynq_ttl_ms == '0' then
-    redis.pcall('PERSIST', KEYS[task_key])
-  elseif asynq_ttl_ms == '-1' then
+-- The sidecar's argument: milliseconds to live (0 for ever, -1 not at all, -2 as Asynq has it), the score up to which the archive is
+-- trimmed ('-' for none), the most entries kept (-1 for any number), 1 to spare entries without a TTL, the grace in seconds.
+if asynq_ttl_ended then
+  local ms, cutoff, cap, spare, grace = string.match(asynq_ttl_own, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local index, key = KEYS[index_key], KEYS[task_key]
+  local prefix = string.sub(key, 1, -1 - #ARGV[id_arg])
+  if ms == '0' then
+    redis.pcall('PERSIST', key)
+  elseif ms == '-1' then
     asynq_ttl_remove(index, prefix, {ARGV[id_arg]})
-  elseif asynq_ttl_ms ~= '-2' then
-    redis.pcall('PEXPIRE', KEYS[task_key], asynq_ttl_ms)
+  elseif ms ~= '-2' then
+    redis.pcall('PEXPIRE', key, ms)
   end
-  asynq_ttl_trim(index, prefix, asynq_ttl_now, asynq_ttl_cutoff, tonumber(asynq_ttl_cap), asynq_ttl_spare == '1',
-    tonumber(asynq_ttl_grace))
+  asynq_ttl_trim(index, prefix, cutoff, tonumber(cap), spare == '1', tonumber(grace))
 end

@@ -1,3 +1,3 @@
 if type(asynq_ttl_reply) ~= 'table' or not asynq_ttl_reply.err then
-  asynq_ttl_settle(KEYS[index_key], ARGV[prefix_arg], asynq_ttl_ids, asynq_ttl_now, asynq_ttl_own, asynq_ttl_cap)
+  asynq_ttl_settle(KEYS[index_key], ARGV[prefix_arg], asynq_ttl_ids)
 end

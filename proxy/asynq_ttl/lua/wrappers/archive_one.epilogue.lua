@@ -3,6 +3,5 @@ if asynq_ttl_reply == 1 or type(asynq_ttl_reply) == 'table' and asynq_ttl_reply.
   if asynq_ttl_hold then
     asynq_ttl_hold_on(KEYS[index_key], KEYS[task_key], ARGV[id_arg], asynq_ttl_hold)
   end
-  local ids = asynq_ttl_hold and {} or {ARGV[id_arg]}
-  asynq_ttl_settle(KEYS[index_key], prefix, ids, asynq_ttl_now, asynq_ttl_own, asynq_ttl_cap)
+  asynq_ttl_settle(KEYS[index_key], prefix, asynq_ttl_hold and {} or {ARGV[id_arg]})
 end

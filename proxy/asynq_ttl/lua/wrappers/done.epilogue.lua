@@ -22,14 +22,15 @@ local function asynq_ttl_keep(fields)
   end
   local task_type = msg_at and asynq_ttl_type(fields[msg_at])
   local seconds = task_type and asynq_ttl_pick(asynq_ttl_rules, task_type, nil)
-  if not seconds or seconds == 0 or not state_at or not asynq_ttl_clock or #fields > 1000 then
+  local clock = seconds and seconds ~= 0 and asynq_ttl_time()
+  if not clock or not state_at or #fields > 1000 then
     return
   end
-  local retention, score = seconds, asynq_ttl_clock + seconds
+  local retention, score = seconds, clock + seconds
   if seconds == -1 then
     retention, score = asynq_ttl_rules.longest, asynq_ttl_rules.for_ever
   end
-  local added = '`' .. asynq_ttl_varint(retention) .. 'h' .. asynq_ttl_varint(asynq_ttl_clock)
+  local added = '`' .. asynq_ttl_varint(retention) .. 'h' .. asynq_ttl_varint(clock)
   fields[msg_at] = fields[msg_at] .. added
   fields[state_at] = 'completed'
   fields[#fields + 1] = 'asynq_ttl_done'

@@ -1,17 +1,17 @@
 -- Gives a task that has just ended what its rule says; `found` is its index, and its score there.
 local function asynq_ttl_settle(task, state, found)
   local rules = asynq_ttl_ends[state]
-  local content = redis.pcall('HMGET', task.key, 'msg', 'unique_key')
-  if content.err then
+  local msg = redis.pcall('HGET', task.key, 'msg')
+  if type(msg) == 'table' then
     return
   end
   -- Nobody knows what a foreign score means. From a day ago to ten years ahead it is taken for a moment in seconds, as
   -- Asynq has it: there a janitor goes by it. Anything else (nanoseconds, a far future) stays, and is no time to go by.
-  local score, clock = found.score, asynq_ttl_clock
-  local dated = state == 'completed' and score and clock and score >= clock - 86400 and score <= clock + 315360000
+  local score, clock = found.score, state == 'completed' and asynq_ttl_time()
+  local dated = score and clock and score >= clock - 86400 and score <= clock + 315360000
   local task_type, own
-  if content[1] then
-    task_type, own = asynq_ttl_type(content[1])
+  if msg then
+    task_type, own = asynq_ttl_type(msg)
   end
   if state == 'archived' then
     own = 7776000
@@ -30,10 +30,11 @@ local function asynq_ttl_settle(task, state, found)
       redis.pcall('PERSIST', task.key)
     end
   elseif seconds == 0 then
+    local lock = redis.pcall('HGET', task.key, 'unique_key')
     if type(redis.pcall('DEL', task.key)) == 'number' then
       redis.pcall('ZREM', found.index, task.id)
-      if content[2] and redis.pcall('GET', content[2]) == task.id then
-        redis.pcall('DEL', content[2])
+      if type(lock) == 'string' and redis.pcall('GET', lock) == task.id then
+        redis.pcall('DEL', lock)
       end
     end
   else
@@ -41,7 +42,7 @@ local function asynq_ttl_settle(task, state, found)
     if seconds == -1 then
       redis.pcall('PERSIST', task.key)
     else
-      expiry = clock and clock + seconds
+      expiry = dated and clock + seconds
       redis.pcall('PEXPIRE', task.key, string.format('%.0f', (seconds + asynq_ttl_ends.grace) * 1000))
     end
     if dated then
@@ -52,21 +53,22 @@ end
 -- What a task is now says what the script has done. It has ended if its state is a terminal one, and that state or its score
 -- is another than before; what was only looked at keeps what it had. Nothing live carries a TTL, or is held.
 for _, task in ipairs(asynq_ttl_tasks) do
-  local now = redis.pcall('HMGET', task.key, 'state', 'asynq_ttl_hold')
-  local state = now[1]
+  local state = redis.pcall('HGET', task.key, 'state')
+  local held = task.held and redis.pcall('HGET', task.key, 'asynq_ttl_hold')
   if state == 'archived' or state == 'completed' then
     local index = asynq_ttl_ends.queue .. state
-    local score = asynq_ttl_score(index, task.id)
+    -- A score is only asked for where it tells something.
+    local score = (state == task.state or state == 'completed') and asynq_ttl_score(index, task.id)
     if state ~= task.state or score ~= task[state] then
-      if task.held and now[2] then
-        asynq_ttl_hold_on(index, task.key, task.id, now[2])
+      if type(held) == 'string' then
+        asynq_ttl_hold_on(index, task.key, task.id, held)
       else
         asynq_ttl_settle(task, state, {index = index, score = score})
       end
     end
   elseif type(state) == 'string' then
     redis.pcall('PERSIST', task.key)
-    if task.held and now[2] then
+    if type(held) == 'string' then
       redis.pcall('HDEL', task.key, 'asynq_ttl_hold')
     end
     if task.state == 'archived' or task.state == 'completed' then

@@ -11,17 +11,17 @@ local asynq_ttl_tasks = {}
 for _, key in ipairs(KEYS) do
   local prefix = asynq_ttl_ends.queue .. 't:'
   if string.sub(key, 1, #prefix) == prefix then
-    local found = redis.pcall('HMGET', key, 'state', 'asynq_ttl_hold')
-    local task = {key = key, id = string.sub(key, #prefix + 1), state = found[1] or found.err and found}
-    for _, state in ipairs({'archived', 'completed'}) do
-      task[state] = asynq_ttl_score(asynq_ttl_ends.queue .. state, task.id)
+    local task = {key = key, id = string.sub(key, #prefix + 1), state = redis.pcall('HGET', key, 'state')}
+    task.completed = asynq_ttl_score(asynq_ttl_ends.queue .. 'completed', task.id)
+    if task.state == 'archived' then
+      task.archived = asynq_ttl_score(asynq_ttl_ends.queue .. 'archived', task.id)
     end
     -- A ghost of this ID among the completed tasks (from an earlier life) can make a script fail half-way.
     if task.completed and asynq_ttl_elsewhere(task.state, 'completed') then
       redis.pcall('ZREM', asynq_ttl_ends.queue .. 'completed', task.id)
       task.completed = nil
     end
-    task.held = found[2] and task[task.state] == tonumber(asynq_ttl_held_score)
+    task.held = task[task.state] == tonumber(asynq_ttl_held_score) and redis.pcall('HGET', key, 'asynq_ttl_hold')
     asynq_ttl_tasks[#asynq_ttl_tasks + 1] = task
   end
 end

@@ -1,19 +1,25 @@
--- Removes archived tasks: hash, uniqueness lock if the task still holds it, and index entry. Of an entry whose
--- hash is gone or belongs to a later life of the ID, only the entry goes; one that cannot be looked at, whose hash cannot be
--- deleted, or that is held, stays. Returns how many entries are gone.
+-- Removes archived tasks: hash, uniqueness lock if the task still holds it, and index entry. Of an entry whose hash is gone or
+-- belongs to a later life of the ID, only the entry goes; one that cannot be looked at, or whose hash cannot be deleted, stays.
+-- None of them may be held. Returns how many entries are gone.
 local function asynq_ttl_remove(index, prefix, ids)
-  local removed = {}
+  local removed, keys, locks, holders = {}, {}, {}, {}
   for _, id in ipairs(ids) do
-    local task = redis.pcall('HMGET', prefix .. id, 'state', 'unique_key', 'asynq_ttl_hold')
-    if task[1] == 'archived' then
-      if not asynq_ttl_is_held(index, id, task[3]) and type(redis.pcall('DEL', prefix .. id)) == 'number' then
-        removed[#removed + 1] = id
-        if task[2] and redis.pcall('GET', task[2]) == id then
-          redis.pcall('DEL', task[2])
-        end
-      end
-    elseif not task.err and asynq_ttl_elsewhere(task[1], 'archived') then
+    local key = prefix .. id
+    local state = redis.pcall('HGET', key, 'state')
+    if state == 'archived' then
+      keys[#keys + 1], holders[#holders + 1] = key, id
+      locks[#locks + 1] = redis.pcall('HGET', key, 'unique_key')
+    elseif asynq_ttl_elsewhere(state, 'archived') then
       removed[#removed + 1] = id
+    end
+  end
+  if #keys > 0 and type(redis.pcall('DEL', unpack(keys))) == 'number' then
+    for position, id in ipairs(holders) do
+      removed[#removed + 1] = id
+      local lock = locks[position]
+      if type(lock) == 'string' and redis.pcall('GET', lock) == id then
+        redis.pcall('DEL', lock)
+      end
     end
   end
   local count = #removed > 0 and redis.pcall('ZREM', index, unpack(removed))
@@ -22,8 +28,26 @@ end
 -- Trims the archive, oldest first, up to a score and down to a number of entries. It goes in steps of at most 1,000 (the
 -- limit of unpack is about 8,000) and does at most ten of them, so that Redis is never held up for long; what is
 -- left goes with the next call.
--- now: what the caller's clock says, by which the score is. spare: entries without a TTL stay, whatever their number.
-local function asynq_ttl_trim(index, prefix, now, cutoff, cap, spare, grace)
+-- spare: entries without a TTL stay, whatever their number.
+local function asynq_ttl_trim(index, prefix, cutoff, cap, spare, grace)
+  if asynq_ttl_ahead > 0 and cutoff ~= '-' then
+    -- A caller whose clock is ahead must not take what is not old enough.
+    cutoff = string.format('%.0f', cutoff - asynq_ttl_ahead)
+  end
+  local old = cutoff ~= '-' and redis.pcall('ZRANGEBYSCORE', index, '-inf', cutoff, 'LIMIT', '0', '1')[1]
+  local count = cap >= 0 and redis.pcall('ZCARD', index)
+  local full, held = type(count) == 'number' and count > cap, 0
+  if full then
+    -- What is held is the newest by its score, and counts for nothing: it pushes nothing out.
+    held = redis.pcall('ZCOUNT', index, asynq_ttl_held_score, asynq_ttl_held_score)
+    held = type(held) == 'number' and held or 0
+    full = count - held > cap
+  end
+  if not old and (not full or not spare and held == 0 and count == cap + 1
+    and asynq_ttl_remove(index, prefix, redis.pcall('ZRANGE', index, '0', '0')) == 1) then
+    -- Nearly always there are no more than may be, or one of them.
+    return
+  end
   local steps = 0
   local function clear(most, read, wanted)
     local passed = 0
@@ -32,10 +56,13 @@ local function asynq_ttl_trim(index, prefix, now, cutoff, cap, spare, grace)
       if #oldest == 0 then
         break
       end
-      local ids = {}
-      for _, id in ipairs(oldest) do
-        if #ids < most and wanted(id) then
-          ids[#ids + 1] = id
+      local ids = oldest
+      if wanted then
+        ids = {}
+        for _, id in ipairs(oldest) do
+          if #ids < most and wanted(id) then
+            ids[#ids + 1] = id
+          end
         end
       end
       local removed = asynq_ttl_remove(index, prefix, ids)
@@ -44,28 +71,25 @@ local function asynq_ttl_trim(index, prefix, now, cutoff, cap, spare, grace)
       steps = steps + 1
     end
   end
-  if cutoff ~= '-' then
-    -- A caller whose clock is ahead must not take what is not old enough.
-    local score = tonumber(cutoff) - math.max(now - (asynq_ttl_clock or now), 0)
+  if old then
+    local last = math.min(tonumber(cutoff), tonumber(asynq_ttl_held_score) - 1)
     clear(math.huge, function(passed, size)
-      return redis.pcall('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', score), 'LIMIT', passed, size)
+      return redis.pcall('ZRANGEBYSCORE', index, '-inf', string.format('%.0f', last), 'LIMIT', passed, size)
     end, function(id)
       -- Scores are whole seconds. What has less than one of them left of its retention stays for that long.
       local left = redis.pcall('PTTL', prefix .. id)
       return type(left) == 'number' and (left <= grace * 1000 or left > grace * 1000 + 1000)
     end)
+    count = redis.pcall('ZCARD', index)
   end
-  local count = cap >= 0 and redis.pcall('ZCARD', index)
-  if type(count) == 'number' and count > cap then
-    -- What is held is the newest by its score, and counts for nothing: it pushes nothing out.
-    local held = redis.pcall('ZCOUNT', index, asynq_ttl_held_score, asynq_ttl_held_score)
-    count = count - (type(held) == 'number' and held or 0)
-    clear(count - cap, function(passed, size)
+  if full and type(count) == 'number' and count - held > cap then
+    clear(count - held - cap, function(passed, size)
       -- Where entries are passed over, those that are wanted may come after any number of them.
       return redis.pcall('ZRANGE', index, passed, passed + (spare and passed > 0 and 1000 or size) - 1)
-    end, function(id)
+    end, (spare or held > 0) and function(id)
       local left = spare and redis.pcall('PTTL', prefix .. id)
-      return not spare or type(left) == 'number' and left ~= -1
+      return (not spare or type(left) == 'number' and left ~= -1)
+        and (held == 0 or not asynq_ttl_is_held(index, id, redis.pcall('HGET', prefix .. id, 'asynq_ttl_hold')))
     end)
   end
 end

@@ -1,15 +1,23 @@
 """Where a command goes in a cluster: by its first key, or by what it is. Pure.
 
 Most commands have their first key right behind their name, those of modules too, so only the others are listed. All
-that is said about a command stands in one row.
+that is said about a command stands in one row. Where nearly every command goes also has a compiled answer
+(`_destinations.c`); where that was not built, the one here is used.
 
 Source: the Redis documentation, "Key specifications"; `tests/integration/session/test_destinations.py` holds it against
 what servers say (`COMMAND`).
 """
 
+from collections.abc import Set as AbstractSet
 from enum import Enum
 
-from asynq_ttl.wire.commands import Command
+from asynq_ttl.wire.cluster.slots import slot_of
+from asynq_ttl.wire.commands import Command, WholeCommands, is_plain
+
+try:
+    from asynq_ttl.session.routing._destinations import quick_slot as _compiled_slot
+except ImportError:  # there was no C compiler when this was installed
+    _compiled_slot = None  # type: ignore[assignment] # a function, or none
 
 
 class Role(Enum):
@@ -68,19 +76,34 @@ _SPECIAL = _KEYLESS | _SECOND | _COUNTED.keys() | _BEHIND.keys()
 
 
 # What has a role of its own, or its key elsewhere.
-_UNUSUAL = _SPECIAL | _ROLES.keys() | _CONTAINERS
+UNUSUAL = frozenset(_SPECIAL | _ROLES.keys() | _CONTAINERS)
 _EVALSHA = (b"evalsha", b"EVALSHA")
 _FEW_KEYS = frozenset(b"%d" % number for number in range(1, 100))
+# What the compiled part looks at. A longer name or command takes the slower way.
+_MAX_NAME = 32
+_MAX_ARGUMENTS = 99
+_WHOLE = WholeCommands()
 
 
-def quick_key(command: Command) -> bytes | None:
-    """Return the first key of a command that goes by that alone; None where that takes longer to tell."""
-    if len(command) < 2:
-        return None
-    name = command[0]
-    if name in _EVALSHA:
-        return command[3] if len(command) > 3 and command[2] in _FEW_KEYS else None
-    return None if name.upper() in _UNUSUAL else command[1]
+def _quick_slot(chunk: bytes, unusual: AbstractSet[bytes]) -> int:
+    """Return the slot of a chunk that is one command which goes by its first key alone; -1 where more has to be seen.
+
+    Args:
+        chunk: the chunk; only a command in its one plain form is told.
+        unusual: `UNUSUAL`.
+    """
+    commands = _WHOLE.decode(chunk)
+    if commands is None or len(commands) != 1 or not is_plain(commands, chunk):
+        return -1
+    command = commands[0]
+    if not (2 <= len(command) <= _MAX_ARGUMENTS and len(command[0]) <= _MAX_NAME):
+        return -1
+    if command[0] in _EVALSHA:
+        return slot_of(command[3]) if len(command) > 3 and command[2] in _FEW_KEYS else -1
+    return -1 if command[0].upper() in unusual else slot_of(command[1])
+
+
+quick_slot = _compiled_slot if _compiled_slot is not None else _quick_slot
 
 
 def name_of(command: Command) -> bytes:

@@ -33,7 +33,8 @@ class Flight:
     """
 
     __slots__ = (
-        "_bytes", "_deliver", "_errands", "_pushes", "_remedy", "_settled", "_settled_bytes", "_streams", "lane",
+        "_bytes", "_deliver", "_elsewhere_bytes", "_errands", "_lone", "_pushes", "_remedy", "_slot", "_streams",
+        "elsewhere", "lane",
     )  # fmt: skip
 
     def __init__(
@@ -45,49 +46,71 @@ class Flight:
         self._remedy = remedy
         self._errands: deque[Errand] = deque()
         self._bytes = 0
-        # Those that have to go elsewhere, and those behind them, in order.
-        self._settled: list[Errand] = []
-        self._settled_bytes = 0
+        # The one command that is under way, and its slot, while nothing more of it has to be known; else empty.
+        self._lone = b""
+        self._slot = 0
+        self.elsewhere: list[Errand] = []
+        """Those that have to go elsewhere, and those behind them, in order."""
+        self._elsewhere_bytes = 0
         self._streams = False
         self._pushes: list[bytes] = []
 
-    @property
-    def settles(self) -> bool:
-        """Whether commands have to go elsewhere."""
-        return bool(self._settled)
-
     def __bool__(self) -> bool:
         """Say whether anything is under way."""
-        return bool(self._errands or self._settled)
+        return bool(self._lone or self._errands or self.elsewhere)
 
     def takes(self, errand: Errand, lane: Lane | None) -> bool:
         """Say whether a command may go now, over this lane; None for one that has yet to be opened."""
-        if not (self._errands or self._settled):
+        self._spell_out()
+        if not (self._errands or self.elsewhere):
             return True
         room = len(self._errands) < MAX_COMMANDS and self._bytes + len(errand.data) <= MAX_BYTES
-        return lane is self.lane and room and not (self._settled or errand.alone or self._errands[-1].alone)
+        return lane is self.lane and room and not (self.elsewhere or errand.alone or self._errands[-1].alone)
 
     def add(self, errand: Errand, lane: Lane) -> None:
         """Take note that a command goes."""
+        self._spell_out()
         self.lane = lane
         self._errands.append(errand)
         self._bytes += len(errand.data)
 
+    def start(self, data: bytes, slot: int, lane: Lane) -> bool:
+        """Take note that a command goes of which nothing is known but its slot; return whether it may."""
+        if not (self._lone or self._errands or self.elsewhere):
+            self._lone, self._slot, self.lane = data, slot, lane
+            return True
+        errand = Errand(data, slot=slot)
+        if not self.takes(errand, lane):
+            return False
+        self.add(errand, lane)
+        return True
+
+    def _spell_out(self) -> None:
+        """Have the lone command as an errand: others come, or its reply is not a plain one."""
+        if self._lone:
+            self._errands.append(Errand(self._lone, slot=self._slot))
+            self._bytes += len(self._lone)
+            self._lone = b""
+
     def settled(self) -> list[Errand]:
         """Return the commands that have to go elsewhere, with those behind them, once nothing is under way."""
-        if self._errands or not self._settled:
+        if self._errands or not self.elsewhere:
             return []
-        settled, self._settled, self._settled_bytes = self._settled, [], 0
+        settled, self.elsewhere, self._elsewhere_bytes = self.elsewhere, [], 0
         return settled
 
     def receive(self, lane: Lane, data: bytes) -> bool:
         """Take bytes of a node; return False where it says what cannot be understood, or too much."""
-        errands = self._errands
-        streams = lane is self.lane and errands and errands[0].taker is None and lane.between and not self._settled
-        if streams and data[0] != _MINUS and count_replies(data) == 1:  # nearly always
-            self._bytes -= len(errands.popleft().data)
-            self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
-            return True
+        if lane is self.lane and data[0] != _MINUS and lane.counter.between and count_replies(data) == 1:
+            if self._lone:  # nearly always
+                self._lone = b""
+                self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
+                return True
+            if self._errands and self._errands[0].taker is None and not self.elsewhere:
+                self._done()
+                self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
+                return True
+        self._spell_out()
         for piece, begins, ends in lane.pieces(data):
             if begins and lane is self.lane:
                 self._streams = self._may_stream(lane, piece[0])
@@ -95,7 +118,7 @@ class Flight:
                 self._stream(lane, piece, ends=ends)
                 continue
             lane.hold(piece)
-            if lane.held_bytes + self._settled_bytes > MAX_HELD_BYTES or lane.lost:
+            if lane.held_bytes + self._elsewhere_bytes > MAX_HELD_BYTES or lane.lost:
                 return False
             if ends and not self._take(lane, lane.release()):
                 return False
@@ -103,7 +126,7 @@ class Flight:
 
     def _may_stream(self, lane: Lane, first: int) -> bool:
         """Say whether a reply that begins with this byte goes to the client as it comes."""
-        if lane.in_push or first == _MINUS or self._settled or not self._errands:
+        if lane.in_push or first == _MINUS or self.elsewhere or not self._errands:
             return False
         return self._errands[0].taker is None
 
@@ -135,15 +158,15 @@ class Flight:
         self._done()
         if instead is None:
             lane.pass_over()
-            self._settled.append(errand)
+            self.elsewhere.append(errand)
             return True
         told = lane.hear(whole) if instead is whole else self._replaced(lane, instead)
         if errand.taker is not None:
             errand.taker(told)
-        elif self._settled:
+        elif self.elsewhere:
             errand.answer(told)
-            self._settled.append(errand)
-            self._settled_bytes += len(told)
+            self.elsewhere.append(errand)
+            self._elsewhere_bytes += len(told)
         else:
             self._deliver(told, True)  # noqa: FBT003 - a callback
         return True

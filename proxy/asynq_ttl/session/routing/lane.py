@@ -28,9 +28,12 @@ class Lane:
 
     def __init__(self, node: Node, directory: Directory, host: bytes) -> None:
         self.node = node
-        self._renaming = Renaming(directory, host)
-        self.session = Session(node.shared, questions=self._renaming)
-        self._counter = ReplyCounter()
+        renaming = Renaming(directory, host)
+        self.session = Session(node.shared, questions=renaming)
+        self._note = self.session.receive_upstream
+        self._rename = renaming.receive
+        self.counter = ReplyCounter()
+        """Where its replies and pushes end."""
         self._held: list[bytes] = []
         self.held_bytes = 0
         """The size of what is held of a reply or a push."""
@@ -38,14 +41,9 @@ class Lane:
         """Whether the latest piece was one of a push."""
 
     @property
-    def between(self) -> bool:
-        """Whether the next byte of the node is the first of a reply or a push."""
-        return self._counter.between
-
-    @property
     def lost(self) -> bool:
         """Whether something came that is no reply."""
-        return self._counter.lost
+        return self.counter.lost
 
     def say(self, data: bytes) -> bytes:
         """Take whole commands of the client; return what to send."""
@@ -53,8 +51,8 @@ class Lane:
 
     def hear(self, data: bytes) -> bytes:
         """Take bytes of the node that the client gets; return them as the client gets them."""
-        self.session.receive_upstream(data)
-        return self._renaming.receive(data)
+        self._note(data)
+        return self._rename(data)
 
     def pass_over(self) -> None:
         """Take note of a reply that the client does not get, since its command goes elsewhere."""
@@ -62,7 +60,7 @@ class Lane:
 
     def pieces(self, data: bytes) -> Iterator[tuple[bytes, bool, bool]]:
         """Cut bytes of the node at the ends of replies and pushes: pieces, and whether they begin and end one."""
-        counter, position = self._counter, 0
+        counter, position = self.counter, 0
         while position < len(data):
             start, begins = position, counter.between
             if begins:

@@ -64,7 +64,7 @@ class Order:
         self._greet = greet
         self._needed = needed
         self._host = b""
-        self._lanes: dict[Node, Lane] = {}
+        self._lanes: dict[Node | None, Lane] = {}
         self._activating: Lane | None = None
         # Whether somebody outside has to call first; whether it ends once all is done, and without waiting for replies.
         self._waits = self._ends = self._gone = False
@@ -99,15 +99,14 @@ class Order:
         """Send a command to the master of its slot, if nothing waits; return whether it was sent."""
         if self.todo or self._waits or self.pinned is not None or self.over:
             return False
-        node = self._nodes.owner(slot)
-        lane = self._lanes.get(node) if node is not None else None
-        if lane is None:
+        lane = self._lanes.get(self._nodes.owner(slot))
+        if lane is None or not self.flight.start(data, slot, lane):
             return False
-        errand = Errand(data, slot=slot)
-        if not self.flight.takes(errand, lane):
-            return False
-        self.flight.add(errand, lane)
-        self._send(lane, lane.session.receive_downstream(data))
+        out = lane.session.receive_downstream(data)
+        if out:
+            self._outside.send(lane.node, out)
+        else:
+            self._send(lane, out)
         return True
 
     def go(self, errand: Errand) -> bool:
@@ -236,7 +235,7 @@ class Order:
         if not self.flight.receive(lane, data):
             self.hang_up()
             return
-        if self.flight.settles:
+        if self.flight.elsewhere:
             self.todo.extendleft(reversed(self.flight.settled()))
         if self.todo or self._ends:
             self.advance()

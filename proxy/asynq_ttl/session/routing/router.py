@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.holding import Holding
-from asynq_ttl.session.routing.destinations import Role, name_of, quick_key
+from asynq_ttl.session.routing.destinations import UNUSUAL, Role, name_of, quick_slot
 from asynq_ttl.session.routing.errand import ANY, Errand, errand_for
 from asynq_ttl.session.routing.flight import MAX_HELD_BYTES
 from asynq_ttl.session.routing.lane import Lane
@@ -27,7 +27,6 @@ from asynq_ttl.session.routing.own_words import OwnWords
 from asynq_ttl.session.routing.transaction import OK, Transaction
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.cluster.naming import redirection_of
-from asynq_ttl.wire.cluster.slots import slot_of
 from asynq_ttl.wire.commands import Command, CommandFramer, encode
 
 # What a node says, in its own words, when it has not executed a command.
@@ -68,7 +67,6 @@ class Router:
         self._nodes = nodes
         self._outside = outside
         self._clock = shared.clock
-        self._whole = shared.whole
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         self._large = False
         self.order = Order(
@@ -132,26 +130,15 @@ class Router:
 
     def receive_downstream(self, data: bytes) -> bytes:
         """Take bytes of the client. What goes to nodes goes by `Outside`, so nothing is returned."""
-        at_once = self._framer.between and self._send_at_once(data)
-        if not (at_once or self.order.over or self._large):
+        if self._framer.between and not self._transaction.open:
+            slot = quick_slot(data, UNUSUAL)
+            if slot >= 0 and self.order.send_at_once(data, slot):  # nearly always
+                self.commands += 1
+                return b""
+        if not (self.order.over or self._large):
             self._queue(*self._framer.feed(data))
             self.order.advance()
         return b""
-
-    def _send_at_once(self, data: bytes) -> bool:
-        """Send a chunk that is one command, which can go at once, as nearly every one can; say whether it was."""
-        commands = self._whole.decode(data)
-        if commands is None or len(commands) != 1:
-            return False
-        try:
-            key = quick_key(commands[0])
-            plain = key is not None and encode(commands[0]) == data
-        except (TypeError, AttributeError):
-            return False  # not all of its elements are bytes
-        if key is None or not plain or self._transaction.open or not self.order.send_at_once(data, slot_of(key)):
-            return False
-        self.commands += 1
-        return True
 
     def receive_upstream(self, data: bytes) -> None:
         """Take no note of what the client was given: that was done already."""

@@ -1,7 +1,6 @@
 """The admin server: health, metrics, what the sidecar does and why, and the few things an operator may change.
 
-The only module that imports aiohttp's server. It listens at an address of its own, by default on the loopback
-interface.
+It listens at an address of its own, by default on the loopback interface.
 
 Invariants:
 
@@ -16,19 +15,18 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from aiohttp import web
-
 from asynq_ttl.net.address import Address
-from asynq_ttl.net.listener import cannot_listen, shared_socket
+from asynq_ttl.net.listener import Sharing, cannot_listen, shared_socket
 from asynq_ttl.net.secret_file import SecretFileError, read_token
 from asynq_ttl.net.unix_socket import ListeningPath
 from asynq_ttl.sidecar.admin import access, status
+from asynq_ttl.sidecar.admin.http import HttpAnswer, HttpServer, Request, json_answer, refusal
 from asynq_ttl.sidecar.sidecar import Sidecar, StartError
 from asynq_ttl.telemetry.logs import LEVELS, set_level
 from asynq_ttl.telemetry.recent import MAX_WATCHERS, RING_SIZE, EntryFilter, FilterError, parse_filter
@@ -38,10 +36,9 @@ _log = logging.getLogger("asynq_ttl.admin")
 # A stream has a line at least this often, so that both sides notice when the other is gone.
 HEARTBEAT_SECONDS = 1.0
 
-_MAX_BODY_BYTES = 16 * 1024
 _SHUTDOWN_SECONDS = 0.3
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[Request], Awaitable[HttpAnswer]]
 
 
 class AdminError(StartError):
@@ -76,15 +73,13 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         yield
         return
     admin = Admin(settings, sidecar)
-    runner = web.AppRunner(
-        admin.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS
-    )
+    server = HttpServer(admin.answer)
     async with AsyncExitStack() as ending:
-        ending.push_async_callback(runner.cleanup)
+        ending.push_async_callback(server.close, _SHUTDOWN_SECONDS)
         ending.callback(admin.closing.set)
-        await runner.setup()
         try:
-            address = await _listen(runner, settings.address, ending, shared=sidecar.settings.reuse_port)
+            shared = sidecar.settings.sharing is Sharing.SUCCESSOR
+            address = await _listen(server, settings.address, ending, shared=shared)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
             reason = cannot_listen(settings.address, error)
             if settings.required:
@@ -96,17 +91,17 @@ async def admin_server(settings: AdminSettings, sidecar: Sidecar) -> AsyncIterat
         yield
 
 
-async def _listen(runner: web.AppRunner, address: Address, ending: AsyncExitStack, *, shared: bool) -> Address:
+async def _listen(server: HttpServer, address: Address, ending: AsyncExitStack, *, shared: bool) -> Address:
     if address.path:
         taken = ListeningPath(Path(address.path), private=True)
         ending.callback(taken.remove)
-        await web.SockSite(runner, taken.socket).start()
+        await server.start(sock=taken.socket)
         return address
     if shared:
-        await web.SockSite(runner, await asyncio.to_thread(shared_socket, address)).start()
+        port = await server.start(sock=await asyncio.to_thread(shared_socket, address))
     else:
-        await web.TCPSite(runner, address.host or None, address.port).start()
-    return Address(address.host, runner.addresses[0][1])
+        port = await server.start(address.host or None, address.port)
+    return Address(address.host, port)
 
 
 class Admin:
@@ -123,166 +118,182 @@ class Admin:
         self._settings = settings
         self._sidecar = sidecar
         self._recent = sidecar.telemetry.recent
-        self._answer: Callable[[str], Awaitable[tuple[int, status.Json]]] | None = None
+        self._search: Callable[[str], Awaitable[tuple[int, status.Json]]] | None = None
         self._page = _page()
         self._page_policy = _content_security_policy(self._page)
+        self.calls = self._calls()
+        """What answers, by path and method."""
 
-    def application(self) -> web.Application:
-        """Return the application."""
-        application = web.Application(middlewares=[self._admit], client_max_size=_MAX_BODY_BYTES)
-        for path, read in (
-            ("/", self.page),
-            ("/livez", self.live),
-            ("/readyz", self.ready),
-            ("/startupz", self.started),
-            ("/metrics", self.metrics),
-            ("/api/status", self._telling(status.overview)),
-            ("/api/policy", self.policy),
-            ("/api/connections", self._telling(status.connections)),
-            ("/api/wrappers", self._telling(status.wrappers)),
-            ("/api/census", self._telling(status.census)),
-            ("/api/decisions", self.decisions),
-            ("/api/decisions/stream", self.stream),
-            ("/api/task", self.task),
-        ):
-            application.router.add_get(path, read)
-        for path, change in (
-            ("/api/reload", self.reload),
-            ("/api/pause", self.pause),
-            ("/api/resume", self.resume),
-            ("/api/drain", self.drain),
-            ("/api/log-level", self.log_level),
-        ):
-            application.router.add_post(path, change)
-        return application
+    def _calls(self) -> dict[str, dict[str, Handler]]:
+        """Return what answers, by path and method."""
+        reading: dict[str, Handler] = {
+            "/": self.page,
+            "/livez": self.live,
+            "/readyz": self.ready,
+            "/startupz": self.started,
+            "/metrics": self.metrics,
+            "/api/status": self._telling(status.overview),
+            "/api/policy": self.policy,
+            "/api/connections": self._telling(status.connections),
+            "/api/wrappers": self._telling(status.wrappers),
+            "/api/census": self._telling(status.census),
+            "/api/decisions": self.decisions,
+            "/api/decisions/stream": self.stream,
+            "/api/task": self.task,
+        }
+        changing: dict[str, Handler] = {
+            "/api/reload": self.reload,
+            "/api/pause": self.pause,
+            "/api/resume": self.resume,
+            "/api/drain": self.drain,
+            "/api/log-level": self.log_level,
+        }
+        read = {path: {"GET": call, "HEAD": call} for path, call in reading.items()}
+        return read | {path: {"POST": call} for path, call in changing.items()}
+
+    async def answer(self, request: Request) -> HttpAnswer:
+        """Answer a request, or refuse it. Whatever a call raises harms no other."""
+        try:
+            token = "" if request.method in access.READING else self._token()
+        except SecretFileError as error:
+            return refusal(503, f"the token file {error}")
+        refused = access.refusal(request.method, request.headers, self._settings.address, token)
+        if refused is not None:
+            return refusal(refused.status, refused.message)
+        calls = self.calls.get(request.path)
+        if calls is None:
+            return refusal(404)
+        if request.method not in calls:
+            return refusal(405)
+        try:
+            return await calls[request.method](request)
+        except Exception as error:  # noqa: BLE001 - a bug in one call harms no other
+            self._sidecar.background.failed("an admin call", error, "is answered with 500")
+            return refusal(500, "the call has failed; the log says why")
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    async def page(self, _request: web.Request) -> web.Response:
+    async def page(self, _request: Request) -> HttpAnswer:
         """Answer with the status page."""
         headers = {"Content-Security-Policy": self._page_policy}
-        return web.Response(text=self._page, content_type="text/html", headers=headers)
+        return HttpAnswer(self._page.encode(), "text/html; charset=utf-8", headers=headers)
 
-    async def live(self, _request: web.Request) -> web.Response:
+    async def live(self, _request: Request) -> HttpAnswer:
         """Say that the process runs and its event loop answers."""
-        return web.Response(text="ok\n")
+        return HttpAnswer(b"ok\n")
 
-    async def ready(self, _request: web.Request) -> web.Response:
+    async def ready(self, _request: Request) -> HttpAnswer:
         """Say whether clients should come: it listens, does not drain, Redis answers. Other trouble is only told."""
         problem, trouble = self._sidecar.problem, self._sidecar.trouble
         text = problem or (f"ok, but {trouble}" if trouble else "ok")
-        return web.Response(text=f"{text}\n", status=503 if problem else 200)
+        return HttpAnswer(f"{text}\n".encode(), status=503 if problem else 200)
 
-    async def started(self, _request: web.Request) -> web.Response:
+    async def started(self, _request: Request) -> HttpAnswer:
         """Say whether it has come so far as to listen."""
         up = self._sidecar.listening is not None
-        return web.Response(text="ok\n" if up else "starting\n", status=200 if up else 503)
+        return HttpAnswer(b"ok\n" if up else b"starting\n", status=200 if up else 503)
 
-    async def metrics(self, request: web.Request) -> web.Response:
+    async def metrics(self, request: Request) -> HttpAnswer:
         """Answer with all metrics in Prometheus's text format."""
         text = self._sidecar.telemetry.metrics.text
         body, content_type = await asyncio.to_thread(text, request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        return HttpAnswer(body, content_type)
 
-    async def policy(self, _request: web.Request) -> web.Response:
+    async def policy(self, _request: Request) -> HttpAnswer:
         """Answer with the policy in force: its rules, its text, its hash and the last reload."""
-        return _json(status.policy_in_force(self._sidecar) | {"text": self._sidecar.in_force.policy.text})
+        return json_answer(status.policy_in_force(self._sidecar) | {"text": self._sidecar.in_force.policy.text})
 
-    async def decisions(self, request: web.Request) -> web.Response:
+    async def decisions(self, request: Request) -> HttpAnswer:
         """Answer with the latest entries, newest first; the query says which."""
-        pairs = [(name, value) for name, value in request.query.items() if name != "limit"]
-        limit = request.query.get("limit", str(RING_SIZE))
+        pairs = [(name, value) for name, value in request.pairs if name != "limit"]
+        limit = _first(request, "limit", str(RING_SIZE))
         if not re.fullmatch(r"[1-9][0-9]{0,5}", limit):
-            return _refusal(400, f"limit={limit} is no number of entries")
+            return refusal(400, f"limit={limit} is no number of entries")
         try:
             wanted = parse_filter(pairs)
         except FilterError as error:
-            return _refusal(400, str(error))
-        return _json({"decisions": self._recent.latest(wanted, int(limit))})
+            return refusal(400, str(error))
+        return json_answer({"decisions": self._recent.latest(wanted, int(limit))})
 
-    async def stream(self, request: web.Request) -> web.StreamResponse:
+    async def stream(self, request: Request) -> HttpAnswer:
         """Answer with entries as they come: JSON lines, or server-sent events where these are asked for."""
         try:
-            wanted = parse_filter(list(request.query.items()))
+            wanted = parse_filter(request.pairs)
         except FilterError as error:
-            return _refusal(400, str(error))
+            return refusal(400, str(error))
         if self._recent.watchers >= MAX_WATCHERS:
-            return _refusal(503, f"{MAX_WATCHERS} watch already")
+            return refusal(503, f"{MAX_WATCHERS} watch already")
         events = "text/event-stream" in request.headers.get("Accept", "")
         kind = "text/event-stream" if events else "application/x-ndjson"
-        response = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-store", **_HEADERS})
-        await response.prepare(request)
-        with suppress(ConnectionError):  # whoever watched has gone
-            await self._watch(response, wanted, "data: %s\n\n" if events else "%s\n")
-        return response
+        return HttpAnswer(self._watch(wanted, "data: %s\n\n" if events else "%s\n"), kind)
 
-    async def _watch(self, response: web.StreamResponse, wanted: EntryFilter, form: str) -> None:
+    async def _watch(self, wanted: EntryFilter, form: str) -> AsyncGenerator[bytes, None]:
         with self._recent.watch(wanted) as watcher:
             told = 0
-            await response.write((form % json.dumps({"kind": "watching"})).encode())
+            yield (form % json.dumps({"kind": "watching"})).encode()
             while not self.closing.is_set():
                 entries = await watcher.fetch(HEARTBEAT_SECONDS)
                 if watcher.dropped > told:
                     entries.append({"kind": "dropped", "entries": watcher.dropped - told})
                     told = watcher.dropped
                 lines = [form % json.dumps(entry) for entry in entries or ({"kind": "heartbeat"},)]
-                await response.write("".join(lines).encode())
+                yield "".join(lines).encode()
 
-    async def task(self, request: web.Request) -> web.Response:
+    async def task(self, request: Request) -> HttpAnswer:
         """Answer with all that is known of a task: `?id=ID`, and `queue=Q` to look in one queue alone."""
-        if self._answer is None:
-            answer = await asyncio.to_thread(_task_search, self._sidecar)
-            self._answer = self._answer or answer
-        code, told = await self._answer(request.rel_url.raw_query_string)
-        return _json(told, code)
+        if self._search is None:
+            search = await asyncio.to_thread(_task_search, self._sidecar)
+            self._search = self._search or search
+        code, told = await self._search(request.query)
+        return json_answer(told, code)
 
     def _telling(self, tell: Callable[[Sidecar], status.Json]) -> Handler:
-        async def answer(_request: web.Request) -> web.Response:
-            return _json(tell(self._sidecar))
+        async def answer(_request: Request) -> HttpAnswer:
+            return json_answer(tell(self._sidecar))
 
         return answer
 
     # --- changing ---------------------------------------------------------------------------------------------
 
-    async def reload(self, _request: web.Request) -> web.Response:
+    async def reload(self, _request: Request) -> HttpAnswer:
         """Read the policy file again; 422 and its faults where it is refused."""
         reload = self._sidecar.in_force.reload()
         policy = self._sidecar.in_force.policy
         answer = {"digest": policy.digest, "mode": policy.mode.value, "faults": list(reload.faults)}
-        return _json(answer, 422 if reload.faults else 200)
+        return json_answer(answer, 422 if reload.faults else 200)
 
-    async def pause(self, _request: web.Request) -> web.Response:
+    async def pause(self, _request: Request) -> HttpAnswer:
         """Pause rewriting: the policy is in shadow mode until `resume`."""
         self._sidecar.in_force.pause(paused=True)
-        return _json({"paused": True, "mode": self._sidecar.in_force.mode.value})
+        return json_answer({"paused": True, "mode": self._sidecar.in_force.mode.value})
 
-    async def resume(self, _request: web.Request) -> web.Response:
+    async def resume(self, _request: Request) -> HttpAnswer:
         """Resume rewriting."""
         self._sidecar.in_force.pause(paused=False)
-        return _json({"paused": False, "mode": self._sidecar.in_force.mode.value})
+        return json_answer({"paused": False, "mode": self._sidecar.in_force.mode.value})
 
-    async def drain(self, _request: web.Request) -> web.Response:
+    async def drain(self, _request: Request) -> HttpAnswer:
         """Stop as on SIGTERM: let commands under way finish, then end."""
         self._sidecar.telemetry.happened("drain", "asked for by the admin server")
         self._sidecar.stop.set()
-        return _json({"draining": True}, 202)
+        return json_answer({"draining": True}, 202)
 
-    async def log_level(self, request: web.Request) -> web.Response:
+    async def log_level(self, request: Request) -> HttpAnswer:
         """Change the level from which is logged: `level` in the query or in a JSON body."""
-        level = request.query.get("level", "")
-        if not level and request.can_read_body:
+        level = _first(request, "level", "")
+        if not level and request.body:
             try:
-                body = await request.json()
+                body = json.loads(request.body)
             except ValueError:
-                return _refusal(400, "the body is no JSON")
+                return refusal(400, "the body is no JSON")
             level = str(body.get("level", "")) if isinstance(body, dict) else ""
         level = level.strip().lower()
         level = "warning" if level == "warn" else level
         if level not in LEVELS:
-            return _refusal(400, f"{level!r} is no level; expected one of {', '.join(LEVELS)}")
+            return refusal(400, f"{level!r} is no level; expected one of {', '.join(LEVELS)}")
         self._sidecar.telemetry.happened("log_level", level)
         set_level(level)
-        return _json({"log_level": level})
+        return json_answer({"log_level": level})
 
     def _token(self) -> str:
         """Return the token in force; empty where there is to be none.
@@ -293,47 +304,10 @@ class Admin:
         file = self._settings.token_file
         return self._settings.token if file is None else read_token(file)
 
-    @web.middleware
-    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse a request, or answer it with the headers that every answer has."""
-        try:
-            token = "" if request.method in access.READING else self._token()
-        except SecretFileError as error:
-            return _refusal(503, f"the token file {error}")
-        refused = access.refusal(request.method, request.headers, self._settings.address, token)
-        if refused is not None:
-            return _refusal(refused.status, refused.message)
-        try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            return _refusal(error.status, error.reason)
-        except ConnectionError:  # whoever asked has gone
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug in one call harms no other
-            self._sidecar.background.failed("an admin call", error, "is answered with 500")
-            return _refusal(500, "the call has failed; the log says why")
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-        return response
 
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-def _json(content: status.Json, code: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(content) + "\n", content_type="application/json", status=code)
-
-
-def _refusal(code: int, message: str) -> web.Response:
-    response = _json({"error": message}, code)
-    response.headers.update(_HEADERS)
-    return response
+def _first(request: Request, name: str, default: str) -> str:
+    """Return the first value of a name in the query."""
+    return next((value for given, value in request.pairs if given == name), default)
 
 
 def _task_search(sidecar: Sidecar) -> Callable[[str], Awaitable[tuple[int, status.Json]]]:

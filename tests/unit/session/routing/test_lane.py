@@ -33,7 +33,7 @@ def test_replies_are_cut_at_their_ends(place: int) -> None:
         (b"*2\r\n$1\r\na\r\n:1\r\n", False),
         (b"-ERR no\r\n", False),
     ]
-    assert one.between
+    assert one.counter.between
     assert not one.lost
 
 

@@ -507,6 +507,23 @@ def test_a_call_fits_the_wrappers_of_its_node() -> None:
     assert cluster.talk.told() == []
 
 
+def test_a_call_at_a_node_that_is_connected_to_waits_as_well() -> None:
+    """Nothing goes before it."""
+    cluster = Cluster()
+    script = cluster.talk.registry.learn(COMPLETE)
+    cluster.sends_bytes(pipeline((b"GET", b"{q}")))
+    owner = next(stop for stop in cluster.stops if stop.opened)
+    cluster.replies(owner.name, OK)
+    owner.takes()
+    cluster.sends_bytes(pipeline(complete(script.sha)))
+    cluster.sends_bytes(pipeline((b"GET", b"{q}")))
+    assert owner.takes() == []
+    cluster.activation_ends(Status.ACTIVE)
+    assert owner.takes() == [list(completed(script.wrapper_sha)), [b"GET", b"{q}"]]
+    cluster.replies(owner.name, b":1\r\n")
+    assert len(cluster.talk.told()) == 1
+
+
 def test_a_node_lost_while_a_wrapper_is_loaded() -> None:
     """Is the end: ASKING may have been said."""
     cluster = Cluster()

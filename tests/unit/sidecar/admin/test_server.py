@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, UnixConnector
-from aiohttp.test_utils import TestClient, TestServer, unused_port
-from aiohttp.web import Application, Request
+from aiohttp.test_utils import unused_port
 from yarl import URL
 
 from asynq_ttl.net.address import Address
+from asynq_ttl.sidecar.admin.http import HttpServer
 from asynq_ttl.sidecar.admin.server import Admin, AdminError, AdminSettings, admin_server
 from asynq_ttl.sidecar.sidecar import Sidecar
 from asynq_ttl.sweep.sink import parse_sink
@@ -22,8 +23,6 @@ from support.recorded import outcome, sidecar
 LOOPBACK = Address("127.0.0.1", 9180)
 EVERYWHERE = Address("0.0.0.0", 9180)  # noqa: S104 - that is what is tested
 
-Client = TestClient[Request, Application]
-
 
 @pytest.fixture
 def asked() -> Sidecar:
@@ -31,23 +30,28 @@ def asked() -> Sidecar:
     return sidecar(pulled=True)
 
 
-async def connect(asked: Sidecar, address: Address = LOOPBACK, token: str = "") -> Client:
-    """Return a client of the admin server that believes to listen there."""
-    admin = Admin(AdminSettings(address, token), asked)
-    client = TestClient(TestServer(admin.application()))
-    await client.start_server()
-    return client
+@asynccontextmanager
+async def connected(asked: Sidecar, settings: AdminSettings) -> AsyncIterator[ClientSession]:
+    """Yield a client of an admin server that believes what the settings say of where it listens."""
+    admin = Admin(settings, asked)
+    server = HttpServer(admin.answer)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        async with ClientSession(f"http://127.0.0.1:{port}") as client:
+            yield client
+    finally:
+        admin.closing.set()
+        await server.close(0)
 
 
 @pytest.fixture
-async def client(asked: Sidecar) -> AsyncIterator[Client]:
+async def client(asked: Sidecar) -> AsyncIterator[ClientSession]:
     """A client on the loopback interface, without a token."""
-    made = await connect(asked)
-    yield made
-    await made.close()
+    async with connected(asked, AdminSettings(LOOPBACK)) as client:
+        yield client
 
 
-async def test_health(asked: Sidecar, client: Client) -> None:
+async def test_health(asked: Sidecar, client: ClientSession) -> None:
     """Alive at once, started once it listens, ready once Redis answers."""
     calls = ("/livez", "/startupz", "/readyz")
     assert [(await client.get(call)).status for call in calls] == [200, 503, 503]
@@ -66,7 +70,7 @@ async def test_a_sink_that_fails_is_told_and_clients_may_come() -> None:
     assert asked.handover is not None
     asked.handover.failed("disk full")
     asked.listening, asked.control.problem = LOOPBACK, ""
-    async with await connect(asked) as client:
+    async with connected(asked, AdminSettings(LOOPBACK)) as client:
         answer = await client.get("/readyz")
         assert (answer.status, await answer.text()) == (200, "ok, but the sink file:/x fails: disk full\n")
         told = await (await client.get("/api/status")).json()
@@ -74,7 +78,7 @@ async def test_a_sink_that_fails_is_told_and_clients_may_come() -> None:
 
 
 async def test_a_call_that_raises_harms_no_other(
-    asked: Sidecar, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    asked: Sidecar, client: ClientSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is answered, counted, and named once in the log."""
 
@@ -90,7 +94,7 @@ async def test_a_call_that_raises_harms_no_other(
     assert (await client.get("/livez")).status == 200
 
 
-async def test_what_is_told(asked: Sidecar, client: Client) -> None:
+async def test_what_is_told(asked: Sidecar, client: ClientSession) -> None:
     """Every call answers with what it says, and nothing is kept by a cache."""
     asked.telemetry.decided(outcome())
     for call, part in {
@@ -111,9 +115,11 @@ async def test_what_is_told(asked: Sidecar, client: Client) -> None:
         assert answer.headers["X-Frame-Options"] == "DENY"
     missing = await client.get("/nothing")
     assert (missing.status, await missing.json()) == (404, {"error": "Not Found"})
+    wrong = await client.get("/api/pause")
+    assert (wrong.status, await wrong.json()) == (405, {"error": "Method Not Allowed"})
 
 
-async def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
+async def test_the_page_loads_nothing_from_elsewhere(client: ClientSession) -> None:
     """Its policy allows its own script and style by their hashes, and calls to this server."""
     answer = await client.get("/")
     policy = answer.headers["Content-Security-Policy"]
@@ -121,7 +127,7 @@ async def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
     assert "unsafe" not in policy
 
 
-async def test_a_task_can_be_found(asked: Sidecar, client: Client) -> None:
+async def test_a_task_can_be_found(asked: Sidecar, client: ClientSession) -> None:
     """By its ID, percent-encoded, whatever bytes it has; a question without one is refused."""
     asked.telemetry.decided(outcome(task_id="a \udcff&"))
     answer = await (await client.get(URL("/api/task?redis=no&id=a%20%FF%26", encoded=True))).json()
@@ -130,7 +136,7 @@ async def test_a_task_can_be_found(asked: Sidecar, client: Client) -> None:
     assert (await (await client.get("/api/task?id=b&redis=no")).json())["known"] is False
 
 
-async def test_decisions_can_be_filtered(asked: Sidecar, client: Client) -> None:
+async def test_decisions_can_be_filtered(asked: Sidecar, client: ClientSession) -> None:
     """By the query; faults say what is wrong."""
     for number in range(5):
         asked.telemetry.decided(outcome(task_id=str(number), queue="a" if number % 2 else "b"))
@@ -143,7 +149,7 @@ async def test_decisions_can_be_filtered(asked: Sidecar, client: Client) -> None
 
 
 @pytest.mark.parametrize("events", [False, True])
-async def test_watching(asked: Sidecar, client: Client, *, events: bool) -> None:
+async def test_watching(asked: Sidecar, client: ClientSession, *, events: bool) -> None:
     """Entries come as they happen, as JSON lines or server-sent events; who leaves is forgotten."""
     headers = {"Accept": "text/event-stream"} if events else {}
     async with client.get("/api/decisions/stream?queue=mail", headers=headers) as answer:
@@ -161,14 +167,14 @@ async def test_watching(asked: Sidecar, client: Client, *, events: bool) -> None
         await asyncio.sleep(0.01)
 
 
-async def test_not_too_many_watch(asked: Sidecar, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_too_many_watch(asked: Sidecar, client: ClientSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit they are told so."""
     monkeypatch.setattr("asynq_ttl.sidecar.admin.server.MAX_WATCHERS", 0)
     assert (await client.get("/api/decisions/stream")).status == 503
     assert recent.MAX_WATCHERS > 0
 
 
-async def test_pause_and_resume(asked: Sidecar, client: Client) -> None:
+async def test_pause_and_resume(asked: Sidecar, client: ClientSession) -> None:
     """Paused, the policy is in shadow mode; a reload does not change that; resuming brings its own mode back."""
     assert await (await client.post("/api/pause")).json() == {"paused": True, "mode": "shadow"}
     assert asked.shared.rewriter.policy.mode.value == "shadow"
@@ -179,7 +185,7 @@ async def test_pause_and_resume(asked: Sidecar, client: Client) -> None:
     assert kinds == ["resume", "pause"]
 
 
-async def test_reload_drain_and_log_level(asked: Sidecar, client: Client) -> None:
+async def test_reload_drain_and_log_level(asked: Sidecar, client: ClientSession) -> None:
     """What an operator may change."""
     answer = await client.post("/api/reload")
     assert (answer.status, (await answer.json())["faults"]) == (422, ["there is no policy file to reload"])
@@ -204,7 +210,7 @@ CROSS_SITE = {
 
 
 @pytest.mark.parametrize("headers", CROSS_SITE.values(), ids=CROSS_SITE)
-async def test_other_web_sites_are_refused(asked: Sidecar, client: Client, headers: dict[str, str]) -> None:
+async def test_other_web_sites_are_refused(asked: Sidecar, client: ClientSession, headers: dict[str, str]) -> None:
     """What a site makes a browser send changes nothing."""
     assert (await client.post("/api/drain", headers=headers)).status == 403
     assert not asked.stop.is_set()
@@ -212,9 +218,9 @@ async def test_other_web_sites_are_refused(asked: Sidecar, client: Client, heade
         assert (await client.get("/api/status", headers=headers)).status == 403
 
 
-async def test_the_page_itself_may_call(asked: Sidecar, client: Client) -> None:
+async def test_the_page_itself_may_call(asked: Sidecar, client: ClientSession) -> None:
     """Its own origin is no other site."""
-    host = f"127.0.0.1:{client.port}"
+    host = str((await client.get("/livez")).url.authority)
     headers = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
     assert (await client.post("/api/pause", headers=headers)).status == 200
 
@@ -228,25 +234,22 @@ async def test_elsewhere_changes_need_a_token(asked: Sidecar) -> None:
         ("right", "Bearer wrong", 401),
         ("right", "Bearer right", 200),
     ):
-        client = await connect(asked, EVERYWHERE, token)
-        assert (await client.post("/api/pause", headers={"Authorization": given})).status == expected
-        assert (await client.get("/api/status", headers={"Host": "asynq-ttl.prod:9180"})).status == 200
-        await client.close()
+        async with connected(asked, AdminSettings(EVERYWHERE, token)) as client:
+            assert (await client.post("/api/pause", headers={"Authorization": given})).status == expected
+            assert (await client.get("/api/status", headers={"Host": "asynq-ttl.prod:9180"})).status == 200
 
 
 async def test_a_token_is_asked_for_on_the_loopback_interface_too(asked: Sidecar) -> None:
     """Who gave one wants it to be needed."""
-    client = await connect(asked, token="right")
-    assert (await client.post("/api/pause")).status == 401
-    assert (await client.post("/api/pause", headers={"Authorization": "Bearer right"})).status == 200
-    await client.close()
+    async with connected(asked, AdminSettings(LOOPBACK, "right")) as client:
+        assert (await client.post("/api/pause")).status == 401
+        assert (await client.post("/api/pause", headers={"Authorization": "Bearer right"})).status == 200
 
 
 async def test_a_token_can_be_replaced(asked: Sidecar, tmp_path: Path) -> None:
     """In its file, which is read at each call; while there is none in it, nothing may be changed."""
     file = tmp_path / "token"
-    admin = Admin(AdminSettings(LOOPBACK, token_file=file), asked)
-    async with TestClient(TestServer(admin.application())) as client:
+    async with connected(asked, AdminSettings(LOOPBACK, token_file=file)) as client:
         for content, given, expected in (
             (None, "old", 503),
             ("old\n", "old", 200),

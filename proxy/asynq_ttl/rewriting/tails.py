@@ -1,0 +1,80 @@
+"""What wrappers are told: how long a task's key lives, how the archive is trimmed, whose clock to go by. Pure.
+
+The numbers are text that Lua hands on to Redis as it is. What is the same for all tasks of a call is worked out here.
+"""
+
+from asynq_ttl.events import FailOpen
+from asynq_ttl.policy.archive_limits import ArchiveLimits
+from asynq_ttl.policy.rules import Policy, Retention
+from asynq_ttl.rewriting.call import Call, NotUnderstood
+
+# For the milliseconds that a key lives: for ever; and as it is, since no rule gives a time, and the wrapper only heals.
+FOREVER = 0
+ONLY_HEAL = -2
+_NOT_AT_ALL = -1
+
+# The largest number of milliseconds that Lua's numbers carry exactly.
+_MAX_MILLISECONDS = 2**53
+
+
+def milliseconds(retention: Retention, own_seconds: int, grace_seconds: int) -> int:
+    """Return how long a task's key lives: its retention and the grace; 0 for ever, -1 not at all.
+
+    Raises:
+        NotUnderstood: Lua would not carry the number.
+    """
+    kept_seconds = retention.resolve(own_seconds)
+    if not kept_seconds:
+        return FOREVER if kept_seconds is None else _NOT_AT_ALL
+    found = (kept_seconds + grace_seconds) * 1000
+    if found > _MAX_MILLISECONDS:
+        raise NotUnderstood(FailOpen.ARGUMENTS, f"a retention of {kept_seconds} seconds")
+    return found
+
+
+def by_clock(call: Call, now: int) -> bytes:
+    """Return what stands before a wrapper's argument: nothing, or, where Redis's time may be another, to ask for it.
+
+    Args:
+        call: the call.
+        now: the time that the caller has.
+    """
+    return b"" if call.script.clock.agrees(now) else b"?%d " % now
+
+
+def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own_cap: int) -> tuple[bytes, int]:
+    """Return how the archive is trimmed, for the wrapper, and the most entries kept; -1 for any number.
+
+    The wrapper's words are: the score up to which it is trimmed (`-` for none), the most entries, 1 to spare those
+    without a TTL, the grace in seconds.
+
+    Args:
+        policy: the policy.
+        limits: what it says about the queue's archive.
+        now: when the task died.
+        own_seconds: for how long Asynq keeps archived tasks.
+        own_cap: how many of them it keeps.
+    """
+    cutoff = b"-"
+    if limits.cutoff_seconds is not None:
+        age = max(limits.cutoff_seconds, own_seconds) if limits.cutoff_own else limits.cutoff_seconds
+        cutoff = b"%d" % (now - age)
+    if limits.cap is None:
+        cap = -1 if limits.uncapped else own_cap
+    else:
+        # Tasks outside the rollout's share live by Asynq's own cap.
+        cap = limits.cap if policy.enforces_all else -1 if own_cap < 0 else max(limits.cap, own_cap)
+    return b"%b %d %d %d" % (cutoff, cap, limits.spare_untimed, policy.grace_seconds), cap
+
+
+def own_trims(call: Call, now: int, own_seconds: int, own_cap: int, grace_seconds: int, *, by_age: bool) -> bytes:
+    """Return how the archive is trimmed as the script itself would do it.
+
+    Args:
+        call: the call.
+        now, own_seconds, own_cap: as for `trims`.
+        grace_seconds: that of the policy.
+        by_age: whether what is too old goes here, and not by the sweeper.
+    """
+    cutoff = b"%d" % (now - own_seconds) if by_age and call.shape.cutoff_arg else b"-"
+    return b"%b %d 0 %d" % (cutoff, own_cap, grace_seconds)

@@ -1,0 +1,3 @@
+from collections.abc import Set as AbstractSet
+
+def quick_slot(chunk: bytes, unusual: AbstractSet[bytes], /) -> int: ...
