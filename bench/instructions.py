@@ -3,18 +3,23 @@
     python bench/instructions.py
     python bench/instructions.py --kind decided --package ../before/proxy
     python bench/instructions.py --node-port
+    python bench/instructions.py --session
 
 Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
 Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
-and telemetry are left out: it is the session alone, called as the relay calls it. Needs `apt-get install valgrind`.
+and telemetry are left out: it is both sides of a connection, from the bytes that come to those that are written; or the
+session alone. Needs `apt-get install valgrind`.
 """
 
+import asyncio
 import gc
 import os
 import re
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -23,10 +28,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from topology import PORTS
 
+from asynq_ttl.relay.connection import Downstream
+from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.renaming import Directory, Renaming
 from asynq_ttl.session.session import Session
+from asynq_ttl.upstream.control import ControlConnection
 from support.conversation import PENDING, TASK, Conversation, complete, dequeue, pipeline
+from support.relayed import Upstream
 from support.small_scripts import COMPLETE, DEQUEUE, OTHER
 
 _COMMANDS = 4000
@@ -51,17 +60,64 @@ KINDS = {
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, default=list(KINDS))
 @click.option("--package", type=click.Path(path_type=Path, exists=True), help="Where another version of asynq_ttl is.")
-@click.option("--node-port", is_flag=True, help="As at the port of a cluster's node.")
+@click.option("--node-port", is_flag=True, help="As at the port of a cluster's node, the session alone.")
+@click.option("--session", is_flag=True, help="The session alone.")
 @click.option("--run", type=click.IntRange(min=1), hidden=True)
-def main(*, kinds: tuple[str, ...], package: Path | None, node_port: bool, run: int | None) -> None:
+def main(*, kinds: tuple[str, ...], package: Path | None, node_port: bool, session: bool, run: int | None) -> None:
     """Count and print; or, under valgrind, run so many chunks of the one kind."""
     if run is not None:
         gc.disable()  # it would come at another moment in each version
-        feed(*KINDS[kinds[0]], run, node_port=node_port)
+        if session or node_port:
+            feed(*KINDS[kinds[0]], run, node_port=node_port)
+        else:
+            relay(*KINDS[kinds[0]], run)
         return
+    options = ["--session"] * session + ["--node-port"] * node_port
     for kind in kinds:
-        once, twice = (_count(kind, chunks, package, node_port=node_port) for chunks in (_COMMANDS, 2 * _COMMANDS))
+        once, twice = (_count(kind, chunks, package, options) for chunks in (_COMMANDS, 2 * _COMMANDS))
         click.echo(f"{(twice - once) / _COMMANDS:9,.0f}  {kind}")
+
+
+class Sink:
+    """A transport that takes whatever is written."""
+
+    write = deque[bytes](maxlen=0).append
+
+    def get_extra_info(self, _name: str) -> None:
+        """Know nothing of the other end."""
+
+    def pause_reading(self) -> None:
+        """Go on."""
+
+    resume_reading = pause_reading
+
+    def is_closing(self) -> bool:
+        """Say that it is open."""
+        return False
+
+
+def relay(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
+    """Let both sides of a connection receive a chunk and a reply over and over; return the client's side."""
+    talk = Conversation().knows(COMPLETE, DEQUEUE)
+    talk.registry.learn(OTHER)
+
+    async def run() -> Downstream:
+        upstream = Upstream()
+        control = ControlConnection(upstream, talk.registry, lambda *_: None, lambda: None)
+        relay = Relay(talk.shared, upstream, control, upstream.measured, max_connections=1)
+        client = relay.accept()
+        client.connection_made(cast("asyncio.Transport", Sink()))
+        await asyncio.gather(*relay.tasks)
+        redis = upstream.protocols[0]
+        redis.connection_made(cast("asyncio.Transport", Sink()))
+        receive, answer = client.data_received, redis.data_received
+        for _ in range(_WARM_UP + chunks):
+            receive(chunk)
+            answer(reply)
+            talk.observer.outcomes.clear()
+        return client
+
+    return asyncio.run(run())
 
 
 def feed(chunk: bytes, reply: bytes, chunks: int, *, node_port: bool = False) -> Session:
@@ -76,11 +132,10 @@ def feed(chunk: bytes, reply: bytes, chunks: int, *, node_port: bool = False) ->
     return session
 
 
-def _count(kind: str, chunks: int, package: Path | None, *, node_port: bool) -> int:
+def _count(kind: str, chunks: int, package: Path | None, options: list[str]) -> int:
     """Return the instructions of a run of so many chunks."""
     valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    program = [sys.executable, __file__, "--kind", kind, "--run", str(chunks)]
-    program += ["--node-port"] if node_port else []
+    program = [sys.executable, __file__, "--kind", kind, "--run", str(chunks), *options]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     if package is not None:
         environment["PYTHONPATH"] = str(package)

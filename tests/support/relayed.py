@@ -93,11 +93,20 @@ class Upstream(Endpoint):
         return protocol
 
 
-async def connected(*, max_connections: int = 10) -> tuple[Relay, Upstream, Downstream, Wire]:
-    """Return a relay with one client, which has its connection to Redis."""
+async def connected(
+    *, max_connections: int = 10, talk: Conversation | None = None
+) -> tuple[Relay, Upstream, Downstream, Wire]:
+    """Return a relay with one client, which has its connection to Redis.
+
+    Args:
+        max_connections: more clients than this are refused.
+        talk: has what all sessions share; None for one that knows nothing.
+    """
     endpoint = Upstream()
     control = ControlConnection(endpoint, ScriptRegistry(), lambda *_: None, lambda: None)
-    relay = Relay(Conversation().shared, endpoint, control, endpoint.measured, max_connections=max_connections)
+    relay = Relay(
+        (talk or Conversation()).shared, endpoint, control, endpoint.measured, max_connections=max_connections
+    )
     client, wire = relay.accept(), Wire()
     client.connection_made(wire)
     await asyncio.gather(*relay.tasks)

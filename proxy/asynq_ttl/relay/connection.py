@@ -7,13 +7,15 @@ A connection that has much to say gets one large chunk in each turn of the loop,
 Who closes what: a client that hangs up takes its connection to Redis with it, once all that it sent is on its way;
 when Redis hangs up, the client is hung up on, once it has all that Redis sent.
 A connection knows the others only as `OpenConnections`, which the relay is.
+
+`pass_on` and `pass_back` say what becomes of a chunk. For nearly every chunk the same is also compiled (`forwarding`).
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from enum import Flag, auto
 from typing import Protocol, cast
 
+from asynq_ttl.relay.forwarding import NO_PAUSE, TURN_BYTES, Pause, forward
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.rewriting.registry import Script
 from asynq_ttl.session.session import Dialogue, Session
@@ -24,23 +26,6 @@ _REFUSAL_SECONDS = 2.0
 # What a TLS client may send before Redis is connected to: so many chunks, or a larger one. (Security limits.)
 _EARLY_CHUNKS = 16
 _EARLY_BYTES = 4096
-# After a chunk of this size it is the others' turn: libuv would go on and read up to 32 chunks, 8 MB of small commands.
-_TURN_BYTES = 65_536
-
-
-class Pause(Flag):
-    """Why nothing is read from a client at the moment."""
-
-    NONE = 0
-    CONNECTING = auto()
-    ACTIVATING = auto()  # a wrapper is being loaded
-    FULL = auto()  # Redis is slow to take what was written
-    WAITING = auto()  # much waits for a node of the cluster
-    HANGING_UP = auto()
-    TURN = auto()  # it is the others'
-
-
-_NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
 
 
 class OpenConnections(Protocol):
@@ -79,13 +64,15 @@ class OpenConnections(Protocol):
 class Downstream(asyncio.Protocol):
     """A client's side of a connection; `others` are all the connections there are."""
 
+    __slots__ = "_backlog", "_eof", "_others", "_pauses", "_refusal", "_traffic", "_transport", "_upstream", "session"
+
     def __init__(self, others: OpenConnections) -> None:
         self.session: Dialogue = Session(others.shared)
         self._others = others
         self._traffic = others.traffic
         self._transport: asyncio.Transport | None = None
         self._upstream: UpstreamProtocol | None = None
-        self._pauses = _NO_PAUSE
+        self._pauses = NO_PAUSE
         self._backlog: list[bytes] = []
         self._eof = False
         self._refusal = b""
@@ -106,7 +93,7 @@ class Downstream(asyncio.Protocol):
             and session.commands == session.replies
             and not session.busy
             and not self._backlog
-            and self._pauses is _NO_PAUSE
+            and self._pauses is NO_PAUSE
         )
 
     @property
@@ -166,7 +153,7 @@ class Downstream(asyncio.Protocol):
         if commands is None:
             self._transport.close()
 
-    def data_received(self, data: bytes) -> None:
+    def pass_on(self, data: bytes) -> None:
         """Pass on what the client sends."""
         traffic = self._traffic
         if traffic.command_due:
@@ -174,7 +161,7 @@ class Downstream(asyncio.Protocol):
             return
         traffic.bytes_from_clients += len(data)
         upstream = self._upstream
-        if upstream is None or self._pauses is not _NO_PAUSE:
+        if upstream is None or self._pauses is not NO_PAUSE:
             if self._refusal:
                 self._answer_refused(data)
                 return
@@ -185,13 +172,15 @@ class Downstream(asyncio.Protocol):
         out = session.receive_downstream(data)
         if out:
             upstream.write(out)
-        if session.holding.taken_bytes and self._pauses is _NO_PAUSE:
+        if session.holding.taken_bytes and self._pauses is NO_PAUSE:
             session.give_back()
         if session.waiting_for is not None:
-            self._activate()
-        if len(data) >= _TURN_BYTES:
+            self.activate()
+        if len(data) >= TURN_BYTES:
             self.pause(Pause.TURN)
             asyncio.get_running_loop().call_soon(self.unpause, Pause.TURN)
+
+    data_received = pass_on
 
     def _hold(self, data: bytes) -> None:
         """Keep what cannot be passed on yet, and read no more if it gets much."""
@@ -199,7 +188,8 @@ class Downstream(asyncio.Protocol):
         if self._upstream is None and (len(self._backlog) >= _EARLY_CHUNKS or len(data) > _EARLY_BYTES):
             self.pause(Pause.CONNECTING)
 
-    def _activate(self) -> None:
+    def activate(self) -> None:
+        """Wait for the wrapper of the script that the session waits for."""
         self.pause(Pause.ACTIVATING)
         self._others.spawn(self, self._wait_for_activation())
 
@@ -222,7 +212,7 @@ class Downstream(asyncio.Protocol):
             if out:
                 self._upstream.write(out)
         if self.session.waiting_for is not None:
-            self._activate()
+            self.activate()
         elif self._eof and not self._backlog and self._upstream is not None:
             self._upstream.write_eof()
 
@@ -263,7 +253,7 @@ class Downstream(asyncio.Protocol):
         if self._upstream is not None:
             self._upstream.resume_reading()
 
-    def upstream_received(self, data: bytes) -> None:
+    def pass_back(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
         traffic, transport, session = self._traffic, self._transport, self.session
         told, note = data, session.receive_upstream
@@ -276,8 +266,10 @@ class Downstream(asyncio.Protocol):
                 transport.write(told)
         traffic.bytes_from_redis += len(data)
         note(data)
-        if len(data) >= _TURN_BYTES and self._upstream is not None:
+        if len(data) >= TURN_BYTES and self._upstream is not None:
             self._upstream.give_way()
+
+    upstream_received = pass_back
 
     def upstream_lost(self) -> None:
         """Hang up when Redis has, once the client has what Redis sent."""
@@ -286,7 +278,7 @@ class Downstream(asyncio.Protocol):
 
     def pause(self, reason: Pause) -> None:
         """Stop reading from the client for a reason."""
-        if self._pauses is _NO_PAUSE and self._transport is not None:
+        if self._pauses is NO_PAUSE and self._transport is not None:
             self._transport.pause_reading()
         self._pauses |= reason
 
@@ -323,6 +315,8 @@ class Downstream(asyncio.Protocol):
 
 class UpstreamProtocol(asyncio.Protocol):
     """Redis's side of a connection."""
+
+    __slots__ = ("_downstream", "_held", "_transport", "data_received", "write")
 
     def __init__(self, downstream: Downstream) -> None:
         self._downstream = downstream
@@ -398,3 +392,6 @@ class UpstreamProtocol(asyncio.Protocol):
 
 def _discard(_data: bytes) -> None:
     """Take bytes that nobody needs: their connection is gone, or note has been taken of them."""
+
+
+forward(Downstream, UpstreamProtocol)

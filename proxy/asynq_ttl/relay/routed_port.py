@@ -14,7 +14,8 @@ import asyncio
 from functools import partial
 from typing import cast
 
-from asynq_ttl.relay.connection import Downstream, Pause, UpstreamProtocol
+from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
+from asynq_ttl.relay.forwarding import Pause
 from asynq_ttl.relay.node_port import NodePort
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.relay.routes import Route, Routes

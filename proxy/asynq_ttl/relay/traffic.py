@@ -20,6 +20,8 @@ class Traffic:
         observer: who is told how long chunks are held.
     """
 
+    __slots__ = ("_observer", "bytes_from_clients", "bytes_from_redis", "command_due", "reply_due")
+
     def __init__(self, observer: LatencyObserver) -> None:
         self.bytes_from_clients = 0
         self.bytes_from_redis = 0

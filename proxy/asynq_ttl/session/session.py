@@ -161,7 +161,7 @@ class Session:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
         if self._framer.between:
             # Nearly every chunk is one command, or some that are of no interest; nearly all of Asynq's call a script.
-            seen = self._recall(data, _SPECIAL_NAMES, self._untouched, self._polls)
+            seen = self._recall(data, SPECIAL_NAMES, self._untouched, self._polls)
             if type(seen) is int:
                 self.commands += seen
                 return data
@@ -169,9 +169,9 @@ class Session:
                 if self._shared.memory.holds(self._shared.rewriter):
                     self.commands += 1
                     return seen
-                seen = self._recall(data, _SPECIAL_NAMES, self._untouched, {})
+                seen = self._recall(data, SPECIAL_NAMES, self._untouched, {})
             if type(seen) is tuple:
-                return self._take_one(data, *seen)
+                return self.take_one(data, *seen)
         data, commands, start = self._framer.feed(data)
         for position, command in enumerate(commands):
             # An empty command ("*0") gets no reply; one that starts with something else than a bulk string is
@@ -181,6 +181,18 @@ class Session:
                     return self._take_batch(data, start, commands, position)
                 self.commands += 1
         return data
+
+    def take_one(self, data: bytes, command: Command, keys: int) -> bytes:
+        """Take a command of interest that is all of a chunk; return what to send, nothing where it has to wait."""
+        answer = self._decide(command, keys, None, data)
+        if answer is FORWARD:
+            return data
+        if isinstance(answer, Script):
+            self.waiting_for = answer
+            self._raw = data
+            self._rest.append(command)
+            return b""
+        return encode(answer)
 
     def resume(self) -> bytes:
         """Go on with a batch after the activation it waited for, whatever its end; return what to send."""
@@ -198,18 +210,6 @@ class Session:
         self.holding.give_back(0)
 
     # --- commands that are of interest ---------------------------------------------------------------------
-
-    def _take_one(self, data: bytes, command: Command, keys: int) -> bytes:
-        """Return what to send for a command that is all of a chunk; nothing where it has to wait."""
-        answer = self._decide(command, keys, None, data)
-        if answer is FORWARD:
-            return data
-        if isinstance(answer, Script):
-            self.waiting_for = answer
-            self._raw = data
-            self._rest.append(command)
-            return b""
-        return encode(answer)
 
     def _take_batch(self, data: bytes, start: int, commands: list[Command], position: int) -> bytes:
         """Go through the commands of a batch from `position` on; the ones before go as they came."""
@@ -376,4 +376,5 @@ _SPECIAL: dict[bytes, _Handler] = {
     b"CLUSTER": Session._cluster,  # noqa: SLF001
     **dict.fromkeys(_UNCOUNTABLE, Session._uncountable),  # noqa: SLF001
 }
-_SPECIAL_NAMES = frozenset(_SPECIAL)
+SPECIAL_NAMES: Final = frozenset(_SPECIAL)
+"""The names of the commands that a session is interested in, in upper case."""

@@ -25,6 +25,15 @@
 #undef MAX_NAME
 #define module passing_module
 #include "session/_passing.c"
+#undef methods
+#undef module
+#define methods forwarding_methods
+#define module forwarding_module
+#define slots forwarding_slots
+#include "relay/_forwarding.c"
+#undef methods
+#undef module
+#undef slots
 
 #include <sanitizer/asan_interface.h>
 #include <stdint.h>
@@ -67,43 +76,11 @@ plain_free(void *context, void *memory)
     plain.free(plain.ctx, memory);
 }
 
-static PyObject *special, *untouched, *polls;
+static PyObject *names, *untouched, *polls, *connection;
 /* A `Passing` that returns what does not pass, and that one together with who is given what the client gets. */
 static PyObject *passing, *led;
 /* How a poll begins that is remembered; in the dictionary of run_c.py too. */
 static const char POLL[] = "*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n";
-
-int
-LLVMFuzzerInitialize(int *count, char ***arguments)
-{
-    setenv("PYTHONMALLOC", "malloc", 1); /* each object a block of its own, which AddressSanitizer fences */
-    Py_InitializeEx(0);
-    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &plain);
-    PyMemAllocatorEx failing = {NULL, failing_malloc, failing_calloc, failing_realloc, plain_free};
-    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &failing);
-    const char *names[] = {"EVALSHA", "EVAL", "SCRIPT", "A"};
-    special = PySet_New(NULL);
-    for (size_t number = 0; number < sizeof(names) / sizeof(names[0]); number++) {
-        PyObject *name = PyBytes_FromString(names[number]);
-        CHECK(name != NULL && PySet_Add(special, name) == 0);
-        Py_DECREF(name);
-    }
-    untouched = Py_BuildValue("{y:O}", "u", Py_None);
-    polls = Py_BuildValue("{y:y}", POLL, "instead");
-    CHECK(untouched != NULL && polls != NULL);
-    PyObject *base = PyType_FromSpec(&passing_spec), *names_there = Py_BuildValue("{s:O}", "Passing", base);
-    CHECK(base != NULL && names_there != NULL && PyDict_SetItemString(names_there, "__builtins__", PyEval_GetBuiltins()) == 0);
-    PyObject *none = PyRun_String(
-        "class Kept(Passing):\n    def receive_slowly(self, data): return data\n\npassing = Kept()\nled = passing, len\n",
-        Py_file_input, names_there, names_there);
-    CHECK(none != NULL);
-    Py_DECREF(none);
-    passing = Py_NewRef(PyDict_GetItemString(names_there, "passing"));
-    led = Py_NewRef(PyDict_GetItemString(names_there, "led"));
-    Py_DECREF(names_there);
-    Py_DECREF(base);
-    return 0;
-}
 
 /* Check what a call has returned: a result, or else an exception; then forget it. */
 static void
@@ -137,6 +114,93 @@ settle(PyObject *result, PyObject *chunk)
     CHECK(Py_REFCNT(chunk) == 1);
 }
 
+/* A connection as far as the compiled part looks at it: what is given to either side is put into `given`. */
+static const char CONNECTION[] =
+    "given = []\n"
+    "class Object:\n"
+    "    __slots__ = ()\n"
+    "    def __init__(self, **values):\n"
+    "        for name, value in values.items(): setattr(self, name, value)\n"
+    "def of(*slots): return type('Class', (Object,), {'__slots__': slots})\n"
+    "Downstream = of('_traffic', '_upstream', '_pauses', 'session', '_transport')\n"
+    "Downstream.pass_on = Downstream.pass_back = lambda self, data: given.append(data)\n"
+    "Upstream, Transport = of('write'), of('write')\n"
+    "Traffic = of('command_due', 'reply_due', 'bytes_from_clients', 'bytes_from_redis')\n"
+    "Session = of('_framer', 'holding', '_pending', '_untouched', '_shared', 'receive_upstream', 'commands',\n"
+    "    'waiting_for')\n"
+    "Session.take_one = lambda self, data, command, keys: data\n"
+    "Framer, Holding, Counter = of('between'), of('taken_bytes'), of('between')\n"
+    "Pending = of('_counter', '_waiting', 'counting', 'replies')\n"
+    "Memory, Shared = of('polls', '_rewriter', '_changes', '_registry'), of('memory', 'rewriter')\n"
+    "classes = Downstream, Upstream, Traffic, Session, Framer, Holding, Pending, Counter, Memory, Shared\n"
+    "memory = Memory(polls=polls, _rewriter='one', _changes=1, _registry=of('changes')(changes=1))\n"
+    "session = Session(_framer=Framer(between=True), holding=Holding(taken_bytes=0), _untouched=untouched, commands=0, waiting_for=None,\n"
+    "    _pending=Pending(_counter=Counter(between=True), _waiting=(), counting=True, replies=0),\n"
+    "    _shared=Shared(memory=memory, rewriter='one'), receive_upstream=given.append)\n"
+    "connection = Downstream(_traffic=Traffic(command_due=False, reply_due=False, bytes_from_clients=0, bytes_from_redis=0),\n"
+    "    _upstream=Upstream(write=given.append), _pauses=None, session=session, _transport=Transport(write=given.append))\n";
+static PyObject *given;
+
+static void
+connect(void)
+{
+    PyObject *values = Py_BuildValue("{s:O,s:O}", "polls", polls, "untouched", untouched);
+    CHECK(values != NULL && PyDict_SetItemString(values, "__builtins__", PyEval_GetBuiltins()) == 0);
+    CHECK(name_all(NULL) == 0 && PyRun_String(CONNECTION, Py_file_input, values, values) != NULL);
+    PyObject *arguments = Py_BuildValue("(OOOi)", PyDict_GetItemString(values, "classes"), Py_None, names, 1 << 16);
+    CHECK(arguments != NULL && install(NULL, arguments) != NULL);
+    connection = PyDict_GetItemString(values, "connection");
+    given = PyDict_GetItemString(values, "given");
+}
+
+/* Check what has been given on for a chunk: it, once or (what Redis sends) also to who counts, or what goes instead. */
+static void
+take(PyObject *result, PyObject *chunk, Py_ssize_t most)
+{
+    allocations_left = -1;
+    CHECK(result == NULL || result == Py_None);
+    CHECK(PyList_GET_SIZE(given) <= most && (result == NULL || PyList_GET_SIZE(given) >= 1));
+    for (Py_ssize_t number = 0; number < PyList_GET_SIZE(given); number++) {
+        PyObject *bytes = PyList_GET_ITEM(given, number);
+        CHECK(bytes == chunk || (most == 1 && Py_REFCNT(bytes) == 1));
+    }
+    CHECK(PyList_SetSlice(given, 0, PyList_GET_SIZE(given), NULL) == 0);
+    settle(result, chunk);
+}
+
+int
+LLVMFuzzerInitialize(int *count, char ***arguments)
+{
+    setenv("PYTHONMALLOC", "malloc", 1); /* each object a block of its own, which AddressSanitizer fences */
+    Py_InitializeEx(0);
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &plain);
+    PyMemAllocatorEx failing = {NULL, failing_malloc, failing_calloc, failing_realloc, plain_free};
+    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &failing);
+    const char *special_names[] = {"EVALSHA", "EVAL", "SCRIPT", "A"};
+    names = PyFrozenSet_New(NULL);
+    for (size_t number = 0; number < sizeof(special_names) / sizeof(special_names[0]); number++) {
+        PyObject *name = PyBytes_FromString(special_names[number]);
+        CHECK(name != NULL && PySet_Add(names, name) == 0);
+        Py_DECREF(name);
+    }
+    untouched = Py_BuildValue("{y:O}", "u", Py_None);
+    polls = Py_BuildValue("{y:y}", POLL, "instead");
+    CHECK(untouched != NULL && polls != NULL);
+    connect();
+    PyObject *base = PyType_FromSpec(&passing_spec), *names_there = Py_BuildValue("{s:O}", "Passing", base);
+    CHECK(base != NULL && names_there != NULL && PyDict_SetItemString(names_there, "__builtins__", PyEval_GetBuiltins()) == 0);
+    PyObject *none = PyRun_String(
+        "class Kept(Passing):\n    def receive_slowly(self, data): return data\n\npassing = Kept()\nled = passing, len\n",
+        Py_file_input, names_there, names_there);
+    CHECK(none != NULL);
+    Py_DECREF(none);
+    passing = Py_NewRef(PyDict_GetItemString(names_there, "passing"));
+    led = Py_NewRef(PyDict_GetItemString(names_there, "led"));
+    Py_DECREF(names_there);
+    Py_DECREF(base);
+    return 0;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -148,7 +212,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 2) { /* the empty one and those of one byte are shared */
         char *end = PyBytes_AS_STRING(chunk) + PyBytes_GET_SIZE(chunk);
         ASAN_POISON_MEMORY_REGION(end, 1);
-        PyObject *arguments[] = {chunk, special, untouched, polls};
+        PyObject *arguments[] = {chunk, names, untouched, polls};
         long limit = data[0] < 128 ? -1 : data[0] - 128;
         allocations_left = limit;
         settle(recall(NULL, arguments, 4), chunk);
@@ -156,6 +220,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         settle(count_replies(NULL, chunk), chunk);
         allocations_left = limit;
         settle(routing(NULL, chunk), chunk);
+        allocations_left = limit;
+        take(data_received(connection, chunk), chunk, 1);
+        allocations_left = limit;
+        take(upstream_received(connection, chunk), chunk, 2);
         allocations_left = limit;
         settle(quick_slot(NULL, arguments, 2), chunk);
         allocations_left = limit;

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from asynq_ttl.relay.connection import Pause
+from asynq_ttl.relay.forwarding import Pause
 from asynq_ttl.relay.port_table import PortTable
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.relay.routed_port import RoutedDownstream, RoutedPort
