@@ -18,7 +18,18 @@ from typing import Protocol
 
 from opentelemetry.sdk.resources import Resource
 
-from asynq_ttl.events import Action, Activated, Adopted, Enqueue, FailedOpen, FailOpen, Happened, Outcome, Swept
+from asynq_ttl.events import (
+    Action,
+    Activated,
+    Adopted,
+    Enqueue,
+    FailedOpen,
+    FailOpen,
+    Happened,
+    Outcome,
+    SpanIds,
+    Swept,
+)
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
@@ -258,10 +269,15 @@ class Telemetry:
         if not error:
             self.swept_at = time.time()
 
-    def measured(self, nanoseconds: int, direction: str) -> None:
-        """Take note of how long the sidecar held a chunk of bytes: `command` or `reply`."""
+    @property
+    def latest_span(self) -> SpanIds | None:
+        """The latest span of a decision; None for none."""
+        return self.spans.latest
+
+    def measured(self, nanoseconds: int, direction: str, span: SpanIds | None = None) -> None:
+        """Take note of how long the sidecar held a chunk of bytes, `command` or `reply`, and of a span of it."""
         self.latencies[direction].append(nanoseconds / 1000)
-        self._latency(nanoseconds / 1e9, direction)
+        self._latency(nanoseconds / 1e9, direction, span)
 
     def loop_late(self, seconds: float) -> None:
         """Take note of how late the event loop came to something that was due."""
