@@ -75,7 +75,7 @@ class WithExemplars(Collector):
         for family in self._registry.collect():
             if family.type == "histogram":
                 latest = self._reader.latest
-                family.samples = [sample._replace(exemplar=latest(family, sample)) for sample in family.samples]
+                family.samples[:] = [sample._replace(exemplar=latest(family, sample)) for sample in family.samples]
             yield family
 
 
