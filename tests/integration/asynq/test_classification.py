@@ -233,7 +233,12 @@ def test_another_way_of_writing_changes_nothing(variant: str) -> None:
     """Names, white space, comments, quotes, aliases and pcall do not matter to what a script is."""
     change = VARIANTS[variant]
     for label, (text, shape) in known_texts().items():
-        assert classify(change(text.decode()).encode()) == shape, label
+        assert _sure(classify(change(text.decode()).encode())) == _sure(shape), label
+
+
+def _sure(shape: Shape) -> Shape:
+    """Return a shape without what is only read from a text that is written as Asynq writes it."""
+    return replace(shape, active_key=0, lease_key=0) if shape.kind is Kind.COMPLETE else shape
 
 
 # --- damaged scripts ----------------------------------------------------------------------------------------
@@ -243,13 +248,14 @@ TOKEN = re.compile(r'"[^"]*"|\w+|\S')
 
 
 def test_a_script_without_one_of_its_lines_is_the_same_or_not_understood() -> None:
-    """No line can be missing so that the rest passes for something else or has other positions; a trim can be."""
+    """No line can be missing so that the rest passes for something else or has other positions; a trim and a lock can."""
     for label, (text, shape) in known_texts().items():
         lines = text.split(b"\n")
         for missing in range(len(lines)):
             found = classify(b"\n".join(lines[:missing] + lines[missing + 1 :]))
-            trimmed = replace(found, cutoff_arg=shape.cutoff_arg, cap_arg=shape.cap_arg)
-            assert shape in (found, trimmed) or found.kind in NOT_WRAPPED, (label, lines[missing])
+            trims = {"cutoff_arg": shape.cutoff_arg, "cap_arg": shape.cap_arg}
+            trimmed = replace(found, lock_key=shape.lock_key, **trims)
+            assert _sure(shape) in (_sure(found), _sure(trimmed)) or found.kind in NOT_WRAPPED, (label, lines[missing])
 
 
 @given(st.data())
