@@ -248,13 +248,12 @@ TOKEN = re.compile(r'"[^"]*"|\w+|\S')
 
 
 def test_a_script_without_one_of_its_lines_is_the_same_or_not_understood() -> None:
-    """No line can be missing so that the rest passes for something else or has other positions; a trim and a lock can."""
+    """No line can be missing so that the rest passes for something else or has other positions; a trim or lock can."""
     for label, (text, shape) in known_texts().items():
         lines = text.split(b"\n")
         for missing in range(len(lines)):
             found = classify(b"\n".join(lines[:missing] + lines[missing + 1 :]))
-            trims = {"cutoff_arg": shape.cutoff_arg, "cap_arg": shape.cap_arg}
-            trimmed = replace(found, lock_key=shape.lock_key, **trims)
+            trimmed = replace(found, cutoff_arg=shape.cutoff_arg, cap_arg=shape.cap_arg, lock_key=shape.lock_key)
             assert _sure(shape) in (_sure(found), _sure(trimmed)) or found.kind in NOT_WRAPPED, (label, lines[missing])
 
 
