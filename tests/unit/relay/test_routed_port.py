@@ -65,6 +65,8 @@ class Scene:
         """Let all be done that takes time."""
         while self.relay.tasks:
             await asyncio.gather(*self.relay.tasks)
+            # Since Python 3.12 that is no pause where all are done, and so none leaves the set by itself.
+            await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     async def sends(self, *data: bytes) -> None:

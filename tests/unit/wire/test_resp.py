@@ -33,7 +33,7 @@ def test_encoding_has_one_answer(command: Command) -> None:
     assert PLAIN_COMMANDS.encode is not encode
 
 
-def test_only_bytes_are_encoded() -> None:
+def test_the_compiled_part_encodes_only_bytes() -> None:
     """A command with anything else in it has no plain form."""
     for command in ([b"GET", 5], [b"GET", None], [b"GET", [b"a"]], b"GET", {b"GET"}):
         with pytest.raises(TypeError):
@@ -116,13 +116,15 @@ def test_a_reply_ends_in_one_place(stream: bytes, cuts: list[int]) -> None:
         (b":1\r\n", sys.maxsize, (0, sys.maxsize)),
     ],
 )
-def test_values_are_passed_over_until_one_is_not_plain(data: bytes, missing: int, expected: tuple[int, int]) -> None:
+def test_the_compiled_part_passes_over_values_until_one_is_not_plain(
+    data: bytes, missing: int, expected: tuple[int, int]
+) -> None:
     """Or not whole, or none is missing. Without the compiled part none is."""
     assert replies._skip(data, 0, missing) == expected
     assert PLAIN_REPLIES._skip(data, 0, missing) == (0, missing)
 
 
-def test_a_position_outside_the_data_is_refused() -> None:
+def test_the_compiled_part_refuses_a_position_outside_the_data() -> None:
     """It would be a mistake of the caller's."""
     for position in (-1, 5):
         with pytest.raises(ValueError, match="position"):
