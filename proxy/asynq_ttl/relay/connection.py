@@ -254,10 +254,10 @@ class Downstream(asyncio.Protocol):
     def pass_back(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
         traffic, transport, session = self._traffic, self._transport, self.session
-        give: Callable[[bytes], None] = _discard if transport is None else transport.write
-        note = session.receive_upstream
+        write: Callable[[bytes], None] = _discard if transport is None else transport.write
+        give, note = write, session.receive_upstream
         if session.marks:  # rare: a task may have been replaced
-            give, note = self._give_unmarked, _discard
+            give, note = lambda replies: write(session.unmark(replies)), _discard
         if traffic.reply_due and transport is not None:
             traffic.time_reply(give, note, data)
         else:
@@ -268,11 +268,6 @@ class Downstream(asyncio.Protocol):
             self._upstream.give_way()
 
     upstream_received = pass_back
-
-    def _give_unmarked(self, data: bytes) -> None:
-        told = self.session.unmark(data)
-        if self._transport is not None:
-            self._transport.write(told)
 
     def upstream_lost(self) -> None:
         """Hang up when Redis has, once the client has what Redis sent."""

@@ -150,11 +150,9 @@ class Telemetry:
         decision = outcome.decision
         mode, action = "enforce" if decision.enforced else "shadow", _ACTION_NAMES[decision.action]
         key = (decision.queue, decision.state, decision.rule, action, mode)
-        count = self.decisions.get(key)
-        if count is None and len(self.decisions) >= MAX_DECISION_SERIES:
+        if key not in self.decisions and len(self.decisions) >= MAX_DECISION_SERIES:
             key = (OVERFLOW, decision.state, OVERFLOW, action, mode)
-            count = self.decisions.get(key)
-        self.decisions[key] = (count or 0) + 1
+        self.decisions[key] += 1
         if not outcome.reply.startswith((b"-", b"!")):
             # The reply to a bulk operation is how many tasks it has moved.
             self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
@@ -170,9 +168,8 @@ class Telemetry:
         trace_id = self.spans.decided(outcome, mode, moved, _server(at)) if self.spans.on else ""
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
-            rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
             where = f" in queue {decision.queue}" if decision.queue else ""
-            words = decision.operation, where, rule, action, mode
+            words = decision.operation, where, decision.rule or "none", _ACTION_NAMES[decision.action], mode
             _log.debug("%s%s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
 
     def refused(self, enqueue: Enqueue, outcome: Outcome, at: ObservedNode | None = None) -> None:
@@ -220,8 +217,7 @@ class Telemetry:
             where = _server(at) or self._upstream
             self._warn(f"activation {where}", trace_id, f"cannot load a wrapper into {where}: {error}")
         else:
-            wrapper = activated.wrapper_sha
-            _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
+            _log.info("script %s (%s) is wrapped as %s", sha, kind, activated.wrapper_sha, extra={"trace_id": trace_id})
 
     def reloaded(self, digest: str, mode: str, start_ns: int, error: str) -> str:
         """Take note of a reload of the policy; `error` is empty if it went well. Returns the trace ID."""

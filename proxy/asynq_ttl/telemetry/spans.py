@@ -100,8 +100,7 @@ class Spans:
         """
         decision = outcome.decision
         name = f"{decision.operation} {decision.queue or decision.state}"
-        ids = self._sampled(name, _CLIENT)
-        if ids is None:
+        if (ids := self._sampled(name, _CLIENT)) is None:
             return ""
         self.latest = ids
         key = (*decision[:5], mode, *decision[7:10], outcome.database, server)
