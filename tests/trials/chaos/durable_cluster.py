@@ -27,7 +27,7 @@ from asynq_ttl.wire.cluster.slots import slot_of
 from support.cluster import Cluster, Kind, Move, Node, start_cluster
 from support.servers import wait_until
 from trials.chaos import history
-from trials.chaos.history import Block, History
+from trials.chaos.history import Block, History, LeavingBlock
 from trials.chaos.killer import Strike
 from trials.chaos.policy import QUEUES
 
@@ -293,7 +293,7 @@ class DurableCluster:
                 elif piece.leaving or piece.arriving or not key.startswith(history.LOCK_KEY):
                     continue
                 if step:
-                    yield step
+                    yield LeavingBlock(step) if piece.leaving else step
 
 
 def _tasks(move: Move) -> list[str]:

@@ -25,6 +25,11 @@ LOCK_KEY = b"asynq-ttl:sweeper"
 Block = list[list[bytes]]
 """The commands of one step."""
 
+
+class LeavingBlock(list[list[bytes]]):
+    """The commands of one step at a node that the queue's slot is leaving."""
+
+
 _END_OF_TIME_MS = 2**63
 _DELETIONS = (b"DEL", b"UNLINK")
 # What an enqueue replaces, it renames: to a key that is no task's.
@@ -40,6 +45,8 @@ class End(Enum):
 
     DONE = "done"
     """Worked off, without a retention."""
+    LEFT = "done at a node that its slot was leaving"
+    """Likewise. Redis lets no script write a key again there that it has deleted, so no rule can keep the task."""
     DELETED = "deleted by policy"
     """By the same step that completed or archived it."""
     SWEPT = "swept when due"
@@ -269,7 +276,9 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
         entry = any(command[0].upper() == b"ZREM" and command[1] == index and raw_id in command for command in block)
         return End.SWEPT if entry else End.EXPIRED
     left_active = any(command[0].upper() == b"LREM" and command[1].endswith(b":active") for command in block)
-    return End.DONE if life.state == "active" and left_active else End.BY_HAND
+    if life.state == "active" and left_active:
+        return End.LEFT if isinstance(block, LeavingBlock) else End.DONE
+    return End.BY_HAND
 
 
 def _scores(block: Block) -> dict[tuple[bytes, bytes], float]:

@@ -155,9 +155,10 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     over_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000
     early_ms = min(over_ms, ending.over_ms or over_ms) - ending.when.before_ms
     in_time = ending.due_ms is not None and (early_ms <= _EARLY_MS or ending.released)
-    if ending.end is End.DONE:
+    if ending.end in (End.DONE, End.LEFT):
         well = "ok" in evidence.outcomes.get(task_id, ())
-        return _KEPT if kept_when_done(task_id) else "" if well else "no attempt ended well"
+        kept = ending.end is End.DONE and kept_when_done(task_id)
+        return _KEPT if kept else "" if well else "no attempt ended well"
     if ending.end in (End.DELETED, End.REPLACED):
         return "" if _goes(task_id, ending) else _KEPT
     if ending.end is End.EXPIRED and in_time:
