@@ -28,19 +28,24 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from topology import PORTS
 
+from asynq_ttl.policy.glob import compile_glob
+from asynq_ttl.policy.rules import Keep, Retention, Rule
 from asynq_ttl.relay.connection import Downstream
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.renaming import Directory, Renaming
 from asynq_ttl.session.session import Session
 from asynq_ttl.upstream.control import ControlConnection
-from support.conversation import PENDING, TASK, Conversation, complete, dequeue, pipeline
+from support.conversation import MESSAGE, PENDING, TASK, WEEK, Conversation, complete, dequeue, pipeline
 from support.relayed import Upstream
-from support.small_scripts import COMPLETE, DEQUEUE, OTHER
+from support.small_scripts import COMPLETE, DEQUEUE, ENQUEUE, OTHER
 
 _COMMANDS = 4000
 # Until the interpreter has adapted to what it runs, and what can be remembered is.
 _WARM_UP = 200
+
+# In the one queue an enqueue may replace a task, in all others not.
+_RULES = Rule("replace", queues=(compile_glob("r"),), archived=Retention(Keep.TTL, 60, replaceable=True)), WEEK
 
 # A chunk of a client, and what Redis replies.
 _COMPLETE, _POLL = complete(sha_of(COMPLETE)), dequeue(sha_of(DEQUEUE))
@@ -52,6 +57,11 @@ KINDS = {
         b":1\r\n",
     ),
     "poll": (pipeline(_POLL), b"$-1\r\n"),
+    "enqueue": (pipeline((b"EVALSHA", sha_of(ENQUEUE), b"2", TASK, PENDING, MESSAGE, b"1")), b":1\r\n"),
+    "enqueue, replaceable": (
+        pipeline((b"EVALSHA", sha_of(ENQUEUE), b"2", b"asynq:{r}:t:1", b"asynq:{r}:pending", MESSAGE, b"1")),
+        b":1\r\n",
+    ),
     "decided": (pipeline(_COMPLETE), b"+OK\r\n"),
     "pipeline": (pipeline((b"PING",), _COMPLETE, _POLL), b"+PONG\r\n+OK\r\n$-1\r\n"),
 }
@@ -98,7 +108,7 @@ class Sink:
 
 def relay(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
     """Let both sides of a connection receive a chunk and a reply over and over; return the client's side."""
-    talk = Conversation().knows(COMPLETE, DEQUEUE)
+    talk = Conversation(*_RULES).knows(COMPLETE, DEQUEUE, ENQUEUE)
     talk.registry.learn(OTHER)
 
     async def run() -> Downstream:
@@ -122,7 +132,7 @@ def relay(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
 
 def feed(chunk: bytes, reply: bytes, chunks: int, *, node_port: bool = False) -> Session:
     """Let a client send a chunk over and over, each followed by Redis's reply; return the session it was sent to."""
-    talk = Conversation().knows(COMPLETE, DEQUEUE)
+    talk = Conversation(*_RULES).knows(COMPLETE, DEQUEUE, ENQUEUE)
     talk.registry.learn(OTHER)
     session = talk.session
     renaming = Renaming(Directory(PORTS, lambda: 0, click.echo)) if node_port else None

@@ -63,8 +63,7 @@ class Queue:
             due: completed tasks only: their time is over.
             retention: that of the tasks; None for the usual one of their place.
         """
-        first, self._made = self._made, self._made + count
-        task_ids = [f"00000000-0000-0000-0000-{number:012}" for number in range(first, self._made)]
+        task_ids = self.new(count)
         pipeline = self.client.pipeline(transaction=False)
         for position, task_id in enumerate(task_ids):
             usual = _RETENTION if place in {"active", "completed"} else 0
@@ -82,6 +81,11 @@ class Queue:
                 pipeline.expire(TASK + task_id, 7 * 86_400)
         pipeline.execute()
         return task_ids
+
+    def new(self, count: int) -> list[str]:
+        """Return the IDs of tasks that are not there yet."""
+        first, self._made = self._made, self._made + count
+        return [f"00000000-0000-0000-0000-{number:012}" for number in range(first, self._made)]
 
     def top_up(self, place: str) -> None:
         """Bring a place to its size."""
@@ -135,6 +139,11 @@ def _pending(queue: Queue) -> Sequence[None]:
     return [None] * _BLOCK
 
 
+def _new(queue: Queue) -> Sequence[str]:
+    queue.client.ltrim(f"{PREFIX}pending", 0, SIZES["pending"] - 1)
+    return queue.new(_BLOCK)
+
+
 def _empty(queue: Queue) -> Sequence[None]:
     queue.client.delete(f"{PREFIX}pending")
     return [None] * _BLOCK
@@ -167,6 +176,19 @@ def _due(queue: Queue) -> Sequence[None]:
 
 
 OPERATIONS = (
+    Operation(
+        "enqueue, replaceable",
+        "enqueueCmd",
+        _new,
+        lambda calls, queue, task: calls.enqueue(task, message(task), None, queue.now),
+    ),
+    # The original refuses it.
+    Operation(
+        "enqueue, replacing",
+        "enqueueCmd",
+        _archived,
+        lambda calls, queue, task: calls.enqueue(task, message(task), None, queue.now),
+    ),
     Operation("dequeue", "dequeueCmd", _pending, lambda calls, queue, _: calls.dequeue(queue.now)),
     Operation("dequeue, nothing pending", "dequeueCmd", _empty, lambda calls, queue, _: calls.dequeue(queue.now)),
     Operation(
@@ -240,6 +262,7 @@ def script_costs(server_kind: str, blocks: int) -> list[Cost]:
     with start_server(server_kind) as server, TemporaryDirectory() as folder:
         policy = POLICY.format(mode="enforce").replace("50000", str(SIZES["archived"]))
         policy = policy.replace("completed: {ttl: keep}", "completed: {ttl: keep}, done: {ttl: 2h}")
+        policy = policy.replace("{ttl: 7d, ", "{ttl: 7d, on_conflict: replace, ")
         with (
             SidecarFactory(Path(folder)) as start,
             start(server.url, policy, sweep_interval="0").client() as through,

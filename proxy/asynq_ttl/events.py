@@ -320,11 +320,19 @@ class Happened:
 Record = Outcome | Swept | Adopted | FailedOpen | Happened
 
 
+SpanIds = tuple[int, int, object]
+"""The trace ID of a span that is exported, its own ID, and the trace state."""
+
+
 class LatencyObserver(Protocol):
     """Who is told what is measured."""
 
-    def measured(self, nanoseconds: int, direction: str) -> None:
-        """Take note of how long a chunk was held: `command` or `reply`."""
+    @property
+    def latest_span(self) -> SpanIds | None:
+        """The latest span of a decision, the same object until there is another one; None for none."""
+
+    def measured(self, nanoseconds: int, direction: str, span: SpanIds | None = None) -> None:
+        """Take note of how long a chunk was held: `command` or `reply`; `span` is of a decision that it ended."""
 
     def loop_late(self, seconds: float) -> None:
         """Take note of how late the event loop came to a beat."""

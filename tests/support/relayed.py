@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from asynq_ttl.events import SpanIds
 from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
 from asynq_ttl.relay.relay import Relay
@@ -19,12 +20,15 @@ class Measured:
     """Remembers what it is told of latencies."""
 
     def __init__(self) -> None:
+        self.latest_span: SpanIds | None = None
         self.chunks: list[tuple[int, str]] = []
+        self.spans: list[SpanIds | None] = []
         self.late: list[float] = []
 
-    def measured(self, nanoseconds: int, direction: str) -> None:
+    def measured(self, nanoseconds: int, direction: str, span: SpanIds | None = None) -> None:
         """Remember a chunk."""
         self.chunks.append((nanoseconds, direction))
+        self.spans.append(span)
 
     def loop_late(self, seconds: float) -> None:
         """Remember how late the event loop was."""

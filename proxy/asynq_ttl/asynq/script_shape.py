@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from asynq_ttl.asynq.call_arguments import ARGV, KEYS, arg_number, call_matches, find_call, key_number, prefix_number
 from asynq_ttl.asynq.lua_reader import LuaCall, LuaText
 from asynq_ttl.asynq.script_outcome import refusal, success_says_ended
 from asynq_ttl.asynq.script_sources import Source, read_source
@@ -123,12 +124,7 @@ _NEW_CALLS = ("SET", "EXISTS", "HSET", "HMSET", "LPUSH", "RPUSH", "ZADD", "SADD"
 _ADDS = frozenset(("ZADD", "HSET", "LPUSH", "RPUSH"))
 _DELETES = ("DEL", "UNLINK")
 _TRIMS = frozenset(("ZREMRANGEBYRANK", "ZREMRANGEBYSCORE"))
-# Lua counts from 1, and Asynq's scripts take less than ten of each.
-_NUMBER = r"\[([1-9][0-9]?)\]"
-_KEYS = re.compile(rf"KEYS{_NUMBER}")
-_ARGV = re.compile(rf"(?:tonumber\()?ARGV{_NUMBER}\)?")
 _EACH = re.compile(r'"?[01]"?')
-_PREFIXED = re.compile(rf"ARGV{_NUMBER}\.\.\w+")
 
 
 def classify(text: bytes) -> Shape:
@@ -174,7 +170,7 @@ def _writes_some_state(call: LuaCall) -> bool:
 
 def _terminal(lua: LuaText, write: LuaCall) -> Shape | None:
     """Return the shape of a script that ends tasks; `write` is the call that says so."""
-    adds = {call.args for call in lua.calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV))}
+    adds = {call.args for call in lua.calls if call.command == "ZADD" and call_matches(call, (KEYS, ARGV))}
     # A task that ends is put into one index only; a script that fills two is not understood.
     if len(adds) != 1:
         return None
@@ -191,13 +187,13 @@ def _complete(lua: LuaText, write: LuaCall, add: tuple[str, ...]) -> Shape | Non
     refused, active, lease = refusal(lua)
     shape = Shape(
         Kind.COMPLETE,
-        task_key=_key(write.args[0]),
-        index_key=_key(index),
+        task_key=key_number(write.args[0]),
+        index_key=key_number(index),
         active_key=active,
         lease_key=lease,
-        id_arg=_arg(member),
-        msg_arg=_arg(_fields(write).get('"msg"', "")),
-        time_arg=_arg(time),
+        id_arg=arg_number(member),
+        msg_arg=arg_number(_fields(write).get('"msg"', "")),
+        time_arg=arg_number(time),
         refusal=refused,
     )
     return shape if shape.task_key and shape.id_arg and shape.msg_arg else None
@@ -206,16 +202,16 @@ def _complete(lua: LuaText, write: LuaCall, add: tuple[str, ...]) -> Shape | Non
 def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -> Shape | None:
     """Return the shape of a script that archives one task or all of a source."""
     index, time, member = add
-    task, message = _key(write.args[0]), _arg(_fields(write).get('"msg"', ""))
+    task, message = key_number(write.args[0]), arg_number(_fields(write).get('"msg"', ""))
     trims = read_trims(calls, index)
     if trims is None:
         return None
     parts = Shape(
         Kind.ARCHIVE,
         task_key=task,
-        index_key=_key(index),
-        id_arg=_arg(member),
-        time_arg=_arg(time),
+        index_key=key_number(index),
+        id_arg=arg_number(member),
+        time_arg=arg_number(time),
         cutoff_arg=trims.cutoff_arg,
         cap_arg=trims.cap_arg,
         cap_offset=trims.cap_offset,
@@ -227,7 +223,7 @@ def _archive(calls: tuple[LuaCall, ...], write: LuaCall, add: tuple[str, ...]) -
         if message:
             return parts
         return replace(parts, kind=Kind.ARCHIVE_ONE) if _reads_state(calls, write.args[0]) else None
-    prefix, source = _prefix(write.args[0]), read_source(calls, index)
+    prefix, source = prefix_number(write.args[0]), read_source(calls, index)
     if not prefix or not source:
         return None
     return _reading(source, replace(parts, kind=Kind.ARCHIVE_ALL, prefix_arg=prefix))
@@ -244,18 +240,18 @@ def _live(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
 
 def _dequeue(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of a script by which a worker takes a task off its queue."""
-    move = _find(calls, "RPOPLPUSH", _KEYS, _KEYS) or _find(calls, "LMOVE", _KEYS, _KEYS, '"RIGHT"', '"LEFT"')
-    lease = _find(calls, "ZADD", _KEYS)
-    prefix = _prefix(write.args[0])
-    lone = _find(calls, "HGET", write.args[0], '"msg"')
-    timed = _find(calls, "HMGET", write.args[0], '"msg"')
+    move = find_call(calls, "RPOPLPUSH", KEYS, KEYS) or find_call(calls, "LMOVE", KEYS, KEYS, '"RIGHT"', '"LEFT"')
+    lease = find_call(calls, "ZADD", KEYS)
+    prefix = prefix_number(write.args[0])
+    lone = find_call(calls, "HGET", write.args[0], '"msg"')
+    timed = find_call(calls, "HMGET", write.args[0], '"msg"')
     if not move or not lease or not prefix or not (lone or timed):
         return None
     return Shape(
         Kind.DEQUEUE_TIMED if timed else Kind.DEQUEUE,
-        source_key=_key(move.args[0]),
-        active_key=_key(move.args[1]),
-        lease_key=_key(lease.args[0]),
+        source_key=key_number(move.args[0]),
+        active_key=key_number(move.args[1]),
+        lease_key=key_number(lease.args[0]),
         prefix_arg=prefix,
     )
 
@@ -265,23 +261,25 @@ def _enqueue(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
 
     So it takes the lock, if any, and looks whether the ID is taken, before it writes anything else.
     """
-    task, message = write.args[0], _arg(_fields(write)['"msg"'])
+    task, message = write.args[0], arg_number(_fields(write)['"msg"'])
     before = [call for call in calls[: calls.index(write)] if call.args != (task,) or call.command != "EXISTS"]
     asks = len(before) < calls.index(write)
     locks = [call for call in calls if call.command == "SET"]
     adds = all(call.command in _NEW_CALLS for call in calls)
-    if not (_key(task) and message and asks and adds and before == locks) or len(locks) > 1:
+    if not (key_number(task) and message and asks and adds and before == locks) or len(locks) > 1:
         return None
-    if locks and not (_key(locks[0].args[0]) and '"NX"' in locks[0].args):
+    if locks and not (key_number(locks[0].args[0]) and '"NX"' in locks[0].args):
         return None
-    return Shape(Kind.ENQUEUE, task_key=_key(task), msg_arg=message, lock_key=_key(locks[0].args[0]) if locks else 0)
+    return Shape(
+        Kind.ENQUEUE, task_key=key_number(task), msg_arg=message, lock_key=key_number(locks[0].args[0]) if locks else 0
+    )
 
 
 def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of an inspector's script that runs one task again, or all of an index."""
-    if '"msg"' in _fields(write) or not (_find(calls, "LPUSH", _KEYS) or _find(calls, "RPUSH", _KEYS)):
+    if '"msg"' in _fields(write) or not (find_call(calls, "LPUSH", KEYS) or find_call(calls, "RPUSH", KEYS)):
         return None
-    task, prefix = _key(write.args[0]), _prefix(write.args[0])
+    task, prefix = key_number(write.args[0]), prefix_number(write.args[0])
     if task:
         return Shape(Kind.RUN_ONE, task_key=task) if _reads_state(calls, write.args[0]) else None
     source = read_source(calls)
@@ -297,27 +295,27 @@ def _deleting(calls: tuple[LuaCall, ...]) -> Shape | None:
 
 def _done(calls: tuple[LuaCall, ...]) -> Shape | None:
     """Return the shape of a script that takes a task off the active list and the lease, and deletes its hash."""
-    taken, leased = _find(calls, "LREM", _KEYS, _EACH, _ARGV), _find(calls, "ZREM", _KEYS, _ARGV)
+    taken, leased = find_call(calls, "LREM", KEYS, _EACH, ARGV), find_call(calls, "ZREM", KEYS, ARGV)
     if not taken or not leased or any(call.command in _ADDS for call in calls):
         return None
     # What is read before it is deleted is the uniqueness lock.
     locks = {call.args[0] for call in calls if call.command == "GET" and call.args}
     deleted = {call.args[0] for call in calls if call.command in _DELETES and len(call.args) == 1} - locks
-    task = _key(deleted.pop()) if len(deleted) == 1 else 0
+    task = key_number(deleted.pop()) if len(deleted) == 1 else 0
     if not task or taken.args[2] != leased.args[1]:
         return None
     return Shape(
         Kind.DONE,
         task_key=task,
-        active_key=_key(taken.args[0]),
-        lease_key=_key(leased.args[0]),
-        id_arg=_arg(taken.args[2]),
+        active_key=key_number(taken.args[0]),
+        lease_key=key_number(leased.args[0]),
+        id_arg=arg_number(taken.args[2]),
     )
 
 
 def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:
     """Return the shape of a script that deletes the completed tasks whose time is over."""
-    due = _find(calls, "ZRANGEBYSCORE", _KEYS, '"-inf"', _ARGV)
+    due = find_call(calls, "ZRANGEBYSCORE", KEYS, '"-inf"', ARGV)
     if not due or any(call.command in _ADDS for call in calls):
         return None
     drops = any(call.command == "ZREM" and call.args[:1] == due.args[:1] for call in calls)
@@ -325,13 +323,13 @@ def _janitor(calls: tuple[LuaCall, ...]) -> Shape | None:
     if not drops or not prefix:
         return None
     limited = due.args[3:4] == ('"LIMIT"',) and len(due.args) == 6
-    batch = _arg(due.args[5]) if limited else 0
+    batch = arg_number(due.args[5]) if limited else 0
     if not batch:
         return None
     return Shape(
         Kind.JANITOR,
-        index_key=_key(due.args[0]),
-        time_arg=_arg(due.args[2]),
+        index_key=key_number(due.args[0]),
+        time_arg=arg_number(due.args[2]),
         prefix_arg=prefix,
         batch_arg=batch,
     )
@@ -352,7 +350,7 @@ def _delete_all(calls: tuple[LuaCall, ...]) -> Shape | None:
 
 def _recording(lua: LuaText) -> Shape | None:
     """Return the shape of a script that adds to a log, trims it, and does nothing else; None for any other."""
-    adds = [call.args for call in lua.calls if call.command == "ZADD" and _matches(call, (_KEYS, _ARGV, _ARGV))]
+    adds = [call.args for call in lua.calls if call.command == "ZADD" and call_matches(call, (KEYS, ARGV, ARGV))]
     if len(adds) != 1 or len(adds[0]) != 3 or lua.hides_calls():
         return None
     log = adds[0][0]
@@ -361,7 +359,7 @@ def _recording(lua: LuaText) -> Shape | None:
         return None
     if not all(call.command in _TRIMS and call.args[:1] == (log,) for call in rest):
         return None
-    return Shape(Kind.RECORD, history_key=_key(log))
+    return Shape(Kind.RECORD, history_key=key_number(log))
 
 
 def _reading(source: Source, shape: Shape) -> Shape:
@@ -377,7 +375,7 @@ def _reading(source: Source, shape: Shape) -> Shape:
 
 def _deleted_prefix(calls: tuple[LuaCall, ...]) -> int:
     """Return the ARGV number of the prefix of the task keys that a script deletes; 0 where it deletes none."""
-    prefixes = (_prefix(call.args[0]) for call in calls if call.command in _DELETES and call.args)
+    prefixes = (prefix_number(call.args[0]) for call in calls if call.command in _DELETES and call.args)
     return next((prefix for prefix in prefixes if prefix), 0)
 
 
@@ -386,36 +384,3 @@ def _reads_state(calls: tuple[LuaCall, ...], task: str) -> bool:
     return any(
         call.command in ("HGET", "HMGET") and call.args[:1] == (task,) and '"state"' in call.args for call in calls
     )
-
-
-def _find(calls: tuple[LuaCall, ...], command: str, *patterns: str | re.Pattern[str]) -> LuaCall | None:
-    """Return the first call of a command whose leading arguments match, or None."""
-    return next((call for call in calls if call.command == command and _matches(call, patterns)), None)
-
-
-def _matches(call: LuaCall, patterns: tuple[str | re.Pattern[str], ...]) -> bool:
-    """Say whether the leading arguments of a call match."""
-    return len(call.args) >= len(patterns) and all(
-        arg == pattern if isinstance(pattern, str) else pattern.fullmatch(arg) is not None
-        for arg, pattern in zip(call.args, patterns, strict=False)
-    )
-
-
-def _number(pattern: re.Pattern[str], expression: str) -> int:
-    found = pattern.fullmatch(expression)
-    return int(found[1]) if found else 0
-
-
-def _key(expression: str) -> int:
-    """Return n where an expression is `KEYS[n]`, else 0."""
-    return _number(_KEYS, expression)
-
-
-def _arg(expression: str) -> int:
-    """Return n where an expression is `ARGV[n]`, as a number or not, else 0."""
-    return _number(_ARGV, expression)
-
-
-def _prefix(expression: str) -> int:
-    """Return n where an expression is `ARGV[n] .. id`, else 0."""
-    return _number(_PREFIXED, expression)

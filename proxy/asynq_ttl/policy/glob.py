@@ -198,3 +198,10 @@ def _piece_covers(wide: str, narrow: str) -> bool:
     if wide.startswith("[") and narrow.startswith("\\"):
         return re.fullmatch(_regex_of(wide), narrow[1:]) is not None
     return False
+
+
+def all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:
+    """Say whether all that some narrow globs match is matched by some wide ones; no globs match everything."""
+    if not wide:
+        return True
+    return bool(narrow) and all(any(w.covers(n) for w in wide) for n in narrow)

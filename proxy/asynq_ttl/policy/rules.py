@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final
 
 from asynq_ttl.policy.archive_limits import ArchiveLimits, HandoverCap
-from asynq_ttl.policy.glob import Glob
+from asynq_ttl.policy.glob import Glob, all_covered
 from asynq_ttl.times import format_duration
 
 # Rollout shares are counted in hundredths of a percent.
@@ -150,8 +150,8 @@ class Rule:
         """Say whether `later` can never decide about `state` because this rule comes first."""
         return (
             self.says(state) is not None
-            and _all_covered(self.queues, later.queues)
-            and _all_covered(self.types, later.types)
+            and all_covered(self.queues, later.queues)
+            and all_covered(self.types, later.types)
         )
 
 
@@ -383,23 +383,15 @@ DEFAULT_POLICY = Policy(
 
 
 def _at_least_a_second(retention: Retention | None) -> Retention | None:
-    if retention is None or retention.keep is not Keep.DELETE:
-        return retention
-    return replace(retention, keep=Keep.TTL, seconds=1)
-
-
-def _all_covered(wide: tuple[Glob, ...], narrow: tuple[Glob, ...]) -> bool:
-    if not wide:
-        return True
-    return bool(narrow) and all(any(w.covers(n) for w in wide) for n in narrow)
+    if retention is not None and retention.keep is Keep.DELETE:
+        return replace(retention, keep=Keep.TTL, seconds=1)
+    return retention
 
 
 # A score that no clock reaches, for completed tasks that are kept for ever (9999-12-31T23:59:59Z).
 FOREVER_SCORE = 253_402_300_799
-
 # The Retention of a task that `done` keeps for ever: the longest that Go has, 292 years. Nothing shortens it.
 FOREVER_RETENTION = 9_223_372_036
-
 
 # What stands for the rule where none matches, but another rule of the queue outlasts Asynq's own trims.
 UNMATCHED = "asynq"

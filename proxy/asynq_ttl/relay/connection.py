@@ -7,7 +7,6 @@ A connection that has much to say gets one large chunk in each turn of the loop,
 Who closes what: a client that hangs up takes its connection to Redis with it, once all that it sent is on its way;
 when Redis hangs up, the client is hung up on, once it has all that Redis sent.
 A connection knows the others only as `OpenConnections`, which the relay is.
-
 `pass_on` and `pass_back` say what becomes of a chunk. For nearly every chunk the same is also compiled (`forwarding`).
 """
 
@@ -99,8 +98,7 @@ class Downstream(asyncio.Protocol):
     @property
     def awaits_reply(self) -> bool:
         """Whether Redis has yet to answer a command."""
-        session = self.session
-        return session.counting and session.commands != session.replies
+        return self.session.counting and self.session.commands != self.session.replies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connect to Redis before anything is read, or before much is.
@@ -256,16 +254,16 @@ class Downstream(asyncio.Protocol):
     def pass_back(self, data: bytes) -> None:
         """Give the client what Redis sent, and take note of it."""
         traffic, transport, session = self._traffic, self._transport, self.session
-        told, note = data, session.receive_upstream
+        write: Callable[[bytes], None] = _discard if transport is None else transport.write
+        give, note = write, session.receive_upstream
         if session.marks:  # rare: a task may have been replaced
-            told, note = session.unmark(data), _discard
-        if transport is not None:
-            if traffic.reply_due:
-                traffic.time_reply(transport.write, told)
-            else:
-                transport.write(told)
+            give, note = lambda replies: write(session.unmark(replies)), _discard
+        if traffic.reply_due and transport is not None:
+            traffic.time_reply(give, note, data)
+        else:
+            give(data)
+            note(data)
         traffic.bytes_from_redis += len(data)
-        note(data)
         if len(data) >= TURN_BYTES and self._upstream is not None:
             self._upstream.give_way()
 

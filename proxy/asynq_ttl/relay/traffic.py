@@ -3,8 +3,12 @@
 Every chunk is counted, so the connections add to these numbers themselves: a call for each would cost more than all
 else about it. Whoever collects them reads them.
 
-Invariant: of what passes between two calls of `time_next`, at most one chunk in each direction is timed. So what timing
-costs does not grow with the traffic.
+Invariants:
+
+* Of what passes between two calls of `time_next`, at most one chunk in each direction is timed. So what timing costs
+  does not grow with the traffic.
+* A chunk of replies that is timed is told of with the latest span that was made while note was taken of it, and with
+  no other one.
 """
 
 import time
@@ -38,14 +42,20 @@ class Traffic:
     def time_command(self, work: Callable[[bytes], None], data: bytes) -> None:
         """Do with a chunk of commands what is to be done, and tell how long that took."""
         self.command_due = False
-        self._time(work, data, "command")
-
-    def time_reply(self, work: Callable[[bytes], None], data: bytes) -> None:
-        """Do with a chunk of replies what is to be done, and tell how long that took."""
-        self.reply_due = False
-        self._time(work, data, "reply")
-
-    def _time(self, work: Callable[[bytes], None], data: bytes, direction: str) -> None:
         started = time.perf_counter_ns()
         work(data)
-        self._observer.measured(time.perf_counter_ns() - started, direction)
+        self._observer.measured(time.perf_counter_ns() - started, "command")
+
+    def time_reply(self, give: Callable[[bytes], None], note: Callable[[bytes], None], data: bytes) -> None:
+        """Give the client a chunk of replies, then take note of it; tell how long the former took.
+
+        It is told only after the latter, which makes the spans of what was decided.
+        """
+        self.reply_due = False
+        before = self._observer.latest_span
+        started = time.perf_counter_ns()
+        give(data)
+        nanoseconds = time.perf_counter_ns() - started
+        note(data)
+        span = self._observer.latest_span
+        self._observer.measured(nanoseconds, "reply", None if span is before else span)

@@ -103,6 +103,10 @@ class Script:
         """Return the same script as another node has it: with a wrapper that has not been tried there."""
         return Script(self.sha, self.shape, self.text, self.wrapper, self.wrapper_sha)
 
+    def go_by(self, clock: RedisClock) -> None:
+        """Take the clock of the Redis that runs it."""
+        self.clock = clock
+
     def become(self, status: Status, *, flushed: bool = False) -> bool:
         """Take another status, as the registry has it; say whether anything is different from before."""
         before = self.status, self.flushed
@@ -233,7 +237,7 @@ class ScriptRegistry:
         return script
 
     def _take(self, script: Script) -> None:
-        script.clock = self.clock
+        script.go_by(self.clock)
         self._alike(script)[script.sha] = script
 
     def _alike(self, script: Script) -> dict[bytes, Script]:

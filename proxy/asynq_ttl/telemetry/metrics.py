@@ -9,14 +9,17 @@ Invariant: readers run on threads of their own, so what `read` looks at must be 
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from asynq_ttl.asynq.keys import printable
+from asynq_ttl.events import SpanIds
 
 Number = int | float
 # By the value of the label, or the values of several.
@@ -36,6 +39,19 @@ class Instrument:
     kind: str
     unit: str
     labels: tuple[str, ...]
+
+
+class Record(Protocol):
+    """Takes the values of a distribution."""
+
+    def __call__(self, value: float, label: str, span: SpanIds | None = None, /) -> None:
+        """Take a value.
+
+        Args:
+            value: the value.
+            label: the value of its label; of no meaning where it has none.
+            span: one that tells of what was measured, for an exemplar; None for none.
+        """
 
 
 class Metrics:
@@ -88,10 +104,8 @@ class Metrics:
         if self._meter is not None:
             self._meter.create_observable_gauge(name, [_callback(read, labels)], unit=unit, description=description)
 
-    def histogram(
-        self, name: str, description: str, unit: str, bounds: tuple[float, ...], label: str = ""
-    ) -> Callable[[float, str], None]:
-        """Declare a distribution, and return what takes a value of it and the value of its label.
+    def histogram(self, name: str, description: str, unit: str, bounds: tuple[float, ...], label: str = "") -> Record:
+        """Declare a distribution, and return what takes its values.
 
         Args:
             name: its name.
@@ -102,11 +116,13 @@ class Metrics:
         """
         self.declared[name] = Instrument("histogram", unit, (label,) if label else ())
         if self._meter is None:
-            return lambda _value, _label: None
+            return lambda _value, _label, _span=None: None
         histogram = self._meter.create_histogram(
             name, unit=unit, description=description, explicit_bucket_boundaries_advisory=bounds
         )
-        return lambda value, text: histogram.record(value, {label: text} if label else None)
+        return lambda value, text, span=None: histogram.record(
+            value, {label: text} if label else None, None if span is None else _context_of(span)
+        )
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in Prometheus's text format, and its content type. Takes milliseconds; blocks.
@@ -130,18 +146,27 @@ class Metrics:
 
 def _prometheus() -> tuple[MetricReader, Callable[[str], tuple[bytes, str]]]:
     """Return a reader for Prometheus, and what returns all metrics in one of its formats, with the content type."""
-    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - only where it is asked
-    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
+    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415 - only where it is asked
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
+
+    from asynq_ttl.telemetry.exemplars import ExemplarReader, WithExemplars  # noqa: PLC0415
 
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
+    reader = ExemplarReader(registry)
+    metrics = WithExemplars(registry, reader)
 
     def pull(accept: str) -> tuple[bytes, str]:
         encode, content_type = choose_encoder(accept)
-        return encode(registry), content_type
+        return encode(metrics), content_type
 
-    return PrometheusMetricReader(scope_info_enabled=False, registry=registry), pull
+    return reader, pull
+
+
+def _context_of(span: SpanIds) -> Context:
+    """Return the context by which the SDK knows which span a value belongs to."""
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return set_span_in_context(NonRecordingSpan(SpanContext(*span[:2], is_remote=False, trace_flags=flags)), Context())
 
 
 def _callback(

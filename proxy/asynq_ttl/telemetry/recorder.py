@@ -18,7 +18,18 @@ from typing import Protocol
 
 from opentelemetry.sdk.resources import Resource
 
-from asynq_ttl.events import Action, Activated, Adopted, Enqueue, FailedOpen, FailOpen, Happened, Outcome, Swept
+from asynq_ttl.events import (
+    Action,
+    Activated,
+    Adopted,
+    Enqueue,
+    FailedOpen,
+    FailOpen,
+    Happened,
+    Outcome,
+    SpanIds,
+    Swept,
+)
 from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
@@ -73,7 +84,7 @@ class ObservedNode(Protocol):
 
 
 class Telemetry:
-    """Counts, keeps, traces and logs. The `Observer` of all sessions.
+    """Counts, keeps, traces and logs. The `Observer` of all sessions; `at` is the node of a cluster where it was done.
 
     Args:
         upstream: the real Redis, for the spans' attributes.
@@ -134,18 +145,14 @@ class Telemetry:
         self._declare()
         self._declare_times()
 
-    # Each of these takes `at`, the node of a cluster where it was done; None without a cluster.
-
     def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Count a decision, keep it, and make its span."""
         decision = outcome.decision
         mode, action = "enforce" if decision.enforced else "shadow", _ACTION_NAMES[decision.action]
         key = (decision.queue, decision.state, decision.rule, action, mode)
-        count = self.decisions.get(key)
-        if count is None and len(self.decisions) >= MAX_DECISION_SERIES:
+        if key not in self.decisions and len(self.decisions) >= MAX_DECISION_SERIES:
             key = (OVERFLOW, decision.state, OVERFLOW, action, mode)
-            count = self.decisions.get(key)
-        self.decisions[key] = (count or 0) + 1
+        self.decisions[key] += 1
         if not outcome.reply.startswith((b"-", b"!")):
             # The reply to a bulk operation is how many tasks it has moved.
             self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
@@ -161,9 +168,8 @@ class Telemetry:
         trace_id = self.spans.decided(outcome, mode, moved, _server(at)) if self.spans.on else ""
         self.recent.add(outcome, trace_id)
         if _log.isEnabledFor(logging.DEBUG):
-            rule, action = decision.rule or "none", _ACTION_NAMES[decision.action]
             where = f" in queue {decision.queue}" if decision.queue else ""
-            words = decision.operation, where, rule, action, mode
+            words = decision.operation, where, decision.rule or "none", _ACTION_NAMES[decision.action], mode
             _log.debug("%s%s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
 
     def refused(self, enqueue: Enqueue, outcome: Outcome, at: ObservedNode | None = None) -> None:
@@ -211,8 +217,7 @@ class Telemetry:
             where = _server(at) or self._upstream
             self._warn(f"activation {where}", trace_id, f"cannot load a wrapper into {where}: {error}")
         else:
-            wrapper = activated.wrapper_sha
-            _log.info("script %s (%s) is wrapped as %s", sha, kind, wrapper, extra={"trace_id": trace_id})
+            _log.info("script %s (%s) is wrapped as %s", sha, kind, activated.wrapper_sha, extra={"trace_id": trace_id})
 
     def reloaded(self, digest: str, mode: str, start_ns: int, error: str) -> str:
         """Take note of a reload of the policy; `error` is empty if it went well. Returns the trace ID."""
@@ -258,10 +263,15 @@ class Telemetry:
         if not error:
             self.swept_at = time.time()
 
-    def measured(self, nanoseconds: int, direction: str) -> None:
-        """Take note of how long the sidecar held a chunk of bytes: `command` or `reply`."""
+    @property
+    def latest_span(self) -> SpanIds | None:
+        """The latest span of a decision; None for none."""
+        return self.spans.latest
+
+    def measured(self, nanoseconds: int, direction: str, span: SpanIds | None = None) -> None:
+        """Take note of how long the sidecar held a chunk of bytes, `command` or `reply`, and of a span of it."""
         self.latencies[direction].append(nanoseconds / 1000)
-        self._latency(nanoseconds / 1e9, direction)
+        self._latency(nanoseconds / 1e9, direction, span)
 
     def loop_late(self, seconds: float) -> None:
         """Take note of how late the event loop came to something that was due."""

@@ -57,6 +57,8 @@ class Spans:
     ) -> None:
         self.made = 0
         """Spans handed to the exporters."""
+        self.latest: _Ids | None = None
+        """The latest span of a decision."""
         self.exported: Counter[str] = Counter()
         """Spans that exporters were given, by result: ok, error."""
         self.on = bool(outlets)
@@ -98,9 +100,9 @@ class Spans:
         """
         decision = outcome.decision
         name = f"{decision.operation} {decision.queue or decision.state}"
-        ids = self._sampled(name, _CLIENT)
-        if ids is None:
+        if (ids := self._sampled(name, _CLIENT)) is None:
             return ""
+        self.latest = ids
         key = (*decision[:5], mode, *decision[7:10], outcome.database, server)
         shared = self._shared.get(key)
         if shared is None:

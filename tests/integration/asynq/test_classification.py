@@ -15,6 +15,8 @@ from asynq_ttl.rewriting.wrappers import wrap
 from support.asynq_source import VERSIONS, scripts
 
 COMPLETE = Shape(Kind.COMPLETE, task_key=4, index_key=3, id_arg=1, time_arg=3, msg_arg=4)
+# It says INTERNAL of an ID that is in the index already, and has taken it off these two by then.
+COMPLETE_OR_REFUSE = replace(COMPLETE, active_key=1, lease_key=2)
 ARCHIVE = Shape(Kind.ARCHIVE, task_key=1, index_key=4, id_arg=1, msg_arg=2, time_arg=3, cutoff_arg=4, cap_arg=5)
 ARCHIVE_ONE = Shape(Kind.ARCHIVE_ONE, task_key=1, index_key=2, id_arg=1, time_arg=2, cutoff_arg=3, cap_arg=4)
 ARCHIVE_ALL = Shape(
@@ -34,6 +36,10 @@ DEQUEUE = Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_ar
 DEQUEUE_TIMED = Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
 DELETE_ALL = Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE")
 DONE = Shape(Kind.DONE, task_key=3, active_key=1, lease_key=2, id_arg=1)
+ENQUEUE = Shape(Kind.ENQUEUE, task_key=1, msg_arg=1)
+ENQUEUE_UNIQUE = Shape(Kind.ENQUEUE, lock_key=1, task_key=2, msg_arg=3)
+SCHEDULE_UNIQUE = replace(ENQUEUE_UNIQUE, msg_arg=4)
+ADD_UNIQUE = replace(ENQUEUE, lock_key=4)
 RECORD = Shape(Kind.RECORD, history_key=1)
 JANITOR = Shape(Kind.JANITOR, index_key=1, time_arg=1, prefix_arg=2, batch_arg=3)
 
@@ -53,10 +59,10 @@ class Row:
 WRAPPED = (
     Row("markAsCompleteCmd", "v0.19.0", "v0.19.0", COMPLETE, "f74cd54b"),
     Row("markAsCompleteCmd", "v0.20.0", "v0.23.0", COMPLETE, "4b6a7fee"),
-    Row("markAsCompleteCmd", "v0.24.1", "v0.26.0", COMPLETE, "117dca95"),
+    Row("markAsCompleteCmd", "v0.24.1", "v0.26.0", COMPLETE_OR_REFUSE, "117dca95"),
     Row("markAsCompleteUniqueCmd", "v0.19.0", "v0.19.0", COMPLETE, "bb86a9fe"),
     Row("markAsCompleteUniqueCmd", "v0.20.0", "v0.23.0", COMPLETE, "adc25571"),
-    Row("markAsCompleteUniqueCmd", "v0.24.1", "v0.26.0", COMPLETE, "ce6833cc"),
+    Row("markAsCompleteUniqueCmd", "v0.24.1", "v0.26.0", COMPLETE_OR_REFUSE, "ce6833cc"),
     Row("archiveCmd", "v0.18.6", "v0.19.0", ARCHIVE, "70978112"),
     Row("archiveCmd", "v0.20.0", "v0.24.1", ARCHIVE, "04e5ed2a"),
     Row("archiveCmd", "v0.25.1", "v0.26.0", ARCHIVE, "9c3b1eb9"),
@@ -77,6 +83,19 @@ WRAPPED = (
     Row("doneCmd", "v0.20.0", "v0.26.0", DONE, "1241eaa1"),
     Row("doneUniqueCmd", "v0.18.6", "v0.19.0", DONE, "89ec8aa8"),
     Row("doneUniqueCmd", "v0.20.0", "v0.26.0", DONE, "a2631c71"),
+    Row("enqueueCmd", "v0.19.0", "v0.19.0", ENQUEUE, "27561f6f"),
+    Row("enqueueCmd", "v0.20.0", "v0.20.0", ENQUEUE, "6b2833ba"),
+    Row("enqueueCmd", "v0.22.1", "v0.26.0", ENQUEUE, "98d28b42"),
+    Row("enqueueUniqueCmd", "v0.19.0", "v0.19.0", ENQUEUE_UNIQUE, "0f6e0099"),
+    Row("enqueueUniqueCmd", "v0.20.0", "v0.20.0", ENQUEUE_UNIQUE, "2c343a9f"),
+    Row("enqueueUniqueCmd", "v0.22.1", "v0.23.0", ENQUEUE_UNIQUE, "5c5f3ddb"),
+    Row("enqueueUniqueCmd", "v0.24.1", "v0.26.0", ENQUEUE_UNIQUE, "297b3f9a"),
+    Row("scheduleCmd", "v0.19.0", "v0.20.0", ENQUEUE, "0658cfcf"),
+    Row("scheduleCmd", "v0.22.1", "v0.26.0", ENQUEUE, "8ce6b38a"),
+    Row("scheduleUniqueCmd", "v0.19.0", "v0.20.0", SCHEDULE_UNIQUE, "8640afea"),
+    Row("scheduleUniqueCmd", "v0.22.1", "v0.26.0", SCHEDULE_UNIQUE, "e9b8aa85"),
+    Row("addToGroupCmd", "v0.23.0", "v0.26.0", ENQUEUE, "074af2c5"),
+    Row("addToGroupUniqueCmd", "v0.23.0", "v0.26.0", ADD_UNIQUE, "deeb77b9"),
     Row("deleteExpiredCompletedTasksCmd", "v0.19.0", "v0.26.0", JANITOR, "49c4326d"),
     Row("recordSchedulerEnqueueEventCmd", "v0.18.6", "v0.26.0", RECORD),
     Row("deleteAllCmd", "v0.18.6", "v0.26.0", DELETE_ALL, "87a4d435"),
@@ -84,11 +103,11 @@ WRAPPED = (
     Row("deleteAggregationSetCmd", "v0.23.0", "v0.26.0", DELETE_ALL, "f7833555"),
 )
 UNTOUCHED = (
-    Row("enqueueCmd", "v0.18.6", "v0.26.0"),
-    Row("enqueueUniqueCmd", "v0.18.6", "v0.26.0"),
+    Row("enqueueCmd", "v0.18.6", "v0.18.6"),
+    Row("enqueueUniqueCmd", "v0.18.6", "v0.18.6"),
     Row("requeueCmd", "v0.18.6", "v0.26.0"),
-    Row("scheduleCmd", "v0.18.6", "v0.26.0"),
-    Row("scheduleUniqueCmd", "v0.18.6", "v0.26.0"),
+    Row("scheduleCmd", "v0.18.6", "v0.18.6"),
+    Row("scheduleUniqueCmd", "v0.18.6", "v0.18.6"),
     Row("retryCmd", "v0.18.6", "v0.26.0"),
     Row("forwardCmd", "v0.18.6", "v0.26.0"),
     Row("listDeadlineExceededCmd", "v0.18.6", "v0.20.0"),
@@ -96,8 +115,6 @@ UNTOUCHED = (
     Row("writeServerStateCmd", "v0.18.6", "v0.26.0"),
     Row("clearServerStateCmd", "v0.18.6", "v0.26.0"),
     Row("writeSchedulerEntriesCmd", "v0.18.6", "v0.26.0"),
-    Row("addToGroupCmd", "v0.23.0", "v0.26.0"),
-    Row("addToGroupUniqueCmd", "v0.23.0", "v0.26.0"),
     Row("aggregationCheckCmd", "v0.23.0", "v0.26.0"),
     Row("readAggregationSetCmd", "v0.23.0", "v0.26.0"),
     Row("reclaimStateAggregationSetsCmd", "v0.23.0", "v0.26.0"),
@@ -216,7 +233,12 @@ def test_another_way_of_writing_changes_nothing(variant: str) -> None:
     """Names, white space, comments, quotes, aliases and pcall do not matter to what a script is."""
     change = VARIANTS[variant]
     for label, (text, shape) in known_texts().items():
-        assert classify(change(text.decode()).encode()) == shape, label
+        assert _sure(classify(change(text.decode()).encode())) == _sure(shape), label
+
+
+def _sure(shape: Shape) -> Shape:
+    """Return a shape without what is only read from a text that is written as Asynq writes it."""
+    return replace(shape, active_key=0, lease_key=0) if shape.kind is Kind.COMPLETE else shape
 
 
 # --- damaged scripts ----------------------------------------------------------------------------------------
@@ -226,13 +248,13 @@ TOKEN = re.compile(r'"[^"]*"|\w+|\S')
 
 
 def test_a_script_without_one_of_its_lines_is_the_same_or_not_understood() -> None:
-    """No line can be missing so that the rest passes for something else or has other positions; a trim can be."""
+    """No line can be missing so that the rest passes for something else or has other positions; a trim or lock can."""
     for label, (text, shape) in known_texts().items():
         lines = text.split(b"\n")
         for missing in range(len(lines)):
             found = classify(b"\n".join(lines[:missing] + lines[missing + 1 :]))
-            trimmed = replace(found, cutoff_arg=shape.cutoff_arg, cap_arg=shape.cap_arg)
-            assert shape in (found, trimmed) or found.kind in NOT_WRAPPED, (label, lines[missing])
+            trimmed = replace(found, cutoff_arg=shape.cutoff_arg, cap_arg=shape.cap_arg, lock_key=shape.lock_key)
+            assert _sure(shape) in (_sure(found), _sure(trimmed)) or found.kind in NOT_WRAPPED, (label, lines[missing])
 
 
 @given(st.data())

@@ -1,9 +1,10 @@
-"""Why a bare EXPIRE loses tasks, and that the sidecar does not: each hazard in five ways.
+"""Why a bare EXPIRE loses tasks, and that the sidecar does not: each hazard in five ways and more.
 
 The control (`plain`) is Asynq on Redis alone with a TTL set by hand, and asserts that the damage is done: a hazard
 that Asynq no longer has would fail it. Behind the sidecar, on both servers, the same story must end well: with the
 sweeper at work (`redis`, `valkey`), and where TTLs fired while no sidecar ran and the next one has not swept yet
-(`redis-late`, `valkey-late`).
+(`redis-late`, `valkey-late`). Where an ID lives again, it also does so while its earlier life is there, which a rule
+lets it replace (`redis-replace`, `valkey-replace`).
 
 Where tasks complete, they do so by a Retention, and behind the sidecar also without one, kept by a `done` rule: what
 that leaves has to be as harmless.
@@ -33,6 +34,7 @@ rules:
   - {name: kept, match: {type: "kept:*"}, done: {ttl: 1h}}
   - {name: all, archived: {ttl: 1h}, completed: {ttl: 1h}}
 """
+REPLACING = POLICY.replace("ttl: 1h", "ttl: 1h, on_conflict: replace")
 SWEPT = {"sweep_interval": "0.2"}
 UNSWEPT = {"sweep_interval": "0"}
 QUEUE = "asynq:{default}:"
@@ -56,6 +58,7 @@ class Way:
         harness: real Asynq.
         sidecar: what Asynq talks to; None if that is the server itself.
         late: TTLs fire while no sidecar runs, and the next one does not sweep.
+        replace: an ID that lives again replaces its earlier life, instead of following it.
     """
 
     server: Server
@@ -63,6 +66,7 @@ class Way:
     harness: Harness
     sidecar: Sidecar | None
     late: bool
+    replace: bool
 
     @property
     def address(self) -> str:
@@ -84,6 +88,12 @@ class Way:
     def enqueue(self, name: str, **options: Any) -> Json:
         """Enqueue one task and return the answer."""
         return self.harness.enqueue(self.address, {"id": name, "type": "x", **options})[0]
+
+    def live_again(self, name: str, **options: Any) -> None:
+        """Enqueue a task with the ID of one that has ended: when that is gone, or in its place."""
+        if not self.replace:
+            self.expire(name)
+        assert self.enqueue(name, **options).get("id") == name
 
     def inspect(self, op: str, **fields: Any) -> Any:
         """Do one operation of the Inspector."""
@@ -170,12 +180,13 @@ class Places:
     def of(self, way: str) -> tuple[Server, Sidecar | None]:
         """Return the empty server of a way, and its sidecar if it has one."""
         if way not in self._started:
-            name, _, late = way.partition("-")
+            name, late = way.partition("-")[0], way.endswith("-late")
             server = self._stack.enter_context(start_valkey() if name == "valkey" else start_redis())
             sidecar = None
             if name != "plain":
                 start = self._stack.enter_context(SidecarFactory(self._folder / way, launch))
-                sidecar = start(server.url, POLICY, **(UNSWEPT if late else SWEPT))
+                policy = REPLACING if way.endswith("-replace") else POLICY
+                sidecar = start(server.url, policy, **(UNSWEPT if late else SWEPT))
             self._started[way] = server, sidecar
         self._started[way][0].reset()
         return self._started[way]
@@ -200,23 +211,27 @@ def way(request: pytest.FixtureRequest, places: Places, harness: Harness) -> Ite
     """The way that a test is parametrized with."""
     server, sidecar = places.of(request.param)
     with server.client() as client:
-        yield Way(server, client, harness, sidecar, late=request.param.endswith("-late"))
-    if sidecar and sidecar.policy_file.read_text() != POLICY:
+        late, replace = request.param.endswith("-late"), request.param.endswith("-replace")
+        yield Way(server, client, harness, sidecar, late=late, replace=replace)
+    if sidecar and sidecar.policy_file.read_text() not in (POLICY, REPLACING):
         sidecar.reload(POLICY)
 
 
 swept = pytest.mark.parametrize("way", ["plain", "redis", "valkey"], indirect=True)
 """Three ways: for what the sweeper sees to, and for what has nothing to do with TTLs that fire."""
-also_late = pytest.mark.parametrize("way", ["plain", "redis", "valkey", "redis-late", "valkey-late"], indirect=True)
+LATE = ["plain", "redis", "valkey", "redis-late", "valkey-late"]
+also_late = pytest.mark.parametrize("way", LATE, indirect=True)
+again = pytest.mark.parametrize("way", [*LATE, "redis-replace", "valkey-replace"], indirect=True)
+"""All ways, for an ID that lives again."""
 behind = pytest.mark.parametrize("way", ["redis-late", "valkey-late"], indirect=True)
-also_kept = pytest.mark.parametrize(
+again_kept = pytest.mark.parametrize(
     ("way", "how"),
-    [(way, RETAINED) for way in ("plain", "redis", "valkey", "redis-late", "valkey-late")]
-    + [("redis", KEPT), ("valkey-late", KEPT)],
+    [(way, RETAINED) for way in (*LATE, "redis-replace")]
+    + [(way, KEPT) for way in ("redis", "valkey-late", "valkey-replace")],
     ids=lambda value: value if isinstance(value, str) else "kept" if value is KEPT else "retained",
     indirect=["way"],
 )
-"""All ways where the task completes by its Retention, and two where a rule keeps it."""
+"""The same where the task completes by its Retention, and some where a rule keeps it."""
 
 
 # --- the hazards of a bare EXPIRE -------------------------------------------------------------------------
@@ -258,12 +273,11 @@ def test_h3_a_task_that_is_run_again_does_not_vanish(way: Way) -> None:
     assert found == way.either(plain=["active, no message"] * 2, sidecar=["archived"] * 2)
 
 
-@also_kept
+@again_kept
 def test_h4_an_id_that_completed_before_completes_again(way: Way, how: Json) -> None:
     """The index entry of the ID's earlier life does not make completing fail half-way."""
     way.complete("again", how=how)
-    way.expire("again")
-    assert way.enqueue("again", **how)["id"] == "again"
+    way.live_again("again", **how)
     way.harness.work(way.address)
     found = way.state("again"), way.places("again")
     assert found == way.either(plain=("active", {"completed"}), sidecar=("completed", {"completed"}))
@@ -271,12 +285,11 @@ def test_h4_an_id_that_completed_before_completes_again(way: Way, how: Json) -> 
         assert 3600 <= way.client.ttl(way.key("again")) <= 3630
 
 
-@also_kept
+@again_kept
 def test_h5_the_janitor_deletes_no_live_task(way: Way, how: Json) -> None:
     """When the entry of an ID's earlier life is due, the janitor leaves its new life alone."""
     way.complete("reborn", "due", how=how)
-    way.expire("reborn")
-    way.enqueue("reborn", process_in="1h")
+    way.live_again("reborn", process_in="1h")
     way.score("completed", "reborn", 1)
     way.score("completed", "due", 2)
     way.work(lambda: not way.client.exists(f"{QUEUE}completed"), "-janitor-interval", "100ms")
@@ -284,17 +297,29 @@ def test_h5_the_janitor_deletes_no_live_task(way: Way, how: Json) -> None:
     assert way.state("due") == ""
 
 
-@also_late
+@again
 def test_h6_archiving_deletes_no_live_task(way: Way) -> None:
     """When the entry of an ID's earlier life is past the cutoff, archiving another task leaves its new life alone."""
     way.fail("reborn")
-    way.expire("reborn")
-    way.enqueue("reborn", process_in="1h")
+    way.live_again("reborn", process_in="1h")
     way.score("archived", "reborn", 1)
     way.enqueue("other", payload='{"do": "skip"}')
     way.work(lambda: way.state("other") == "archived")
     assert way.state("reborn") == way.either(plain="", sidecar="scheduled")
     assert way.places("other") == {"archived"}
+
+
+@pytest.mark.parametrize("way", ["redis-replace", "valkey-replace"], indirect=True)
+def test_a_task_that_replaces_another_does_not_vanish(way: Way) -> None:
+    """H2 and H3: the TTL of the earlier life goes with it, and what runs all tasks meets the new one alone."""
+    way.fail("one")
+    way.live_again("one", process_in="1h")
+    way.time_passes()
+    assert (way.state("one"), way.places("one"), way.inspect("run_all", state="archived")) == (
+        "scheduled",
+        {"scheduled"},
+        0,
+    )
 
 
 @behind
@@ -311,13 +336,12 @@ def test_a_task_that_is_kept_and_run_again_does_not_vanish(way: Way) -> None:
     assert min(way.client.ttl(way.key(name)) for name in ("one", "two")) >= 3600
 
 
-@also_late
+@again
 @pytest.mark.parametrize("state", ["archived", "completed"])
 def test_deleting_all_deletes_no_live_task(way: Way, state: str) -> None:
     """Deleting all tasks of a terminal state leaves an ID alone that lives again, and its uniqueness lock."""
     (way.fail if state == "archived" else way.complete)("reborn", "other")
-    way.expire("reborn")
-    way.enqueue("reborn", process_in="1h", unique="2h")
+    way.live_again("reborn", process_in="1h", unique="2h")
     way.inspect("delete_all", state=state)
     found = way.state("reborn"), len(way.client.keys(f"{QUEUE}unique:*")), way.places("reborn")
     assert found == way.either(plain=("", 0, {"scheduled"}), sidecar=("scheduled", 1, {"scheduled"}))

@@ -162,7 +162,7 @@ def test_a_live_task_is_never_replaced(server: Server, start_sidecar: SidecarFac
             assert direct.hgetall(task_key("1")) == before
 
 
-@pytest.mark.parametrize("fault", ["no list", "no index", "no right"])
+@pytest.mark.parametrize("fault", ["no list", "no index", "no right", "no groups"])
 def test_what_cannot_be_done_whole_is_not_done(server: Server, start_sidecar: SidecarFactory, fault: str) -> None:
     """The enqueue conflicts as ever, and the ended task has what it had: hash, TTL, entry and lock."""
     sidecar = start_sidecar(server.url, POLICY)
@@ -173,19 +173,40 @@ def test_what_cannot_be_done_whole_is_not_done(server: Server, start_sidecar: Si
             direct.set(f"{PREFIX}pending", "no list")
         elif fault == "no index":
             direct.set(f"{PREFIX}completed", "no index")
+        elif fault == "no groups":
+            direct.set(f"{PREFIX}groups", "no set")
         elif fault == "no right":
             direct.execute_command("ACL", "SETUSER", "default", "-rename")
         score, ttl = direct.zscore(f"{PREFIX}archived", "1"), direct.pttl(task_key("1"))
+        plain, unique = ("grouped", "grouped unique") if fault == "no groups" else ("plain", "unique")
         try:
-            assert enqueue(calls_of(client), "plain") == 0
-            assert enqueue(calls_of(client), "unique") == -1
+            assert enqueue(calls_of(client), plain) == 0
+            assert enqueue(calls_of(client), unique) == -1
         finally:
             direct.execute_command("ACL", "SETUSER", "default", "+@all")
+        assert [name for name in ("archived", "g:g1") if direct.zscore(PREFIX + name, "1")] == ["archived"]
         assert direct.hgetall(task_key("1")) == before
         assert direct.zscore(f"{PREFIX}archived", "1") == score
         assert ttl - 60_000 < direct.pttl(task_key("1")) <= ttl
         assert (direct.get(LOCK), direct.ttl(LOCK) > 0) == (b"1", True)
         assert direct.keys(f"{PREFIX}*aside*") == []
+
+
+def test_without_memory_nothing_is_replaced(server: Server, start_sidecar: SidecarFactory) -> None:
+    """Past `maxmemory` an enqueue adds nothing: not even in the place of another task."""
+    sidecar = start_sidecar(server.url, POLICY, sweep_interval="0")
+    with server.client() as direct, sidecar.client() as client:
+        calls = scripts_alone(client)
+        before = end(direct, calls_of(client), "archived")
+        direct.config_set("maxmemory", 1)
+        try:
+            assert [enqueue(calls, how) for how in ("plain", "scheduled", "grouped")] == [0, 0, 0]
+            with pytest.raises(redis.ResponseError, match="used memory"):
+                enqueue(calls, "unique")
+        finally:
+            direct.config_set("maxmemory", 0)
+        assert (places(direct), direct.hgetall(task_key("1"))) == (["archived"], before)
+        assert enqueue(calls, "unique") == 1
 
 
 @each_state

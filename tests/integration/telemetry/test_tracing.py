@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 import redis as redis_py
@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from support.asynq import Harness
 from support.asynq_calls import CALLS
@@ -40,9 +41,9 @@ def complete(client: "redis_py.Redis", message: bytes) -> None:
     client.execute_command("EVAL", call.text, *call.words)
 
 
-def asked(sidecar: Sidecar, path: str) -> str:
+def asked(sidecar: Sidecar, path: str, accept: str = "*/*") -> str:
     """Ask the admin server."""
-    with urlopen(f"http://{sidecar.admin}{path}") as answer:
+    with urlopen(Request(f"http://{sidecar.admin}{path}", headers={"Accept": accept})) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -360,3 +361,31 @@ def test_a_collector_that_is_down_slows_nothing(
     events = harness.work(sidecar.address)
     assert events[-1]["processed"] == 50
     assert sidecar.stop() == 0
+
+
+def test_the_latency_names_traces(redis_server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+    """In OpenMetrics, of replies alone; and each is one that was exported."""
+    with http_receiver() as receiver:
+        sidecar = start_sidecar(
+            redis_server.url, POLICY, admin="127.0.0.1:0", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint
+        )
+        worker = harness.serve(sidecar.address, "-concurrency", "4")
+
+        def named() -> dict[tuple[str, str], str]:
+            """Let tasks end, of whose replies some are timed; return the traces by the buckets that name them."""
+            harness.enqueue(sidecar.address, {"type": "job:a", "payload": '{"do": "skip"}', "repeat": 50})
+            text = asked(sidecar, "/metrics", "application/openmetrics-text")
+            families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call] # the parser has no types
+            buckets = [sample for family in families for sample in family.samples if sample.exemplar is not None]
+            assert {sample.name for sample in buckets} <= {"asynq_ttl_latency_seconds_bucket"}
+            return {
+                (sample.labels["direction"], sample.labels["le"]): sample.exemplar.labels["trace_id"]
+                for sample in buckets
+            }
+
+        wait_until(named, "no bucket names a trace", 30)
+        traces = named()
+        worker.kill()
+        sidecar.stop()
+    assert {direction for direction, _ in traces} == {"reply"}
+    assert set(traces.values()) <= {span.trace_id.hex() for span in receiver.named("archive default")}

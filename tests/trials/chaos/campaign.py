@@ -200,6 +200,7 @@ class Campaign:
             swept=swept,
             over=over,
             held=self.holder.kept,
+            times=sum((feeder.times for feeder in self.feeders), Counter()),
         )
 
     def warnings(self) -> list[str]:
@@ -311,6 +312,8 @@ def run(plan: Plan) -> dict[str, Any]:
         "holds": {"held": campaign.holder.held, "released": campaign.holder.released},
         "kept_without_retention": evidence.history.kept,
         "tasks": {"accepted": len(evidence.accepted), **dict(verdict.ends)},
+        "replaced": evidence.history.replaced,
+        "conflicts": sum(feeder.conflicts for feeder in campaign.feeders),
         "enqueues_refused": dict(Counter(_kind(error) for error in evidence.refusals)),
         "enqueues_unanswered": sum(feeder.outstanding for feeder in campaign.feeders),
         "operations": dict(operations),

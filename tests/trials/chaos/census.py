@@ -4,6 +4,7 @@ Faults by their kind:
 
 * `ghost`: an index names a task that is gone, or that is in another state.
 * `orphan`: a task that the index of its state does not name.
+* `twice`: a task that an index names more than once.
 * `half`: a task hash without a message.
 * `live-ttl`: a task that is not completed or archived has a TTL.
 * `untimed`, `overtimed`: a completed or archived task without the TTL its rule gives, or with a longer one. One that is
@@ -75,6 +76,8 @@ class Census:
         ]
         for index, members in self.indexes.items():
             state = "active" if index == "lease" else index
+            twice = (task_id for task_id, times in Counter(members).items() if times > 1)
+            found += [Fault("twice", self.queue, task_id, f"more than once in {index}") for task_id in twice]
             for task_id in members:
                 task = self.tasks.get(task_id)
                 if task is None or task.state != state:

@@ -27,7 +27,7 @@ from asynq_ttl.wire.cluster.slots import slot_of
 from support.cluster import Cluster, Kind, Move, Node, start_cluster
 from support.servers import wait_until
 from trials.chaos import history
-from trials.chaos.history import Block, History
+from trials.chaos.history import Block, History, LeavingBlock
 from trials.chaos.killer import Strike
 from trials.chaos.policy import QUEUES
 
@@ -289,11 +289,11 @@ class DurableCluster:
             for step in _read(piece):
                 key = step[0][1] if step and len(step[0]) > 1 else b""
                 if tag in key:
-                    step = _without_moves(step, piece, arrived)  # noqa: PLW2901 - as it would be in one Redis
+                    step = without_moves(step, piece, arrived)  # noqa: PLW2901 - as it would be in one Redis
                 elif piece.leaving or piece.arriving or not key.startswith(history.LOCK_KEY):
                     continue
                 if step:
-                    yield step
+                    yield LeavingBlock(step) if piece.leaving else step
 
 
 def _tasks(move: Move) -> list[str]:
@@ -307,18 +307,22 @@ def _read(piece: Piece) -> Iterator[Block]:
 
 def _restored(piece: Piece, tag: bytes) -> set[bytes]:
     """Return the keys that have come while the slot was on its way."""
-    commands = (step[0] for step in _read(piece) if len(step) == 1)
-    return {command[1] for command in commands if command[0].upper().startswith(b"RESTORE") and tag in command[1]}
+    commands = (command for step in _read(piece) for command in step)
+    return {command[1] for command in commands if _is_restoring(command) and tag in command[1]}
 
 
-def _without_moves(step: Block, piece: Piece, arrived: set[bytes]) -> Block:
-    """Return a step without what only says that a key goes from one node to the other."""
-    if len(step) > 1:
-        return step
-    ((name, *keys),) = step
-    if piece.arriving and name.upper().startswith(b"RESTORE"):
-        return []
-    if piece.leaving and name.upper() in (b"DEL", b"UNLINK"):
-        stayed = [key for key in keys if key not in arrived]
-        return [[name, *stayed]] if stayed else []
+def _is_restoring(command: list[bytes]) -> bool:
+    return command[0].upper().startswith(b"RESTORE")
+
+
+def without_moves(step: Block, piece: Piece, arrived: set[bytes]) -> Block:
+    """Return a step without what only says that a key goes from one node to the other.
+
+    Keys that have expired by then are deleted in the same step.
+    """
+    if piece.arriving:
+        return [command for command in step if not _is_restoring(command)]
+    if piece.leaving and all(command[0].upper() in (b"DEL", b"UNLINK") for command in step):
+        stayed = ([name, *(key for key in keys if key not in arrived)] for name, *keys in step)
+        return [command for command in stayed if len(command) > 1]
     return step

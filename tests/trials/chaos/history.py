@@ -25,8 +25,15 @@ LOCK_KEY = b"asynq-ttl:sweeper"
 Block = list[list[bytes]]
 """The commands of one step."""
 
+
+class LeavingBlock(list[list[bytes]]):
+    """The commands of one step at a node that the queue's slot is leaving."""
+
+
 _END_OF_TIME_MS = 2**63
 _DELETIONS = (b"DEL", b"UNLINK")
+# What an enqueue replaces, it renames: to a key that is no task's.
+_ENDS = (*_DELETIONS, b"RENAME")
 _HOLD = FIELD.encode()
 _PIECE_BYTES = 1 << 16
 # Scores are whole seconds, rounded down.
@@ -38,12 +45,16 @@ class End(Enum):
 
     DONE = "done"
     """Worked off, without a retention."""
+    LEFT = "done at a node that its slot was leaving"
+    """Likewise. Redis lets no script write a key again there that it has deleted, so no rule can keep the task."""
     DELETED = "deleted by policy"
     """By the same step that completed or archived it."""
     SWEPT = "swept when due"
     """Together with its index entry, by the sweeper, or by Asynq's own janitor or trim."""
     EXPIRED = "expired when nobody swept"
     """By its TTL, the backstop."""
+    REPLACED = "replaced"
+    """By the step that adds a new task with its ID."""
     BY_HAND = "deleted by hand"
     """Whatever its state and however long it had to live: only an operator may do that."""
 
@@ -71,6 +82,7 @@ class Ending:
         over_ms: when its time was over by its entry's score: that counts from when a client says that it ended, and its
             TTL from when Redis was told. None where nothing says so, or what does cannot be true.
         released: whether it had been held in this state and released: its time may have been over then.
+        held: whether it was held.
     """
 
     end: End
@@ -79,12 +91,14 @@ class Ending:
     due_ms: int | None
     over_ms: int | None = None
     released: bool = False
+    held: bool = False
 
 
 @dataclass(slots=True)
 class Life:
-    """What is known of a task: its state and TTL now (empty if it is not there), its holds, and all its ends.
+    """What is known of an ID: its task's state and TTL now (empty if it is not there), its holds, and all its ends.
 
+    `births` is how often a task with this ID came to be.
     `rounds` is when the rounds of its queue's sweepers began, `since` since when it has its state.
     """
 
@@ -96,6 +110,7 @@ class Life:
     since: Moment = field(default_factory=Moment)
     held: bool = False
     released: bool = False
+    births: int = 0
     endings: list[Ending] = field(default_factory=list)
 
 
@@ -110,6 +125,7 @@ class History:
         faults: what was wrong at the end of a step.
         steps: the number of steps.
         kept: how many tasks that had succeeded without a Retention became completed ones.
+        replaced: how many were replaced.
     """
 
     lives: dict[str, Life] = field(default_factory=dict)
@@ -118,6 +134,7 @@ class History:
     faults: list[Fault] = field(default_factory=list)
     steps: int = 0
     kept: int = 0
+    replaced: int = 0
 
 
 def read(steps: Iterable[Block]) -> History:
@@ -138,6 +155,7 @@ def merge(histories: Iterable[History]) -> History:
         merged.faults += history.faults
         merged.steps += history.steps
         merged.kept += history.kept
+        merged.replaced += history.replaced
     return merged
 
 
@@ -188,20 +206,27 @@ def _follow(history: History, block: Block) -> None:
             task_id = raw_id.decode()
             life = history.lives.setdefault(task_id, Life(head.removeprefix(b"asynq:{").decode(), history.rounds))
             before, _ = touched.setdefault(task_id, (life.state, len(life.endings)))
-            if name in _DELETIONS:
-                end = _end_of(life, before, raw_id, block)
+            if name in _ENDS:
+                end = End.REPLACED if name == b"RENAME" else _end_of(life, before, raw_id, block)
                 if life.due_ms is not None and life.due_ms < history.now.after_ms:
                     end = End.EXPIRED  # whatever the step was about, it came too late, and found the entry only
-                life.endings.append(Ending(end, life.state, history.now, life.due_ms, life.over_ms, life.released))
+                life.endings.append(
+                    Ending(end, life.state, history.now, life.due_ms, life.over_ms, life.released, life.held)
+                )
                 life.state, life.due_ms, life.held, life.released = "", None, False, False
             else:
                 _change(history, task_id, life, name, arguments)
     scores = _scores(block)
     for task_id, (before, ends) in touched.items():
         life = history.lives[task_id]
+        replaced = any(ending.end is End.REPLACED for ending in life.endings[ends:])
+        history.replaced += replaced
+        if replaced and not life.state:
+            history.faults.append(Fault("lost", life.queue, task_id, "put aside, and nothing is in its place"))
         if (before, life.state) == ("active", "completed") and len(life.endings) > ends:
             # Asynq's script deletes it, the wrapper writes it anew: that is no end.
             del life.endings[ends:]
+            life.births -= 1
             history.kept += 1
         if before != life.state:
             life.over_ms = _over_ms(life, task_id, scores)
@@ -225,7 +250,8 @@ def _change(history: History, task_id: str, life: Life, name: bytes, arguments: 
         fields = dict(zip(arguments[::2], arguments[1::2], strict=True))
         if not life.state and b"msg" not in fields:
             history.faults.append(Fault("half", life.queue, task_id, f"came to be as {fields}"))
-        if b"state" in fields:
+        life.births += not life.state
+        if b"state" in fields and fields[b"state"].decode() != life.state:
             life.state, life.held, life.released = fields[b"state"].decode(), False, False
         life.state = life.state or "?"
         life.held = life.held or _HOLD in fields
@@ -250,7 +276,9 @@ def _end_of(life: Life, before: str, raw_id: bytes, block: Block) -> End:
         entry = any(command[0].upper() == b"ZREM" and command[1] == index and raw_id in command for command in block)
         return End.SWEPT if entry else End.EXPIRED
     left_active = any(command[0].upper() == b"LREM" and command[1].endswith(b":active") for command in block)
-    return End.DONE if life.state == "active" and left_active else End.BY_HAND
+    if life.state == "active" and left_active:
+        return End.LEFT if isinstance(block, LeavingBlock) else End.DONE
+    return End.BY_HAND
 
 
 def _scores(block: Block) -> dict[tuple[bytes, bytes], float]:

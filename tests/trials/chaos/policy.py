@@ -28,12 +28,19 @@ rules:
     match: {{type: "precious:*"}}
     archived: {{ttl: forever}}
     completed: {{ttl: {TTL_SECONDS}s}}
+  - name: redo
+    match: {{type: "redo:*"}}
+    archived: {{ttl: {TTL_SECONDS}s, on_conflict: replace}}
+    completed: {{ttl: {TTL_SECONDS}s, on_conflict: replace}}
+    done: {{ttl: {TTL_SECONDS}s, on_conflict: replace}}
   - name: default
     archived: {{ttl: {TTL_SECONDS}s}}
     completed: {{ttl: {TTL_SECONDS}s}}
 """
 
 TERMINAL = ("completed", "archived")
+# Begins the IDs that are enqueued again and again.
+REDO = "redo-"
 
 
 def kept_when_done(task_id: str) -> bool:
@@ -42,7 +49,16 @@ def kept_when_done(task_id: str) -> bool:
     Args:
         task_id: begins with the task's kind.
     """
-    return task_id.startswith("brief-")
+    return task_id.startswith(("brief-", REDO))
+
+
+def replaced(task_id: str) -> bool:
+    """Say whether an enqueue replaces a task that has ended.
+
+    Args:
+        task_id: begins with the task's kind.
+    """
+    return task_id.startswith(REDO)
 
 
 def retention(task_id: str, state: str) -> int | None:

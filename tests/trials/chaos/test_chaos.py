@@ -34,7 +34,8 @@ def test_nothing_goes_wrong_while_sidecars_and_valkey_are_killed(tmp_path: Path)
     ends = report["tasks"]
     assert ends["accepted"] > 1000
     assert min(ends["done"], ends["swept when due"], ends["deleted by policy"], ends["kept archived"]) > 0
-    assert min(ends["held archived"] + ends["held completed"], report["kept_without_retention"]) > 0
+    assert min(report["replaced"], report["conflicts"]) > 0
+    assert min(ends.get("held archived", 0) + ends.get("held completed", 0), report["kept_without_retention"]) > 0
     assert report["tasks_seen"] > 1000
 
 
@@ -71,6 +72,10 @@ PLANTED: dict[str, tuple[Callable[[Redis], Any], set[tuple[str, str]]]] = {
     "a pending task is in the archive too": (
         lambda client: client.zadd(f"{PREFIX}archived", {"order-1": 1}),
         {("ghost", "order-1")},
+    ),
+    "a pending task is listed twice": (
+        lambda client: client.lpush(f"{PREFIX}pending", "order-1"),
+        {("twice", "order-1")},
     ),
     "a lease of a task that is not active": (
         lambda client: client.zadd(f"{PREFIX}lease", {"order-1": 1}),
@@ -192,12 +197,30 @@ BRIEF_DONE = _step(["LREM", f"{PREFIX}active", "0", "brief-1"], ["DEL", f"{PREFI
 BRIEF_KEPT = BRIEF_DONE[:-1] + _settled(task_id="brief-1")[3:]
 BRIEF = _enqueued("brief-1") + _active("brief-1")
 BRIEF_ACCEPTED = {"accepted": {"brief-1": QUEUE}, "outcomes": {"brief-1": {"ok"}}}
-HOLD = ["HSET", f"{PREFIX}t:order-1", "asynq_ttl_hold", "1 2 3"]
+
+
+def _hold(task_id: str) -> Commands:
+    return ["HSET", f"{PREFIX}t:{task_id}", "asynq_ttl_hold", "1 2 3"]
+
+
+HOLD = _hold("order-1")
 HELD = _step(HOLD, ["PERSIST", f"{PREFIX}t:order-1"], ["ZADD", f"{PREFIX}completed", "253402300798", "order-1"])
 RELEASED = _step(
     ["HDEL", f"{PREFIX}t:order-1", "asynq_ttl_hold"],
     ["PEXPIREAT", f"{PREFIX}t:order-1", str(NOW_MS + 80_000)],
 )
+# A task of a kind whose ended tasks are replaced, and of another.
+REDO = _enqueued("redo-1") + _active("redo-1") + _settled(task_id="redo-1")
+REDO_ENDED = {"accepted": {"redo-1": QUEUE}, "outcomes": {"redo-1": {"ok"}}, "times": Counter({"redo-1": 2})}
+
+
+def _replaced(task_id: str) -> list[Commands]:
+    """Put a completed task aside, add another with its ID, and let that be kept too."""
+    aside = ["RENAME", f"{PREFIX}t:{task_id}", f"{PREFIX}asynq-ttl-aside"]
+    step = _step(aside, *_enqueued(task_id)[1:-1], ["DEL", aside[2]], ["ZREM", f"{PREFIX}completed", task_id])
+    return step + _active(task_id) + _settled(task_id=task_id)
+
+
 KEPT_HELD = [census.Census(QUEUE, {"order-1": census.Task("completed", True, -1, True)}, {"completed": ["order-1"]})]
 FAILED = Operation("queue_info", QUEUE, "", "", NOW_MS / 1000 + 9.2, NOW_MS / 1000 + 9.3, "ERR @user_script: 16: nil")
 GHOST = census.Fault("ghost", QUEUE, "order-1", "")
@@ -247,6 +270,7 @@ LONG_LOOK = Look(NOW_MS + 20_000, (census.Fault("overtimed", QUEUE, "order-1", "
         ),
         (BRIEF + BRIEF_KEPT + _swept(5000, task_id="brief-1"), BRIEF_ACCEPTED, "swept when due"),
         (_enqueued() + _active() + _settled() + HELD, {"over": KEPT_HELD, "held": {"order-1"}}, "held completed"),
+        (REDO + _replaced("redo-1") + _swept(5000, task_id="redo-1"), REDO_ENDED, "swept when due"),
         (
             _enqueued() + _active() + _settled() + HELD + RELEASED + _swept(20_000),
             {"looks": [LONG_LOOK]},
@@ -265,6 +289,7 @@ LONG_LOOK = Look(NOW_MS + 20_000, (census.Fault("overtimed", QUEUE, "order-1", "
         "completed, and told late",
         "kept without a retention",
         "held",
+        "replaced",
         "released",
     ],
 )
@@ -334,6 +359,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         (_enqueued() + _active() + _settled() + HELD + _swept(5000), {"held": {"order-1"}}, "not held"),
         (_enqueued() + _active() + _settled() + _step(HOLD), {"over": KEPT_HELD}, "held-ttl"),
         (_enqueued() + _active() + _settled() + _swept(5000), {"looks": [LONG_LOOK]}, "overtimed"),
+        (REDO + _swept(5000, task_id="redo-1"), REDO_ENDED, "lost"),
+        (REDO + _step(_replaced("redo-1")[1]), REDO_ENDED, "lost"),
+        (_enqueued() + _active() + _settled() + _replaced("order-1") + _swept(5000), {}, "improper-end"),
+        (_enqueued("redo-1") + _active("redo-1") + _replaced("redo-1"), REDO_ENDED, "improper-end"),
+        (REDO + _step(_hold("redo-1")) + _replaced("redo-1"), REDO_ENDED, "improper-end"),
     ],
     ids=[
         "never written",
@@ -360,6 +390,11 @@ def test_the_verdict_lets_proper_ends_pass(written: list[Commands], changed: dic
         "no longer held",
         "held with a TTL",
         "a task that was not released and lives too long",
+        "not there, though a client was told that it replaces a task",
+        "put aside and not replaced",
+        "replaced although its rule keeps it",
+        "replaced while it was active",
+        "replaced although it was held",
     ],
 )
 def test_the_verdict_finds_what_must_not_be(written: list[Commands], changed: dict[str, Any], kind: str) -> None:

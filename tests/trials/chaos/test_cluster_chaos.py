@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from redis import ResponseError
 
+from support.cluster import Node
 from trials.chaos.cluster_trial import CLUSTER_STRIKES, ClusterTrial
-from trials.chaos.durable_cluster import DurableCluster
+from trials.chaos.durable_cluster import DurableCluster, Piece, without_moves
 from trials.chaos.history import End
 from trials.chaos.policy import QUEUES
 from trials.chaos.trial import ONE_PORT, Plan, report_of
@@ -53,6 +54,16 @@ def test_what_is_written_is_followed_from_master_to_master(server: str, tmp_path
     ends = {task: [ending.end for ending in life.endings] for task, life in found.lives.items()}
     assert ends == {task: [End.BY_HAND] if task in deleted else [] for task in written}
     assert all(life.state == ("" if task in deleted else "pending") for task, life in found.lives.items())
+
+
+def test_what_expires_as_tasks_move_is_told_from_what_moves(tmp_path: Path) -> None:
+    """Redis deletes both in one step, and only one of them has come to the other node."""
+    moved, expired = (f"asynq:{{mail}}:t:{name}".encode() for name in ("moved", "expired"))
+    step = [[b"DEL", expired], [b"DEL", moved]]
+    leaving = Piece(Node("one", 1, 1), tmp_path, 0, tmp_path, leaving=True)
+    arriving = Piece(Node("other", 2, 2), tmp_path, 0, tmp_path, arriving=True)
+    assert without_moves(step, leaving, {moved}) == [[b"DEL", expired]]
+    assert without_moves([[b"RESTORE-ASKING", moved, b"0", b"x"]], arriving, set()) == []
 
 
 def _write(cluster: DurableCluster, name: str) -> set[str]:

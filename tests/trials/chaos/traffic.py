@@ -9,14 +9,14 @@ import random
 import subprocess
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trials.chaos.policy import OPERATED, QUEUES, TTL_SECONDS
+from trials.chaos.policy import OPERATED, QUEUES, TTL_SECONDS, replaced
 
 Json = dict[str, Any]
 
@@ -107,6 +107,8 @@ class Program:
 class Feeder(threading.Thread):
     """Enqueues tasks of all kinds at a rate, each under an ID of its own and again until it is accepted.
 
+    Those of one kind it also enqueues under IDs that it has used before: they replace what has ended.
+
     Args:
         program: an `enqueue` command that is running.
         name: sets its IDs apart from those of others.
@@ -119,6 +121,10 @@ class Feeder(threading.Thread):
         super().__init__(name=f"feeder {name}", daemon=True)
         self.accepted: dict[str, str] = {}
         """The queue of each accepted ID."""
+        self.times: Counter[str] = Counter()
+        """How often it was told that a task with an ID has been added."""
+        self.conflicts = 0
+        """How often an ID that it used again was taken, by what is not replaced or by a task whose reply was lost."""
         self.refusals: list[str] = []
         """Why tasks were not accepted at first."""
         self._program = program
@@ -128,6 +134,8 @@ class Feeder(threading.Thread):
         self._random = random.Random(seed)
         self._answers = program.lines
         self._sent: dict[int, Json] = {}
+        # IDs that may be used again, and their queues; none while a task with it is on its way.
+        self._used: deque[tuple[str, str]] = deque(maxlen=_USED_AGAIN)
         self._line = 0
         self._over = threading.Event()
 
@@ -165,7 +173,11 @@ class Feeder(threading.Thread):
         kind = answer.get("kind")
         # A conflict of IDs, or of locks on a payload that no other task has, is an acceptance whose reply was lost.
         if kind in (None, "conflict", "duplicate"):
+            self.times[task["id"]] += kind is None
+            self.conflicts += kind is not None and task["id"] in self.accepted
             self.accepted[task["id"]] = task["queue"]
+            if replaced(task["id"]):
+                self._used.append((task["id"], task["queue"]))
         else:
             self.refusals.append(answer["error"])
             time.sleep(0.02)
@@ -174,17 +186,23 @@ class Feeder(threading.Thread):
     def _task(self, number: int) -> Json:
         """Make up a task; its ID begins with its kind, which is the first part of its type."""
         dice = self._random
-        (kind,) = dice.choices(("order", "brief", "noise", "precious"), (65, 20, 14, 1))
-        task_id = f"{kind}-{self._label}-{number}"
+        (kind,) = dice.choices(("order", "brief", "redo", "noise", "precious"), (50, 20, 15, 14, 1))
+        task_id, where = f"{kind}-{self._label}-{number}", dice.choices(QUEUES, _SHARES)[0]
+        if replaced(task_id) and self._used and dice.random() < _AGAIN_SHARE:
+            task_id, where = dice.choice(self._used)
+            self._used.remove((task_id, where))
         doing, options = dice.choices(_DOINGS, _WEIGHTS)[0]
         if kind == "precious":
             # They are never trimmed: what every `run_all` brings back must not become the whole load.
             doing, options = {"do": "skip", "skip_times": 1}, {}
         payload = {**doing, "result": task_id, "ms": dice.choice((0, 0, 0, 20, 150))}
-        task = {"id": task_id, "type": f"{kind}:x", "queue": dice.choices(QUEUES, _SHARES)[0], **options}
+        task = {"id": task_id, "type": f"{kind}:x", "queue": where, **options}
         return {**task, "payload": json.dumps(payload)}
 
 
+# So many IDs are used again, in that share of the tasks: each about every three seconds, and for ten.
+_USED_AGAIN = 30
+_AGAIN_SHARE = 0.7
 # Of the tasks in each queue: few in the vault.
 _SHARES = (3, 3, 3, 1)
 _KEEP = {"retention": f"{TTL_SECONDS}s"}

@@ -5,8 +5,10 @@ operators asked for; the kills; what Redis wrote, step by step (`history`); and 
 went on and when it was over (`census`). What is proved:
 
 * Every accepted task is kept by a rule, or has come to an end that it may come to: worked off with success; gone by the
-  rule of its type, or when its time was over and not earlier; or deleted by an operator. One that succeeded without a
-  Retention is gone at once only where no `done` rule keeps it.
+  rule of its type, or when its time was over and not earlier; or deleted by an operator; or, where its rule says so and
+  nobody holds it, replaced when it had ended. One that succeeded without a Retention is gone at once only where no
+  `done` rule keeps it.
+* An ID came to a task as often as a client was told so: what replaces a task is not lost.
 * What is held has no TTL and comes to no end but by an operator; what was held where operators change nothing is there.
 * At the end of every single step that Redis took: no half task, no live task with a TTL, no terminal task without one.
 * At every look: no orphan, no entry of a live state without its task. A ghost of a terminal state only where the
@@ -22,7 +24,16 @@ from dataclasses import dataclass, field
 
 from trials.chaos.census import Census, Fault
 from trials.chaos.history import End, Ending, History, Life
-from trials.chaos.policy import GRACE_SECONDS, LOCK_SECONDS, SWEEP_SECONDS, TERMINAL, VAULT, kept_when_done, retention
+from trials.chaos.policy import (
+    GRACE_SECONDS,
+    LOCK_SECONDS,
+    SWEEP_SECONDS,
+    TERMINAL,
+    VAULT,
+    kept_when_done,
+    replaced,
+    retention,
+)
 from trials.chaos.traffic import Operation
 
 # The scores by which Asynq's janitor goes are whole seconds, rounded down.
@@ -55,6 +66,7 @@ class Evidence:
 
     Attributes:
         accepted: the queue of each accepted task.
+        times: how often a client was told that a task with an ID has been added, where that may be more than once.
         refusals: why tasks were not accepted at first.
         outcomes: by task, how its attempts ended.
         operations: what operators asked for.
@@ -76,6 +88,7 @@ class Evidence:
     swept: list[Census]
     over: list[Census]
     held: set[str] = field(default_factory=set)
+    times: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,12 @@ def judge(evidence: Evidence) -> Verdict:
         faults += [Fault("lost", queue, task_id, fault)] if fault else []
     for task_id, life in evidence.history.lives.items():
         faults += _improper_ends(evidence, task_id, life)
+    lives = evidence.history.lives
+    faults += [
+        Fault("lost", lives[task_id].queue, task_id, f"added {times} times, and Redis wrote {lives[task_id].births}")
+        for task_id, times in evidence.times.items()
+        if task_id in lives and times > lives[task_id].births
+    ]
     ghosts, unexplained = _ghosts(evidence)
     raised, unexplained_errors = _script_errors(evidence)
     if raised:
@@ -136,11 +155,12 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     over_ms = (ending.due_ms or 0) - GRACE_SECONDS * 1000
     early_ms = min(over_ms, ending.over_ms or over_ms) - ending.when.before_ms
     in_time = ending.due_ms is not None and (early_ms <= _EARLY_MS or ending.released)
-    if ending.end is End.DONE:
+    if ending.end in (End.DONE, End.LEFT):
         well = "ok" in evidence.outcomes.get(task_id, ())
-        return _KEPT if kept_when_done(task_id) else "" if well else "no attempt ended well"
-    if ending.end is End.DELETED:
-        return "" if retention(task_id, ending.state) == 0 else _KEPT
+        kept = ending.end is End.DONE and kept_when_done(task_id)
+        return _KEPT if kept else "" if well else "no attempt ended well"
+    if ending.end in (End.DELETED, End.REPLACED):
+        return "" if _goes(task_id, ending) else _KEPT
     if ending.end is End.EXPIRED and in_time:
         return _unswept(evidence, life, ending)
     if (ending.end is End.SWEPT and in_time) or _asked_for(evidence, task_id, life.queue, ending):
@@ -148,6 +168,13 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
     if ending.due_ms is not None and ending.due_ms <= ending.when.before_ms:
         return _unswept(evidence, life, ending)  # a step came upon it in the very tick in which it expired
     return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
+
+
+def _goes(task_id: str, ending: Ending) -> bool:
+    """Say whether its rule has a task go in the step that ends it, or in the one that adds another."""
+    if ending.end is End.DELETED:
+        return retention(task_id, ending.state) == 0
+    return replaced(task_id) and ending.state in TERMINAL and not ending.held
 
 
 def _asked_for(evidence: Evidence, task_id: str, queue: str, ending: Ending) -> bool:

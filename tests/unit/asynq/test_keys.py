@@ -12,7 +12,9 @@ from asynq_ttl.asynq.keys import (
     done_queue,
     ended_queue,
     enqueue_queue,
+    entry_of_history,
     foreign_prefix,
+    history_key,
     index_key,
     is_like_task,
     printable,
@@ -270,3 +272,10 @@ Q = b"asynq:{q}:"
 def test_the_keys_of_a_script_say_that_a_task_may_be_added(keys: list[bytes], queue: str | None) -> None:
     """A task key with the place it goes to, and perhaps a lock."""
     assert enqueue_queue(keys) == queue
+
+
+@pytest.mark.parametrize("entry_id", [b"e1", b"", b"a:b"])
+def test_the_key_of_a_history_names_its_entry(entry_id: bytes) -> None:
+    """There and back; no other key of Asynq's is one."""
+    assert entry_of_history(history_key(entry_id)) == entry_id
+    assert entry_of_history(Q + b"t:1") is None

@@ -7,6 +7,7 @@ import pytest
 from asynq_ttl.events import Enqueue
 from asynq_ttl.session.session import Session
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
+from support.conversation import Conversation
 from support.recorded import decision
 from support.relayed import Wire, connected
 from support.small_scripts import COMPLETE
@@ -130,6 +131,32 @@ async def test_every_chunk_is_counted_and_one_in_each_direction_is_timed_when_as
     assert wire.written == b"+PONG\r\n" * 2
     assert (relay.traffic.bytes_from_clients, relay.traffic.bytes_from_redis) == (2 * len(ping), 14)
     assert [direction for _, direction in redis.measured.chunks] == ["command", "reply"]
+
+
+@pytest.mark.parametrize("marked", [False, True])
+async def test_replies_that_are_timed_name_the_span_of_what_was_decided(
+    marked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not it is told before the client has its reply; and replies to something else name none."""
+    talk = Conversation().knows(COMPLETE)
+    relay, redis, client, wire = await connected(talk=talk)
+    spans = [(number, number, None) for number in (1, 2)]
+    monkeypatch.setattr(
+        talk.observer, "decided", lambda _: setattr(redis.measured, "latest_span", spans[len(redis.measured.spans)])
+    )
+    session = client.session
+    assert isinstance(session, Session)
+    for reply in (b":1\r\n", b":2\r\n", b"+PONG\r\n"):
+        client.data_received(encode([b"PING"]))
+        if marked and reply == b":2\r\n":
+            session._await_enqueue(Enqueue(decision(operation="replace"), (("archived", "mail"),), b"t", b"", b"{}"))
+        elif reply == b":2\r\n":
+            session._expect(decision())
+        relay.traffic.time_next()
+        relay.traffic.command_due = False
+        redis.protocols[0].data_received(reply)
+    assert redis.measured.spans == [None, spans[1], None]
+    assert wire.written == (b":1\r\n:1\r\n+PONG\r\n" if marked else b":1\r\n:2\r\n+PONG\r\n")
 
 
 async def test_when_redis_hangs_up_the_client_is_hung_up_on() -> None:

@@ -19,7 +19,7 @@ async def test_each_beat_asks_for_one_measurement_in_each_direction() -> None:
     assert traffic.reply_due
     assert seen.late
     assert all(seconds >= 0 for seconds in seen.late)
-    traffic.time_reply(lambda _: None, b"")
+    traffic.time_reply(lambda _: None, lambda _: None, b"")
     assert [direction for _, direction in seen.chunks] == ["reply"]
     beating.cancel()
     with suppress(asyncio.CancelledError):

@@ -155,6 +155,25 @@ def test_measurements() -> None:
     noted.shutdown()
 
 
+@pytest.mark.parametrize(("ratio", "names_one"), [("1", True), ("0", False)])
+def test_what_is_measured_names_the_latest_span_of_a_decision(ratio: str, names_one: bool) -> None:
+    """That which the entry names; no span of anything else, and none that is not sampled."""
+    sampler = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": ratio}
+    noted = Telemetry(UPSTREAM, {"OTEL_TRACES_EXPORTER": "console"} | sampler, pulled=True)
+    assert noted.latest_span is None
+    noted.decided(outcome())
+    noted.swept(swept("a"))
+    noted.measured(10_000_000_000, "reply", noted.latest_span)
+    text = noted.metrics.text("application/openmetrics-text; version=1.0.0")[0].decode()
+    (_, decided) = noted.recent.latest(EntryFilter())
+    named = [line for line in text.splitlines() if "trace_id" in line]
+    assert [line.partition(" ")[0] for line in named] == names_one * [
+        'asynq_ttl_latency_seconds_bucket{direction="reply",le="+Inf"}'
+    ]
+    assert all(f'trace_id="{decided["trace_id"]}"' in line for line in named)
+    noted.shutdown()
+
+
 def test_times_are_in_seconds_in_both_formats() -> None:
     """Seconds are the base unit of time of Prometheus and OpenTelemetry; the buckets begin at 5 microseconds."""
     noted = Telemetry(UPSTREAM, {}, pulled=True)

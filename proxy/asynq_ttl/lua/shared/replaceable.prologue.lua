@@ -1,5 +1,5 @@
 -- Returns the mark of the rule by which an enqueue replaces the task that is at a key, which is 0 where the task stays: it is live, or
--- held, no rule says so, or another one has the lock that the new task takes. Then the task's state, its lock and its ID.
+-- held, no rule says so, or another one has the lock that the new task takes. Then the task's lock, ID and state.
 -- told: the sidecar's argument; lock: the key of that lock, nil without one.
 local function asynq_ttl_replaceable(key, lock, told)
   local task = redis.pcall('HMGET', key, 'state', 'msg', 'unique_key', 'asynq_ttl_done', 'asynq_ttl_hold')
@@ -18,5 +18,5 @@ local function asynq_ttl_replaceable(key, lock, told)
     said = 'done'
   end
   local mark = asynq_ttl_pick(told[said], msg and asynq_ttl_type(msg) or nil, nil)
-  return mark or 0, task[3], id
+  return mark or 0, task[3], id, state
 end

@@ -1,11 +1,13 @@
 -- The script refuses where its task's ID is taken, or its lock is. Where a rule says that the task with this ID is replaced, that one
 -- is put aside and the script runs again: either the new task is there then and the old one is gone, with entry and lock, or all
--- is as the script has left it. A caller who may not do all of this does nothing of it.
+-- is as the script has left it. A caller who may not do all of this does nothing of it. The first write changes nothing: past
+-- `maxmemory` Redis refuses it as it would refuse an enqueue, but not what follows.
 local function asynq_ttl_replace()
   local told, key, lock = cjson.decode(asynq_ttl_told), KEYS[task_key], lock_taken
-  local mark, own_lock, id = asynq_ttl_replaceable(key, lock, told)
+  local mark, own_lock, id, state = asynq_ttl_replaceable(key, lock, told)
   local aside, locked = told.queue .. 'asynq-ttl-aside', lock and redis.pcall('EXISTS', lock) == 1
-  if mark == 0 or type(redis.pcall('DEL', aside, aside .. '-lock')) ~= 'number'
+  if mark == 0 or type(redis.pcall('HSET', key, 'state', state)) ~= 'number'
+    or type(redis.pcall('DEL', aside, aside .. '-lock')) ~= 'number'
     or type(redis.pcall('ZREM', told.queue .. 'archived', '')) ~= 'number'
     or type(redis.pcall('ZREM', told.queue .. 'completed', '')) ~= 'number'
     or redis.pcall('RENAME', key, aside).err then
@@ -17,6 +19,10 @@ local function asynq_ttl_replace()
     added = ran and reply == 1
   end
   if not added then
+    -- The script may have failed after it had listed the new task.
+    for _, index in ipairs(KEYS) do
+      redis.pcall('ZREM', index, id)
+    end
     redis.pcall('RENAME', aside, key)
     if locked then
       redis.pcall('RENAME', aside .. '-lock', lock)

@@ -139,8 +139,7 @@ class HttpServer:
             return
         self._server.close()
         for task, connection in self._connections.items():
-            connection.ending = True
-            if connection.idle:
+            if not connection.end():
                 task.cancel()
         tasks = list(self._connections)
         if tasks:
@@ -172,10 +171,8 @@ class _Connection:
         writer: asyncio.StreamWriter,
         answer: Callable[[Request], Awaitable[HttpAnswer]],
     ) -> None:
-        self.idle = True
-        """Whether no request is under way."""
-        self.ending = False
-        """Set to hang up after the request that is under way."""
+        self._idle = True
+        self._ending = False
         self.broken = False
         """Whether an answer was begun and has not come to its end."""
         self._reader = reader
@@ -197,21 +194,26 @@ class _Connection:
                 if request is None:
                     return
                 await self._send(await self._answer(request), with_body=request.method != "HEAD")
-                if self.ending or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                if self._ending or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                     return
                 self._http.start_next_cycle()
-                self.idle = True
+                self._idle = True
         except h11.RemoteProtocolError as error:
             await self._refuse(refusal(error.error_status_hint))
         except _BodyTooLargeError:
             await self._refuse(refusal(413))
+
+    def end(self) -> bool:
+        """Hang up after the request that is under way; say whether there is one."""
+        self._ending = True
+        return not self._idle
 
     async def _request(self) -> Request | None:
         """Return the next request; None if there is none any more."""
         head = await self._event()
         if not isinstance(head, h11.Request):
             return None
-        self.idle = False
+        self._idle = False
         body = bytearray()
         while isinstance(event := await self._event(), h11.Data):
             body += event.data

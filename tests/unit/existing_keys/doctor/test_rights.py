@@ -67,7 +67,8 @@ def test_every_missing_right_is_named_where_it_matters() -> None:
     assert found["rights-sink"].what == "the user in the URL may not run PEXPIRE"
     assert found["rights-wrappers"].severity is found["rights-sidecar"].severity is Severity.DANGER
     assert found["rights-tools"].severity is Severity.NOTICE
-    assert found["rights-changing"].severity is Severity.FINE
+    assert found["rights-changing"].what == "the user in the URL may not run ZREVRANGE"
+    assert found["rights-lock"].severity is Severity.FINE
 
 
 def test_a_renamed_command_is_missing_too() -> None:
