@@ -127,7 +127,7 @@ static const char CONNECTION[] =
     "Upstream, Transport = of('write'), of('write')\n"
     "Traffic = of('command_due', 'reply_due', 'bytes_from_clients', 'bytes_from_redis')\n"
     "Session = of('_framer', 'holding', '_pending', '_untouched', '_shared', 'receive_upstream', 'commands',\n"
-    "    'waiting_for')\n"
+    "    'waiting_for', 'marks')\n"
     "Session.take_one = lambda self, data, command, keys: data\n"
     "Framer, Holding, Counter = of('between'), of('taken_bytes'), of('between')\n"
     "Pending = of('_counter', '_waiting', 'counting', 'replies')\n"
@@ -136,7 +136,7 @@ static const char CONNECTION[] =
     "memory = Memory(polls=polls, _rewriter='one', _changes=1, _registry=of('changes')(changes=1))\n"
     "session = Session(_framer=Framer(between=True), holding=Holding(taken_bytes=0), _untouched=untouched, commands=0, waiting_for=None,\n"
     "    _pending=Pending(_counter=Counter(between=True), _waiting=(), counting=True, replies=0),\n"
-    "    _shared=Shared(memory=memory, rewriter='one'), receive_upstream=given.append)\n"
+    "    _shared=Shared(memory=memory, rewriter='one'), receive_upstream=given.append, marks=())\n"
     "connection = Downstream(_traffic=Traffic(command_due=False, reply_due=False, bytes_from_clients=0, bytes_from_redis=0),\n"
     "    _upstream=Upstream(write=given.append), _pauses=None, session=session, _transport=Transport(write=given.append))\n";
 static PyObject *given;
@@ -146,7 +146,7 @@ connect(void)
 {
     PyObject *values = Py_BuildValue("{s:O,s:O}", "polls", polls, "untouched", untouched);
     CHECK(values != NULL && PyDict_SetItemString(values, "__builtins__", PyEval_GetBuiltins()) == 0);
-    CHECK(name_all(NULL) == 0 && PyRun_String(CONNECTION, Py_file_input, values, values) != NULL);
+    CHECK(make_constants(NULL) == 0 && PyRun_String(CONNECTION, Py_file_input, values, values) != NULL);
     PyObject *arguments = Py_BuildValue("(OOOi)", PyDict_GetItemString(values, "classes"), Py_None, names, 1 << 16);
     CHECK(arguments != NULL && install(NULL, arguments) != NULL);
     connection = PyDict_GetItemString(values, "connection");
