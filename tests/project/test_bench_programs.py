@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from targets import TARGETS
 
 from support.paths import ROOT
@@ -12,6 +13,7 @@ from support.paths import ROOT
 RUN = ROOT / "bench" / "run.py"
 
 
+@pytest.mark.timeout(400)
 def test_a_smoke_run_measures_and_reports(tmp_path: Path) -> None:
     """Real Asynq through the sidecar and past it, script costs, one connection: into JSON, Markdown and SVG."""
     command = [sys.executable, str(RUN), "smoke", "--results", str(tmp_path)]
