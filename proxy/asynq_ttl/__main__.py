@@ -1,7 +1,7 @@
 """Where `asynq-ttl` begins."""
 
 # Both are the interpreter's own: they take no time to import.
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found] # it has no stub
 import sys
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while all else is imported just ends that, without a traceback

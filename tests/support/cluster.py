@@ -31,6 +31,7 @@ from support.servers import (
     start_valkey,
     wait_until,
 )
+from support.slot_move import Move
 
 SLOTS = 16_384
 QUEUES = ("default", "low", "q4")
@@ -255,7 +256,7 @@ class Cluster:
                     time.sleep(pause)
 
     @contextmanager
-    def moving(self, slot: int, source: Node, target: Node) -> Iterator["Move"]:
+    def moving(self, slot: int, source: Node, target: Node) -> Iterator[Move]:
         """Have a slot on its way while the block runs, which has to move its keys; then it belongs to the target."""
         with self.client(source) as giving, self.client(target) as taking:
             taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
@@ -279,26 +280,6 @@ class Cluster:
 
         begin()
         wait_until(moved, "the slots are not moved")
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A slot on its way: a client of the node that it leaves, and the address and password of the one it goes to."""
-
-    slot: int
-    giving: "redis_py.Redis"
-    target: tuple[str, int]
-    password: str
-
-    def keys(self, most: int) -> list[str]:
-        """Return keys that have not moved yet."""
-        found: list[str] = self.giving.execute_command("CLUSTER GETKEYSINSLOT", self.slot, most)
-        return found
-
-    def take(self, keys: Iterable[str]) -> None:
-        """Move keys, all in one step."""
-        password = ("AUTH", self.password) if self.password else ()
-        self.giving.execute_command("MIGRATE", *self.target, "", 0, 5000, *password, "KEYS", *keys)
 
 
 def port_range(length: int) -> tuple[int, int]:

@@ -3,14 +3,13 @@
 Invariant: a script that reads anything else than one list or set, from its beginning, is not understood.
 """
 
-import re
 from typing import NamedTuple
 
+from asynq_ttl.asynq.call_arguments import key_number
 from asynq_ttl.asynq.linear import linear
 from asynq_ttl.asynq.lua_reader import LuaCall
 
 _READS = frozenset(("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "LRANGE", "SMEMBERS"))
-_KEYS = re.compile(r"KEYS\[([1-9][0-9]?)\]")
 _FIRST = frozenset(("0", '"0"'))
 _ALL = -1
 
@@ -42,10 +41,10 @@ def read_source(calls: tuple[LuaCall, ...], index: str = "") -> Source | None:
     if len(reads) != 1:
         return None
     read = reads.pop()
-    key = _KEYS.fullmatch(read.args[0]) if read.args else None
+    key = key_number(read.args[0]) if read.args else 0
     by_rank = read.command in ("ZRANGE", "ZREVRANGE", "LRANGE") and len(read.args) == 3 and read.args[1] in _FIRST
     last = _last(read.args[2]) if by_rank else None
-    return Source(int(key[1]), read.command, *last) if key and last else None
+    return Source(key, read.command, *last) if key and last else None
 
 
 def _last(expression: str) -> tuple[int, int] | None:

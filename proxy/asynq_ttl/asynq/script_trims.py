@@ -10,6 +10,7 @@ cap larger than any index. So a wrapper can take over what it does.
 import re
 from typing import NamedTuple
 
+from asynq_ttl.asynq.call_arguments import arg_number
 from asynq_ttl.asynq.linear import Linear, linear
 from asynq_ttl.asynq.lua_reader import LuaCall
 
@@ -20,7 +21,6 @@ _TRIMS = frozenset(
         *("ZRANGE", "ZRANGEBYSCORE", "ZRANGEBYLEX", "ZREVRANGE", "ZREVRANGEBYSCORE", "ZRANGESTORE"),
     )
 )
-_CUTOFF = re.compile(r"(?:tonumber\()?ARGV\[([1-9][0-9]?)\]\)?")
 _LOWEST = frozenset(('"-inf"', '"0"', "0"))
 _FIRST = frozenset(("0", '"0"'))
 _SIZE = re.compile(r'redis\.p?call\("ZCARD",(KEYS\[[0-9]+\])\)', re.IGNORECASE)
@@ -73,8 +73,7 @@ def _cutoff(call: LuaCall) -> int:
     by_score = call.command in ("ZREMRANGEBYSCORE", "ZRANGEBYSCORE") or '"BYSCORE"' in call.args
     if not by_score or len(call.args) < 3 or call.args[1] not in _LOWEST:
         return 0
-    found = _CUTOFF.fullmatch(call.args[2])
-    return int(found[1]) if found else 0
+    return arg_number(call.args[2])
 
 
 def _cap(call: LuaCall, index: str, *, sized_last: bool) -> tuple[int, int] | None:

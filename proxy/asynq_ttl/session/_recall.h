@@ -7,9 +7,7 @@
 #define ASYNQ_TTL_RECALL_H
 
 #include "../wire/_resp.h"
-
-/* Redis's longest command names have about 20 bytes. */
-enum { MAX_NAME = 32 };
+#include "_names.h"
 
 /* Say whether a name is EVALSHA, as clients write it. */
 static int
@@ -22,23 +20,13 @@ is_evalsha(const char *name, Py_ssize_t length)
 static int
 is_special(PyObject *special, const char *name, Py_ssize_t length)
 {
-    char upper[MAX_NAME];
     if (is_evalsha(name, length)) {
         return 1;
     }
     if (length > MAX_NAME) {
         return 0;
     }
-    for (Py_ssize_t position = 0; position < length; position++) {
-        upper[position] = Py_TOUPPER(name[position]);
-    }
-    PyObject *key = PyBytes_FromStringAndSize(upper, length);
-    if (key == NULL) {
-        return -1;
-    }
-    int found = PySet_Contains(special, key);
-    Py_DECREF(key);
-    return found;
+    return is_in(special, name, length);
 }
 
 /* Read the number of KEYS of a script call that has `arguments` behind it. Return -1 where Redis refuses it. */

@@ -24,8 +24,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from asynq_ttl.wire.cluster.slots import slot_of
-from support.cluster import Cluster, Kind, Move, Node, start_cluster
+from support.cluster import Cluster, Kind, Node, start_cluster
 from support.servers import wait_until
+from support.slot_move import Move
 from trials.chaos import history
 from trials.chaos.history import Block, History, LeavingBlock
 from trials.chaos.killer import Strike

@@ -19,10 +19,8 @@
 #undef module
 #define methods destinations_methods
 #define module destinations_module
-#define MAX_NAME DESTINATIONS_MAX_NAME
 #include "session/routing/_destinations.c"
 #undef module
-#undef MAX_NAME
 #define module passing_module
 #include "session/_passing.c"
 #undef methods

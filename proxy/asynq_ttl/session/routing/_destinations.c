@@ -6,8 +6,9 @@
  */
 
 #include "../../wire/_resp.h"
+#include "../_names.h"
 
-enum { SLOTS = 16384, MAX_NAME = 32 };
+enum { SLOTS = 16384 };
 
 /* The CRC16 of XMODEM, four bits at a time: polynomial 0x1021, from 0. */
 static unsigned
@@ -37,20 +38,6 @@ slot_of(const char *key, Py_ssize_t length)
         length = close - key;
     }
     return crc16(key, length) % SLOTS;
-}
-
-/* Say whether a name is in a set of names in upper case: 1 or 0; -1 with an exception set. */
-static int
-is_in(PyObject *names, const char *name, Py_ssize_t length)
-{
-    char upper[MAX_NAME];
-    for (Py_ssize_t position = 0; position < length; position++) {
-        upper[position] = Py_TOUPPER(name[position]);
-    }
-    PyObject *key = PyBytes_FromStringAndSize(upper, length);
-    int found = key == NULL ? -1 : PySet_Contains(names, key);
-    Py_XDECREF(key);
-    return found;
 }
 
 /* Say whether a number of KEYS is 1 to 99, without a leading zero. */
