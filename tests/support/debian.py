@@ -7,6 +7,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from support.cache import cache_folder
@@ -42,6 +45,23 @@ def debian_archive() -> Path:
         assert run.returncode == 0, run.stderr
         unfinished.rename(archive)
     return archive
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """Mount a folder in memory, where a Debian is unpacked and removed without a wait for the disk."""
+    with tempfile.TemporaryDirectory(prefix="machine-") as name:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=2g", "machine", name], check=True)
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", name], check=True)
+
+
+def unpack_debian(root: Path) -> None:
+    """Make a Debian's root of a new folder."""
+    root.mkdir()
+    subprocess.run(["tar", "--extract", "--file", debian_archive(), "--directory", root], check=True)
 
 
 def way_to_pypi(folder: Path) -> dict[Path, Path]:

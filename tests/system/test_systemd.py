@@ -5,9 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ import redis as redis_py
 
 from support.asynq import Harness
 from support.caller import Caller
-from support.debian import debian_archive, way_to_pypi
+from support.debian import in_memory, unpack_debian, way_to_pypi
 from support.namespaces import cgroup_folders, own_network, remove_cgroups
 from support.paths import ROOT
 from support.servers import wait_until
@@ -112,24 +110,12 @@ def _make_cgroups() -> list[Path]:
     return folders
 
 
-@contextmanager
-def in_memory() -> Iterator[Path]:
-    """Mount a folder in memory, where a Debian is unpacked and removed without a wait for the disk."""
-    with tempfile.TemporaryDirectory(prefix="machine-") as name:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=2g", "machine", name], check=True)
-        try:
-            yield Path(name)
-        finally:
-            subprocess.run(["umount", name], check=True)
-
-
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A machine where the README's commands were carried out."""
     with in_memory() as folder:
         root = folder / "root"
-        root.mkdir()
-        subprocess.run(["tar", "--extract", "--file", debian_archive(), "--directory", root], check=True)
+        unpack_debian(root)
         (root / "src").mkdir()
         for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "proxy", "policies", "deploy"):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy

@@ -100,6 +100,7 @@ def test_compiled_or_not_a_message_is_read_alike(data: bytes, cut: int) -> None:
             assert decode(piece) == expected
 
 
+@pytest.mark.compiled
 def test_messages_of_asynq_are_read_by_the_compiled_part() -> None:
     """All of them, with headers too; it has to be built here."""
     routing = importlib.import_module("asynq_ttl.asynq._message").routing

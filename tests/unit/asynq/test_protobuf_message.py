@@ -20,6 +20,7 @@ def test_the_short_definition_reads_what_the_whole_one_reads() -> None:
         WHOLE.FromString(data[:-1])
 
 
+@pytest.mark.compiled
 def test_messages_of_asynq_do_not_need_it() -> None:
     """With a trace context or without: protobuf is not imported beside a worker."""
     messages = [encode_task("a", "b", "c", 5), encode_task("a", headers={"traceparent": "x"})]

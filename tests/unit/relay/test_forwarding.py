@@ -24,6 +24,7 @@ from support.uncompiled import uncompiled
 PLAIN = uncompiled(forwarding, "asynq_ttl.relay._forwarding")
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_is_there() -> None:
     """It is tested here, so it has to be built here: a C compiler and Python's headers are needed for that."""
     assert importlib.util.find_spec("asynq_ttl.relay._forwarding") is not None
@@ -186,6 +187,7 @@ async def test_a_usual_chunk_needs_no_python(chunk: bytes, monkeypatch: pytest.M
     assert side.wire.written == b"$-1\r\n" * 2
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("upstream", [object, type("Other", (), {"write": None})])
 def test_only_attributes_in_slots_are_looked_at(upstream: type[asyncio.Protocol]) -> None:
     """A class that has them elsewhere is refused at the start, not read at the wrong place."""

@@ -41,6 +41,7 @@ def expected(commands: list[Command]) -> Recalled:
 # --- what a chunk is ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_is_there() -> None:
     """It is tested here, so it has to be built here: a C compiler and Python's headers are needed for that."""
     assert importlib.util.find_spec("asynq_ttl.session._fast_path") is not None
@@ -182,6 +183,7 @@ def test_what_is_not_remembered_comes_out(command: Command, change: int) -> None
         ] * 2
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("count", [100, 1000, 1024 * 1024])
 def test_a_command_of_many_arguments_needs_a_closer_recall(count: int) -> None:
     """Nothing of that size is made room for by its header alone."""
@@ -189,6 +191,7 @@ def test_a_command_of_many_arguments_needs_a_closer_recall(count: int) -> None:
         assert RECALL[0](chunk, SPECIAL, {}, {}) is None
 
 
+@pytest.mark.compiled
 def test_only_bytes_are_looked_at() -> None:
     """Anything else is a mistake of the caller's."""
     mistakes: list[tuple[object, ...]] = [(bytearray(PING), SPECIAL, {}, {}), (PING, (), {}, {}), (PING, SPECIAL, {})]

@@ -45,6 +45,7 @@ Either = Callable[[], Compiled]
 BOTH = pytest.mark.parametrize("kind", [Compiled, Plain])
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_is_there() -> None:
     """It is tested here, so it has to be built here: a C compiler and Python's headers are needed for that."""
     assert importlib.util.find_spec("asynq_ttl.session._passing") is not None
@@ -71,6 +72,7 @@ def test_an_error_and_what_is_no_whole_reply_do_not(kind: Either, data: bytes) -
     assert (one.replies, one.kept) == (0, [data])
 
 
+@pytest.mark.compiled
 @BOTH
 def test_nothing_passes_while_it_is_not_quiet(kind: Either) -> None:
     """A reply may be due that names nodes, or one has begun."""

@@ -20,6 +20,7 @@ assert PLAIN_COMMANDS._compiled_encode is PLAIN_REPLIES._compiled_count is PLAIN
 COUNT_REPLIES: list[Callable[[bytes], int]] = [replies.count_replies, PLAIN_REPLIES.count_replies]
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_is_there() -> None:
     """It is tested here, so it has to be built here: a C compiler and Python's headers are needed for that."""
     assert importlib.util.find_spec("asynq_ttl.wire._resp") is not None
@@ -33,6 +34,7 @@ def test_encoding_has_one_answer(command: Command) -> None:
     assert PLAIN_COMMANDS.encode is not encode
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_encodes_only_bytes() -> None:
     """A command with anything else in it has no plain form."""
     for command in ([b"GET", 5], [b"GET", None], [b"GET", [b"a"]], b"GET", {b"GET"}):
@@ -105,6 +107,7 @@ def test_a_reply_ends_in_one_place(stream: bytes, cuts: list[int]) -> None:
         assert compiled == plain
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("data", "missing", "expected"),
     [
@@ -124,6 +127,7 @@ def test_the_compiled_part_passes_over_values_until_one_is_not_plain(
     assert PLAIN_REPLIES._skip(data, 0, missing) == (0, missing)
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_refuses_a_position_outside_the_data() -> None:
     """It would be a mistake of the caller's."""
     for position in (-1, 5):

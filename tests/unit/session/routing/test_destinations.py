@@ -75,6 +75,7 @@ def quickly(chunk: bytes) -> int:
     return told[0]
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_is_there() -> None:
     """It is tested here, so it has to be built here: a C compiler and Python's headers are needed for that."""
     assert importlib.util.find_spec("asynq_ttl.session.routing._destinations") is not None
