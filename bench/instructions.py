@@ -3,12 +3,13 @@
     python bench/instructions.py
     python bench/instructions.py --kind decided --package ../before/proxy
     python bench/instructions.py --node-port
+    python bench/instructions.py --routed-port
     python bench/instructions.py --session
 
 Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
 Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
-and telemetry are left out: it is both sides of a connection, from the bytes that come to those that are written; or the
-session alone. Needs `apt-get install valgrind`.
+and telemetry are left out: it is both sides of a connection, from the bytes that come to those that are written, to one
+Redis or by a cluster's port for any client; or the session alone. Needs `apt-get install valgrind`.
 """
 
 import asyncio
@@ -36,8 +37,10 @@ from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.renaming import Directory, Renaming
 from asynq_ttl.session.session import Session
 from asynq_ttl.upstream.control import ControlConnection
+from asynq_ttl.wire.commands import encode
 from support.conversation import MESSAGE, PENDING, TASK, WEEK, Conversation, complete, dequeue, pipeline
-from support.relayed import Upstream
+from support.relayed import Upstream, connected
+from support.routed_scene import Scene
 from support.small_scripts import COMPLETE, DEQUEUE, ENQUEUE, OTHER
 
 _COMMANDS = 4000
@@ -71,18 +74,23 @@ KINDS = {
 @click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, default=list(KINDS))
 @click.option("--package", type=click.Path(path_type=Path, exists=True), help="Where another version of asynq_ttl is.")
 @click.option("--node-port", is_flag=True, help="As at the port of a cluster's node, the session alone.")
+@click.option("--routed-port", is_flag=True, help="As at a cluster's port for any client, both sides.")
 @click.option("--session", is_flag=True, help="The session alone.")
 @click.option("--run", type=click.IntRange(min=1), hidden=True)
-def main(*, kinds: tuple[str, ...], package: Path | None, node_port: bool, session: bool, run: int | None) -> None:
+def main(
+    *, kinds: tuple[str, ...], package: Path | None, node_port: bool, routed_port: bool, session: bool, run: int | None
+) -> None:
     """Count and print; or, under valgrind, run so many chunks of the one kind."""
     if run is not None:
         gc.disable()  # it would come at another moment in each version
         if session or node_port:
             feed(*KINDS[kinds[0]], run, node_port=node_port)
+        elif routed_port:
+            route(*KINDS[kinds[0]], run)
         else:
             relay(*KINDS[kinds[0]], run)
         return
-    options = ["--session"] * session + ["--node-port"] * node_port
+    options = ["--session"] * session + ["--node-port"] * node_port + ["--routed-port"] * routed_port
     for kind in kinds:
         once, twice = (_count(kind, chunks, package, options) for chunks in (_COMMANDS, 2 * _COMMANDS))
         click.echo(f"{(twice - once) / _COMMANDS:9,.0f}  {kind}")
@@ -126,6 +134,32 @@ def relay(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
             answer(reply)
             talk.observer.outcomes.clear()
         return client
+
+    return asyncio.run(run())
+
+
+def route(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
+    """Let both sides of a routed connection receive a chunk and a reply over and over; return the client's side."""
+    talk = Conversation(*_RULES).knows(COMPLETE, DEQUEUE, ENQUEUE)
+    talk.registry.learn(OTHER)
+
+    async def run() -> Downstream:
+        relay, *_ = await connected()
+        scene = Scene(relay, talk, cast("asyncio.Transport", Sink()))
+        await scene.begin()
+        # The first of them open the connection, and load a wrapper. (A command without a key goes where the last went.)
+        await scene.sends(encode([b"GET", b"asynq:{r}:t:1" if b"{r}" in chunk else TASK]))
+        node = next(number for number, node in enumerate(scene.nodes) if node.wires)
+        scene.replies(node, b"$-1\r\n")
+        await scene.sends(chunk)
+        scene.replies(node, reply)
+        scene.nodes[node].protocols[0].connection_made(cast("asyncio.Transport", Sink()))
+        receive, answer = scene.client.data_received, scene.nodes[node].protocols[0].data_received
+        for _ in range(_WARM_UP + chunks):
+            receive(chunk)
+            answer(reply)
+            talk.observer.outcomes.clear()
+        return scene.client
 
     return asyncio.run(run())
 

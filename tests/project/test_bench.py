@@ -1,16 +1,19 @@
 """What the benchmarks make of what they measured: ratios, targets, and the output of other programs."""
 
 import shutil
+from collections.abc import Callable
 
 import pytest
 from commands_load import CommandsLoad, commands_loads, read_benchmark
 from comparison import Measurement, Sample, measure, medians, ratio_of_added, ratios
 from contestants import MissingProgramError, program
 from hot_path import function_table, system_call_table
-from instructions import KINDS, collected, feed
+from instructions import KINDS, collected, feed, relay, route
 from report import comparison_table, number, target_table
 from script_cost import Cost
 from targets import TARGETS, Bound, Target
+
+from asynq_ttl.relay.connection import Downstream
 
 
 def sample(round_: int, contestant: str, load: str = "asynq", **figures: float) -> Sample:
@@ -168,6 +171,15 @@ def test_each_kind_of_command_can_be_fed(kind: str) -> None:
     """As often as asked for; each chunk gets as many replies as it has commands."""
     session = feed(*KINDS[kind], 2)
     assert session.commands == session.replies > 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", [relay, route])
+def test_each_kind_of_command_can_pass(kind: str, way: Callable[[bytes, bytes, int], Downstream]) -> None:
+    """From one side of a connection to the other, to one Redis and to a node of a cluster: nothing is left over."""
+    client = way(*KINDS[kind], 2)
+    assert client.session.commands == client.session.replies > 200
+    assert client.idle
 
 
 def test_instructions_are_read_from_what_callgrind_says() -> None:

@@ -21,8 +21,9 @@ from asynq_ttl.wire.replies import ReplyCounter
 
 try:
     from asynq_ttl.relay._forwarding import install as _install
+    from asynq_ttl.relay._forwarding import install_routed as _install_routed
 except ImportError:  # there was no C compiler when this was installed
-    _install = None  # type: ignore[assignment] # a function, or none
+    _install = _install_routed = None  # type: ignore[assignment] # a function, or none
 
 # After a chunk of this size it is the others' turn: libuv would go on and read up to 32 chunks, 8 MB of small commands.
 TURN_BYTES = 65_536
@@ -55,3 +56,15 @@ def forward(downstream: type[asyncio.Protocol], upstream: type[asyncio.Protocol]
     """
     if _install is not None:
         _install((downstream, upstream, *_LOOKED_AT), NO_PAUSE, SPECIAL_NAMES, TURN_BYTES)
+
+
+def route(*classes: type, unusual: frozenset[bytes]) -> None:
+    """Let a routed client's side have its `data_received` compiled, and what stands for Redis its `node_received`.
+
+    Args:
+        classes: the former, the latter, and those whose attributes are looked at beside `forward`'s, in the order in
+            which `_forwarding.h` has them. For anything unusual `pass_on` and `take_reply` are called.
+        unusual: names of commands that do not go by their first key alone, in upper case.
+    """
+    if _install_routed is not None:
+        _install_routed(classes, unusual)

@@ -3,6 +3,8 @@
 What goes where is decided in `session.routing`; here are the sockets. They are the relay's as all others are, so they
 are counted, bounded and drained together.
 
+`pass_on` and `take_reply` say what becomes of a chunk. For nearly every chunk the same is also compiled (`forwarding`).
+
 Invariants:
 
 * A client has at most one connection to a node, and all of them end with its own.
@@ -15,13 +17,18 @@ from functools import partial
 from typing import cast
 
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
-from asynq_ttl.relay.forwarding import Pause
+from asynq_ttl.relay.forwarding import Pause, route
 from asynq_ttl.relay.node_port import NodePort
 from asynq_ttl.relay.relay import Relay
 from asynq_ttl.relay.routes import Route, Routes
 from asynq_ttl.rewriting.registry import Script
+from asynq_ttl.session.routing.destinations import UNUSUAL
+from asynq_ttl.session.routing.flight import Flight
+from asynq_ttl.session.routing.lane import Lane
 from asynq_ttl.session.routing.nodes import Node
+from asynq_ttl.session.routing.order import Order
 from asynq_ttl.session.routing.router import Router
+from asynq_ttl.session.routing.transaction import Transaction
 from asynq_ttl.session.shared import Shared
 
 # How long one attempt to connect to a node may take, and how long a moment is.
@@ -79,6 +86,8 @@ class RoutedUpstream(UpstreamProtocol):
         downstream: the client's side.
         port: has all connections.
     """
+
+    __slots__ = "_client", "_connections", "_order", "_over", "_port", "router"
 
     def __init__(self, downstream: Downstream, port: RoutedPort) -> None:
         super().__init__(downstream)
@@ -155,6 +164,12 @@ class RoutedUpstream(UpstreamProtocol):
         await node.member.control.activate(script)
         self._order.go_on()
 
+    def take_reply(self, node: Node, data: bytes) -> None:
+        """Take bytes of a node."""
+        self._order.receive(node, data)
+
+    node_received = take_reply
+
     def node_lost(self, node: Node, connection: "NodeConnection") -> None:
         """Take note that a node has hung up."""
         self._client.unpause(Pause.FULL)
@@ -204,7 +219,7 @@ class NodeConnection(UpstreamProtocol):
         super().__init__(downstream)
         self._side = side
         self._node = node
-        self.data_received = partial(side.router.order.receive, node)  # type: ignore[method-assign] # asyncio calls it all the same
+        self.data_received = partial(side.node_received, node)  # type: ignore[method-assign] # asyncio calls it all the same
 
     @property
     def is_gone(self) -> bool:
@@ -215,3 +230,6 @@ class NodeConnection(UpstreamProtocol):
         """Take note that the node has hung up."""
         self._transport = None
         self._side.node_lost(self._node, self)
+
+
+route(RoutedDownstream, RoutedUpstream, Routes, Router, Transaction, Order, Flight, Lane, unusual=UNUSUAL)

@@ -50,6 +50,10 @@ class Routes:
         directory: how nodes are called.
     """
 
+    __slots__ = (
+        "_clients", "_cluster", "_firsts", "_owners", "_routes", "_served", "_table", "_turns", "directory",
+    )  # fmt: skip
+
     def __init__(self, cluster: Cluster, table: PortTable, directory: Directory) -> None:
         self.directory = directory
         self._cluster = cluster

@@ -127,6 +127,7 @@ static const char CONNECTION[] =
     "Session = of('_framer', 'holding', '_pending', '_untouched', '_shared', 'receive_upstream', 'commands',\n"
     "    'waiting_for', 'marks')\n"
     "Session.take_one = lambda self, data, command, keys: data\n"
+    "Session.receive_downstream = lambda self, data: data\n"
     "Framer, Holding, Counter = of('between'), of('taken_bytes'), of('between')\n"
     "Pending = of('_counter', '_waiting', 'counting', 'replies')\n"
     "Memory, Shared = of('polls', '_rewriter', '_changes', '_registry'), of('memory', 'rewriter')\n"
@@ -136,8 +137,26 @@ static const char CONNECTION[] =
     "    _pending=Pending(_counter=Counter(between=True), _waiting=(), counting=True, replies=0),\n"
     "    _shared=Shared(memory=memory, rewriter='one'), receive_upstream=given.append, marks=())\n"
     "connection = Downstream(_traffic=Traffic(command_due=False, reply_due=False, bytes_from_clients=0, bytes_from_redis=0),\n"
-    "    _upstream=Upstream(write=given.append), _pauses=None, session=session, _transport=Transport(write=given.append))\n";
-static PyObject *given;
+    "    _upstream=Upstream(write=given.append), _pauses=None, session=session, _transport=Transport(write=given.append))\n"
+    /* And a routed one, whose node has any slot. */
+    "Client, Side, Routes = type('Client', (Downstream,), {}), of('_connections', '_client', '_order', '_over', 'router'), of('_owners')\n"
+    "Side.take_reply = lambda self, node, data: given.append(data)\n"
+    "Router, Transaction = of('commands', 'replies', '_framer', 'holding', '_transaction', 'order'), of('open')\n"
+    "Order = of('todo', '_waits', 'pinned', 'over', '_ends', '_lanes', 'flight', '_nodes', '_outside')\n"
+    "Order.advance, Order._send = lambda self: None, lambda self, lane, out: None\n"
+    "Flight, Lane = of('_lone', '_slot', 'lane', '_errands', 'elsewhere', '_deliver'), of('session', 'counter', '_rename')\n"
+    "Flight.start, Flight.answered = lambda self, data, slot, lane: True, lambda self: True\n"
+    "routed_classes = Client, Side, Routes, Router, Transaction, Order, Flight, Lane\n"
+    "lane = Lane(session=session, counter=Counter(between=True), _rename=lambda data: data)\n"
+    "flight = Flight(_lone=b'', _slot=0, lane=lane, _errands=(), elsewhere=(), _deliver=None)\n"
+    "side = Side(_connections={'node': Upstream(write=given.append)}, _over=False)\n"
+    "order = Order(todo=(), _waits=False, pinned=None, over=False, _ends=False, _lanes={'node': lane}, flight=flight,\n"
+    "    _nodes=Routes(_owners=['node'] * 16384), _outside=side)\n"
+    "router = Router(commands=0, replies=0, _framer=Framer(between=True), holding=Holding(taken_bytes=0),\n"
+    "    _transaction=Transaction(open=False), order=order)\n"
+    "client = Client(_traffic=connection._traffic, _upstream=side, _pauses=None, session=router, _transport=connection._transport)\n"
+    "side._client, side._order, side.router = client, order, router\n";
+static PyObject *given, *client, *side, *flight, *node;
 
 static void
 connect(void)
@@ -149,6 +168,13 @@ connect(void)
     CHECK(arguments != NULL && install(NULL, arguments) != NULL);
     connection = PyDict_GetItemString(values, "connection");
     given = PyDict_GetItemString(values, "given");
+    arguments = Py_BuildValue("(OO)", PyDict_GetItemString(values, "routed_classes"), names);
+    CHECK(arguments != NULL && install_routed(NULL, arguments) != NULL);
+    client = PyDict_GetItemString(values, "client");
+    side = PyDict_GetItemString(values, "side");
+    flight = PyDict_GetItemString(values, "flight");
+    node = PyUnicode_InternFromString("node");
+    CHECK(node != NULL);
 }
 
 /* Check what has been given on for a chunk: it, once or (what Redis sends) also to who counts, or what goes instead. */
@@ -163,6 +189,7 @@ take(PyObject *result, PyObject *chunk, Py_ssize_t most)
         CHECK(bytes == chunk || (most == 1 && Py_REFCNT(bytes) == 1));
     }
     CHECK(PyList_SetSlice(given, 0, PyList_GET_SIZE(given), NULL) == 0);
+    Py_SETREF(*place(flight, LONE), Py_NewRef(nothing)); /* it may be the chunk */
     settle(result, chunk);
 }
 
@@ -222,6 +249,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         take(data_received(connection, chunk), chunk, 1);
         allocations_left = limit;
         take(upstream_received(connection, chunk), chunk, 2);
+        for (int waits = 0; waits < 2; waits++) { /* for the reply to a command alone, or to one of some */
+            PyObject *reply[] = {node, chunk};
+            Py_SETREF(*place(flight, LONE), Py_NewRef(waits ? chunk : nothing));
+            allocations_left = limit;
+            take(client_received(client, chunk), chunk, 1);
+            Py_SETREF(*place(flight, LONE), Py_NewRef(waits ? chunk : nothing));
+            allocations_left = limit;
+            take(node_received(side, reply, 2), chunk, 2);
+        }
         allocations_left = limit;
         settle(quick_slot(NULL, arguments, 2), chunk);
         allocations_left = limit;

@@ -101,15 +101,10 @@ class Flight:
 
     def receive(self, lane: Lane, data: bytes) -> bool:
         """Take bytes of a node; return False where it says what cannot be understood, or too much."""
-        if lane is self.lane and data[0] != _MINUS and lane.counter.between and count_replies(data) == 1:
-            if self._lone:  # nearly always
-                self._lone = b""
-                self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
-                return True
-            if self._errands and self._errands[0].taker is None and not self.elsewhere:
-                self._done()
-                self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
-                return True
+        plain = lane is self.lane and data[0] != _MINUS and lane.counter.between and count_replies(data) == 1
+        if plain and self.answered():
+            self._deliver(lane.hear(data), True)  # noqa: FBT003 - a callback
+            return True
         self._spell_out()
         for piece, begins, ends in lane.pieces(data):
             if begins and lane is self.lane:
@@ -123,6 +118,16 @@ class Flight:
             if ends and not self._take(lane, lane.release()):
                 return False
         return not lane.lost
+
+    def answered(self) -> bool:
+        """Take note of a whole reply that is no error; return whether it goes to the client at once, as it is."""
+        if self._lone:  # nearly always
+            self._lone = b""
+            return True
+        if self._errands and self._errands[0].taker is None and not self.elsewhere:
+            self._done()
+            return True
+        return False
 
     def _may_stream(self, lane: Lane, first: int) -> bool:
         """Say whether a reply that begins with this byte goes to the client as it comes."""

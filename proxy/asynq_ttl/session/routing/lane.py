@@ -26,6 +26,8 @@ class Lane:
         host: the host that the client is told.
     """
 
+    __slots__ = "_held", "_note", "_rename", "counter", "held_bytes", "in_push", "node", "session"
+
     def __init__(self, node: Node, directory: Directory, host: bytes) -> None:
         self.node = node
         renaming = Renaming(directory, host)

@@ -37,6 +37,11 @@ class Order:
         needed: says whether the client cannot go on without a lane.
     """
 
+    __slots__ = (
+        "_activating", "_clock", "_deliver", "_ends", "_gone", "_greet", "_host", "_lanes", "_lead", "_needed",
+        "_nodes", "_outside", "_waits", "flight", "over", "pinned", "todo",
+    )  # fmt: skip
+
     def __init__(
         self,
         nodes: Nodes,
@@ -102,11 +107,7 @@ class Order:
         lane = self._lanes.get(self._nodes.owner(slot))
         if lane is None or not self.flight.start(data, slot, lane):
             return False
-        out = lane.session.receive_downstream(data)
-        if out:
-            self._outside.send(lane.node, out)
-        else:
-            self._send(lane, out)
+        self._send(lane, lane.say(data))
         return True
 
     def go(self, errand: Errand) -> bool:

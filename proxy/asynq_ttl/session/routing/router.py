@@ -56,6 +56,11 @@ class Router:
         shared: what all sessions share that lead to no node.
     """
 
+    __slots__ = (
+        "_clock", "_framer", "_handlers", "_large", "_nodes", "_outside", "_own", "_transaction", "commands", "holding",
+        "marks", "order", "replies", "waiting_for",
+    )  # fmt: skip
+
     def __init__(self, nodes: Nodes, outside: Outside, shared: Shared) -> None:
         self.commands = 0
         """Commands that the client has sent and that will be replied to."""

@@ -25,6 +25,8 @@ class Transaction:
         deliver: gives the client a piece of a reply, and is told whether it has ended.
     """
 
+    __slots__ = "_begin", "_beginning", "_deliver", "_first", "_lane", "_order", "open", "watched"
+
     def __init__(self, order: Order, deliver: Callable[[bytes, bool], None]) -> None:
         self.open = False
         """Whether the client has said MULTI, and not yet what ends it."""

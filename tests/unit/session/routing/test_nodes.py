@@ -12,13 +12,8 @@ def names(kind: type) -> set[str]:
     return {name for name in vars(kind) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(("interface", "who"), [(Node, Route), (Outside, RoutedUpstream)])
+@pytest.mark.parametrize(("interface", "who"), [(Node, Route), (Nodes, Routes), (Outside, RoutedUpstream)])
 def test_whoever_is_asked_has_it(interface: type, who: type) -> None:
     """Under the same names, and with a docstring for each."""
     assert names(interface) <= {name for kind in who.__mro__ for name in vars(kind)}
     assert all(vars(interface)[name].__doc__ for name in names(interface))
-
-
-def test_who_knows_the_nodes_has_the_directory_too() -> None:
-    """It is an attribute, so only an instance has it."""
-    assert names(Nodes) - names(Routes) == {"directory"}
