@@ -8,7 +8,8 @@ Invariants:
 * What is told, and in which order, is what telling each at once would come to: times are those of the decision.
 * Nobody who looks finds less than was noted before: who reads what is kept here, or adds to it, has it told first.
 * Bounded: `MOST_UNTOLD` decisions wait at most, and no set of labels grows with what clients send.
-* Where no event loop runs, each is told at once.
+* A decision about many tasks is told at once, since these have to be searched for while they are there; and so is any
+  where no event loop runs.
 """
 
 import asyncio
@@ -84,7 +85,9 @@ class Decisions:
         """Take note of a decision; `at` is the node of a cluster where it was carried out."""
         untold = self._untold
         untold.append((outcome, at, None if at is None else at.place))
-        if len(untold) == 1:
+        if not outcome.decision.task_id:
+            self.tell()
+        elif len(untold) == 1:
             try:
                 asyncio.get_running_loop().call_later(_SECONDS, self.tell)
             except RuntimeError:

@@ -110,6 +110,16 @@ async def test_nothing_is_lost_at_the_end() -> None:
     assert noted.spans.exported == {"ok": 2}
 
 
+async def test_a_decision_about_many_tasks_is_told_at_once() -> None:
+    """They are searched for in Redis, where they may not stay; what was noted before is told first."""
+    noted = Telemetry(UPSTREAM, {})
+    told: list[str] = []
+    noted.recent.tell(lambda record, _: told.append(getattr(record, "decision", decision()).task_id))
+    noted.decided(outcome())
+    noted.decided(outcome(b":3", task_id="", own_seconds=None))
+    assert told == ["id-1", ""]
+
+
 async def test_what_waits_is_bounded() -> None:
     """So many are told without a pause."""
     noted = Telemetry(UPSTREAM, {})
