@@ -5,11 +5,13 @@
     python bench/instructions.py --node-port
     python bench/instructions.py --routed-port
     python bench/instructions.py --session
+    python bench/instructions.py --kind decided --telemetry 0.1
 
 Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
 Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
-and telemetry are left out: it is both sides of a connection, from the bytes that come to those that are written, to one
-Redis or by a cluster's port for any client; or the session alone. Needs `apt-get install valgrind`.
+are left out: it is both sides of a connection, from the bytes that come to those that are written, to one Redis or by a
+cluster's port for any client; or the session alone. So is telemetry, unless a share of the tasks to trace is given; then
+spans are made, encoded and sent nowhere. Needs `apt-get install valgrind`.
 """
 
 import asyncio
@@ -23,12 +25,14 @@ from pathlib import Path
 from typing import cast
 
 import click
+import requests
 
 # The folder `tests` has the parts: a conversation between a client and Redis, and scripts in the shape of Asynq's.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from topology import PORTS
 
+from asynq_ttl.net.address import parse_upstream
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Retention, Rule
 from asynq_ttl.relay.connection import Downstream
@@ -36,6 +40,7 @@ from asynq_ttl.relay.relay import Relay
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.session.renaming import Directory, Renaming
 from asynq_ttl.session.session import Session
+from asynq_ttl.telemetry.recorder import Telemetry
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.wire.commands import encode
 from support.conversation import MESSAGE, PENDING, TASK, WEEK, Conversation, complete, dequeue, pipeline
@@ -46,6 +51,9 @@ from support.small_scripts import COMPLETE, DEQUEUE, ENQUEUE, OTHER
 _COMMANDS = 4000
 # Until the interpreter has adapted to what it runs, and what can be remembered is.
 _WARM_UP = 200
+
+# Commands that are taken together between two looks at timers.
+_TURN = 20
 
 # In the one queue an enqueue may replace a task, in all others not.
 _RULES = Rule("replace", queues=(compile_glob("r"),), archived=Retention(Keep.TTL, 60, replaceable=True)), WEEK
@@ -76,9 +84,17 @@ KINDS = {
 @click.option("--node-port", is_flag=True, help="As at the port of a cluster's node, the session alone.")
 @click.option("--routed-port", is_flag=True, help="As at a cluster's port for any client, both sides.")
 @click.option("--session", is_flag=True, help="The session alone.")
+@click.option("--telemetry", type=click.FloatRange(0, 1), help="Tell telemetry, and trace such a share of the tasks.")
 @click.option("--run", type=click.IntRange(min=1), hidden=True)
 def main(
-    *, kinds: tuple[str, ...], package: Path | None, node_port: bool, routed_port: bool, session: bool, run: int | None
+    *,
+    kinds: tuple[str, ...],
+    package: Path | None,
+    node_port: bool,
+    routed_port: bool,
+    session: bool,
+    telemetry: float | None,
+    run: int | None,
 ) -> None:
     """Count and print; or, under valgrind, run so many chunks of the one kind."""
     if run is not None:
@@ -88,9 +104,10 @@ def main(
         elif routed_port:
             route(*KINDS[kinds[0]], run)
         else:
-            relay(*KINDS[kinds[0]], run)
+            relay(*KINDS[kinds[0]], run, telemetry)
         return
     options = ["--session"] * session + ["--node-port"] * node_port + ["--routed-port"] * routed_port
+    options += [] if telemetry is None else ["--telemetry", str(telemetry)]
     for kind in kinds:
         once, twice = (_count(kind, chunks, package, options) for chunks in (_COMMANDS, 2 * _COMMANDS))
         click.echo(f"{(twice - once) / _COMMANDS:9,.0f}  {kind}")
@@ -114,10 +131,19 @@ class Sink:
         return False
 
 
-def relay(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
-    """Let both sides of a connection receive a chunk and a reply over and over; return the client's side."""
+def relay(chunk: bytes, reply: bytes, chunks: int, traced: float | None = None) -> Downstream:
+    """Let both sides of a connection receive a chunk and a reply over and over; return the client's side.
+
+    Args:
+        chunk: what the client sends.
+        reply: what Redis replies.
+        chunks: how often.
+        traced: the share of tasks that telemetry traces; None where nobody is told.
+    """
     talk = Conversation(*_RULES).knows(COMPLETE, DEQUEUE, ENQUEUE)
     talk.registry.learn(OTHER)
+    if traced is not None:
+        talk.shared.observer = _telemetry(traced)
 
     async def run() -> Downstream:
         upstream = Upstream()
@@ -129,10 +155,12 @@ def relay(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
         redis = upstream.protocols[0]
         redis.connection_made(cast("asyncio.Transport", Sink()))
         receive, answer = client.data_received, redis.data_received
-        for _ in range(_WARM_UP + chunks):
+        for number in range(_WARM_UP + chunks):
             receive(chunk)
             answer(reply)
             talk.observer.outcomes.clear()
+            if number % _TURN == 0:
+                await asyncio.sleep(0)  # timers come to their turn
         return client
 
     return asyncio.run(run())
@@ -162,6 +190,16 @@ def route(chunk: bytes, reply: bytes, chunks: int) -> Downstream:
         return scene.client
 
     return asyncio.run(run())
+
+
+def _telemetry(traced: float) -> Telemetry:
+    """Return telemetry as a sidecar has it, whose spans are encoded and sent nowhere."""
+    sent = requests.Response()
+    sent.status_code = 200
+    requests.Session.post = lambda *_, **__: sent  # type: ignore[method-assign] # what the exporter sends by
+    os.environ |= {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": str(traced)}
+    upstream = parse_upstream("redis://127.0.0.1:6379/0")
+    return Telemetry(upstream, {**os.environ, "OTEL_TRACES_EXPORTER": "otlp"}, pulled=True)
 
 
 def feed(chunk: bytes, reply: bytes, chunks: int, *, node_port: bool = False) -> Session:

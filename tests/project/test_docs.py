@@ -12,7 +12,7 @@ from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.cli import serve as serving
 from asynq_ttl.events import Action, FailOpen
 from asynq_ttl.sidecar.admin.server import Admin, AdminSettings
-from asynq_ttl.telemetry import recorder as telemetry
+from asynq_ttl.telemetry.decisions import MAX_DECISION_SERIES
 from support.in_process import make_sidecar
 from support.paths import PACKAGE, ROOT
 
@@ -181,7 +181,7 @@ def test_the_metrics_are_documented() -> None:
         assert row[0].startswith(f"{instrument.kind}{unit}: "), name
         assert tuple(_CODE.findall(row[1]))[: len(instrument.labels)] == instrument.labels, name
         assert bool(row[1].strip()) == bool(instrument.labels), name
-    assert f"{telemetry.MAX_DECISION_SERIES:,}" in TELEMETRY.read_text()
+    assert f"{MAX_DECISION_SERIES:,}" in TELEMETRY.read_text()
 
 
 async def test_the_calls_of_the_admin_server_are_documented() -> None:

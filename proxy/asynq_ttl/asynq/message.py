@@ -12,6 +12,7 @@ Invariants:
 
 import functools
 import json
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -21,6 +22,18 @@ try:
     from asynq_ttl.asynq._message import routing as _routing
 except ImportError:  # there was no C compiler when this was installed: protobuf reads every message
     _routing = None  # type: ignore[assignment] # a function, or none
+
+
+_Plain = tuple[str, bytes, str, int, str, str]
+
+
+def _not_here(_data: bytes) -> _Plain | None:
+    """Leave it to protobuf."""
+    return None
+
+
+plain: Callable[[bytes], _Plain | None] = _routing if _routing is not None else _not_here
+"""Return the parts of a `TaskMessage`, if the bytes are one in its plainest form and that can be told here."""
 
 
 class MessageError(ValueError):
@@ -87,10 +100,10 @@ def decode(data: bytes, trace_path: tuple[str, ...] = ()) -> TaskMessage:
     Raises:
         MessageError: the bytes are no protocol buffer of this shape.
     """
-    if _routing is not None and not trace_path:
-        plain = _routing(data)
-        if plain is not None:
-            return TaskMessage(*plain)
+    if not trace_path:
+        told = plain(data)
+        if told is not None:
+            return TaskMessage(*told)
     wire = _decoded(data, whole=False)
     traceparent = tracestate = ""
     if wire.headers:

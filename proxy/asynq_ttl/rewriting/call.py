@@ -11,10 +11,13 @@ from asynq_ttl.asynq.keys import task_prefix
 from asynq_ttl.events import Action, Decision, Enqueue, FailOpen
 from asynq_ttl.policy.rules import OWN_ARCHIVE_SECONDS, Keep
 from asynq_ttl.rewriting.registry import Script
+from asynq_ttl.rewriting.terms import Alike, Terms
 from asynq_ttl.wire.commands import Command
 
-# What Python, Lua and Redis read alike. Lua carries fifteen digits exactly, and no clock has as many.
-_INTEGER = re.compile(rb"-?[0-9]{1,15}")
+MAX_DIGITS = 15
+"""Lua carries so many digits exactly, and no clock has as many."""
+# What Python, Lua and Redis read alike.
+_INTEGER = re.compile(rb"-?[0-9]{1,%d}" % MAX_DIGITS)
 
 ACTIONS = {
     Keep.TTL: Action.TTL,
@@ -42,6 +45,7 @@ class Rewrite(NamedTuple):
         argv: replacements by ARGV number.
         decision: what to tell about it; None for polls.
         enqueue: then, instead, what may be told once the reply has come.
+        terms: those that all such calls go by, with what they are told apart by; None where it takes more than that.
     """
 
     enforced: bool
@@ -49,6 +53,7 @@ class Rewrite(NamedTuple):
     argv: tuple[tuple[int, bytes], ...] = ()
     decision: Decision | None = None
     enqueue: Enqueue | None = None
+    terms: tuple[Alike, Terms] | None = None
 
 
 POLL = Rewrite(enforced=True)
@@ -97,7 +102,9 @@ class Call:
             NotUnderstood: it is not written in the one way that Python, Lua and Redis read alike.
         """
         text = self.arg(number)
-        if not (text.isdigit() and len(text) <= 15) and not _INTEGER.fullmatch(text):  # nearly always the former
+        if not (text.isdigit() and len(text) <= MAX_DIGITS) and not _INTEGER.fullmatch(
+            text
+        ):  # nearly always the former
             raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{number}] is no integer")
         return int(text)
 

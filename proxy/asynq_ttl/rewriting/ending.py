@@ -17,6 +17,7 @@ from asynq_ttl.asynq import message
 from asynq_ttl.asynq.keys import ARCHIVED, COMPLETED, queue_of, task_prefix, text_of
 from asynq_ttl.asynq.script_shape import Kind
 from asynq_ttl.events import Decision, FailOpen
+from asynq_ttl.policy.archive_limits import ArchiveLimits
 from asynq_ttl.policy.reach import Reach
 from asynq_ttl.policy.rules import (
     FOREVER_SCORE,
@@ -27,7 +28,17 @@ from asynq_ttl.policy.rules import (
     Verdict,
 )
 from asynq_ttl.rewriting.call import ACTIONS, Call, NotUnderstood, Rewrite
-from asynq_ttl.rewriting.tails import ONLY_HEAL, by_clock, milliseconds, own_trims, trims
+from asynq_ttl.rewriting.tails import (
+    ONLY_HEAL,
+    by_clock,
+    milliseconds,
+    most_kept,
+    own_trims,
+    trim_age,
+    trims,
+    trims_by_number,
+)
+from asynq_ttl.rewriting.terms import Alike, Terms
 
 # With these a script's own trims find nothing. The epilogue trims instead, and removes the tasks' hashes too.
 NO_CUTOFF = b"-inf"
@@ -72,9 +83,9 @@ class Ending:
         self._policy = policy
         self._reach = reach
         self._trace_path = trace_path
-        self._enforcing = reach.enforcing
+        self._enforcing = reach.enforcing and policy.rollout > 0
         # Whether some tasks are enforced and some are not.
-        self._shares = reach.enforcing and policy.rollout > 0 and not policy.enforces_all
+        self._shares = self._enforcing and not policy.enforces_all
         # By the key of an index, its queue; None for one that is not concerned.
         self._completed: dict[bytes, _Queue | None] = {}
         self._archived: dict[bytes, _Queue | None] = {}
@@ -97,16 +108,22 @@ class Ending:
         completed_at = call.number(call.shape.time_arg) - own_seconds
         if completed_at < 0:
             raise NotUnderstood(FailOpen.ARGUMENTS, "the expiry is not the completion plus the retention")
+        terms = self._completed_terms(queue, task.type, verdict, own_seconds)
+        return self._by_terms(call, task, terms, (index, task.type, own_seconds, b""), completed_at, healing)
+
+    def _completed_terms(self, queue: _Queue, task_type: str, verdict: Verdict, own_seconds: int) -> Terms:
+        """Return what completed tasks of a type get."""
         retention = verdict.retention
-        argv: tuple[tuple[int, bytes], ...] = ()
-        if retention.keep is Keep.FOREVER:
-            argv = ((call.shape.time_arg, b"%d" % FOREVER_SCORE),)
-        elif retention.keep is Keep.TTL:
-            argv = ((call.shape.time_arg, b"%d" % (completed_at + retention.seconds)),)
-        # What is kept for ever, or not at all, is so by any clock.
-        timed = retention.keep is Keep.TTL or retention.keep is Keep.OWN
-        tail = by_clock(call, completed_at) + b"%d" if timed else b"%d"
-        return self._by_verdict(call, queue, task, verdict, own_seconds, tail=tail, argv=argv, healing=healing)
+        lives_ms = milliseconds(retention, own_seconds, self._policy.grace_seconds)
+        return Terms(
+            queue.prefix,
+            self._told(Kind.COMPLETE, queue, task_type, verdict, own_seconds, lives_ms),
+            b"%d" % lives_ms,
+            # What is kept for ever, or not at all, is so by any clock.
+            timed=retention.keep is Keep.TTL or retention.keep is Keep.OWN,
+            added=retention.seconds if retention.keep is Keep.TTL else None,
+            score=b"%d" % FOREVER_SCORE if retention.keep is Keep.FOREVER else b"",
+        )
 
     def archive(self, call: Call) -> Rewrite | None:
         """Decide about a worker's archiving of a task that has failed for the last time."""
@@ -120,17 +137,9 @@ class Ending:
         limits = self._policy.archive_limits(queue.name)
         if limits is None and not queue.lingers:
             return None
-        now, own_seconds, own_cap = call.archive_times()
-        shape = call.shape
-        argv = tuple(each for each in ((shape.cutoff_arg, NO_CUTOFF), (shape.cap_arg, NO_CAP)) if each[0])
-        asked = by_clock(call, now)
-        healing = None
-        if queue.lingers:
-            own = own_trims(
-                call, now, own_seconds, own_cap, self._policy.grace_seconds, by_age=not self._reach.hands_over
-            )
-            tail = asked + b"%d %b" % (ONLY_HEAL, own)
-            healing = Rewrite(enforced=True, tail=tail, argv=argv)
+        times = call.archive_times()
+        now, own_seconds, own_cap = times
+        healing = self._healing(call, times) if queue.lingers else None
         if limits is None:
             return healing
         task, task_type = self._read(call)
@@ -141,12 +150,44 @@ class Ending:
             # Asynq's own trims would remove what a rule of this queue keeps for longer; so they are taken
             # over, and this task gets from its key what it no longer gets from them.
             verdict = _BY_ASYNQ
-        trimmed, cap = trims(self._policy, limits, now, own_seconds, own_cap)
-        tail = asked + b"%d " + trimmed
+        cap = most_kept(self._policy, limits, own_cap)
+        terms = self._archived_terms(call, queue, task.type, verdict, own_seconds, limits, cap)
         if self._shares and (limits.outlasts(own_seconds) or not 0 <= cap <= own_cap):
             # A task outside the share gets nothing, but what is kept for longer must not go by Asynq's own trims.
-            healing = Rewrite(enforced=True, tail=tail % ONLY_HEAL, argv=argv)
-        return self._by_verdict(call, queue, task, verdict, own_seconds, tail=tail, argv=argv, healing=healing)
+            tail = b"%d %b" % (ONLY_HEAL, trims(self._policy, limits, now, own_seconds, own_cap)[0])
+            healing = Rewrite(enforced=True, tail=by_clock(call, now) + tail, argv=terms.argv)
+        cap_text = call.arg(call.shape.cap_arg) if call.shape.cap_arg else b""
+        return self._by_terms(call, task, terms, (index, task.type, own_seconds, cap_text), now, healing)
+
+    def _healing(self, call: Call, times: tuple[int, int, int]) -> Rewrite:
+        """Return what takes off the TTL that a task had as a completed one, and trims as Asynq does."""
+        by_age = not self._reach.hands_over
+        own = own_trims(call, *times, self._policy.grace_seconds, by_age=by_age)
+        tail = by_clock(call, times[0]) + b"%d %b" % (ONLY_HEAL, own)
+        return Rewrite(enforced=True, tail=tail, argv=_no_trims(call))
+
+    def _archived_terms(  # noqa: PLR0917 - of all that they are made of
+        self,
+        call: Call,
+        queue: _Queue,
+        task_type: str,
+        verdict: Verdict,
+        own_seconds: int,
+        limits: ArchiveLimits,
+        cap: int,
+    ) -> Terms:
+        """Return what archived tasks of a type get; the archive keeps `cap` of them."""
+        lives_ms = milliseconds(verdict.retention, own_seconds, self._policy.grace_seconds)
+        age, rest = trim_age(limits, own_seconds), trims_by_number(self._policy, limits, cap)
+        return Terms(
+            queue.prefix,
+            self._told(Kind.ARCHIVE, queue, task_type, verdict, own_seconds, lives_ms),
+            b"%d -%b" % (lives_ms, rest) if age is None else b"%d " % lives_ms,
+            timed=True,
+            age=age,
+            rest=rest,
+            argv=_no_trims(call),
+        )
 
     def _read(self, call: Call) -> tuple[message.TaskMessage, str | None]:
         """Return the message that a call carries, and the task's type; None for one that cannot be read."""
@@ -173,62 +214,55 @@ class Ending:
             known[index] = found
         return found
 
-    def _by_verdict(
+    def _told(  # noqa: PLR0917 - the parts of a decision
+        self, kind: Kind, queue: _Queue, task_type: str, verdict: Verdict, own_seconds: int, lives_ms: int
+    ) -> Decision:
+        """Return what is told of tasks of a type, but for the task itself."""
+        operation, script, state = _NAMES[kind]
+        return Decision(
+            operation,
+            script,
+            queue.name,
+            state,
+            ACTIONS[verdict.retention.keep],
+            self._enforcing,
+            task_type=task_type,
+            rule=verdict.rule,
+            ttl_seconds=lives_ms // 1000 if lives_ms > 0 else None,
+            own_seconds=own_seconds,
+        )
+
+    def _by_terms(  # noqa: PLR0917 - all that is known of a call
         self,
         call: Call,
-        queue: _Queue,
         task: message.TaskMessage,
-        verdict: Verdict,
-        own_seconds: int,
-        *,
-        tail: bytes,
-        argv: tuple[tuple[int, bytes], ...],
+        terms: Terms,
+        alike: Alike,
+        now: int,
         healing: Rewrite | None,
     ) -> Rewrite:
-        """Return the rewrite that gives a task what its verdict says, or `healing` where that is not enforced.
+        """Return the rewrite that gives a task what its terms say, or `healing` where that is not enforced.
 
         Args:
-            call, queue, task, verdict: the call, and what is known of its task.
-            own_seconds: for how long Asynq itself would keep the task.
-            tail: the wrapper's argument, with `%d` for milliseconds to live.
-            argv: replacements by ARGV number.
+            call, task, terms: the call, and what is known of its task.
+            alike: what calls with these terms are told from others by.
+            now: when the task ended.
             healing: what is done for a task that is only shadowed; None for nothing.
         """
-        lives_ms = milliseconds(verdict.retention, own_seconds, self._policy.grace_seconds)
-        task_id = call.task_id(queue.prefix)
+        task_id = call.task_id(terms.prefix)
         enforced = self._enforcing and self._policy.enforces(task_id)
-        times = lives_ms // 1000 if lives_ms > 0 else None, own_seconds
-        decision = _decision(call, queue.name, task, verdict, text_of(task_id), times, enforced=enforced)
+        size = len(call.arg(call.shape.msg_arg))
+        decision = terms.told(text_of(task_id), task.traceparent, task.tracestate, size, enforced=enforced)
         if healing is not None and not enforced:
             return healing._replace(decision=decision)
-        return Rewrite(enforced, tail % lives_ms, argv, decision)
+        tail, score = terms.fill(now, agrees=not terms.timed or call.script.clock.agrees(now))
+        argv = ((call.shape.time_arg, score),) if score else terms.argv
+        # Whether others come to the same: where no task is decided about by its ID, or by more than its message says.
+        repeats = not (self._shares or self._trace_path or task is message.UNREADABLE)
+        return Rewrite(enforced, tail, argv, decision, terms=(alike, terms) if repeats else None)
 
 
-def _decision(  # noqa: PLR0917 - one call, of a decision's own parts
-    call: Call,
-    queue: str,
-    task: message.TaskMessage,
-    verdict: Verdict,
-    task_id: str,
-    times: tuple[int | None, int],
-    *,
-    enforced: bool,
-) -> Decision:
-    """Return what to tell about a task; `times` are the seconds of its TTL and of Asynq's own retention."""
-    operation, script, state = _NAMES[call.script.kind]
-    return Decision(
-        operation,
-        script,
-        queue,
-        state,
-        ACTIONS[verdict.retention.keep],
-        enforced,
-        task_id,
-        task.type,
-        verdict.rule,
-        times[0],
-        task.traceparent,
-        task.tracestate,
-        len(call.arg(call.shape.msg_arg)),
-        times[1],
-    )
+def _no_trims(call: Call) -> tuple[tuple[int, bytes], ...]:
+    """Return what keeps the script's own trims from finding anything, by ARGV number."""
+    shape = call.shape
+    return tuple(each for each in ((shape.cutoff_arg, NO_CUTOFF), (shape.cap_arg, NO_CAP)) if each[0])

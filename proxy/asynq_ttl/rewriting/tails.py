@@ -55,16 +55,28 @@ def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own
         own_seconds: for how long Asynq keeps archived tasks.
         own_cap: how many of them it keeps.
     """
-    cutoff = b"-"
-    if limits.cutoff_seconds is not None:
-        age = max(limits.cutoff_seconds, own_seconds) if limits.cutoff_own else limits.cutoff_seconds
-        cutoff = b"%d" % (now - age)
+    age, cap = trim_age(limits, own_seconds), most_kept(policy, limits, own_cap)
+    return (b"-" if age is None else b"%d" % (now - age)) + trims_by_number(policy, limits, cap), cap
+
+
+def trim_age(limits: ArchiveLimits, own_seconds: int) -> int | None:
+    """Return how old what is trimmed is at least, in seconds; None where nothing is trimmed by age."""
+    if limits.cutoff_seconds is None:
+        return None
+    return max(limits.cutoff_seconds, own_seconds) if limits.cutoff_own else limits.cutoff_seconds
+
+
+def most_kept(policy: Policy, limits: ArchiveLimits, own_cap: int) -> int:
+    """Return the most entries that an archive keeps; -1 for any number."""
     if limits.cap is None:
-        cap = -1 if limits.uncapped else own_cap
-    else:
-        # Tasks outside the rollout's share live by Asynq's own cap.
-        cap = limits.cap if policy.enforces_all else -1 if own_cap < 0 else max(limits.cap, own_cap)
-    return b"%b %d %d %d" % (cutoff, cap, limits.spare_untimed, policy.grace_seconds), cap
+        return -1 if limits.uncapped else own_cap
+    # Tasks outside the rollout's share live by Asynq's own cap.
+    return limits.cap if policy.enforces_all else -1 if own_cap < 0 else max(limits.cap, own_cap)
+
+
+def trims_by_number(policy: Policy, limits: ArchiveLimits, cap: int) -> bytes:
+    """Return what follows the score in the words of `trims`; `cap` is as of `most_kept`."""
+    return b" %d %d %d" % (cap, limits.spare_untimed, policy.grace_seconds)
 
 
 def own_trims(call: Call, now: int, own_seconds: int, own_cap: int, grace_seconds: int, *, by_age: bool) -> bytes:

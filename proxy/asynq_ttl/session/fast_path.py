@@ -18,8 +18,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from asynq_ttl.asynq.keys import may_be_terminal
-from asynq_ttl.rewriting.registry import ScriptRegistry
+from asynq_ttl.events import Decision
+from asynq_ttl.rewriting.registry import Script, ScriptRegistry
+from asynq_ttl.rewriting.remembered import Remembered
 from asynq_ttl.rewriting.rewriter import Rewriter
+from asynq_ttl.rewriting.terms import Alike, Terms
 from asynq_ttl.wire.commands import Command, WholeCommands, is_plain
 
 try:
@@ -30,6 +33,8 @@ except ImportError:  # there was no C compiler when this was installed
 # Polls that are remembered, and how long the beginning of one may be. (Security limits.)
 _MAX_POLLS = 2_000
 _MAX_REMEMBERED_BYTES = 1_024
+# Scripts of which it is remembered how they end tasks; clients have few of them, and may write a SHA in either case.
+_MAX_ENDING = 50
 
 _EVALSHA = (b"evalsha", b"EVALSHA")
 _ZERO = ord("0")
@@ -49,11 +54,13 @@ class Memory:
         whole: decodes chunks where the compiled part is missing.
     """
 
-    __slots__ = ("_changes", "_registry", "_rewriter", "_whole", "polls", "recall")
+    __slots__ = ("_changes", "_endings", "_registry", "_rewriter", "_whole", "polls", "recall")
 
     def __init__(self, registry: ScriptRegistry, whole: WholeCommands) -> None:
         self.polls: dict[bytes, bytes] = {}
         """What a poll begins with, up to the last of its KEYS, and what stands there instead."""
+        self._endings: dict[bytes, Remembered] = {}
+        """By the SHA in the call, the calls of a script that ends tasks."""
         # An attribute, since it is asked for every chunk.
         self.recall: _Recall = _compiled_recall if _compiled_recall is not None else self._recall
         self._registry = registry
@@ -79,12 +86,55 @@ class Memory:
         """
         if command[0] not in _EVALSHA:
             return
-        if not self.holds(rewriter):
-            self.polls.clear()
-            self._rewriter, self._changes = rewriter, self._registry.changes
+        self._hold(rewriter)
         beginning = beginning_of(chunk, command, 3 + keys)
         if len(beginning) <= _MAX_REMEMBERED_BYTES and len(self.polls) < _MAX_POLLS:
             self.polls[beginning] = out[: len(out) - len(chunk) + len(beginning)]
+
+    def remember_ending(
+        self, script: Script, command: Command, keys: int, known: tuple[Alike, Terms], rewriter: Rewriter
+    ) -> None:
+        """Remember by which terms a task has ended.
+
+        Args:
+            script: the script that was called.
+            command: the call.
+            keys: its number of KEYS.
+            known: the terms, and what such calls are told from others by.
+            rewriter: who has decided that.
+        """
+        self._hold(rewriter)
+        sha = command[1]
+        calls = self._endings.get(sha)
+        if calls is None:
+            if len(self._endings) >= _MAX_ENDING:
+                self._endings.clear()
+            calls = self._endings[sha] = Remembered(script, len(command), keys)
+        calls.remember(*known)
+
+    def ending(self, command: Command, keys: int, rewriter: Rewriter) -> tuple[Command | None, Decision] | None:
+        """Return what a call becomes that ends a task as others did, as `Remembered.recall` does; None for any other.
+
+        Args:
+            command: the whole command.
+            keys: its number of KEYS; -1 where Redis refuses it.
+            rewriter: who would decide about it now.
+        """
+        calls = self._endings.get(command[1]) if keys > 0 and command[0] in _EVALSHA else None
+        if calls is None or self._rewriter is not rewriter or self._changes != self._registry.changes:
+            return None
+        try:
+            return calls.recall(command, keys)
+        except Exception:  # noqa: BLE001 - whatever is wrong with what is remembered, it can be decided
+            self._endings.clear()
+            return None
+
+    def _hold(self, rewriter: Rewriter) -> None:
+        """Forget all that does not hold any more; from now on what this rewriter has decided is remembered."""
+        if not self.holds(rewriter):
+            self.polls.clear()
+            self._endings.clear()
+            self._rewriter, self._changes = rewriter, self._registry.changes
 
     def _recall(
         self, chunk: bytes, special: AbstractSet[bytes], untouched: dict[bytes, Any], polls: dict[bytes, bytes]

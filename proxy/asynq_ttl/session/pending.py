@@ -21,6 +21,8 @@ from asynq_ttl.events import FIRST_MARK, Decision, Enqueue, Observer, Outcome
 from asynq_ttl.wire.replies import MAX_HEAD_BYTES, ReplyCounter, count_replies
 
 _COLON = ord(":")
+# What the scripts that end a task reply.
+_OK = b"+OK\r\n"
 # What the scripts that add a task reply; and what they reply where they do not.
 _ADDED = b":1\r\n"
 _REFUSED = (b":0", b":-1")
@@ -139,6 +141,10 @@ class Pending:
             self.replies += count
             if due:
                 _, decision, database, start_ns = self._waiting.popleft()
+                if data == _OK and type(decision) is Decision:  # nearly always; as `_tell` would do it
+                    told = decision, database, start_ns, self._clock(), _OK[:-2], ()
+                    self._observer.decided(tuple.__new__(Outcome, told))
+                    return
                 self._tell(decision, database, start_ns, data[: data.find(b"\n") + 1][:MAX_HEAD_BYTES])
             return
         count = self._counter.feed(data)

@@ -189,11 +189,27 @@ class ScriptCalls:
             # Its reply is not the client's: where nobody can take it out, nothing is replaced.
             elif rewrite.enqueue is not None and (self.in_transaction or not self._await_enqueue(rewrite.enqueue)):
                 return FORWARD
-        if chunk and script.kind is _DEQUEUE:
+        if chunk:
+            self._remember(script, chunk, command, keys, rewrite, changed)
+        return FORWARD if changed is None else changed
+
+    def _remember(  # noqa: PLR0917 - a call, and all that has become of it
+        self,
+        script: Script,
+        chunk: bytes,
+        command: Command,
+        keys: int,
+        rewrite: Rewrite | None,
+        changed: Command | None,
+    ) -> None:
+        """Remember what has become of a call that is all of a chunk, where others come to the same."""
+        memory, rewriter = self._shared.memory, self._shared.rewriter
+        if script.kind is _DEQUEUE:
             # What becomes of a poll depends on nothing but its KEYS and the number of its arguments.
             out = encode(changed) if changed is not None else chunk
-            self._shared.memory.remember(chunk, command, keys, out, rewriter)
-        return FORWARD if changed is None else changed
+            memory.remember(chunk, command, keys, out, rewriter)
+        elif rewrite is not None and rewrite.terms is not None:
+            memory.remember_ending(script, command, keys, rewrite.terms, rewriter)
 
     def _call_by_effect(
         self, script: Script, command: Command, keys: int, activated: Script | None, why: NotUnderstood | None = None

@@ -184,6 +184,12 @@ class Session:
 
     def take_one(self, data: bytes, command: Command, keys: int) -> bytes:
         """Take a command of interest that is all of a chunk; return what to send, nothing where it has to wait."""
+        known = self._shared.memory.ending(command, keys, self._shared.rewriter)
+        if known is not None:
+            changed, decision = known
+            self.commands += 1
+            self._pending.expect(decision, self.commands, self._selected.number)
+            return data if changed is None else encode(changed)
         answer = self._decide(command, keys, None, data)
         if answer is FORWARD:
             return data
@@ -286,12 +292,6 @@ class Session:
 
     # --- one handler for each kind of command -----------------------------------------------------------------
 
-    def _evalsha(self, command: Command, keys: int, activated: Script | None, chunk: bytes) -> Answer:
-        return self._calls.evalsha(command, keys, activated, chunk)
-
-    def _eval(self, command: Command, keys: int, activated: Script | None, _chunk: bytes) -> Answer:
-        return self._calls.eval(command, keys, activated)
-
     def _script(self, command: Command, _keys: int, activated: Script | None, _chunk: bytes) -> Answer:
         return self._calls.script(command, activated)
 
@@ -362,8 +362,8 @@ _UNCOUNTABLE: Final = frozenset(
 
 _Handler = Callable[[Session, Command, int, Script | None, bytes], Answer]
 _SPECIAL: dict[bytes, _Handler] = {
-    b"EVALSHA": Session._evalsha,  # noqa: SLF001 - the table of the class's own methods
-    b"EVAL": Session._eval,  # noqa: SLF001
+    b"EVALSHA": lambda session, *call: session._calls.evalsha(*call),  # noqa: SLF001 - the class's own methods
+    b"EVAL": lambda session, *call: session._calls.eval(*call[:3]),  # noqa: SLF001
     b"SCRIPT": Session._script,  # noqa: SLF001
     b"MULTI": Session._multi,  # noqa: SLF001
     b"EXEC": Session._end_multi,  # noqa: SLF001

@@ -1,7 +1,8 @@
 """Tells of what is done at one node of a cluster: spans name that node, all else is as without a cluster."""
 
 from asynq_ttl.events import Activated, Adopted, Enqueue, FailedOpen, Outcome, Swept
-from asynq_ttl.telemetry.recorder import ObservedNode, Telemetry
+from asynq_ttl.telemetry.decisions import ObservedNode
+from asynq_ttl.telemetry.recorder import Telemetry
 
 
 class NodeTelemetry:

@@ -9,7 +9,7 @@ Invariants:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -123,11 +123,16 @@ class Recent:
         self._also: Callable[[Record, str], None] | None = None
         self._ring: deque[tuple[Record | Entry, str]] = deque(maxlen=RING_SIZE)
         self._watchers: list[Watcher] = []
+        self._complete: Callable[[], None] = _is_complete
 
     @property
     def watchers(self) -> int:
         """How many watch."""
         return len(self._watchers)
+
+    def before_reading(self, complete: Callable[[], None]) -> None:
+        """Have what is not told yet told (`add_told`) before anybody reads, watches, or adds something else."""
+        self._complete = complete
 
     def tell(self, also: Callable[[Record, str], None]) -> None:
         """Let somebody else take every record, with the ID of its trace, from now on."""
@@ -135,21 +140,30 @@ class Recent:
 
     def add(self, record: Record, trace_id: str) -> None:
         """Take note of what happened; `trace_id` is empty where it is in no trace."""
-        if self._also is not None:
-            self._also(record, trace_id)
-        if isinstance(record, Outcome):
-            decision = record.decision
-            long = len(decision.task_id) + len(decision.task_type) + len(decision.queue) > _MAX_TEXTS
-            kept = self._entry(record, trace_id) if long else record
-        else:
-            kept = self._entry(record, trace_id)
-        self._ring.append((kept, trace_id))
-        if self._watchers:
-            entry = self._entry(kept, trace_id)
-            self.dropped += sum(not watcher.offer(entry) for watcher in self._watchers)
+        self._complete()
+        self.add_told([(record, trace_id)])
+
+    def add_told(self, records: Iterable[tuple[Record, str]]) -> None:
+        """Take note of what happened, in order, each with the ID of its trace."""
+        also, ring = self._also, self._ring
+        for record, trace_id in records:
+            if also is not None:
+                also(record, trace_id)
+            kept: Record | Entry = record
+            if isinstance(record, Outcome):
+                decision = record.decision
+                if len(decision.task_id) + len(decision.task_type) + len(decision.queue) > _MAX_TEXTS:
+                    kept = self._entry(record, trace_id)
+            else:
+                kept = self._entry(record, trace_id)
+            ring.append((kept, trace_id))
+            if self._watchers:
+                entry = self._entry(kept, trace_id)
+                self.dropped += sum(not watcher.offer(entry) for watcher in self._watchers)
 
     def latest(self, wanted: EntryFilter, limit: int = RING_SIZE) -> list[Entry]:
         """Return the latest entries that are wanted, newest first."""
+        self._complete()
         found: list[Entry] = []
         for record, trace_id in reversed(self._ring):
             entry = self._entry(record, trace_id)
@@ -166,6 +180,7 @@ class Recent:
             task_id: its ID.
             queue: its queue; empty for any.
         """
+        self._complete()
         # Most are decisions, of which only those of the task are put into words.
         may = (kept for kept in self._ring if not isinstance(kept[0], Outcome) or kept[0].decision.task_id == task_id)
         entries = (self._entry(record, trace_id) for record, trace_id in may)
@@ -174,6 +189,7 @@ class Recent:
     @contextmanager
     def watch(self, wanted: EntryFilter) -> Iterator[Watcher]:
         """Let somebody watch while the block runs."""
+        self._complete()  # what was before, nobody watches
         watcher = Watcher(wanted)
         self._watchers.append(watcher)
         try:
@@ -183,3 +199,7 @@ class Recent:
 
     def _entry(self, record: Record | Entry, trace_id: str) -> Entry:
         return record if isinstance(record, dict) else entry_of(record, trace_id, task_ids=self.task_ids)
+
+
+def _is_complete() -> None:
+    """Tell nothing: all is told."""

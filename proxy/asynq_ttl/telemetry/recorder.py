@@ -14,12 +14,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from opentelemetry.sdk.resources import Resource
 
 from asynq_ttl.events import (
-    Action,
     Activated,
     Adopted,
     Enqueue,
@@ -30,11 +28,21 @@ from asynq_ttl.events import (
     SpanIds,
     Swept,
 )
-from asynq_ttl.net.address import Address, Upstream
+from asynq_ttl.net.address import Upstream
 from asynq_ttl.telemetry.adoptions import ADOPTED, ADOPTION_LABELS, Adoptions
 from asynq_ttl.telemetry.advice import advice_on, named
 from asynq_ttl.telemetry.bulk_operations import BULK_LABELS, BULK_TASKS, BulkOperations, OpenRedis
 from asynq_ttl.telemetry.cluster_signs import ClusterSigns, Sign
+from asynq_ttl.telemetry.decisions import (
+    DECISION_LABELS,
+    MAX_DECISION_SERIES,
+    OVERFLOW,
+    DecisionKey,
+    Decisions,
+    ObservedNode,
+    redis_of,
+    server_of,
+)
 from asynq_ttl.telemetry.environment import made, tell_unusable, usable
 from asynq_ttl.telemetry.exporters import Outlet, metric_readers, resource_of, span_outlets
 from asynq_ttl.telemetry.logs import Repetition
@@ -46,16 +54,11 @@ from asynq_ttl.telemetry.task_counts import TaskCounts
 
 _log = logging.getLogger("asynq_ttl")
 
-# Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
-MAX_DECISION_SERIES = 1_000
-OVERFLOW = "other"
 # Upper bounds, in seconds, of the buckets of the sidecar's own latency: from 5 microseconds up.
 LATENCY_BOUNDS = (
     *(5e-6, 10e-6, 15e-6, 20e-6, 30e-6, 40e-6, 60e-6, 80e-6, 100e-6, 150e-6, 200e-6, 300e-6, 500e-6),
     *(0.001, 0.0025, 0.005, 0.01, 0.05, 0.25),
 )
-
-_ACTION_NAMES = {action: action.value for action in Action}  # `value` is a property, in Python
 
 _DUE = "Tasks removed by the sweeper because their time was over."
 _GHOSTS = "Index entries dropped because they named no task."
@@ -66,21 +69,6 @@ _FLUSH_SECONDS = 0.8
 _MAX_PREFIXES = 20
 # A minute of them, at twenty a second.
 _LATEST_MEASUREMENTS = 1_200
-
-DecisionKey = tuple[str, str, str, str, str]
-DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
-
-
-class ObservedNode(Protocol):
-    """A node of a cluster, by which what was done there is told."""
-
-    @property
-    def place(self) -> Address:
-        """Where it is."""
-
-    @property
-    def redis(self) -> OpenRedis:
-        """Opens a client of it."""
 
 
 class Telemetry:
@@ -94,7 +82,6 @@ class Telemetry:
         open_redis: opens a client of the real Redis, to search for what bulk operations have moved; None for no search.
 
     Attributes:
-        decisions: decisions by queue, state, rule, action and mode.
         fail_opens: commands forwarded untouched although a rule might concern them, by reason and queue.
         unwrappable: scripts that Redis refused to compile.
         activations: wrappers loaded into Redis, by result: ok, error.
@@ -118,7 +105,6 @@ class Telemetry:
         task_ids: bool = True,
         open_redis: OpenRedis | None = None,
     ) -> None:
-        self.decisions: Counter[DecisionKey] = Counter()
         self.fail_opens: Counter[tuple[str, str]] = Counter()
         self.unwrappable = 0
         self.activations: Counter[str] = Counter()
@@ -131,14 +117,14 @@ class Telemetry:
             name: deque(maxlen=_LATEST_MEASUREMENTS) for name in ("command", "reply", "loop")
         }
         self.cluster = ClusterSigns(served=bool(upstream.nodes))
-        self.task_counts = TaskCounts()
         self.adoptions = Adoptions(MAX_DECISION_SERIES)
         self.recent = Recent(task_ids=task_ids)
         self.bulk = BulkOperations(open_redis, MAX_DECISION_SERIES)
         self._refused = RefusedEnqueues(open_redis)
-        self.spans, self.metrics = _outputs(
+        self._spans, self.metrics = _outputs(
             environment, lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids), pulled=pulled
         )
+        self._decided = Decisions(self._spans, self.recent, self.bulk)
         self._repetition = Repetition()
         self._prefixes: set[str] = set()  # of keys, that were warned of
         self._upstream = str(upstream)
@@ -146,35 +132,34 @@ class Telemetry:
         self._declare_times()
 
     def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
-        """Count a decision, keep it, and make its span."""
-        decision = outcome.decision
-        mode, action = "enforce" if decision.enforced else "shadow", _ACTION_NAMES[decision.action]
-        key = (decision.queue, decision.state, decision.rule, action, mode)
-        if key not in self.decisions and len(self.decisions) >= MAX_DECISION_SERIES:
-            key = (OVERFLOW, decision.state, OVERFLOW, action, mode)
-        self.decisions[key] += 1
-        if not outcome.reply.startswith((b"-", b"!")):
-            # The reply to a bulk operation is how many tasks it has moved.
-            self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
-        if not decision.task_id and outcome.moved:
-            self.bulk.find(outcome, lambda found, moved: self._tell(found, moved, at), _redis(at))
-        else:
-            self._tell(outcome, (), at)
+        """Take note of a decision. It is counted, kept and traced within a moment; before anybody looks."""
+        self._decided.note(outcome, at)
 
-    def _tell(self, outcome: Outcome, moved: Sequence[str], at: ObservedNode | None) -> None:
-        """Keep a decision and make its span; `moved` are some of the tasks of a bulk operation."""
-        decision = outcome.decision
-        mode = "enforce" if decision.enforced else "shadow"
-        trace_id = self.spans.decided(outcome, mode, moved, _server(at)) if self.spans.on else ""
-        self.recent.add(outcome, trace_id)
-        if _log.isEnabledFor(logging.DEBUG):
-            where = f" in queue {decision.queue}" if decision.queue else ""
-            words = decision.operation, where, decision.rule or "none", _ACTION_NAMES[decision.action], mode
-            _log.debug("%s%s: rule %s, %s (%s)", *words, extra={"trace_id": trace_id})
+    @property
+    def decisions(self) -> Counter[DecisionKey]:
+        """Decisions by queue, state, rule, action and mode."""
+        self._decided.tell()
+        return self._decided.counts
+
+    @property
+    def task_counts(self) -> TaskCounts:
+        """Tasks by their kinds."""
+        self._decided.tell()
+        return self._decided.task_counts
+
+    @property
+    def spans(self) -> Spans:
+        """Makes the spans, those of all decisions so far included."""
+        self._decided.tell()
+        return self._spans
+
+    def tell(self) -> None:
+        """Tell now of all decisions that were noted."""
+        self._decided.tell()
 
     def refused(self, enqueue: Enqueue, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Find out whether the enqueue would have replaced a task, and tell of it then."""
-        self._refused.look(enqueue, outcome, lambda found: self.decided(found, at), _redis(at))
+        self._refused.look(enqueue, outcome, lambda found: self.decided(found, at), redis_of(at))
 
     def clustered(self, *, redirected: bool) -> None:
         """Count a sign that Redis is a cluster, and warn (at times)."""
@@ -186,7 +171,7 @@ class Telemetry:
         if key not in self.fail_opens and len(self.fail_opens) >= MAX_DECISION_SERIES:
             key = (failure.reason.value, OVERFLOW)
         self.fail_opens[key] += 1
-        trace_id = self.spans.failed_open(failure, _server(at))
+        trace_id = self.spans.failed_open(failure, server_of(at))
         self.recent.add(failure, trace_id)
         held_back_by = failure.sha
         if failure.reason is FailOpen.PREFIX:
@@ -207,14 +192,14 @@ class Telemetry:
         result = "error" if error else "ok"
         self.activations[result] += 1
         self._activation((activated.end_ns - activated.start_ns) / 1e9, result)
-        trace_id = self.spans.activated(activated, _server(at))
+        trace_id = self.spans.activated(activated, server_of(at))
         detail = f"{kind} script {sha[:8]}" + (f": {error}" if error else "")
         self.recent.add(Happened("activation", activated.end_ns, result, detail), trace_id)
         if activated.refused:
             self.unwrappable += 1
             self._warn("compile", trace_id, f"script {sha} ({kind}) stays unwrapped, no TTL is set: {error}")
         elif error:
-            where = _server(at) or self._upstream
+            where = server_of(at) or self._upstream
             self._warn(f"activation {where}", trace_id, f"cannot load a wrapper into {where}: {error}")
         else:
             _log.info("script %s (%s) is wrapped as %s", sha, kind, activated.wrapper_sha, extra={"trace_id": trace_id})
@@ -244,12 +229,12 @@ class Telemetry:
         queue = page.queue if page.queue in self.sweeps_due or len(self.sweeps_due) < MAX_DECISION_SERIES else OVERFLOW
         self.sweeps_due[queue] += len(page.due)
         self.sweeps_ghosts[queue] += page.ghosts
-        self.recent.add(page, self.spans.swept(page, _server(at)))
+        self.recent.add(page, self.spans.swept(page, server_of(at)))
 
     def adopted(self, tasks: Adopted, at: ObservedNode | None = None) -> None:
         """Count tasks that were adopted, keep that, and make its span."""
         self.adoptions.add(tasks)
-        self.recent.add(tasks, self.spans.adopted(tasks, _server(at)))
+        self.recent.add(tasks, self.spans.adopted(tasks, server_of(at)))
 
     def repaired(self, queue: str, persisted: int, dropped: int) -> None:  # noqa: ARG002 - the log has it
         """Count active IDs without a task that the sweeper dropped."""
@@ -280,12 +265,14 @@ class Telemetry:
 
     async def finish_spans(self) -> None:
         """Wait for the spans that tasks are still searched for; they are made within a second."""
+        self.tell()
         await self.bulk.close()
         await self._refused.close()
 
     def shutdown(self) -> None:
         """Export what is left, within a bound: a collector that does not answer must not hold up the end."""
-        spans = threading.Thread(target=self.spans.shutdown, args=(_FLUSH_SECONDS,))
+        self.tell()
+        spans = threading.Thread(target=self._spans.shutdown, args=(_FLUSH_SECONDS,))
         spans.start()
         self.metrics.shutdown(_FLUSH_SECONDS)
         spans.join()
@@ -293,7 +280,7 @@ class Telemetry:
     def _declare(self) -> None:
         """Declare the metrics that are counted here."""
         counter = self.metrics.counter
-        counter("asynq_ttl.decisions", "Decisions about tasks.", lambda: self.decisions, DECISION_LABELS)
+        counter("asynq_ttl.decisions", "Decisions about tasks.", lambda: self._decided.counts, DECISION_LABELS)
         counter(
             "asynq_ttl.fail_open",
             "Commands forwarded untouched although a rule might concern them.",
@@ -313,8 +300,8 @@ class Telemetry:
         self.metrics.gauge(
             "asynq_ttl.sweep.last", "When the last round that came to its end did so.", lambda: self.swept_at, unit="s"
         )
-        counter("asynq_ttl.spans.made", "Spans made.", lambda: self.spans.made)
-        counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self.spans.exported, ("result",))
+        counter("asynq_ttl.spans.made", "Spans made.", lambda: self._spans.made)
+        counter("asynq_ttl.spans.exported", "Spans exported.", lambda: self._spans.exported, ("result",))
         counter("asynq_ttl.watchers.dropped", "Entries that watchers were too slow for.", lambda: self.recent.dropped)
 
     def _declare_times(self) -> None:
@@ -333,15 +320,6 @@ class Telemetry:
         more = self._repetition.allows(kind)
         if more is not None:
             _log.warning("%s", message + more, extra={"trace_id": trace_id})
-
-
-def _redis(at: ObservedNode | None) -> OpenRedis | None:
-    """Return what opens a client of a node; None without a cluster."""
-    return at.redis if at is not None else None
-
-
-def _server(at: ObservedNode | None) -> Address | None:
-    return at.place if at is not None else None
 
 
 def _outputs(

@@ -86,7 +86,19 @@ class Spans:
         self._attributes.name_server(address)
         self._shared.clear()  # the server is in each
 
-    def decided(self, outcome: Outcome, mode: str, moved: Sequence[str] = (), server: Address | None = None) -> str:
+    def draw(self) -> int:
+        """Return the ID of a new trace; 0 where its share of all traces is not sampled."""
+        trace_id = self._ids.generate_trace_id()
+        return trace_id if trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound else 0
+
+    def decided(
+        self,
+        outcome: Outcome,
+        mode: str,
+        moved: Sequence[str] = (),
+        server: Address | None = None,
+        trace_id: int = 0,
+    ) -> str:
         """Make the span of a decision.
 
         Args:
@@ -94,30 +106,22 @@ class Spans:
             mode: enforce or shadow.
             moved: some of the tasks that a bulk operation has moved.
             server: where it was executed, in a cluster.
+            trace_id: what was drawn for it; 0 where that was not done yet.
 
         Returns:
             Its trace ID in hexadecimal digits; empty if it is not sampled.
         """
         decision = outcome.decision
         name = f"{decision.operation} {decision.queue or decision.state}"
-        if (ids := self._sampled(name, _CLIENT)) is None:
+        if (ids := self._sampled(name, _CLIENT, trace_id)) is None:
             return ""
         self.latest = ids
-        key = (*decision[:5], mode, *decision[7:10], outcome.database, server)
-        shared = self._shared.get(key)
-        if shared is None:
-            if len(self._shared) >= _MAX_SHARED:
-                self._shared.clear()
-            shared = self._shared[key] = self._share(self._attributes.of_decision(outcome, mode, server))
         # The usual reply says no more than that it went well.
         attributes, error = (None, None) if outcome.reply.startswith(b"+") else reply_attributes(outcome)
+        told = printable(name), *ids, outcome.start_ns, outcome.end_ns, self._shared_by(outcome, mode, server)
         self._emit(
             FinishedSpan(
-                printable(name),
-                *ids,
-                outcome.start_ns,
-                outcome.end_ns,
-                shared,
+                *told,
                 self._attributes.text(decision.task_id) if self._task_ids else "",
                 link_of(decision.traceparent, decision.tracestate) if decision.traceparent else None,
                 attributes,
@@ -126,6 +130,17 @@ class Spans:
             )
         )
         return f"{ids[0]:032x}"
+
+    def _shared_by(self, outcome: Outcome, mode: str, server: Address | None) -> SharedAttributes:
+        """Return the attributes of a decision that it has in common with others."""
+        decision = outcome.decision
+        key = (*decision[:5], mode, *decision[7:10], outcome.database, server)
+        shared = self._shared.get(key)
+        if shared is None:
+            if len(self._shared) >= _MAX_SHARED:
+                self._shared.clear()
+            shared = self._shared[key] = self._share(self._attributes.of_decision(outcome, mode, server))
+        return shared
 
     def swept(self, page: Swept, server: Address | None = None) -> str:
         """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""
@@ -194,12 +209,9 @@ class Spans:
         for thread in threads:
             thread.join(seconds / len(threads))
 
-    def _sampled(self, name: str, kind: SpanKind) -> _Ids | None:
+    def _sampled(self, name: str, kind: SpanKind, trace_id: int = 0) -> _Ids | None:
         """Ask the sampler; return the IDs of the span to build, or None where there is to be none."""
-        if not self.on:
-            return None
-        trace_id = self._ids.generate_trace_id()
-        if trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+        if not self.on or not (trace_id := trace_id or self.draw()):
             return None
         result = self._sampler.should_sample(None, trace_id, name, kind)
         if result.decision is not Decision.RECORD_AND_SAMPLE:

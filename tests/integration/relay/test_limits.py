@@ -14,8 +14,8 @@ from asynq_ttl.rewriting.registry import MAX_TEXT_BYTES, MAX_WRAPPED, sha_of
 from asynq_ttl.session.pending import MAX_PENDING
 from asynq_ttl.session.script_calls import MAX_ASKED
 from asynq_ttl.session.selected import MAX_DATABASES
+from asynq_ttl.telemetry.decisions import MAX_DECISION_SERIES
 from asynq_ttl.telemetry.logs import MOST_WARNINGS
-from asynq_ttl.telemetry.recorder import MAX_DECISION_SERIES
 from asynq_ttl.wire.commands import HOLD_BYTES, MAX_HELD_BYTES, encode
 from support.commands import run
 from support.conversation import complete

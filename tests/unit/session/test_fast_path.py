@@ -11,13 +11,14 @@ from asynq_ttl.asynq.keys import may_be_terminal, terminal_queue
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, ScriptRegistry, Status, sha_of
+from asynq_ttl.rewriting.remembered import Remembered
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session import fast_path
 from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
 from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
-from support.conversation import DAY, Conversation, complete, dequeue
+from support.conversation import ACTIVE, DAY, MESSAGE, TASK, Conversation, complete, dequeue
 from support.resp_pieces import CHUNKS, COMMANDS, WORDS
-from support.small_scripts import COMPLETE, DEQUEUE, OTHER
+from support.small_scripts import ARCHIVE, COMPLETE, DEQUEUE, OTHER
 from support.uncompiled import uncompiled
 
 PLAIN = uncompiled(fast_path, "asynq_ttl.session._fast_path")
@@ -434,3 +435,47 @@ def test_a_poll_in_another_form_goes_as_it_came(sha: bytes) -> None:
     odd = plain.replace(b"$40\r\n" + DEQUEUE_SHA + b"\r\n", given)
     assert talk.downstream_sends_bytes(odd) == odd
     assert talk.downstream_sends_bytes(plain) == plain
+
+
+# --- how a task ends that is like others --------------------------------------------------------------------------
+
+
+def test_what_is_remembered_of_scripts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the limit it begins anew."""
+    monkeypatch.setattr(fast_path, "_MAX_ENDING", 1)
+    talk = Conversation().knows(COMPLETE, ARCHIVE)
+    archiving = (
+        b"EVALSHA",
+        sha_of(ARCHIVE),
+        b"3",
+        TASK,
+        ACTIVE,
+        b"asynq:{q}:archived",
+        b"1",
+        MESSAGE,
+        b"9",
+        b"1",
+        b"2",
+    )
+    for command in (complete(sha_of(COMPLETE)), archiving):
+        talk.downstream_sends(command)
+    memory, rewriter = talk.shared.memory, talk.shared.rewriter
+    assert memory.ending(list(complete(sha_of(COMPLETE))), 2, rewriter) is None
+    assert memory.ending(list(archiving), 3, rewriter) is not None
+
+
+def test_what_goes_wrong_with_what_is_remembered_is_decided_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call comes to the same, and so does the next one, which is remembered again."""
+    talk = Conversation().knows(COMPLETE)
+    command = complete(sha_of(COMPLETE))
+    expected = talk.downstream_sends(command)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Remembered, "recall", fail)
+        assert talk.downstream_sends(command) == expected
+    assert talk.downstream_sends(command) == expected
+    talk.upstream_replies(*[b"+OK\r\n"] * 3)
+    assert talk.told() == [("ttl", b"+OK")] * 3

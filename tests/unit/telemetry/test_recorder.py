@@ -6,7 +6,7 @@ import pytest
 
 from asynq_ttl.events import FailOpen
 from asynq_ttl.rewriting.registry import ScriptRegistry
-from asynq_ttl.telemetry import recorder as telemetry_module
+from asynq_ttl.telemetry.decisions import MAX_DECISION_SERIES
 from asynq_ttl.telemetry.recent import EntryFilter
 from asynq_ttl.telemetry.recorder import Telemetry
 from support.recorded import ARCHIVE_SCRIPT, START, UPSTREAM, activated, adopted, failed_open, outcome, sidecar, swept
@@ -37,18 +37,18 @@ def test_decisions_are_counted_and_kept() -> None:
 def test_no_name_can_grow_the_metrics() -> None:
     """Past the limit queues and rules are counted together; known ones go on."""
     noted = noting()
-    for number in range(telemetry_module.MAX_DECISION_SERIES + 100):
+    for number in range(MAX_DECISION_SERIES + 100):
         noted.decided(outcome(queue=f"q{number}"))
         noted.swept(swept("a", queue=f"q{number}"))
         noted.repaired(f"q{number}", 0, 1)
         noted.failed_open(failed_open(FailOpen.SHAPE, "x", ARCHIVE_SCRIPT, f"q{number}"))
     noted.decided(outcome(queue="q0"))
-    assert len(noted.decisions) == telemetry_module.MAX_DECISION_SERIES + 1
+    assert len(noted.decisions) == MAX_DECISION_SERIES + 1
     assert noted.decisions["other", "archived", "other", "ttl", "enforce"] == 100
     assert noted.decisions["q0", "archived", "default", "ttl", "enforce"] == 2
-    assert len(noted.sweeps_due) == telemetry_module.MAX_DECISION_SERIES + 1
+    assert len(noted.sweeps_due) == MAX_DECISION_SERIES + 1
     assert noted.sweeps_due["other"] == noted.sweeps_ghosts["other"] == 100
-    assert len(noted.fail_opens) == telemetry_module.MAX_DECISION_SERIES + 1
+    assert len(noted.fail_opens) == MAX_DECISION_SERIES + 1
     assert noted.fail_opens["shape", "other"] == 100
 
 

@@ -195,6 +195,7 @@ class Admin:
 
     async def metrics(self, request: Request) -> HttpAnswer:
         """Answer with all metrics in Prometheus's text format."""
+        self._sidecar.telemetry.tell()
         text = self._sidecar.telemetry.metrics.text
         body, content_type = await asyncio.to_thread(text, request.headers.get("Accept", ""))
         return HttpAnswer(body, content_type)

@@ -63,6 +63,7 @@ async def test_hidden_ids_stay_hidden(tmp_path: Path) -> None:
     sidecar = logging(tmp_path, task_ids=False)
     assert sidecar.decision_log is not None
     sidecar.telemetry.decided(outcome(task_id="a"))
+    sidecar.telemetry.tell()
     wait_until(lambda: sidecar.decision_log is not None and sidecar.decision_log.lines == 1, "the log is not written")
     _, told = await TaskSearch(sidecar).answer("id=a&redis=no")
     assert not told["known"]
