@@ -75,13 +75,11 @@ def why(
         chosen,
         [*seen.notes, *(note for each in told for note in each.notes)],
         failed=not (seen.whole and all(each.whole for each in told)),
+        looked_at=seen.queues,
     )
     answer = account(evidence)
-    if as_json:
-        say(json.dumps(answer))
-    else:
-        for line in answer["sentences"]:
-            say(line)
+    for line in [json.dumps(answer)] if as_json else answer["sentences"]:
+        say(line)
     raise SystemExit(FAILED if evidence.failed else 0 if evidence.known else UNKNOWN)
 
 
