@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from asynq_ttl.cli.options import WRONG, fail
 from asynq_ttl.cli.printing import show
@@ -172,7 +173,8 @@ def _print_summary(changer: Changer) -> None:
             table.add_column(heading)
         table.add_column("keys" if total > tasks else "tasks", justify="right")
         for (queue, state, rule, action), count in sorted(changer.counts.items())[:_MOST_ROWS]:
-            table.add_row(visible(queue) or "-", state or "none", rule or "-", action, f"{count:,}")
+            names = (visible(queue) or "-", visible(state) or "none", rule or "-", action, f"{count:,}")
+            table.add_row(*map(Text, names))
         show(table)
         if len(changer.counts) > _MOST_ROWS:
             say(f"... and {len(changer.counts) - _MOST_ROWS:,} rows more; --journal FILE gets every change")

@@ -33,8 +33,8 @@ def tables(report: PolicyReport, policy: Policy, in_force: str, since: str) -> I
         in_force: the name of the policy in force; empty where Asynq's own times are.
         since: when the sidecar began to count.
     """
-    beside = f"the policy in force, {in_force}" if in_force else "Asynq's own times, which are in force"
-    yield f"What {policy.source} does with the {report.tasks:,} tasks since {since}, beside {beside}:\n"
+    beside = f"the policy in force, {escape(in_force)}" if in_force else "Asynq's own times, which are in force"
+    yield f"What {escape(policy.source)} does with the {report.tasks:,} tasks since {since}, beside {beside}:\n"
     by_rule = Table(title="By rule", title_justify="left")
     for heading in ("rule", "tasks entering", "are kept"):
         by_rule.add_column(heading, overflow="fold")
