@@ -69,6 +69,6 @@ def _queues(database: Database) -> list[str]:
     try:
         return database.open()
     except DatabaseError:
-        if database.ask(QUEUES, "SMEMBERS") or database.left_out:
+        if database.left_out or database.ask(QUEUES, "SMEMBERS"):
             raise
         return []
