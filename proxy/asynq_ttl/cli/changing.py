@@ -14,7 +14,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from asynq_ttl.cli.options import WRONG, fail
+from asynq_ttl.cli.options import WRONG, FilePath, fail
 from asynq_ttl.cli.printing import show
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import note
@@ -28,7 +28,7 @@ from asynq_ttl.policy.rules import SCHEDULER_HISTORY
 apply_option = click.option("--apply", is_flag=True, help="Make the changes. Without it they are only told.")
 _JOURNAL = click.option(
     "--journal",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="A new file that gets a JSON line for each change (without --apply: for each that would be made).",
 )
 _RESUME = click.option("--resume", is_flag=True, help="Go on with the interrupted run that is in the --journal.")

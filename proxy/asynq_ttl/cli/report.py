@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from asynq_ttl.cli.admin_client import AdminClientError, ask
-from asynq_ttl.cli.options import FAILED, admin_option, fail, option
+from asynq_ttl.cli.options import FAILED, FilePath, admin_option, fail, option
 from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.printing import show
 from asynq_ttl.cli.standard_output import say
@@ -70,7 +70,7 @@ def _mean(byte_seconds: int | None, line: Line) -> str:
 
 @click.command()
 @admin_option
-@option("--policy", type=click.Path(path_type=Path), help="A policy to ask about. Default: the one the sidecar runs.")
+@option("--policy", type=FilePath(), help="A policy to ask about. Default: the one the sidecar runs.")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
 def report(admin: address.Address, *, policy: Path | None, as_json: bool) -> None:
     """Sum up what a policy would do with the tasks that a sidecar has seen, beside what the policy in force does."""

@@ -12,7 +12,7 @@ import click
 
 from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.cli.admin_client import AdminClientError, Json, ask
-from asynq_ttl.cli.options import FAILED, WRONG, Listen, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, FilePath, Listen, fail, option
 from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import upstream_option
@@ -33,14 +33,14 @@ UNKNOWN = 3
 @click.argument("task_id")
 @upstream_option
 @click.option("--queue", default="", help="Only in this queue, which is the fastest. Default: in all of them.")
-@option("--decisions", type=click.Path(path_type=Path), help="The decision log of a sidecar, older files included.")
+@option("--decisions", type=FilePath(), help="The decision log of a sidecar, older files included.")
 @option(
     "--admin",
     type=Listen(),
     default=None,
     help="A running sidecar's admin server, HOST:PORT or unix:PATH: its journal, decision log and policy are asked.",
 )
-@option("--policy", type=click.Path(path_type=Path), help="The policy that decides now. Default: the sidecar's.")
+@option("--policy", type=FilePath(), help="The policy that decides now. Default: the sidecar's.")
 @click.option("--base64", "encoded", is_flag=True, help="TASK_ID is given in base64, for IDs that cannot be typed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
 def why(
