@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from asynq_ttl.cli.options import Choice, option
+from asynq_ttl.cli.options import Choice, FilePath, option
 from asynq_ttl.net.address import Upstream
 from asynq_ttl.net.secret_file import SecretFileError, read_secrets
 from asynq_ttl.net.tls import ListenerTls
 from asynq_ttl.sidecar.settings import Access, ClientAuth
 
-_FILE = click.Path(path_type=Path)
+_FILE = FilePath()
 _OPTIONS = (
     ("--tls-cert", _FILE, None, "The listener's certificate and its chain. With it the listener speaks TLS alone."),
     ("--tls-key", _FILE, None, "Its private key, if it is not in the same file."),

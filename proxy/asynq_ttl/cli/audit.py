@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from asynq_ttl.asynq.task import Task
-from asynq_ttl.cli.options import fail, option
+from asynq_ttl.cli.options import FilePath, fail, option
 from asynq_ttl.cli.policy_option import load, policy_option
 from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.progress_bar import progress_bar
@@ -35,12 +35,10 @@ from asynq_ttl.policy.rules import Policy
 @policy_option
 @queue_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print JSON instead of tables.")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a report with plots to this file."
-)
+@click.option("--html", type=FilePath(dir_okay=False), help="Also write a report with plots to this file.")
 @option(
     "--checkpoint",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="A file from which an audit that was interrupted goes on.",
 )
 @rate_option

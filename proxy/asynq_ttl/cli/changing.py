@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 from rich.table import Table
+from rich.text import Text
 
-from asynq_ttl.cli.options import WRONG, fail
+from asynq_ttl.cli.options import WRONG, FilePath, fail
 from asynq_ttl.cli.printing import show
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import note
@@ -27,7 +28,7 @@ from asynq_ttl.policy.rules import SCHEDULER_HISTORY
 apply_option = click.option("--apply", is_flag=True, help="Make the changes. Without it they are only told.")
 _JOURNAL = click.option(
     "--journal",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="A new file that gets a JSON line for each change (without --apply: for each that would be made).",
 )
 _RESUME = click.option("--resume", is_flag=True, help="Go on with the interrupted run that is in the --journal.")
@@ -172,7 +173,8 @@ def _print_summary(changer: Changer) -> None:
             table.add_column(heading)
         table.add_column("keys" if total > tasks else "tasks", justify="right")
         for (queue, state, rule, action), count in sorted(changer.counts.items())[:_MOST_ROWS]:
-            table.add_row(visible(queue) or "-", state or "none", rule or "-", action, f"{count:,}")
+            names = (visible(queue) or "-", visible(state) or "none", rule or "-", action, f"{count:,}")
+            table.add_row(*map(Text, names))
         show(table)
         if len(changer.counts) > _MOST_ROWS:
             say(f"... and {len(changer.counts) - _MOST_ROWS:,} rows more; --journal FILE gets every change")

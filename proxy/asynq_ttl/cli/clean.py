@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from asynq_ttl.cli.changing import Changes, Run, apply_option, changes, run_options, told_filter
-from asynq_ttl.cli.options import Choice, fail
+from asynq_ttl.cli.options import Choice, FilePath, fail
 from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.tool_options import (
     TERMINAL,
@@ -45,7 +45,7 @@ from asynq_ttl.policy.glob import Glob
 @click.option("--older-than", type=Duration(), help="Only tasks that died or completed so long ago, such as 7d.")
 @click.option(
     "--export",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="A new file that gets each task as a JSON line before it is deleted.",
 )
 @apply_option

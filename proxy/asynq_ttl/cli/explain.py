@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from asynq_ttl.asynq.keys import AMBIGUOUS, ambiguous
-from asynq_ttl.cli.options import Choice, option
+from asynq_ttl.cli.options import Choice, FilePath, option
 from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.policy.explain import explain as explain_policy
@@ -13,7 +13,7 @@ from asynq_ttl.policy.rules import State
 
 
 @click.command()
-@option("--policy", type=click.Path(path_type=Path), help="The policy file. Default: the built-in policy.")
+@option("--policy", type=FilePath(), help="The policy file. Default: the built-in policy.")
 @click.option("--queue", required=True, help="The queue's name.")
 @click.option("--type", "task_type", help="The task's type. Without it: a task whose message cannot be read.")
 @click.option(

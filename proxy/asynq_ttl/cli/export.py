@@ -10,7 +10,7 @@ import click
 
 from asynq_ttl.asynq.task import Task, ended_at
 from asynq_ttl.asynq.task_json import task_line
-from asynq_ttl.cli.options import Choice, fail
+from asynq_ttl.cli.options import Choice, FilePath, fail
 from asynq_ttl.cli.progress_bar import progress_bar
 from asynq_ttl.cli.standard_output import writing
 from asynq_ttl.cli.tool_options import (
@@ -48,7 +48,7 @@ from asynq_ttl.policy.glob import Glob
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=FilePath(dir_okay=False, allow_dash=True),
     default="-",
     help="A new file. Default: standard output.",
 )

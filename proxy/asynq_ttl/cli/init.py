@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from asynq_ttl.cli.audit import audited
-from asynq_ttl.cli.options import FAILED, fail
+from asynq_ttl.cli.options import FAILED, FilePath, fail
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.cli.tool_options import note, rate_option, upstream_option
 from asynq_ttl.existing_keys.named_files import FileError, named
@@ -19,7 +19,7 @@ from asynq_ttl.policy_file.load import parse_policy
 
 @click.command()
 @upstream_option
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file. Default: standard output.")
+@click.option("--output", type=FilePath(dir_okay=False), help="A new file. Default: standard output.")
 @rate_option
 def init(*, upstream: address.Upstream, output: Path | None, rate: float) -> None:
     """Write a commented policy to start with, from what is there. Changes nothing, and writes over no file.

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -65,6 +66,19 @@ class Choice(click.Choice[str]):
         if word.lower() == "warn" and "warning" in self.choices:
             word = "warning"
         return super().convert(word, param, ctx)
+
+
+class FilePath(click.Path):
+    """The path of a file. An empty one, as of a variable that is not set, would be the current folder."""
+
+    def __init__(self, *, dir_okay: bool = True, allow_dash: bool = False) -> None:
+        super().__init__(dir_okay=dir_okay, allow_dash=allow_dash, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        """Return the path."""
+        if value == "":
+            self.fail("a path is empty: name a file, or leave the option out", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Amount(click.FloatRange):

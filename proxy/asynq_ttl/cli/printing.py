@@ -18,7 +18,9 @@ class _Console(Console):
 
 def console(*, highlight: bool = True, soft_wrap: bool = False) -> Console:
     """Return a console for tables, as wide as the terminal, or 120 columns. Print within `writing`."""
-    return _Console(width=None if sys.stdout.isatty() else 120, highlight=highlight, soft_wrap=soft_wrap)
+    # Types of tasks are words with colons between them; some are names of pictures, such as `:key:`.
+    width = None if sys.stdout.isatty() else 120
+    return _Console(width=width, highlight=highlight, soft_wrap=soft_wrap, emoji=False)
 
 
 def show(*parts: Any, highlight: bool = True) -> None:  # noqa: ANN401 - whatever rich can draw

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from asynq_ttl.cli.admin_client import AdminClientError, ask
-from asynq_ttl.cli.options import FAILED, admin_option, fail, option
+from asynq_ttl.cli.options import FAILED, FilePath, admin_option, fail, option
 from asynq_ttl.cli.policy_option import load
 from asynq_ttl.cli.printing import show
 from asynq_ttl.cli.standard_output import say
@@ -33,8 +33,8 @@ def tables(report: PolicyReport, policy: Policy, in_force: str, since: str) -> I
         in_force: the name of the policy in force; empty where Asynq's own times are.
         since: when the sidecar began to count.
     """
-    beside = f"the policy in force, {in_force}" if in_force else "Asynq's own times, which are in force"
-    yield f"What {policy.source} does with the {report.tasks:,} tasks since {since}, beside {beside}:\n"
+    beside = f"the policy in force, {escape(in_force)}" if in_force else "Asynq's own times, which are in force"
+    yield f"What {escape(policy.source)} does with the {report.tasks:,} tasks since {since}, beside {beside}:\n"
     by_rule = Table(title="By rule", title_justify="left")
     for heading in ("rule", "tasks entering", "are kept"):
         by_rule.add_column(heading, overflow="fold")
@@ -70,7 +70,7 @@ def _mean(byte_seconds: int | None, line: Line) -> str:
 
 @click.command()
 @admin_option
-@option("--policy", type=click.Path(path_type=Path), help="A policy to ask about. Default: the one the sidecar runs.")
+@option("--policy", type=FilePath(), help="A policy to ask about. Default: the one the sidecar runs.")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
 def report(admin: address.Address, *, policy: Path | None, as_json: bool) -> None:
     """Sum up what a policy would do with the tasks that a sidecar has seen, beside what the policy in force does."""

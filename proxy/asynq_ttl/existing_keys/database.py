@@ -279,8 +279,8 @@ class Database:
         keyspace = self.info("keyspace")
         here = f"db{self.upstream.database}"
         others = ", ".join(sorted(name for name in keyspace if name != here))
-        hint = f"; there are keys in {others}" if others else ""
-        return f"{self.upstream} is no Asynq database: the set asynq:queues is not there{self._of_forks()}{hint}"
+        hint = f"; there are keys in {others}" if others else ", and Asynq adds it with the first task"
+        return f"{self.upstream} is no Asynq database: the set asynq:queues is not there{hint}{self._of_forks()}"
 
     def _of_forks(self) -> str:
         """Return, in words, which prefixes of forks there are; nothing where there are none or the user may not ask."""

@@ -60,7 +60,10 @@ def explain(policy: Policy, queue: str, task_type: str | None, state: State) -> 
     if state is State.DONE and not verdict.retention.lasts:
         return lines
     if state is State.COMPLETED:
-        lines.append("  concerns: only a task with a Retention, Asynq itself deletes any other at once")
+        done = policy.decide(queue, task_type, State.DONE)
+        kept = done is not None and done.retention.lasts
+        other = "about any other `done` decides" if kept else "Asynq itself deletes any other at once"
+        lines.append(f"  concerns: only a task with a Retention, {other}")
     elif state is State.ARCHIVED and limits is not None and verdict.retention.keep is not Keep.DELETE:
         lines.append(f"  {_cap(limits)}")
     return [*lines, f"  {_rollout(policy)}", f"  {_adopted(policy, verdict.retention, state)}"]

@@ -83,7 +83,8 @@ def tells_of(entry: Entry, task_id: str, queue: str = "") -> bool:
     named = _named(task_id)
     if "id" in entry:
         return all(entry.get(name) == named.get(name) for name in ("id", "id_sha256"))
-    return named == {"id": task_id} and task_id in entry.get("ids", ())
+    ids = entry.get("ids")
+    return named == {"id": task_id} and isinstance(ids, list) and task_id in ids
 
 
 def mark_of(task_id: str) -> bytes:

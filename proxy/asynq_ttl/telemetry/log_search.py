@@ -126,7 +126,7 @@ def _answer_of(file: BinaryIO, task_id: str, queue: str, *, whole: bool) -> LogA
     found: deque[Entry] = deque(maxlen=MOST_ENTRIES)
     mark, begins, dropped, nameless = mark_of(task_id), "", 0, False
     for block in _blocks(file):
-        begins = begins or next((str(entry["time"]) for entry in map(_entry, block.split(b"\n", 2)[:2]) if entry), "")
+        begins = begins or next((str(entry["time"]) for entry in map(_entry, block.split(b"\n")) if entry), "")
         dropped += sum(_number(entry) for entry in _entries(block, _DROPPED))
         nameless = nameless or _NAMELESS in block
         found.extend(entry for entry in _entries(block, mark) if tells_of(entry, task_id, queue))

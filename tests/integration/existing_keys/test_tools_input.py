@@ -38,6 +38,13 @@ def test_a_database_that_is_not_asynq_s(server: Server, command: tuple[str, ...]
         assert client.keys("*") == [b"something"]
 
 
+def test_a_database_without_a_key(server: Server) -> None:
+    """It is said how it comes to be Asynq's."""
+    result = tool("init", "--upstream", url(server, 2))
+    assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
+    assert "the set asynq:queues is not there, and Asynq adds it with the first task" in result.output
+
+
 def test_credentials_and_rights(tmp_path: Path) -> None:
     """A wrong password, no password, and a user that lacks rights: each is told apart, before anything is changed."""
     with start_redis("--requirepass", "secret") as server, connect(port=server.port, password="secret") as client:

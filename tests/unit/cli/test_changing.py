@@ -89,6 +89,15 @@ def test_so_many_are_listed_and_all_are_summed_up(capsys: pytest.CaptureFixture[
     assert lines[-2].replace(" ", "").strip("│") == "q│archived│week│ttl│5"
 
 
+@pytest.mark.parametrize("name", ["[b]", "[/b]", r"a\[/b]x"])
+def test_names_are_shown_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in them are no markup."""
+    task = task_of("archived", queue=name, score=5)
+    changed(Run(False, None, False, 0), [change_of(task, Plan(Act.TTL, name, "due", NOW), index="archived")])
+    row = capsys.readouterr().out.splitlines()[-2]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [name, "archived", name, "ttl", "1"]
+
+
 def test_what_was_no_longer_so_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """It was left alone, and is in no sum."""
     changed(Run(True, None, False, 1), some(3), (1, 0, 0))

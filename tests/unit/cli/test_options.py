@@ -1,9 +1,12 @@
 """How options are declared, what they can be, and how a command ends."""
 
+import shlex
+
 import click
 import pytest
 from click.testing import CliRunner
 
+from asynq_ttl.cli.main import main
 from asynq_ttl.cli.options import FAILED, Amount, Choice, Listen, Parsed, admin_option, fail, option
 from asynq_ttl.net.address import Address
 
@@ -24,6 +27,30 @@ class Whole(Parsed[int]):
 def command(listen: Address, whole: int | None, admin: Address) -> None:
     """Say what was understood."""
     click.echo(f"{listen} {whole} {admin.port}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"{tool} --journal=" for tool in ("clean --state=archived", "backfill", "persist")),
+        *(f"{tool} --policy=" for tool in ("audit", "backfill", "doctor", "release q a", "report", "serve", "why a")),
+        *(f"explain --queue=q --type=t --state=archived {name}=" for name in ("--policy",)),
+        *(f"serve {name}=" for name in ("--decisions", "--tls-cert", "--admin-token-file", "--upstream-password-file")),
+        *(
+            "clean --state=archived --export=",
+            "init --output=",
+            "export --output=",
+            "audit --html=",
+            "why a --decisions=",
+        ),
+        *("audit --checkpoint=", "hold q a --upstream-password-file=", 'check ""'),
+    ],
+)
+def test_an_empty_path_is_refused(line: str) -> None:
+    """It is what a script makes of a variable that is not set, and would be the current folder."""
+    result = CliRunner().invoke(main, shlex.split(line))
+    assert result.exit_code == 2
+    assert "a path is empty: name a file" in result.stderr
 
 
 def test_an_option_is_also_a_variable() -> None:

@@ -10,7 +10,7 @@ from asynq_ttl.policy.what_if import compare
 from support.counted_tasks import ASKED, CENSUS, IN_FORCE
 
 
-@pytest.mark.parametrize("in_force", ["", "old.yaml"])
+@pytest.mark.parametrize("in_force", ["", "old.yaml", "[/old].yaml"])
 def test_the_report_for_people(in_force: str) -> None:
     """Rules that never decide stand out, and what is not known is said."""
     report = compare(CENSUS, ASKED, IN_FORCE if in_force else None)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
 from asynq_ttl.cli import tail as tailing
 from asynq_ttl.cli.main import main
+from asynq_ttl.cli.printing import console
 from asynq_ttl.cli.tail import line_of
 from asynq_ttl.events import FailedOpen, FailOpen, Happened, Record
 from asynq_ttl.net.address import Address
@@ -26,9 +26,9 @@ def entry(record: Record) -> Entry:
 
 def shown(told: Entry) -> str:
     """Return a line as a terminal shows it, without colours."""
-    console = Console(width=1_000)
-    with console.capture() as captured:
-        console.print(line_of(told))
+    terminal = console(highlight=False, soft_wrap=True)
+    with terminal.capture() as captured:
+        terminal.print(line_of(told))
     return captured.get().strip()
 
 
@@ -58,6 +58,13 @@ LINES = {
 def test_a_line(line: str, record: Record) -> None:
     """What it was, what happens to the key, and about what; nothing in it is markup or another line."""
     assert shown(entry(record)) == line
+
+
+@pytest.mark.parametrize("text", ["[b]", "[/b]", r"a\[/b]x", "user:key:rotate", "c]", r"\\[red]", "[1]"])
+def test_what_a_client_chose_is_shown_as_it_is(text: str) -> None:
+    """Whatever rich would read in it."""
+    line = shown(entry(outcome(task_id=text, task_type=text, queue=text)))
+    assert f"queue={text} type={text} id={text} " in line
 
 
 def test_lines_about_the_stream_itself() -> None:

@@ -1,18 +1,21 @@
 """`asynq-ttl why`: whom it asks, how it answers, and how it ends. What it says: `existing_keys/why`."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from asynq_ttl.cli import admin_client
 from asynq_ttl.cli import why as command
 from asynq_ttl.cli.admin_client import AdminClientError
 from asynq_ttl.cli.main import main
 from asynq_ttl.existing_keys.why.look import Look, not_looked
 from asynq_ttl.net.address import Address
 from asynq_ttl.telemetry.entries import entries_of
+from support.imports import telling
 from support.recorded import outcome, swept
 from support.scripted_database import NOW, task_of
 from support.whereabouts import where
@@ -91,11 +94,12 @@ def test_a_log_that_cannot_be_read(redis: _Redis, tmp_path: Path) -> None:
 
 
 def test_redis_that_cannot_be_asked(redis: _Redis, tmp_path: Path) -> None:
-    """The log is asked all the same."""
+    """The log is asked all the same; whether the task has come back since then nobody knows."""
     redis.answer = not_looked("Redis could not be asked: it is down.")
     result = why("id-1", "--decisions", log_of(tmp_path / "log", outcome(), swept("id-1")))
     assert result.exit_code == 1
-    assert "It is gone" in result.stdout
+    assert "The sweeper of a sidecar removed it at " in result.stdout
+    assert "is gone" not in result.stdout
     assert "it is down" in result.stdout
 
 
@@ -125,7 +129,7 @@ def test_what_a_sidecar_says(redis: _Redis, monkeypatch: pytest.MonkeyPatch, pol
             return {"source": "policy.yaml", **policy}
         return {"events": list(entries_of(outcome(), "", task_ids=True)), "notes": ["Asked."], "whole": True}
 
-    monkeypatch.setattr(command, "ask", ask)
+    monkeypatch.setattr(admin_client, "ask", ask)
     result = why("a b", "--queue", "q&", "--admin", "127.0.0.1:1")
     assert result.exit_code == 0, result.output
     assert said in result.stdout
@@ -139,11 +143,27 @@ def test_a_sidecar_that_cannot_be_asked(redis: _Redis, monkeypatch: pytest.Monke
     def ask(_admin: Address, _call: str) -> dict[str, Any]:
         raise AdminClientError("nobody answers")
 
-    monkeypatch.setattr(command, "ask", ask)
+    monkeypatch.setattr(admin_client, "ask", ask)
     result = why("a", "--admin", "127.0.0.1:1")
     assert result.exit_code == 1
     assert "The sidecar could not be asked: nobody answers." in result.stdout
     assert redis.asked
+
+
+def test_nobody_waits_for_what_is_not_asked() -> None:
+    """Neither for HTTP nor for YAML where no sidecar and no policy is named, nor for what draws tables."""
+    program = telling("why", "a", "--upstream", "redis://127.0.0.1:1/0", main="asynq_ttl.cli.main")
+    told = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    loaded = set(told.splitlines()[-1].split())
+    assert "redis" in loaded
+    assert not {"yaml", "http.client", "rich", "google.protobuf", "aiohttp"} & loaded
+
+
+def test_a_question_ends_a_sentence(redis: _Redis) -> None:
+    """What is said of a sidecar that is not there asks whether one runs."""
+    result = why("a", "--admin", "127.0.0.1:1")
+    assert redis.asked
+    assert "does a sidecar run with --admin 127.0.0.1:1?\n" in result.stdout
 
 
 def test_ids_that_cannot_be_typed(redis: _Redis) -> None:

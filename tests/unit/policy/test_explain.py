@@ -247,3 +247,14 @@ def test_histories_are_told_of_where_the_policy_says_something_about_them() -> N
     line = "besides: the history of a scheduler entry goes 30d after its scheduler has added to it\n"
     assert line in told(POLICY.replace("rules:", "scheduler_history: 30d\nrules:"), "q", "t", State.ARCHIVED)
     assert "besides" not in told(POLICY, "q", "t", State.ARCHIVED)
+
+
+def test_a_task_without_a_retention_can_be_kept_as_completed() -> None:
+    """Then it is not said that Asynq deletes it: `done` decides."""
+    text = "version: 1\nrules: [{name: a, match: {type: a}, done: {ttl: 2h}}, {name: b, completed: {ttl: 1h}}]"
+    policy = parse_policy(text, "p")
+    assert "  concerns: only a task with a Retention, about any other `done` decides" in explain(
+        policy, "q", "a", State.COMPLETED
+    )
+    for task_type in ("b", None):
+        assert "Asynq itself deletes any other at once" in "".join(explain(policy, "q", task_type, State.COMPLETED))

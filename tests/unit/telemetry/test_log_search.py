@@ -66,6 +66,15 @@ def test_lines_that_are_no_entries_are_passed_over(tmp_path: Path, monkeypatch: 
     assert kinds == ["decision"] * len(junk) + ["sweep"]
 
 
+def test_lines_of_others_before_the_first_entry(tmp_path: Path) -> None:
+    """They do not hide since when there are entries, and what they say of a task can be anything."""
+    path = tmp_path / "log"
+    path.write_bytes(b'{}\n\x00\xff\n\n{"time": "t", "ids": 5, "type": "a"}\n'.replace(b'"t"', b"5") * 9 + BEGIN)
+    assert search(path, "a").begins == "2026-01-01T00:00:00.000Z"
+    path.write_bytes(BEGIN + b'{"time": "t", "ids": 5, "type": "a"}\n{"time": "t", "ids": "\\"a\\"", "type": "a"}\n')
+    assert not search(path, "a").entries
+
+
 def test_the_latest_entries_are_kept(tmp_path: Path) -> None:
     """A task that is run again and again does not fill the memory."""
     path = tmp_path / "log"

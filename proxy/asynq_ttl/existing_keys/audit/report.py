@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from asynq_ttl.existing_keys.audit.counts import AGE_NAMES, Group, Tally
 from asynq_ttl.existing_keys.audit.forecast import HORIZON_DAYS, Forecast
@@ -98,7 +99,7 @@ def as_json(report: Report) -> str:
 
 def print_report(report: Report, console: Console) -> None:
     """Print the report: a table of queues and states, totals, the forecast, and the findings."""
-    table = Table(title=f"{report.upstream}  {report.server}", title_justify="left")
+    table = Table(title=Text(f"{report.upstream}  {report.server}"), title_justify="left")
     for heading in ("queue", "state"):
         table.add_column(heading, overflow="fold")
     for heading in ("tasks", "memory", "with TTL", "without", "held", "orphans", "oldest"):
@@ -107,8 +108,8 @@ def print_report(report: Report, console: Console) -> None:
     largest = found if len(found) <= _MOST_ROWS else sorted(found, key=lambda row: -row[2].bytes)[:_MOST_ROWS]
     for queue, state, group in largest:
         table.add_row(
-            visible(queue),
-            visible(state) or "none",
+            Text(visible(queue)),
+            Text(visible(state) or "none"),
             f"{group.tasks:,}",
             memory_text(group),
             f"{group.timed:,}",

@@ -4,7 +4,7 @@ What was asked, and what could not be, is part of the answer: it says how much "
 """
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Evidence:
         policy: the policy that decides now; None where that is not known.
         notes: what was looked at, and what could not be, in sentences.
         failed: whether something could not be looked at.
+        looked_at: the queues that were looked at: the number of the database, and the name.
     """
 
     task_id: bytes
@@ -43,11 +44,12 @@ class Evidence:
     policy: Policy | None
     notes: Sequence[str]
     failed: bool = False
+    looked_at: frozenset[tuple[int, str]] = frozenset()
 
     @property
     def known(self) -> bool:
-        """Whether anything is known of the task."""
-        return bool(self.found or self.entries)
+        """Whether anything is known of the task. Of a queue that only has keys of a wrong type nothing is."""
+        return bool(self.entries) or any(where.task.exists or where.taken or where.stands for where in self.found)
 
 
 def account(evidence: Evidence, *, error: bool = True) -> Json:
@@ -66,8 +68,7 @@ def account(evidence: Evidence, *, error: bool = True) -> Json:
         ahead = outlook(where, now, evidence.policy)
         tasks.append(facts(where, now, error=error) | ahead.as_json())
         lines += [*sentences(where, now, error=error), *ahead.sentences, ""]
-    exists = any(where.task.exists for where in evidence.found)
-    end = [] if exists or not entries else end_of(entries)
+    end = list(_ends(evidence))
     notes = list(dict.fromkeys(evidence.notes))
     lines += [*_absence(evidence, shown(name), end), *_noted(entries), *notes]
     return told | {
@@ -82,6 +83,25 @@ def account(evidence: Evidence, *, error: bool = True) -> Json:
         "notes": notes,
         "sentences": [printable(line) for line in lines],
     }
+
+
+def _ends(evidence: Evidence) -> Iterator[str]:
+    """Tell what became of the task in each queue where it was, as entries say, and is not."""
+    places: dict[tuple[int | None, str], list[Json]] = {}
+    for entry in evidence.entries:
+        places.setdefault((entry.get("database"), str(entry.get("queue", ""))), []).append(entry)
+    there = {(where.database, printable(where.queue)) for where in evidence.found if where.task.exists}
+    looked_at = {(database, printable(queue)) for database, queue in evidence.looked_at}
+    for (database, queue), entries in places.items():
+        if not _among(there, database, queue):
+            told = end_of(entries, evidence.now, gone=_among(looked_at, database, queue))
+            which = f"queue {shown(queue)}" + (f" of database {database}" if database else "")
+            yield told if len(places) == 1 else f"In {which}: {told}"
+
+
+def _among(places: set[tuple[int, str]], database: int | None, queue: str) -> bool:
+    """Say whether a queue is among some; not every entry says in which database."""
+    return any(name == queue and database in (None, number) for number, name in places)
 
 
 def _absence(evidence: Evidence, name: str, end: list[str]) -> list[str]:

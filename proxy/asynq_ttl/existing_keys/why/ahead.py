@@ -103,6 +103,8 @@ def _replaced(where: Whereabouts, policy: Policy) -> list[str]:
     said = [verdict is not None and verdict.retention.replaceable for verdict in verdicts]
     if not any(said):
         return []
+    if policy.hands_over:
+        return ["An enqueue with its ID is refused, whatever the rule says: with a sink nothing is replaced."]
     doubt = "" if all(said) else ", if the rule for it says so: that depends on whether `done` has kept it"
     return [f"An enqueue with its ID replaces it{doubt}."]
 

@@ -24,12 +24,14 @@ class Look:
         now: its time in Unix seconds; 0 where it could not be asked.
         notes: what was looked at, and what could not be.
         whole: whether all was looked at.
+        queues: those that were certainly looked at, each with the number of the database; none where not all was.
     """
 
     found: tuple[Whereabouts, ...]
     now: int
     notes: tuple[str, ...]
     whole: bool
+    queues: frozenset[tuple[int, str]] = frozenset()
 
 
 def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
@@ -51,7 +53,8 @@ def look(upstream: Upstream, queue: str, task_id: bytes) -> Look:
             many = f"queue {shown(queue)}" if queue else f"{len(queues):,} queues"
             left_out = [f"{note[0].upper()}{note[1:].rstrip('.')}." for note in database.left_out.notes()]
             notes = f"Redis at {upstream} was asked: {many}.", *left_out
-            return Look(found, database.now(), notes, whole=not left_out)
+            certain = frozenset((upstream.database, name) for name in queues if not left_out)
+            return Look(found, database.now(), notes, whole=not left_out, queues=certain)
     except DatabaseError as error:
         return not_looked(f"Redis could not be asked: {str(error).rstrip('.')}.")
 
@@ -66,6 +69,6 @@ def _queues(database: Database) -> list[str]:
     try:
         return database.open()
     except DatabaseError:
-        if database.ask(QUEUES, "SMEMBERS") or database.left_out:
+        if database.left_out or database.ask(QUEUES, "SMEMBERS"):
             raise
         return []

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asynq_ttl.existing_keys.why.words import about, shown
-from asynq_ttl.times import format_duration
+from asynq_ttl.times import format_duration, moment
 
 Json = dict[str, Any]
 
 POSSIBLE = (
     "it never existed under this ID, or in another queue or another database than those that were looked at",
     "it succeeded, and had no Retention: Asynq deletes such a task at once",
-    "it was deleted by hand, alone or with its whole queue",
+    "it was deleted by hand, alone or with its whole queue, or by `asynq-ttl clean` or `backfill`",
     "its time was over: a worker's janitor, Redis or the sweeper of a sidecar that was not asked removed it",
     "it was archived, and Asynq trimmed it: by age, or because there were too many newer ones",
     "Redis evicted it, was emptied, or lost it in a failover",
@@ -28,9 +28,9 @@ def merged(*sources: Iterable[Json]) -> list[Json]:
     A journal names many tasks in one entry, and a log each in one of its own: such are the same where time, kind and
     queue are.
     """
-    seen: dict[tuple[object, ...], Json] = {}
+    seen: dict[tuple[str, ...], Json] = {}
     for entry in (entry for source in sources for entry in source):
-        key = tuple(entry.get(name) for name in ("time", "kind", "operation", "queue", "state", "reason"))
+        key = tuple(str(entry.get(name)) for name in ("time", "kind", "operation", "queue", "state", "reason"))
         seen.setdefault(key, entry)
     return sorted(seen.values(), key=lambda entry: str(entry.get("time", "")))
 
@@ -102,28 +102,59 @@ def rule_then(entries: Sequence[Json]) -> str:
     return str(decided[-1]["rule"]) if decided else ""
 
 
-def end_of(entries: Sequence[Json]) -> list[str]:
-    """Say what became of a task that is gone, as far as the entries say; they are in order, and there are some."""
+def end_of(entries: Sequence[Json], now: int, *, gone: bool) -> str:
+    """Say what became of a task that was not found, as far as the entries say.
+
+    Args:
+        entries: those about it in one queue, the oldest first; there are some.
+        now: the time in Unix seconds; 0 where nobody knows it.
+        gone: whether the queue was looked at, so that it is certain that the task is not there.
+    """
     told = [entry for entry in entries if _was_done(entry)]
     if not told:
-        return ["What became of it then is not known."]
-    last, rule = told[-1], rule_then(told)
+        return "What became of it then is not known."
+    last, rule, it_is_gone = told[-1], rule_then(told), "It is gone: " if gone else ""
     if last.get("kind") == "sweep":
         by = f" Rule {shown(rule)} had decided how long it is kept." if rule else ""
-        removed = f"It is gone: the sweeper of a sidecar removed it at {last['time']}, because its time was over."
-        return [f"{removed}{by}{_sink(last, 'had it before')}"]
+        removed = f"the sweeper of a sidecar removed it at {last['time']}, because its time was over."
+        return _sentence(f"{it_is_gone}{removed}{by}{_sink(last, 'had it before')}")
     if last.get("action") == "delete":
-        return [f"It is gone: rule {shown(rule)} does not keep such a task, and removed it at {last['time']}."]
+        return _sentence(f"{it_is_gone}rule {shown(rule)} does not keep such a task, and removed it at {last['time']}.")
     then = "What became of it then was not noted; Asynq deletes a task that succeeds without a Retention at once."
     if last.get("action") == "persist":
-        return [f"It was run again at {last['time']}, after it had ended. {then}"]
+        return f"It was run again at {last['time']}, after it had ended. {then}"
     if last.get("action") == "replaced":
-        return [f"It was enqueued anew at {last['time']}, in place of the task with its ID that had ended. {then}"]
+        return f"It was enqueued anew at {last['time']}, in place of the task with its ID that had ended. {then}"
+    return _unnoted(last, now, gone=gone)
+
+
+def _unnoted(last: Json, now: int, *, gone: bool) -> str:
+    """Say what may have become of a task that had ended, where its removal was not noted."""
     seconds = last.get("ttl_seconds")
     until = f" Its key was to live for {about(seconds)} from then on." if isinstance(seconds, int) else ""
-    at_once = "no rule keeps such a task, so that Asynq deleted it at once, that " if _may_be_gone(last) else ""
-    perhaps = f"It may be that {at_once}its time was over, that it was deleted by hand, or that Redis lost it."
-    return [f"It is gone. What was noted last is of {last['time']}.{until} What removed it was not noted. {perhaps}"]
+    noted = f"What was noted last is of {last['time']}.{until}"
+    if not gone:
+        return f"{noted} Whether it is still there is not known."
+    may = ["no rule keeps such a task, so that Asynq deleted it at once"] if _may_be_gone(last) else []
+    if _over(last, now):
+        may.append("its time was over")
+    if last.get("state") == "archived":
+        may.append("too many newer ones were archived, so that it was trimmed")
+    may += ["it was deleted by hand, by `asynq-ttl clean` or by `backfill`", "Redis lost it"]
+    perhaps = f"It may be that {', that '.join(may[:-1])}, or that {may[-1]}."
+    return f"It is gone. {noted} What removed it was not noted. {perhaps}"
+
+
+def _over(entry: Json, now: int) -> bool:
+    """Say whether the time that a key was given may be over; times of entries can be compared as texts."""
+    seconds = entry.get("ttl_seconds")
+    if not now or not isinstance(seconds, int):
+        return True
+    return (moment(now - seconds) or "") >= str(entry["time"])
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _was_done(entry: Json) -> bool:

@@ -74,6 +74,7 @@ class TaskSearch:
             policy,
             [*(note for each in looks for note in each.notes), *notes],
             failed=not (whole and all(each.whole for each in looks)),
+            looked_at=frozenset(queue for each in looks for queue in each.queues),
         )
         return account(evidence, error=False)
 

@@ -1,6 +1,9 @@
 import io
 import json
+import re
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from asynq_ttl.existing_keys.audit.counts import Group, Tally
@@ -31,6 +34,21 @@ def test_the_table_and_the_findings() -> None:
     assert "warning 7 entries of archived or completed whose task is gone (ghost)" in text
     assert "  do: asynq-ttl backfill --ghosts drop --apply" in text
     assert "±" in text
+
+
+@pytest.mark.parametrize("name", ["[b]", "[/b]", r"a\[/b]x", "[link=x]"])
+def test_names_are_shown_as_they_are(name: str) -> None:
+    """A queue, a state, the policy's file and the server's address: brackets in them are no markup."""
+    tally = Tally()
+    tally.group(name, name).tasks = 1
+    upstream, policy = f"redis://{name}:1/0", f"{name}.yaml"
+    console = Console(file=io.StringIO(), width=200)
+    print_report(replace(report(), tally=tally, upstream=upstream, policy=policy), console)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert f"{upstream}  Redis 7.0" in text
+    assert re.search(rf"│ {re.escape(name)} +│ {re.escape(name)} +│", text)
+    assert f"under {policy} " in text
 
 
 def test_rows_are_in_the_order_of_queues_and_states() -> None:

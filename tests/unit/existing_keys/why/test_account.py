@@ -15,12 +15,21 @@ from support.scripted_database import NOW, task_of
 from support.whereabouts import where
 
 DECIDED, REMOVED = (next(entries_of(record, "ab" * 16, task_ids=True)) for record in (outcome(), swept("id-1")))
-THERE = where(task_of("archived", score=NOW, ttl_ms=1_000))
+THERE = where(task_of("archived", score=NOW, ttl_ms=1_000, queue="mail"))
 
 
-def answer(*found: Whereabouts, entries: tuple[Any, ...] = (), now: int = NOW, notes: tuple[str, ...] = ()) -> Any:
+MAIL, OTHER = (0, "mail"), (0, "other")
+
+
+def answer(
+    *found: Whereabouts,
+    entries: tuple[Any, ...] = (),
+    now: int = NOW,
+    notes: tuple[str, ...] = (),
+    looked_at: tuple[tuple[int, str], ...] = (MAIL,),
+) -> Any:
     """Return an answer, which can be JSON and printed."""
-    told = account(Evidence(b"a", found, now, entries, None, notes))
+    told = account(Evidence(b"a", found, now, entries, None, notes, looked_at=frozenset(looked_at)))
     json.dumps(told)
     assert all(line.isprintable() for line in told["sentences"])
     return told
@@ -45,8 +54,35 @@ def test_a_task_that_is_gone() -> None:
     assert told["sentences"][1] == told["end"][0]
     assert "It is gone" in told["end"][0]
     assert told["possible"] == []
-    unasked = answer(entries=(DECIDED, REMOVED), now=0)
+    unasked = answer(entries=(DECIDED, REMOVED), now=0, looked_at=())
     assert unasked["sentences"][0] == "Task a: Redis was not asked."
+
+
+@pytest.mark.parametrize("looked_at", [(), (OTHER,), ((3, "mail"),)])
+def test_a_task_that_nobody_looked_for_where_it_was(looked_at: tuple[tuple[int, str], ...]) -> None:
+    """Not asked, another queue, another database: it is not called gone."""
+    told = answer(entries=(DECIDED | {"database": 0},), looked_at=looked_at)
+    assert "is gone" not in " ".join(told["sentences"])
+    assert "Whether it is still there is not known." in told["end"][0]
+
+
+def test_one_id_in_several_queues() -> None:
+    """Each queue has a task of its own: what became of one says nothing of the others."""
+    others = (DECIDED | {"queue": "other"}, DECIDED | {"queue": "third", "database": 2}, DECIDED | {"queue": "q"})
+    there = where(task_of("archived", score=NOW))
+    told = answer(there, entries=(DECIDED, REMOVED, *others), looked_at=(MAIL, OTHER, (2, "third"), (0, "q")))
+    mail, other, third = told["end"]
+    assert mail.startswith("In queue mail: It is gone: the sweeper of a sidecar removed it at ")
+    assert other.startswith("In queue other: It is gone. What was noted last is of ")
+    assert third.startswith("In queue third of database 2: It is gone. ")
+
+
+def test_keys_of_a_wrong_type_say_nothing_of_a_task() -> None:
+    """They are named, but nothing is known of the task for that."""
+    told = answer(where(Task("q", b"a", "", exists=False), wrong=("asynq:{q}:archived",)))
+    assert not told["known"]
+    assert told["possible"] == list(POSSIBLE)
+    assert "asynq:{q}:archived" in " ".join(told["sentences"])
 
 
 def test_a_task_of_which_nothing_is_known() -> None:

@@ -173,3 +173,11 @@ def test_what_an_enqueue_with_its_id_does(state: str, done: str, said: str) -> N
     held = outlook(where(task_of(state, score=NOW, held=True)), NOW, parse_policy(text, "p"))
     assert "An enqueue" not in " ".join(held.sentences)
     assert "An enqueue" not in " ".join(outlook(where(task_of(state, score=NOW)), NOW, policy()).sentences)
+
+
+def test_with_a_sink_nothing_is_replaced() -> None:
+    """An enqueue with its ID is refused, whatever the rule says."""
+    handing_over = parse_policy("version: 1" + REPLACING, "p").handing_over(3_600)
+    told = " ".join(outlook(where(task_of("archived", score=NOW)), NOW, handing_over).sentences)
+    assert "replaces it" not in told
+    assert "An enqueue with its ID is refused, whatever the rule says: with a sink nothing is replaced." in told

@@ -58,3 +58,18 @@ def test_an_empty_database_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None
     assert "0 queues" in told.notes[0]
     monkeypatch.setattr(looking, "database_of", lambda _: _Empty(b"q"))
     assert look(UPSTREAM, "", b"a") == not_looked("Redis could not be asked: is no Asynq database.")
+
+
+def test_something_else_where_the_queues_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of it is what the database says, which names the key."""
+
+    class Odd(_Empty):
+        def open(self, *, changing: Need | None = None) -> list[str]:
+            self.left_out.add_wrong(b"asynq:queues")
+            raise DatabaseError("has asynq:queues of another type")
+
+        def ask(self, key: bytes, command: str, *arguments: bytes | str | int) -> set[bytes]:
+            raise AssertionError("Redis would refuse it")
+
+    monkeypatch.setattr(looking, "database_of", lambda _: Odd())
+    assert look(UPSTREAM, "", b"a") == not_looked("Redis could not be asked: has asynq:queues of another type.")

@@ -17,6 +17,7 @@ def entry(record: Any, trace_id: str = "") -> dict[str, Any]:
     return made
 
 
+LATE = END // 10**9 + 3_600 + 60
 SWEPT = entry(Swept(0, "mail", State.ARCHIVED, 1, ("id-1",), 0, START, END, "file:/var/lib/ended"))
 SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
     "archived": (
@@ -92,6 +93,8 @@ ENDS: dict[str, tuple[list[dict[str, Any]], str]] = {
         "in place of the task with its ID that had ended. What became of it then was not noted",
     ),
     "a TTL": ([entry(outcome())], "was to live for 1h1m from then on. What removed it was not noted. It may be that"),
+    "trimmed": ([entry(outcome())], "that too many newer ones were archived, so that it was trimmed, "),
+    "cleaned": ([entry(outcome())], "that it was deleted by hand, by `asynq-ttl clean` or by `backfill`"),
     "done": (
         [entry(outcome(operation="complete", state="completed", rule="", ttl_seconds=None))],
         "It may be that no rule keeps such a task, so that Asynq deleted it at once, that its time was over,",
@@ -105,8 +108,29 @@ ENDS: dict[str, tuple[list[dict[str, Any]], str]] = {
 @pytest.mark.parametrize(("noted", "said"), ENDS.values(), ids=ENDS)
 def test_what_became_of_it(noted: list[dict[str, Any]], said: str) -> None:
     """The last that was done; what was only decided for show, or refused, was not done."""
-    (told,) = end_of(noted)
-    assert said in told
+    assert said in end_of(noted, LATE, gone=True)
+
+
+def test_a_time_that_is_not_over_removed_nothing() -> None:
+    """Where it is known what time it is; a task that completed was not trimmed either."""
+    archived, completed = [entry(outcome())], [entry(outcome(operation="complete", state="completed"))]
+    assert "its time was over" not in end_of(archived, LATE - 3_600, gone=True)
+    assert "It may be that too many newer ones were archived" in end_of(archived, LATE - 3_600, gone=True)
+    assert "its time was over" in end_of(archived, 0, gone=True)
+    assert "trimmed" not in end_of(completed, LATE, gone=True)
+    assert "its time was over" not in end_of([archived[0] | {"ttl_seconds": 10**30}], LATE, gone=True)
+
+
+@pytest.mark.parametrize("noted", [noted for noted, _ in ENDS.values()], ids=list(ENDS))
+def test_where_nobody_looked_it_is_not_called_gone(noted: list[dict[str, Any]]) -> None:
+    """Redis was not asked, or not this queue: what was noted is all that is known."""
+    assert "is gone" not in end_of(noted, LATE, gone=False)
+
+
+def test_what_is_not_known_where_nobody_looked() -> None:
+    """Of a task that had time left, and of one that the sweeper removed."""
+    assert end_of([entry(outcome())], 0, gone=False).endswith("from then on. Whether it is still there is not known.")
+    assert end_of([SWEPT], 0, gone=False).startswith("The sweeper of a sidecar removed it at ")
 
 
 def test_the_rule_that_decided_last() -> None:
@@ -123,6 +147,12 @@ def test_each_entry_is_told_once() -> None:
     logged = [each for each in entries_of(page, "", task_ids=True) if each["id"] == "id-1"]
     journal = [SWEPT | {"ids": ["a", "id-1"]}, {"kind": "reload", "time": "2020"}]
     assert merged(logged, journal) == [{"kind": "reload", "time": "2020"}, *logged]
+
+
+def test_entries_of_odd_shapes_are_merged() -> None:
+    """Whoever has written them."""
+    odd: list[dict[str, Any]] = [{"time": "2020", "kind": ["a"], "queue": {}}, {"time": "2021", "state": []}]
+    assert merged(odd, odd) == odd
 
 
 def test_what_may_have_happened_is_no_fact() -> None:

@@ -43,7 +43,7 @@ async def test_the_journal_and_the_log_are_asked(tmp_path: Path) -> None:
     code, told = await TaskSearch(sidecar).answer("id=task-99&redis=no")
     assert code == 200
     assert [event["kind"] for event in told["events"]] == ["decision", "sweep"]
-    assert "It is gone" in told["end"][0]
+    assert "The sweeper of a sidecar removed it at" in told["end"][0]
     code, told = await TaskSearch(sidecar).answer("id=task-99&redis=no&queue=another")
     assert (code, told["known"]) == (200, False)
     sidecar.decision_log.close(60)
