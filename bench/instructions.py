@@ -10,8 +10,8 @@
 Valgrind's callgrind counts what a program executes, so the figures are the same on a busy machine as on an idle one.
 Each kind is run with N and with 2N commands: the difference is what N commands cost, without Python's start. Sockets
 are left out: it is both sides of a connection, from the bytes that come to those that are written, to one Redis or by a
-cluster's port for any client; or the session alone. So is telemetry, unless a share of the tasks to trace is given; then
-spans are made, encoded and sent nowhere. Needs `apt-get install valgrind`.
+cluster's port for any client; or the session alone. So is telemetry, unless a share of the tasks to trace is given;
+then spans are made, encoded and sent nowhere. Needs `apt-get install valgrind`.
 """
 
 import asyncio
