@@ -20,6 +20,11 @@ FAULTS = {
     "memory that may not be there": ("if (argument == NULL) {", "if (0) {", "does not hold"),
     "a byte that is taken for a number with a sign": ("(unsigned char)key[position]", "key[position]", "runtime error"),
     "what stands behind the last line": ("&& ++at != end)", "&& ++at)", "AddressSanitizer"),
+    "a reference that is lost": (
+        "place(flight, LONE), Py_NewRef(data)",
+        "place(flight, LONE), data",
+        "AddressSanitizer",
+    ),
     "an exception without a word": ("if (special < 0) {", "if (0) {", "does not hold"),
 }
 
