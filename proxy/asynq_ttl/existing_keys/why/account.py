@@ -13,7 +13,7 @@ from asynq_ttl.existing_keys.why.ahead import outlook
 from asynq_ttl.existing_keys.why.find import Whereabouts
 from asynq_ttl.existing_keys.why.past import POSSIBLE, end_of, rule_then, sentence_of
 from asynq_ttl.existing_keys.why.present import facts, sentences
-from asynq_ttl.existing_keys.why.words import shown
+from asynq_ttl.existing_keys.why.words import place, shown
 from asynq_ttl.policy.rules import Policy
 
 Json = dict[str, Any]
@@ -89,14 +89,15 @@ def _ends(evidence: Evidence) -> Iterator[str]:
     """Tell what became of the task in each queue where it was, as entries say, and is not."""
     places: dict[tuple[int | None, str], list[Json]] = {}
     for entry in evidence.entries:
-        places.setdefault((entry.get("database"), str(entry.get("queue", ""))), []).append(entry)
+        number = entry.get("database")
+        number = number if isinstance(number, int) else None
+        places.setdefault((number, str(entry.get("queue", ""))), []).append(entry)
     there = {(where.database, printable(where.queue)) for where in evidence.found if where.task.exists}
     looked_at = {(database, printable(queue)) for database, queue in evidence.looked_at}
     for (database, queue), entries in places.items():
         if not _among(there, database, queue):
             told = end_of(entries, evidence.now, gone=_among(looked_at, database, queue))
-            which = f"queue {shown(queue)}" + (f" of database {database}" if database else "")
-            yield told if len(places) == 1 else f"In {which}: {told}"
+            yield told if len(places) == 1 else f"In {place(queue, database)}: {told}"
 
 
 def _among(places: set[tuple[int, str]], database: int | None, queue: str) -> bool:

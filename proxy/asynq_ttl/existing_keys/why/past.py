@@ -6,7 +6,7 @@ Invariant: what is told as a fact stands in an entry. What only may have happene
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from asynq_ttl.existing_keys.why.words import about, shown
+from asynq_ttl.existing_keys.why.words import about, place, shown
 from asynq_ttl.times import format_duration, moment
 
 Json = dict[str, Any]
@@ -22,22 +22,25 @@ POSSIBLE = (
 """What may have happened to a task of which nothing is known."""
 
 
+_SAME = ("time", "kind", "operation", "database", "queue", "state", "reason")
+
+
 def merged(*sources: Iterable[Json]) -> list[Json]:
     """Return the entries of several sources in the order of their times, each once.
 
-    A journal names many tasks in one entry, and a log each in one of its own: such are the same where time, kind and
-    queue are.
+    A journal names many tasks in one entry, and a log each in one of its own: such are the same where time, kind,
+    database and queue are.
     """
     seen: dict[tuple[str, ...], Json] = {}
     for entry in (entry for source in sources for entry in source):
-        key = tuple(str(entry.get(name)) for name in ("time", "kind", "operation", "queue", "state", "reason"))
+        key = tuple(str(entry.get(name)) for name in _SAME)
         seen.setdefault(key, entry)
     return sorted(seen.values(), key=lambda entry: str(entry.get("time", "")))
 
 
 def sentence_of(entry: Json) -> str:
     """Return what an entry says about one task."""
-    where = f"{entry.get('time', '')} queue {shown(str(entry.get('queue', '')))}"
+    where = f"{entry.get('time', '')} {place(str(entry.get('queue', '')), entry.get('database'))}"
     trace = f" Trace {shown(str(entry['trace_id']))}." if entry.get("trace_id") else ""
     return f"{where}: {_what(entry)}.{_then(entry)}{trace}"
 

@@ -9,7 +9,7 @@ from asynq_ttl.asynq.keys import text_of
 from asynq_ttl.asynq.task import ended_at
 from asynq_ttl.existing_keys.standing import LIVE, TERMINAL
 from asynq_ttl.existing_keys.why.find import Whereabouts
-from asynq_ttl.existing_keys.why.words import about, from_now, listed, shown
+from asynq_ttl.existing_keys.why.words import about, from_now, listed, place, shown
 from asynq_ttl.times import moment
 
 Json = dict[str, Any]
@@ -73,7 +73,7 @@ def sentences(where: Whereabouts, now: int, *, error: bool) -> list[str]:
     """Return the same in sentences; the arguments are those of `facts`."""
     task = where.task
     name = f"Task {shown(text_of(task.id))}"
-    queue = f"queue {shown(where.queue)}" + (f" of database {where.database}" if where.database else "")
+    queue = place(where.queue, where.database)
     if not task.exists:
         if where.taken and where.stands:
             other = f"{name} of {queue} has something else than a hash at its key"

@@ -21,6 +21,11 @@ def shown(text: str) -> str:
     return (text if plain else json.dumps(text)) + more
 
 
+def place(queue: str, database: object) -> str:
+    """Return a queue, and the number of its database where that is not 0, which hardly anybody leaves."""
+    return f"queue {shown(queue)}" + (f" of database {shown(str(database))}" if database else "")
+
+
 def listed(names: list[str]) -> str:
     """Return some names as a list in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -77,6 +77,12 @@ def test_one_id_in_several_queues() -> None:
     assert third.startswith("In queue third of database 2: It is gone. ")
 
 
+def test_an_entry_whose_database_is_none() -> None:
+    """Whoever has written it: the queue's name has to do."""
+    told = answer(entries=(DECIDED | {"database": [1], "queue": "mail"},))
+    assert "It is gone." in told["end"][0]
+
+
 def test_keys_of_a_wrong_type_say_nothing_of_a_task() -> None:
     """They are named, but nothing is known of the task for that."""
     told = answer(where(Task("q", b"a", "", exists=False), wrong=("asynq:{q}:archived",)))

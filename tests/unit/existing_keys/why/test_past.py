@@ -141,6 +141,14 @@ def test_the_rule_that_decided_last() -> None:
     assert rule_then([SWEPT]) == ""
 
 
+def test_an_entry_of_another_database_says_so() -> None:
+    """Two databases can have a queue of one name, and each its own entries at one moment."""
+    here, there = entry(outcome()) | {"database": 0}, entry(outcome()) | {"database": 3}
+    assert " queue mail: archived" in sentence_of(here)
+    assert " queue mail of database 3: archived" in sentence_of(there)
+    assert merged([here, there], [there]) == [here, there]
+
+
 def test_each_entry_is_told_once() -> None:
     """The journal names many tasks in one entry, the log each in its own."""
     page = swept("a", "id-1")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynq_ttl.existing_keys.why.words import about, at, from_now, listed, shown
+from asynq_ttl.existing_keys.why.words import about, at, from_now, listed, place, shown
 
 
 @given(st.text())
@@ -46,3 +46,9 @@ def test_moments_and_durations() -> None:
 def test_lists() -> None:
     """As people write them."""
     assert [listed(list(names)) for names in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+
+
+def test_a_place() -> None:
+    """The queue's name is one word; database 0 goes without saying."""
+    assert place("mail", 0) == place("mail", None) == "queue mail"
+    assert place("a b", 3) == 'queue "a b" of database 3'
