@@ -45,8 +45,8 @@ def by_clock(call: Call, now: int) -> bytes:
 def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own_cap: int) -> tuple[bytes, int]:
     """Return how the archive is trimmed, for the wrapper, and the most entries kept; -1 for any number.
 
-    The wrapper's words are: the score up to which it is trimmed (`-` for none), the most entries, 1 to spare those
-    without a TTL, the grace in seconds.
+    The wrapper's words are: the score up to which it is trimmed (`-` for none); by which ranks entries are too many, as
+    two words (`-` each for any number); 1 to spare those without a TTL; the grace in seconds.
 
     Args:
         policy: the policy.
@@ -64,7 +64,7 @@ def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own
     else:
         # Tasks outside the rollout's share live by Asynq's own cap.
         cap = limits.cap if policy.enforces_all else -1 if own_cap < 0 else max(limits.cap, own_cap)
-    return b"%b %d %d %d" % (cutoff, cap, limits.spare_untimed, policy.grace_seconds), cap
+    return _words(cutoff, cap, policy.grace_seconds, spare=limits.spare_untimed), cap
 
 
 def own_trims(call: Call, now: int, own_seconds: int, own_cap: int, grace_seconds: int, *, by_age: bool) -> bytes:
@@ -77,4 +77,11 @@ def own_trims(call: Call, now: int, own_seconds: int, own_cap: int, grace_second
         by_age: whether what is too old goes here, and not by the sweeper.
     """
     cutoff = b"%d" % (now - own_seconds) if by_age and call.shape.cutoff_arg else b"-"
-    return b"%b %d 0 %d" % (cutoff, own_cap, grace_seconds)
+    return _words(cutoff, own_cap, grace_seconds)
+
+
+def _words(cutoff: bytes, cap: int, grace_seconds: int, *, spare: bool = False) -> bytes:
+    """Return how the archive is trimmed: `cap` is the most entries kept, -1 for any number."""
+    # As ranks from the end: of the oldest entry where there is one too many, and of the one before it.
+    ranks = b"- -" if cap < 0 else b"-%d -%d" % (cap + 2, cap + 1)
+    return b"%b %b %d %d" % (cutoff, ranks, spare, grace_seconds)
