@@ -7,7 +7,7 @@ Asynq's own, its texts come from the Go module cache; the last one is a foreign 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -43,10 +43,16 @@ class Cost:
 
 
 class Queue:
-    """One queue, filled past the sidecar as the sidecar would leave it."""
+    """One queue, filled past the sidecar as the sidecar would leave it.
 
-    def __init__(self, client: "Redis") -> None:
+    Args:
+        client: a client of the server itself.
+        sizes: tasks in each place.
+    """
+
+    def __init__(self, client: "Redis", sizes: Mapping[str, int] = SIZES) -> None:
         self.client = client
+        self.sizes = sizes
         self._made = 0
 
     @property
@@ -91,7 +97,7 @@ class Queue:
         """Bring a place to its size."""
         key = PREFIX + place
         size: Any = self.client.llen(key) if place in {"pending", "active"} else self.client.zcard(key)
-        self.fill(place, max(0, SIZES[place] - size))
+        self.fill(place, max(0, self.sizes[place] - size))
 
 
 def message(task_id: str, retention: int = _RETENTION) -> bytes:
@@ -128,7 +134,7 @@ def _active_done(queue: Queue) -> Sequence[str]:
 
 
 def _active_half_full(queue: Queue) -> Sequence[str]:
-    queue.client.zremrangebyrank(f"{PREFIX}archived", 0, -SIZES["archived"] // 2 - 1)
+    queue.client.zremrangebyrank(f"{PREFIX}archived", 0, -queue.sizes["archived"] // 2 - 1)
     return queue.fill("active", _BLOCK)
 
 
@@ -140,7 +146,7 @@ def _pending(queue: Queue) -> Sequence[None]:
 
 
 def _new(queue: Queue) -> Sequence[str]:
-    queue.client.ltrim(f"{PREFIX}pending", 0, SIZES["pending"] - 1)
+    queue.client.ltrim(f"{PREFIX}pending", 0, queue.sizes["pending"] - 1)
     return queue.new(_BLOCK)
 
 
@@ -151,7 +157,8 @@ def _empty(queue: Queue) -> Sequence[None]:
 
 def _archived(queue: Queue) -> Sequence[str]:
     queue.top_up("archived")
-    found: Any = queue.client.zrange(f"{PREFIX}archived", 5_000, 5_000 + _BLOCK - 1)
+    first = queue.sizes["archived"] // 2
+    found: Any = queue.client.zrange(f"{PREFIX}archived", first, first + _BLOCK - 1)
     return [task_id.decode() for task_id in found]
 
 
@@ -167,6 +174,11 @@ def _all(place: str) -> Callable[[Queue], Sequence[None]]:
         return [None]
 
     return prepare
+
+
+def _scheduled(queue: Queue) -> Sequence[None]:
+    _active_half_full(queue)  # so that nothing is trimmed
+    return _all("scheduled")(queue)
 
 
 def _due(queue: Queue) -> Sequence[None]:
@@ -225,7 +237,7 @@ OPERATIONS = (
     Operation(
         "archive all of 1,000 scheduled",
         "archiveAllCmd",
-        _all("scheduled"),
+        _scheduled,
         lambda calls, queue, _: calls.archive_all("scheduled", queue.now),
     ),
     Operation(
@@ -259,25 +271,28 @@ def script_costs(server_kind: str, blocks: int) -> list[Cost]:
     Raises:
         AssertionError: a script failed, or was not wrapped.
     """
-    with start_server(server_kind) as server, TemporaryDirectory() as folder:
-        policy = POLICY.format(mode="enforce").replace("50000", str(SIZES["archived"]))
-        policy = policy.replace("completed: {ttl: keep}", "completed: {ttl: keep}, done: {ttl: 2h}")
-        policy = policy.replace("{ttl: 7d, ", "{ttl: 7d, on_conflict: replace, ")
-        with (
-            SidecarFactory(Path(folder)) as start,
-            start(server.url, policy, sweep_interval="0").client() as through,
-            server.client() as past,
-        ):
-            queue = Queue(past)
-            for place in SIZES:
-                queue.top_up(place)
-            return [_measure(operation, queue, (past, through), blocks) for operation in OPERATIONS]
+    with (
+        start_server(server_kind) as server,
+        TemporaryDirectory() as folder,
+        SidecarFactory(Path(folder)) as start,
+        start(server.url, policy_text(), sweep_interval="0").client() as through,
+        server.client() as past,
+    ):
+        queue = Queue(past)
+        for place in SIZES:
+            queue.top_up(place)
+        return [_measure(operation, queue, (past, through), blocks) for operation in OPERATIONS]
+
+
+def policy_text(sizes: Mapping[str, int] = SIZES) -> str:
+    """Return the policy file: the archive is full at its size, and what is done without a Retention is kept."""
+    policy = POLICY.format(mode="enforce").replace("50000", str(sizes["archived"]))
+    policy = policy.replace("completed: {ttl: keep}", "completed: {ttl: keep}, done: {ttl: 2h}")
+    return policy.replace("{ttl: 7d, ", "{ttl: 7d, on_conflict: replace, ")
 
 
 def _measure(operation: Operation, queue: Queue, ways: tuple["Redis", "Redis"], blocks: int) -> Cost:
-    # The first block of either is not counted: scripts are learnt in it.
-    shas = [_shas(operation, queue, way) for way in ways]
-    assert not shas[0] & shas[1], f"{operation.script} is not wrapped"
+    learn(operation, queue, ways)
     rows = []
     for block in range(blocks):
         order = (0, 1) if block % 2 else (1, 0)
@@ -300,6 +315,20 @@ def _block(operation: Operation, queue: Queue, way: "Redis") -> float:
     stats: Any = queue.client.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == len(about), stats
     return float(stats["cmdstat_evalsha"]["usec"]) / len(about)
+
+
+def learn(operation: Operation, queue: Queue, ways: tuple["Redis", "Redis"]) -> None:
+    """Do a block each way that is not counted: scripts are learnt in it.
+
+    Args:
+        operation, queue: the operation, and the queue that it is done in.
+        ways: past the sidecar and through it.
+
+    Raises:
+        AssertionError: the script is not wrapped.
+    """
+    past, through = (_shas(operation, queue, way) for way in ways)
+    assert not past & through, f"{operation.script} is not wrapped"
 
 
 def _shas(operation: Operation, queue: Queue, way: "Redis") -> set[bytes]:

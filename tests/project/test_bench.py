@@ -9,6 +9,7 @@ from comparison import Measurement, Sample, measure, medians, ratio_of_added, ra
 from contestants import MissingProgramError, program
 from hot_path import function_table, system_call_table
 from instructions import KINDS, collected, feed, relay, route
+from redis_instructions import summary
 from report import comparison_table, number, target_table
 from script_cost import Cost
 from targets import TARGETS, Bound, Target
@@ -186,3 +187,9 @@ def test_instructions_are_read_from_what_callgrind_says() -> None:
     """It says it among other things."""
     told = "==1== Events    : Ir\n==1== Collected : 123456789\n==1== \n==1== I   refs:      123,456,789\n"
     assert collected(told) == 123_456_789
+
+
+@pytest.mark.parametrize(("told", "counted"), [("events: Ir\nsummary: 4430\n\n", 4430), ("events: Ir\n\n", 0)])
+def test_instructions_of_redis_are_read_from_a_dump(told: str, counted: int) -> None:
+    """A dump in which nothing was executed has no sum."""
+    assert summary(told) == counted

@@ -70,6 +70,7 @@ class Shape:
         task_key: the task key.
         index_key: the terminal index that is filled; for the janitor, the one that is emptied.
         source_key: where a bulk script reads its task IDs; for a dequeue, the pending list.
+        pending_key: for the one that runs all of an index again, the list that it fills.
         active_key: the list of active IDs.
         lease_key: the set of leases, which older versions call deadlines.
         lock_key: the uniqueness lock that is taken.
@@ -95,6 +96,7 @@ class Shape:
     task_key: int = 0
     index_key: int = 0
     source_key: int = 0
+    pending_key: int = 0
     active_key: int = 0
     lease_key: int = 0
     lock_key: int = 0
@@ -277,7 +279,8 @@ def _enqueue(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
 
 def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     """Return the shape of an inspector's script that runs one task again, or all of an index."""
-    if '"msg"' in _fields(write) or not (find_call(calls, "LPUSH", KEYS) or find_call(calls, "RPUSH", KEYS)):
+    push = find_call(calls, "LPUSH", KEYS) or find_call(calls, "RPUSH", KEYS)
+    if '"msg"' in _fields(write) or not push:
         return None
     task, prefix = key_number(write.args[0]), prefix_number(write.args[0])
     if task:
@@ -285,7 +288,7 @@ def _run(calls: tuple[LuaCall, ...], write: LuaCall) -> Shape | None:
     source = read_source(calls)
     if not prefix or not source or source.command == "LRANGE":
         return None
-    return _reading(source, Shape(Kind.RUN_ALL, prefix_arg=prefix))
+    return _reading(source, Shape(Kind.RUN_ALL, pending_key=key_number(push.args[0]), prefix_arg=prefix))
 
 
 def _deleting(calls: tuple[LuaCall, ...]) -> Shape | None:

@@ -45,8 +45,8 @@ def by_clock(call: Call, now: int) -> bytes:
 def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own_cap: int) -> tuple[bytes, int]:
     """Return how the archive is trimmed, for the wrapper, and the most entries kept; -1 for any number.
 
-    The wrapper's words are: the score up to which it is trimmed (`-` for none), the most entries, 1 to spare those
-    without a TTL, the grace in seconds.
+    The wrapper's words are: the score up to which it is trimmed (`-` for none); by which ranks entries are too many, as
+    two words (`-` each for any number); 1 to spare those without a TTL; the grace in seconds.
 
     Args:
         policy: the policy.
@@ -76,7 +76,7 @@ def most_kept(policy: Policy, limits: ArchiveLimits, own_cap: int) -> int:
 
 def trims_by_number(policy: Policy, limits: ArchiveLimits, cap: int) -> bytes:
     """Return what follows the score in the words of `trims`; `cap` is as of `most_kept`."""
-    return b" %d %d %d" % (cap, limits.spare_untimed, policy.grace_seconds)
+    return _by_number(cap, policy.grace_seconds, spare=limits.spare_untimed)
 
 
 def own_trims(call: Call, now: int, own_seconds: int, own_cap: int, grace_seconds: int, *, by_age: bool) -> bytes:
@@ -89,4 +89,11 @@ def own_trims(call: Call, now: int, own_seconds: int, own_cap: int, grace_second
         by_age: whether what is too old goes here, and not by the sweeper.
     """
     cutoff = b"%d" % (now - own_seconds) if by_age and call.shape.cutoff_arg else b"-"
-    return b"%b %d 0 %d" % (cutoff, own_cap, grace_seconds)
+    return cutoff + _by_number(own_cap, grace_seconds)
+
+
+def _by_number(cap: int, grace_seconds: int, *, spare: bool = False) -> bytes:
+    """Return what follows the score in the words of `trims`: `cap` is the most entries kept, -1 for any number."""
+    # As ranks from the end: of the oldest entry where there is one too many, and of the one before it.
+    ranks = b"- -" if cap < 0 else b"-%d -%d" % (cap + 2, cap + 1)
+    return b" %b %d %d" % (ranks, spare, grace_seconds)

@@ -34,14 +34,21 @@ def wrap(text: bytes, shape: Shape) -> bytes:
     return shebang + before + original + after + b"return asynq_ttl_reply"
 
 
-_SETTLING = (
-    "wrappers/own.prologue",
-    "shared/states.prologue",
-    "shared/hold.prologue",
-    "wrappers/trim.prologue",
-    "shared/pick.prologue",
-    "wrappers/settle.prologue",
-)
+_LATER: dict[str, tuple[str, ...]] = {
+    "remove": ("shared/states.prologue", "wrappers/remove.prologue"),
+    "trim": (
+        "wrappers/trim.prologue",
+        "shared/hold.prologue",
+        "wrappers/trim_one.prologue",
+        "wrappers/trim_more.prologue",
+    ),
+    "lives": ("shared/pick.prologue", "wrappers/lives.prologue"),
+    "holds": ("shared/hold.prologue", "wrappers/holds.prologue"),
+    "keep_held": ("shared/hold.prologue", "shared/hold_on.prologue", "wrappers/hold_on.prologue"),
+}
+"""Functions of several parts, which come into being only when they are called: most calls need none of them."""
+
+_SETTLING = ("wrappers/own.prologue", "remove", "trim", "lives", "wrappers/settle.prologue")
 
 _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Kind.COMPLETE: (
@@ -62,11 +69,11 @@ _PARTS: dict[Kind, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("wrappers/enqueue.epilogue",),
     ),
     Kind.ARCHIVE: (
-        ("wrappers/own.prologue", "shared/states.prologue", "shared/hold.prologue", "wrappers/trim.prologue"),
+        ("wrappers/own.prologue", "remove", "trim"),
         ("wrappers/ended.epilogue", "wrappers/archive.epilogue"),
     ),
     Kind.ARCHIVE_ONE: (
-        (*_SETTLING, "shared/hold_on.prologue", "wrappers/archive_one.prologue", "wrappers/no_trims.prologue"),
+        (*_SETTLING, "holds", "keep_held", "wrappers/archive_one.prologue", "wrappers/no_trims.prologue"),
         ("wrappers/archive_one.epilogue",),
     ),
     Kind.ARCHIVE_ALL: (
@@ -115,15 +122,19 @@ WRAPPED_KINDS = frozenset(_PARTS)
 
 _LUA = {
     name: load_on_one_line(name)
-    for parts in (*_PARTS.values(), _COMPLETE_BY_REFUSAL)
+    for parts in (*_PARTS.values(), _COMPLETE_BY_REFUSAL, tuple(_LATER.values()))
     for names in parts
     for name in names
+    if name not in _LATER
 }
 _POSITION = re.compile(r"\[(\w+_(?:key|arg))\]")
 
 
 def _part(name: str, shape: Shape) -> bytes:
-    """Return a Lua part with the positions of a shape put in."""
+    """Return a Lua part with the positions of a shape put in; or a function of several."""
+    if name in _LATER:
+        body = b" ".join(_part(part, shape) for part in _LATER[name])
+        return b"local function asynq_ttl_%b(...) %b end" % (name.encode(), body)
     text = _POSITION.sub(lambda match: f"[{getattr(shape, match[1])}]", _LUA[name])
     text = text.replace("source_command", f"'{shape.source_command}'")
     text = text.replace("lock_taken", f"KEYS[{shape.lock_key}]" if shape.lock_key else "nil")

@@ -37,19 +37,22 @@ from support.policy_calls import (
     types,
 )
 
+NEARLY_OWN_CAP = [b"-10001", b"-10000"]
+"""The ranks of what is too much where 9,999 are kept, as Asynq does."""
+
 
 def words_sent(found: Rewrite | None) -> list[bytes]:
     """Return what a wrapper is told, as words; the last one has the rules, if they go along."""
     assert found is not None
     assert found.tail is not None
-    return found.tail.split(b" ", 6)
+    return found.tail.split(b" ", 7)
 
 
 def rules_sent(found: Rewrite | None) -> dict[str, object]:
     """Return the rules that a wrapper picks from."""
     words = words_sent(found)
     assert words[0] == b"*"
-    told: dict[str, object] = json.loads(words[6].decode("latin-1"))
+    told: dict[str, object] = json.loads(words[7].decode("latin-1"))
     return told
 
 
@@ -77,7 +80,7 @@ def test_where_the_type_is_unknown_the_wrapper_gets_the_rules(
         "grace": GRACE,
         "share": FULL_ROLLOUT,
     }
-    assert words_sent(found)[:6] == [b"*", b"-", b"7", b"1", b"60", b"%d" % OWN_SECONDS]
+    assert words_sent(found)[:7] == [b"*", b"-", b"-9", b"-8", b"1", b"60", b"%d" % OWN_SECONDS]
     assert found is not None
     assert found.argv == ()
     decision = decided(found)
@@ -90,11 +93,11 @@ def test_where_the_type_is_unknown_the_wrapper_gets_the_rules(
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
-        (Rule("r", archived=for_seconds(60)), b"120000 %d 9999 0 60" % (NOW - 60)),
-        (Rule("r", archived=for_seconds(60), archived_max=7), b"120000 %d 7 0 60" % (NOW - 60)),
-        (Rule("r", archived=OWN), b"%d000 %d 9999 0 60" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS)),
-        (Rule("r", archived=FOREVER), b"0 - -1 0 60"),
-        (Rule("r", archived=DELETE), b"-1 %d 9999 0 60" % NOW),
+        (Rule("r", archived=for_seconds(60)), b"120000 %d -10001 -10000 0 60" % (NOW - 60)),
+        (Rule("r", archived=for_seconds(60), archived_max=7), b"120000 %d -9 -8 0 60" % (NOW - 60)),
+        (Rule("r", archived=OWN), b"%d000 %d -10001 -10000 0 60" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS)),
+        (Rule("r", archived=FOREVER), b"0 - - - 0 60"),
+        (Rule("r", archived=DELETE), b"-1 %d -10001 -10000 0 60" % NOW),
     ],
 )
 def test_one_rule_for_every_type_is_worked_out_here(call: ScriptCall, rule: Rule, told: bytes) -> None:
@@ -107,9 +110,17 @@ def test_one_rule_for_every_type_is_worked_out_here(call: ScriptCall, rule: Rule
 @pytest.mark.parametrize(
     ("rules", "trims", "unmatched"),
     [
-        ((Rule("r", types=types("a"), archived=FOREVER),), [b"-", b"-1"], "own"),
-        ((Rule("r", types=types("a"), archived=for_seconds(91 * DAY)),), [b"%d" % (NOW - 91 * DAY), b"9999"], "own"),
-        ((Rule("r", types=types("a"), archived=for_seconds(60)),), [b"%d" % (NOW - OWN_SECONDS), b"9999"], None),
+        ((Rule("r", types=types("a"), archived=FOREVER),), [b"-", b"-", b"-"], "own"),
+        (
+            (Rule("r", types=types("a"), archived=for_seconds(91 * DAY)),),
+            [b"%d" % (NOW - 91 * DAY), *NEARLY_OWN_CAP],
+            "own",
+        ),
+        (
+            (Rule("r", types=types("a"), archived=for_seconds(60)),),
+            [b"%d" % (NOW - OWN_SECONDS), *NEARLY_OWN_CAP],
+            None,
+        ),
     ],
 )
 def test_the_limits_of_the_queue_go_with_its_rules(
@@ -117,7 +128,7 @@ def test_the_limits_of_the_queue_go_with_its_rules(
 ) -> None:
     """The wrapper trims by the same limits as for a worker; types without a rule keep Asynq's time."""
     found = rewritten(policy_of(*rules), ARCHIVE_ALL_CALL)
-    assert words_sent(found)[1:3] == trims
+    assert words_sent(found)[1:4] == trims
     assert rules_sent(found).get("unmatched") == unmatched
 
 
@@ -169,7 +180,7 @@ def test_a_task_that_is_archived_by_hand_brings_no_ttl_from_completed(policy: Po
     """Where no rule gives it one as archived, the wrapper takes off what it had, and trims as Asynq does."""
     found = rewritten(policy, ARCHIVE_ONE_CALL)
     assert found is not None
-    assert (found.enforced, found.tail, found.argv) == (True, b"0 %d 9999 0 60" % (NOW - OWN_SECONDS), ())
+    assert (found.enforced, found.tail, found.argv) == (True, b"0 %d -10001 -10000 0 60" % (NOW - OWN_SECONDS), ())
     assert found.decision is None or not found.decision.enforced
 
 
@@ -179,7 +190,7 @@ def test_a_task_outside_the_share_trims_nothing_that_is_kept_for_longer() -> Non
     assert not policy.enforces(b"id")
     found = rewritten(policy, ARCHIVE_ONE_CALL)
     assert found is not None
-    assert (found.enforced, found.tail) == (True, b"0 %d 9999 0 60" % (NOW - 365 * DAY))
+    assert (found.enforced, found.tail) == (True, b"0 %d -10001 -10000 0 60" % (NOW - 365 * DAY))
 
 
 def test_a_rollout_of_nothing_rewrites_no_bulk_command() -> None:

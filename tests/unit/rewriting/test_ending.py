@@ -37,6 +37,12 @@ from support.policy_calls import (
 )
 from support.task_message import encode_task
 
+
+def ranks(cap: int) -> bytes:
+    """Return the ranks of what is too much where so many are kept, from the end; `-` for any number."""
+    return b"- -" if cap < 0 else b"-%d -%d" % (cap + 2, cap + 1)
+
+
 # --- completed --------------------------------------------------------------------------------------------
 
 
@@ -87,7 +93,7 @@ def test_the_producer_s_trace_context_goes_into_the_decision() -> None:
 
 @pytest.mark.parametrize(
     ("call", "tail"),
-    [(complete(), b"?%d 7260000" % NOW), (archive(), b"?%d 3660000 %d 9999 0 60" % (NOW, NOW - 3600))],
+    [(complete(), b"?%d 7260000" % NOW), (archive(), b"?%d 3660000 %d -10001 -10000 0 60" % (NOW, NOW - 3600))],
     ids=["complete", "archive"],
 )
 @pytest.mark.parametrize("ahead", [None, -0.5, 8.0])
@@ -118,22 +124,27 @@ def test_what_needs_no_time_is_not_asked_for_it() -> None:
 @pytest.mark.parametrize(
     ("rule", "tail", "action", "ttl"),
     [
-        (Rule("r", archived=for_seconds(DAY)), b"86460000 %d 9999 0 60" % (NOW - DAY), Action.TTL, DAY + GRACE),
+        (
+            Rule("r", archived=for_seconds(DAY)),
+            b"86460000 %d -10001 -10000 0 60" % (NOW - DAY),
+            Action.TTL,
+            DAY + GRACE,
+        ),
         (
             Rule("r", archived=for_seconds(DAY), archived_max=5),
-            b"86460000 %d 5 0 60" % (NOW - DAY),
+            b"86460000 %d -7 -6 0 60" % (NOW - DAY),
             Action.TTL,
             DAY + GRACE,
         ),
         (
             Rule("r", archived=OWN),
-            b"%d000 %d 9999 0 60" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS),
+            b"%d000 %d -10001 -10000 0 60" % (OWN_SECONDS + GRACE, NOW - OWN_SECONDS),
             Action.KEEP,
             OWN_SECONDS + GRACE,
         ),
-        (Rule("r", archived=FOREVER), b"0 - -1 0 60", Action.NONE, None),
-        (Rule("r", archived=FOREVER, archived_max=5), b"0 - 5 0 60", Action.NONE, None),
-        (Rule("r", archived=DELETE), b"-1 %d 9999 0 60" % NOW, Action.DELETE, None),
+        (Rule("r", archived=FOREVER), b"0 - - - 0 60", Action.NONE, None),
+        (Rule("r", archived=FOREVER, archived_max=5), b"0 - -7 -6 0 60", Action.NONE, None),
+        (Rule("r", archived=DELETE), b"-1 %d -10001 -10000 0 60" % NOW, Action.DELETE, None),
     ],
 )
 def test_a_failed_task_is_kept_as_its_rule_says(rule: Rule, tail: bytes, action: Action, ttl: int | None) -> None:
@@ -164,7 +175,7 @@ def test_a_short_rule_never_trims_what_a_longer_one_keeps() -> None:
     for task_type, milliseconds in (("ping:1", 120_000), ("job:x", 3_660_000)):
         found = rewritten(policy, archive(task_type))
         assert found is not None
-        assert found.tail == b"%d %d 9999 0 60" % (milliseconds, NOW - 3600)
+        assert found.tail == b"%d %d -10001 -10000 0 60" % (milliseconds, NOW - 3600)
 
 
 def test_asynq_s_own_time_is_a_lower_bound_where_a_rule_keeps_it() -> None:
@@ -172,7 +183,7 @@ def test_asynq_s_own_time_is_a_lower_bound_where_a_rule_keeps_it() -> None:
     policy = policy_of(Rule("short", types=types("a"), archived=for_seconds(60)), Rule("rest", archived=OWN))
     found = rewritten(policy, archive("a"))
     assert found is not None
-    assert found.tail == b"120000 %d 9999 0 60" % (NOW - OWN_SECONDS)
+    assert found.tail == b"120000 %d -10001 -10000 0 60" % (NOW - OWN_SECONDS)
 
 
 def test_what_is_kept_for_ever_is_spared_when_others_are_counted() -> None:
@@ -183,7 +194,7 @@ def test_what_is_kept_for_ever_is_spared_when_others_are_counted() -> None:
     )
     found = rewritten(policy, archive())
     assert found is not None
-    assert found.tail == b"86460000 - 5 1 60"
+    assert found.tail == b"86460000 - -7 -6 1 60"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +205,7 @@ def test_a_type_without_a_rule_beside_a_longer_one_keeps_asynq_s_time(kept: Rete
     """Asynq's own trims are off, so the task gets Asynq's time as the TTL of its key."""
     found = rewritten(policy_of(Rule("long", types=types("pay:*"), archived=kept)), archive())
     assert found is not None
-    assert found.tail == b"%d000 %b %d %d 60" % (OWN_SECONDS + GRACE, cutoff, cap, kept is FOREVER)
+    assert found.tail == b"%d000 %b %b %d 60" % (OWN_SECONDS + GRACE, cutoff, ranks(cap), kept is FOREVER)
     decision = decided(found)
     assert (decision.rule, decision.action, decision.ttl_seconds) == (UNMATCHED, Action.KEEP, OWN_SECONDS + GRACE)
 
@@ -210,15 +221,15 @@ def test_a_partial_rollout_never_trims_earlier_than_asynq(cap: int, own_cap: int
     policy = policy_of(Rule("r", archived=for_seconds(DAY), archived_max=cap), rollout=FULL_ROLLOUT - 1)
     found = rewritten(policy, archive(cap=own_cap))
     assert found is not None
-    assert found.tail == b"86460000 %d %d 0 60" % (NOW - OWN_SECONDS, expected)
+    assert found.tail == b"86460000 %d %b 0 60" % (NOW - OWN_SECONDS, ranks(expected))
 
 
 @pytest.mark.parametrize(
     ("kept", "cap", "tail"),
     [
-        (FOREVER, None, b"-2 - -1 0 60"),
-        (for_seconds(100 * DAY), None, b"-2 %d 9999 0 60" % (NOW - 100 * DAY)),
-        (for_seconds(DAY), 20_000, b"-2 %d 20000 0 60" % (NOW - OWN_SECONDS)),
+        (FOREVER, None, b"-2 - - - 0 60"),
+        (for_seconds(100 * DAY), None, b"-2 %d -10001 -10000 0 60" % (NOW - 100 * DAY)),
+        (for_seconds(DAY), 20_000, b"-2 %d -20002 -20001 0 60" % (NOW - OWN_SECONDS)),
         (for_seconds(DAY), 5, None),
     ],
 )
@@ -238,7 +249,7 @@ def test_asynq_keeps_one_entry_fewer_than_it_says(cap: int, kept: int) -> None:
     """Without a `max` the number of entries is what Asynq would leave; any number where it says none."""
     found = rewritten(policy_of(Rule("r", archived=for_seconds(DAY))), archive(cap=cap))
     assert found is not None
-    assert found.tail == b"86460000 %d %d 0 60" % (NOW - DAY, kept)
+    assert found.tail == b"86460000 %d %b 0 60" % (NOW - DAY, ranks(kept))
 
 
 # --- not enforced, not concerned --------------------------------------------------------------------------
@@ -258,7 +269,7 @@ def test_ghosts_are_healed_after_the_rules_of_their_queue_are_gone() -> None:
         assert completed is not None
         assert archived is not None
         assert (completed.enforced, completed.tail, completed.argv) == (True, b"-2", ())
-        assert (archived.enforced, archived.tail) == (True, b"-2 %d 9999 0 60" % (NOW - OWN_SECONDS))
+        assert (archived.enforced, archived.tail) == (True, b"-2 %d -10001 -10000 0 60" % (NOW - OWN_SECONDS))
         assert archived.argv == TRIMS_OFF
         for found in (completed, archived):
             assert found.decision is None or not found.decision.enforced

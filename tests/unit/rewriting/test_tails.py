@@ -40,12 +40,12 @@ def limits(**given: object) -> ArchiveLimits:
 @pytest.mark.parametrize(
     ("given", "rollout", "expected"),
     [
-        (limits(), 10_000, (b"- 10000 0 60", OWN_CAP)),
-        (limits(uncapped=True, spare_untimed=True), 10_000, (b"- -1 1 60", -1)),
-        (limits(cutoff_seconds=100), 10_000, (b"999900 10000 0 60", OWN_CAP)),
-        (limits(cutoff_seconds=100, cutoff_own=True), 10_000, (b"910000 10000 0 60", OWN_CAP)),
-        (limits(cap=5), 10_000, (b"- 5 0 60", 5)),
-        (limits(cap=5), 100, (b"- 10000 0 60", OWN_CAP)),
+        (limits(), 10_000, (b"- -10002 -10001 0 60", OWN_CAP)),
+        (limits(uncapped=True, spare_untimed=True), 10_000, (b"- - - 1 60", -1)),
+        (limits(cutoff_seconds=100), 10_000, (b"999900 -10002 -10001 0 60", OWN_CAP)),
+        (limits(cutoff_seconds=100, cutoff_own=True), 10_000, (b"910000 -10002 -10001 0 60", OWN_CAP)),
+        (limits(cap=5), 10_000, (b"- -7 -6 0 60", 5)),
+        (limits(cap=5), 100, (b"- -10002 -10001 0 60", OWN_CAP)),
     ],
 )
 def test_the_archive_is_trimmed_as_the_limits_say(

@@ -1,7 +1,7 @@
--- The sidecar's argument: milliseconds to live (0 for ever, -1 not at all, -2 as Asynq has it), the score up to which the archive is
--- trimmed ('-' for none), the most entries kept (-1 for any number), 1 to spare entries without a TTL, the grace in seconds.
+-- The sidecar's argument: milliseconds to live (0 for ever, -1 not at all, -2 as Asynq has it), then how the archive is trimmed,
+-- see `trim.prologue`.
 if asynq_ttl_ended then
-  local ms, cutoff, cap, spare, grace = string.match(asynq_ttl_own, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local ms, cutoff, low, high, rest = string.match(asynq_ttl_own, '^(%S+) (%S+) (%S+) (%S+) (.*)$')
   local index, key = KEYS[index_key], KEYS[task_key]
   local prefix = string.sub(key, 1, -1 - #ARGV[id_arg])
   if ms == '0' then
@@ -11,5 +11,5 @@ if asynq_ttl_ended then
   elseif ms ~= '-2' then
     redis.pcall('PEXPIRE', key, ms)
   end
-  asynq_ttl_trim(index, prefix, cutoff, tonumber(cap), spare == '1', tonumber(grace))
+  asynq_ttl_trim(index, prefix, cutoff, low, high, rest)
 end

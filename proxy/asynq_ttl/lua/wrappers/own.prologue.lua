@@ -1,7 +1,8 @@
 -- The sidecar's argument. Where it begins with `?` and the caller's time, it is not certain that this is also Redis's time, by which TTLs
 -- are counted; so that is asked for. A caller's clock that is behind by less than ten seconds may be the command's own way; by more than a
 -- day, it is no clock but somebody's own idea of time.
-local asynq_ttl_own, asynq_ttl_ahead = table.remove(ARGV), 0
+local asynq_ttl_own, asynq_ttl_ahead = ARGV[#ARGV], 0
+ARGV[#ARGV] = nil
 if string.byte(asynq_ttl_own) == 63 then
   local now
   now, asynq_ttl_own = string.match(asynq_ttl_own, '^?(%S+) (.*)$')
