@@ -232,6 +232,7 @@ async def test_a_client_is_told_the_host_that_it_knows(scene: Scene) -> None:
 PLAIN = uncompiled(forwarding, "asynq_ttl.relay._forwarding")
 
 
+@pytest.mark.compiled
 def test_the_compiled_part_is_there() -> None:
     """It is tested here, so it has to be built here."""
     assert RoutedDownstream.data_received is not Downstream.data_received
@@ -252,6 +253,7 @@ def test_without_it_python_does_it_all() -> None:
     assert Side.node_received is RoutedUpstream.take_reply
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("given", [(), (Client := type("Client", (), {}),) * 8, (1,) * 8])
 def test_only_attributes_in_slots_are_looked_at(given: tuple[type, ...]) -> None:
     """Of eight classes. Others are refused at the start."""
@@ -476,6 +478,7 @@ ONLY_PYTHON = (
 )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("chunk", [A, POLL, UNTOUCHED, UNSEEN], ids=["one", "poll", "text", "sha"])
 async def test_a_usual_chunk_needs_no_python(chunk: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second time on nothing of what stands in Python is called, in either direction."""

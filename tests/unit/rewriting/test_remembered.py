@@ -28,6 +28,7 @@ def remembering(call: ScriptCall, mode: Mode = Mode.ENFORCE) -> tuple[Remembered
     return calls, found
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("call", [complete(), archive()])
 def test_another_task_gets_the_same(call: ScriptCall) -> None:
     """What differs is filled in."""
@@ -44,6 +45,7 @@ def test_another_task_gets_the_same(call: ScriptCall) -> None:
     assert changed == expected
 
 
+@pytest.mark.compiled
 def test_in_shadow_mode_it_is_only_told() -> None:
     """The command goes as it came."""
     calls, found = remembering(complete(), Mode.SHADOW)

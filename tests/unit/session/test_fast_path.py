@@ -440,6 +440,7 @@ def test_a_poll_in_another_form_goes_as_it_came(sha: bytes) -> None:
 # --- how a task ends that is like others --------------------------------------------------------------------------
 
 
+@pytest.mark.compiled
 def test_what_is_remembered_of_scripts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit it begins anew."""
     monkeypatch.setattr(fast_path, "_MAX_ENDING", 1)
