@@ -3,10 +3,12 @@
 Invariants:
 
 * What the text says is valid, and in mode `shadow` with `keep`: it changes nothing, and with `enforce` no retention.
+* It stays valid where somebody makes rules of the comments that begin with `# - `, all of them or some.
 * A name of a queue or type stands for itself alone, whatever YAML or a glob would read in its characters.
 * The numbers are those of an audit of the same moment.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +26,8 @@ from asynq_ttl.times import format_duration, moment
 _MOST_QUEUES, _MOST_TYPES = (100, 20, 4, 0), 5
 # Longer names have no line that could be taken over, and are cut where they are told.
 _LONGEST_NAME = 80
+# How the name of a suggested rule ends, behind that of the queue's own.
+_SUGGESTED = re.compile(r", \w+ \d+\Z")
 # A policy file has at most 1 MiB.
 _MOST_BYTES = 900_000
 # Findings of an audit that say what it has not seen.
@@ -127,7 +131,7 @@ def _queue(census: TypeCensus, queue: str, groups: list[tuple[str, Group]], numb
     for state, group in groups:
         ended = census.states.get((queue, state))
         if ended is not None:
-            yield from _suggestions(census, queue, state, group, ended)
+            yield from _suggestions(census, (queue, _rule_name(queue, number)), state, group, ended)
     glob = None if ambiguous(queue) else exactly(queue)
     if glob is None:
         yield "  #   No rule can name this queue; the last one is for it as for any other."
@@ -145,14 +149,23 @@ def _amount(group: Group) -> str:
     return ", ".join(parts)
 
 
-def _suggestions(census: TypeCensus, queue: str, state: str, group: Group, ended: Ended) -> Iterator[str]:
-    """Yield what a shorter time would free at once, for a state and for its largest types."""
+def _suggestions(census: TypeCensus, named: tuple[str, str], state: str, group: Group, ended: Ended) -> Iterator[str]:
+    """Yield what a shorter time would free at once, for a state and for its largest types.
+
+    Args:
+        census: the tasks by type.
+        named: the queue, and its rule.
+        state: the state.
+        group: its tasks in the queue.
+        ended: the same by age.
+    """
+    queue, rule = named
     for age, older in ended.older.items():
         if older.tasks:
             yield f"  #   {state}: {{ttl: {age}}}    # would free {_freed(older, group)}"
     types = [(key[2], of_type) for key, of_type in census.types.items() if key[:2] == (queue, state)]
     types.sort(key=lambda item: (-item[1].all.content - item[1].all.tasks * group.mean_excess, item[0]))
-    for name, of_type in types[:_MOST_TYPES]:
+    for number, (name, of_type) in enumerate(types[:_MOST_TYPES], 1):
         told = f"  #   {state} {_shown(name)}: {_freed(of_type.all, group)}"
         if of_type.oldest:
             told += f", the oldest {format_duration(of_type.oldest)}"
@@ -160,8 +173,8 @@ def _suggestions(census: TypeCensus, queue: str, state: str, group: Group, ended
         glob = exactly(name) if 0 < len(name) <= _LONGEST_NAME else None
         if older.tasks and glob is not None and (queue_glob := exactly(queue)) is not None:
             told += (
-                f"\n  #     match: {{queue: {quoted(queue_glob)}, type: {quoted(glob)}}}, {state}: {{ttl: {age}}}"
-                f"    # would free {_freed(older, group)}"
+                f"\n  # - {{name: {quoted(f'{rule}, {state} {number}')}, match: {{queue: {quoted(queue_glob)}, "
+                f"type: {quoted(glob)}}}, {state}: {{ttl: {age}}}}}    # would free {_freed(older, group)}"
             )
         yield told
     if len(types) > _MOST_TYPES:
@@ -180,7 +193,8 @@ def _keep() -> list[str]:
 def _rule_name(queue: str, number: int) -> str:
     """Return a name for the rule of a queue that no other rule has."""
     plain = queue.isprintable() and queue == queue.strip() and 0 < len(queue) <= _LONGEST_NAME
-    return queue if plain and queue != "default" and not queue.startswith("queue ") else f"queue {number}"
+    taken = queue == "default" or queue.startswith("queue ") or _SUGGESTED.search(queue)
+    return queue if plain and not taken else f"queue {number}"
 
 
 def _shown(name: str) -> str:

@@ -56,7 +56,9 @@ def test_a_suggestion_frees_what_it_says(server: Server, tmp_path: Path) -> None
         assert tool("hold", "default", "dead-39", "--upstream", url(server)).exit_code == 0
         text = tool("init", "--upstream", url(server)).stdout
         told = re.findall(r"^  #   (archived: \{ttl: \w+\}) +# would free (\d+) tasks", text, re.MULTILINE)
-        told += re.findall(r"^  #     (match: .*\{ttl: \w+\}) +# would free (\d+) tasks", text, re.MULTILINE)
+        told += re.findall(
+            r"^  # - \{name: .*?, (match: .*\{ttl: \w+\})\} +# would free (\d+) tasks", text, re.MULTILINE
+        )
         assert len(told) == 3 + 2
         for suggestion, tasks in told:
             policy = f"version: 1\nrules:\n  - {{name: a, {suggestion}}}\n"
@@ -89,9 +91,8 @@ def test_odd_names_stand_for_themselves(server: Server, tmp_path: Path, kind: st
                 (rule,) = [rule for rule in rules.values() if any(glob.matches(name) for glob in rule.queues)]
                 assert [other for other in ODD if any(glob.matches(other) for glob in rule.queues)] == [name]
             assert text.count("No rule can name this queue") == len(ODD) - len(named) + 1
-        suggestions = re.findall(r"^  #     (match: .*\})    # would", text, re.MULTILINE)
-        rules_text = "".join(f"  - {{name: s{number}, {line}}}\n" for number, line in enumerate(suggestions))
-        file.write_text(f"version: 1\nrules:\n{rules_text}")
+        suggestions = re.findall(r"^  # (- \{.*\})    # would", text, re.MULTILINE)
+        file.write_text("version: 1\nrules:\n" + "".join(f"  {line}\n" for line in suggestions))
         assert tool("check", file).exit_code == 0
         if kind == "type":
             assert len(suggestions) == len(ODD) - 2

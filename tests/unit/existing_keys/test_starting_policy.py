@@ -74,14 +74,18 @@ def test_a_glob_matches_its_name_alone(name: str, other: str) -> None:
 def test_whatever_the_names_the_text_is_valid(names: list[tuple[str, str]]) -> None:
     """Of queues and types."""
     tasks = [named(queue, kind) for queue, kind in names]
-    policy(starting_policy(found(*tasks)))
+    text = starting_policy(found(*tasks))
+    rules = policy(text).rules
+    with_suggestions = parse_policy(text.replace("\n  # - ", "\n  - "), "test").rules
+    assert len(with_suggestions) == len(rules) + text.count("\n  # - ")
 
 
 def test_names_of_rules_are_those_of_queues_where_they_can_be() -> None:
     """No two are alike."""
-    queues = ["mail", "default", "queue 1", "x" * 200, " a", "a}:t:b", "\udcff"]
+    queues = ["mail", "default", "queue 1", "x" * 200, " a", "a}:t:b", "\udcff", "mail, archived 1"]
     read = policy(starting_policy(found(*(named(queue) for queue in queues))))
-    assert [rule.name for rule in read.rules] == ["queue 1", "queue 3", "mail", "queue 5", "queue 6", "default"]
+    names = ["queue 1", "queue 3", "mail", "queue 5", "queue 6", "queue 7", "default"]
+    assert [rule.name for rule in read.rules] == names
 
 
 def test_what_there_is_and_what_could_be_saved_are_told() -> None:
