@@ -69,7 +69,12 @@ class Choice(click.Choice[str]):
 
 
 class FilePath(click.Path):
-    """The path of a file. An empty one, as of a variable that is not set, would be the current folder."""
+    """The path of a file. An empty one, as of a variable that is not set, would be the current folder.
+
+    Args:
+        dir_okay: whether it may be a folder.
+        allow_dash: whether `-` is standard input or output; elsewhere it would become the name of a file.
+    """
 
     def __init__(self, *, dir_okay: bool = True, allow_dash: bool = False) -> None:
         super().__init__(dir_okay=dir_okay, allow_dash=allow_dash, path_type=Path)
@@ -78,6 +83,8 @@ class FilePath(click.Path):
         """Return the path."""
         if value == "":
             self.fail("a path is empty: name a file, or leave the option out", param, ctx)
+        if value == "-" and not self.allow_dash:
+            self.fail("`-` is no file here: name a file (`./-` is one), or leave the option out", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -53,6 +53,16 @@ def test_an_empty_path_is_refused(line: str) -> None:
     assert "a path is empty: name a file" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "line", ["init --output -", "clean --state archived --export -", "check -", "serve --policy -"]
+)
+def test_a_dash_is_refused_where_it_is_no_file(line: str) -> None:
+    """A file of that name would come into being, or be looked for. `export` alone takes it as standard output."""
+    result = CliRunner().invoke(main, shlex.split(line))
+    assert result.exit_code == 2
+    assert "`-` is no file here: name a file" in result.stderr
+
+
 def test_an_option_is_also_a_variable() -> None:
     """The command line goes before the environment, and that before the default."""
     runner, environment = CliRunner(), {"ASYNQ_TTL_LISTEN": "unix:/run/a"}
