@@ -31,7 +31,7 @@ ARCHIVE_ALL = Shape(
 )
 ARCHIVE_ALL_PENDING = replace(ARCHIVE_ALL, source_command="LRANGE")
 RUN_ONE = Shape(Kind.RUN_ONE, task_key=1)
-RUN_ALL = Shape(Kind.RUN_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE")
+RUN_ALL = Shape(Kind.RUN_ALL, source_key=1, pending_key=2, prefix_arg=1, source_command="ZRANGE")
 DEQUEUE = Shape(Kind.DEQUEUE, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
 DEQUEUE_TIMED = Shape(Kind.DEQUEUE_TIMED, source_key=1, active_key=3, lease_key=4, prefix_arg=2)
 DELETE_ALL = Shape(Kind.DELETE_ALL, source_key=1, prefix_arg=1, source_command="ZRANGE")
