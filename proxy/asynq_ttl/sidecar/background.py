@@ -72,10 +72,12 @@ class Background:
         self._tasks = {}
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while not _is_cancelled():
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - a bug in one must not end it, nor anything else
+                if _is_cancelled():
+                    return  # it was raised because of that
                 self.failed(name, error, "begins again")
             await asyncio.sleep(AGAIN_SECONDS)
 
@@ -88,6 +90,12 @@ async def within(seconds: float, *endings: Coroutine[None, None, None]) -> None:
     for task in done:
         if (error := task.exception()) is not None:
             _log.error("ending: %s", type(error).__name__, exc_info=error)
+
+
+def _is_cancelled() -> bool:
+    """Say whether the task that runs has been cancelled, be it that it was swallowed (see `_end`)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -106,6 +106,22 @@ async def test_what_hangs_or_raises_at_the_end_keeps_nothing_back(
     await asyncio.sleep(0.01)
 
 
+async def test_what_is_raised_instead_of_a_cancellation_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """As by redis-py, whose connection was closed by a cancellation that `asyncio.wait_for` then swallowed."""
+    background = module.Background()
+
+    async def work() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        raise RuntimeError
+
+    background.start("a", work)
+    await asyncio.sleep(0)
+    await background.end()
+    assert not background.failures
+    assert not caplog.messages
+
+
 async def test_one_is_stopped_and_then_ended() -> None:
     """The others go on; whoever ends all does not wait for what ends it."""
     log: list[str] = []
