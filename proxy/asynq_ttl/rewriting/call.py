@@ -102,9 +102,8 @@ class Call:
             NotUnderstood: it is not written in the one way that Python, Lua and Redis read alike.
         """
         text = self.arg(number)
-        if not (text.isdigit() and len(text) <= MAX_DIGITS) and not _INTEGER.fullmatch(
-            text
-        ):  # nearly always the former
+        plain = text.isdigit() and len(text) <= MAX_DIGITS  # nearly always
+        if not plain and not _INTEGER.fullmatch(text):
             raise NotUnderstood(FailOpen.ARGUMENTS, f"ARGV[{number}] is no integer")
         return int(text)
 

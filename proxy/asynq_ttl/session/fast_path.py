@@ -121,7 +121,7 @@ class Memory:
             rewriter: who would decide about it now.
         """
         calls = self._endings.get(command[1]) if keys > 0 and command[0] in _EVALSHA else None
-        if calls is None or self._rewriter is not rewriter or self._changes != self._registry.changes:
+        if calls is None or not self.holds(rewriter):
             return None
         try:
             return calls.recall(command, keys)
