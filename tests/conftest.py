@@ -41,24 +41,37 @@ def _timeout(item: pytest.Item) -> float:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[Server]:
-    """A Redis 6.2.5 that the whole session shares."""
+def shared_redis() -> Iterator[Server]:
+    """A Redis 6.2.5 that the whole session shares. A test asks for `redis_server`."""
     with start_redis() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def valkey_server() -> Iterator[Server]:
-    """A Valkey 9.1 that the whole session shares."""
+def shared_valkey() -> Iterator[Server]:
+    """A Valkey 9.1 that the whole session shares. A test asks for `valkey_server`."""
     with start_valkey() as server:
         yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: Server) -> Server:
+    """A Redis 6.2.5, empty: nothing that another test has left there is met."""
+    shared_redis.reset()
+    return shared_redis
+
+
+@pytest.fixture
+def valkey_server(shared_valkey: Server) -> Server:
+    """A Valkey 9.1, empty."""
+    shared_valkey.reset()
+    return shared_valkey
 
 
 @pytest.fixture(params=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> Server:
     """Each kind of server in turn, empty."""
     chosen: Server = request.getfixturevalue(f"{request.param}_server")
-    chosen.reset()
     return chosen
 
 

@@ -136,7 +136,6 @@ def test_the_policy_against_what_exists(server: Server, tmp_path: Path) -> None:
 
 def test_many_scripts(redis_server: Server) -> None:
     """A client that makes up script texts is suspected."""
-    redis_server.reset()
     with redis_server.client() as client:
         put(client, "a", "archived", now(client))
         flood(client)

@@ -76,7 +76,6 @@ def test_the_listener_speaks_tls(redis_server: Server, start_sidecar: SidecarFac
             assert pipe.execute() == [str(number).encode() for number in range(200)]
     with sidecar.client() as plain, pytest.raises(redis_py.RedisError):
         plain.ping()
-    redis_server.reset()
 
 
 def test_what_a_client_sends_before_it_hangs_up_reaches_redis(
@@ -93,7 +92,6 @@ def test_what_a_client_sends_before_it_hangs_up_reaches_redis(
             wrapped.sendall(encode([b"INCR", b"hasty"]))
     with redis_server.client() as client:
         wait_until(lambda: client.get("hasty") == b"20", "a command was lost")
-    redis_server.reset()
 
 
 def test_the_listener_asks_for_a_client_certificate(

@@ -20,7 +20,6 @@ def test_killing_the_sidecar_under_load_loses_no_task(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
 ) -> None:
     """SIGKILL several times while tasks are enqueued and processed: each accepted ID comes to its end."""
-    redis_server.reset()
     sidecar = start_sidecar(redis_server.url, POLICY)
     accepted = tmp_path / "ids"
     options = ("-concurrency", "10", "-retry-delay", "1s", "-timeout", "120s")

@@ -72,7 +72,6 @@ def waiting_bytes(server: Server) -> int:
 @pytest.fixture
 def sidecar(redis_server: Server, start_sidecar: SidecarFactory) -> Sidecar:
     """A sidecar with an admin server, in front of an empty Redis."""
-    redis_server.reset()
     return start_sidecar(redis_server.url, POLICY, admin="127.0.0.1:0")
 
 

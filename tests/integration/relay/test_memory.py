@@ -78,7 +78,6 @@ def test_a_sidecar_that_runs_out_of_memory(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
 ) -> None:
     """Nothing more can be allocated, several times, under load: connections close, and every task comes to its end."""
-    redis_server.reset()
     # More than there is: the bound is not what helps here.
     sidecar = start_sidecar(redis_server.url, POLICY, max_held_mib="100000")
     sidecar.expected_warnings += [

@@ -993,7 +993,6 @@ def test_a_dequeue_of_several_takes_the_ttl_off_each(empty: redis.Redis) -> None
 
 def test_a_script_with_a_shebang_is_wrapped(valkey_server: Server) -> None:
     """Redis 7 and Valkey take `#!lua` at the very start, and count it as the first line."""
-    valkey_server.reset()
     with valkey_server.client() as client:
         populate(client)
         script = ScriptRegistry().learn(b"#!lua flags=allow-oom\n" + scripts("v0.26.0")["archiveCmd"])

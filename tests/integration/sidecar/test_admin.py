@@ -74,7 +74,6 @@ def test_prometheus_reads_what_is_pushed(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, protocol: str
 ) -> None:
     """The decisions, the sidecar's own latency and all the rest are at /metrics, and at the collector."""
-    redis_server.reset()
     with (grpc_receiver if protocol == "grpc" else http_receiver)() as receiver:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
         sidecar = start_sidecar(redis_server.url, POLICY, admin="127.0.0.1:0", **variables)

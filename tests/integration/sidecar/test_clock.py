@@ -46,7 +46,6 @@ def test_the_sidecars_clock_jumps_under_load(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, clock: Clock, *, tmp_path: Path, offset: str
 ) -> None:
     """A day ahead, a day behind: each task comes to its end with the TTL of the policy, and what is due is swept."""
-    redis_server.reset()
     sidecar = start_sidecar(redis_server.url, POLICY, **clock.environment)
     with load(sidecar, harness, redis_server, tmp_path / "ids"):
         clock.jump(offset)

@@ -53,7 +53,6 @@ def test_the_page_shows_what_the_sidecar_does(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path, scheme: str
 ) -> None:
     """Chart, rules, wrappers and the live table fill; filters narrow; nothing overflows; no error in the console."""
-    redis_server.reset()
     port = free_port()
     sidecar = start_sidecar(redis_server.url, POLICY, admin=f"127.0.0.1:{port}", sweep_interval="0.5")
     sidecar.expected_warnings.append("failed open")
@@ -118,7 +117,6 @@ def test_the_page_says_when_something_is_wrong(
     redis_server: Server, start_sidecar: SidecarFactory, tmp_path: Path
 ) -> None:
     """A refused policy file and a fail-open stand out."""
-    redis_server.reset()
     port = free_port()
     sidecar = start_sidecar(redis_server.url, POLICY, admin=f"127.0.0.1:{port}")
     sidecar.expected_warnings += ["failed open", "not reloaded"]
@@ -160,7 +158,6 @@ def test_the_page_finds_a_task(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
 ) -> None:
     """By its ID, whatever that is: what it is now, what became of it, and that nothing is known of another one."""
-    redis_server.reset()
     port = free_port()
     sidecar = start_sidecar(redis_server.url, POLICY, admin=f"127.0.0.1:{port}", decisions=str(tmp_path / "decisions"))
     harness.enqueue(

@@ -70,7 +70,6 @@ def test_what_is_decided_last_is_written(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
 ) -> None:
     """A sidecar that ends leaves nothing out; the next one goes on in the same file."""
-    redis_server.reset()
     log = tmp_path / "decisions"
     sidecar = start_sidecar(redis_server.url, POLICY, decisions=str(log))
     for round_number in (1, 2):
@@ -89,7 +88,6 @@ def test_a_log_that_cannot_be_written_stops_nothing(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path, fault: str
 ) -> None:
     """It is named once, counted, told by readyz, status and metrics, and used again when it can be."""
-    redis_server.reset()
     folder = tmp_path / "folder"
     path = Path("/dev/full") if fault == "the disk is full" else folder / "decisions"
     if fault == "something else is there":

@@ -286,7 +286,6 @@ def test_a_payload_can_carry_the_trace_context(
     redis_server: Server, harness: Harness, start_sidecar: SidecarFactory
 ) -> None:
     """With --trace-path the link is found in the JSON payload of a task without headers."""
-    redis_server.reset()
     with http_receiver() as receiver:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
         sidecar = start_sidecar(redis_server.url, POLICY, trace_path="meta.traceparent", **variables)
@@ -301,7 +300,6 @@ def test_a_payload_can_carry_the_trace_context(
 
 def test_a_sampler_is_followed(redis_server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """OTEL_TRACES_SAMPLER and its argument say how many decisions are traced; all are counted."""
-    redis_server.reset()
     with http_receiver() as receiver:
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,

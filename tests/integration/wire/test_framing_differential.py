@@ -67,7 +67,7 @@ EDGES = {
 }
 
 
-@pytest.fixture(scope="module", params=["redis_server", "valkey_server"])
+@pytest.fixture(scope="module", params=["shared_redis", "shared_valkey"])
 def target(request: pytest.FixtureRequest) -> Server:
     """Each kind of server in turn."""
     chosen: Server = request.getfixturevalue(request.param)

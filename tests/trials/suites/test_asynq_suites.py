@@ -71,6 +71,5 @@ def test_the_root_suite_passes(
     valkey_server: Server, start_sidecar: SidecarFactory, asynq_source: Path, policy: str
 ) -> None:
     """Client, server, Inspector, scheduler and the rest work through the sidecar."""
-    valkey_server.reset()
     sidecar = start_sidecar(valkey_server.url, policy)
     run_suite(asynq_source, ".", sidecar.address, 900)

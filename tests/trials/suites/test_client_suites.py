@@ -65,10 +65,9 @@ def run_suite(suite: Path, port: int) -> Results:
 
 
 @pytest.fixture(scope="module")
-def direct(suite: Path, valkey_server: Server) -> Results:
+def direct(suite: Path, shared_valkey: Server) -> Results:
     """What becomes of the specs at the server itself."""
-    valkey_server.reset()
-    return run_suite(suite, valkey_server.port)
+    return run_suite(suite, shared_valkey.port)
 
 
 @pytest.mark.suite
@@ -78,7 +77,6 @@ def test_go_redis_sees_no_sidecar(
     suite: Path, direct: Results, valkey_server: Server, start_sidecar: SidecarFactory, policy: str | None
 ) -> None:
     """Commands, pipelines, transactions, pub/sub, scripts, RESP3 pushes, pools: spec by spec as without it."""
-    valkey_server.reset()
     sidecar = start_sidecar(valkey_server.url, policy)
     # It asks for a cluster's nodes, and keeps the server busy with a function that it then kills.
     sidecar.expected_warnings += ["no Redis Cluster", "is down"]

@@ -54,7 +54,6 @@ def test_what_is_needed_depends_on_what_it_does(tmp_path: Path) -> None:
 )
 async def test_what_is_missing_is_told_as_rules(rules: tuple[str, ...], missing: str, redis_server: Server) -> None:
     """Rules of an ACL. A user that has some queues only lacks nothing."""
-    redis_server.reset()
     with redis_server.client() as admin:
         admin.execute_command("ACL", "SETUSER", "few", "on", ">pw", *rules)
         settings = settings_of(f"redis://few:pw@127.0.0.1:{redis_server.port}/0")
