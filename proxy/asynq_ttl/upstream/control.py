@@ -18,6 +18,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as SilentError
 
 from asynq_ttl.events import Activated
 from asynq_ttl.rewriting.registry import Script, ScriptRegistry, Status
@@ -29,7 +30,10 @@ _log = logging.getLogger("asynq_ttl.upstream")
 ACTIVATION_TIMEOUT_SECONDS = 2.0
 _PING_INTERVAL_SECONDS = 1.0
 _RETRY_SECONDS = 0.2
+_AGAIN_SECONDS = 0.05
 _FIRST_RETRY_SECONDS = 0.1
+# A server that says nothing, or is just starting.
+_AWAY = (ConnectionError, SilentError, OSError)
 
 
 class ControlConnection:
@@ -79,6 +83,8 @@ class ControlConnection:
                     self._not_before = 0.0
                 for script in self._registry.missing():
                     await self.activate(script)
+                    if script.status is Status.NEW:
+                        await self._redis.ping()  # a server that is away keeps the rest from being waited for
                 retry = _FIRST_RETRY_SECONDS
                 await asyncio.sleep(_PING_INTERVAL_SECONDS)
             except (RedisError, OSError) as error:
@@ -109,7 +115,9 @@ class ControlConnection:
     async def activate(self, script: Script) -> None:
         """Load a script's wrapper, once however many ask for it. `script.status` tells the result; never raises.
 
-        For a moment after a failure nobody waits for another one.
+        While the server is away it is tried again and again, so whoever waits goes on with the wrapper as soon as the
+        server is back, or goes on without it after `ACTIVATION_TIMEOUT_SECONDS`. For a moment after a server has
+        refused to load one nobody waits for the next refusal.
         """
         load = self._loads.get(script.wrapper_sha)
         if load is None:
@@ -139,19 +147,12 @@ class ControlConnection:
         started = time.time_ns()
         problem = ""
         try:
-            async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
-                try:
-                    await self._load(script)
-                except AuthenticationError:
-                    raise
-                except ConnectionError:
-                    # A pooled connection may be one to a Redis that has been restarted since.
-                    await self._load(script)
-        except (RedisError, OSError, TimeoutError) as error:
+            await self._load_once_there(script)
+        except (RedisError, OSError) as error:
             problem = str(error) or type(error).__name__
             if isinstance(error, ResponseError) and "compil" in problem:
                 self._registry.refused(script)
-            else:
+            elif not isinstance(error, _AWAY):
                 self._not_before = time.monotonic() + _RETRY_SECONDS
         else:
             self._registry.activated(script)
@@ -166,6 +167,24 @@ class ControlConnection:
                 refused=script.status is Status.BROKEN,
             )
         )
+
+    async def _load_once_there(self, script: Script) -> None:
+        """Load a wrapper. While the server is away it is tried again, at first at once: a connection was an old one."""
+        pause = 0.0
+        away: Exception = TimeoutError(f"no answer in {ACTIVATION_TIMEOUT_SECONDS:g} s")
+        try:
+            async with asyncio.timeout(ACTIVATION_TIMEOUT_SECONDS):
+                while True:
+                    try:
+                        return await self._load(script)
+                    except AuthenticationError:
+                        raise
+                    except _AWAY as error:
+                        away = error
+                    await asyncio.sleep(pause)
+                    pause = _AGAIN_SECONDS
+        except TimeoutError:
+            raise away from None
 
     async def _load(self, script: Script) -> None:
         # The original too: a client may ask SCRIPT EXISTS for what it believes to have sent.

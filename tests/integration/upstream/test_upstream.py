@@ -11,7 +11,7 @@ from asynq_ttl.upstream import control as control_module
 from asynq_ttl.upstream.control import ControlConnection
 from asynq_ttl.upstream.endpoint import Endpoint
 from support.asynq_source import scripts
-from support.servers import Server
+from support.servers import Server, free_port, start_redis
 
 
 @pytest.fixture
@@ -39,3 +39,26 @@ async def test_scripts_that_are_met_at_once_are_all_activated(
         await control.close()
     assert {script.status for script in wrapped} == {Status.ACTIVE}
     assert not refused
+
+
+async def test_a_redis_that_starts_again_has_a_wrapper_before_a_client_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client may be back sooner than the sidecar's own connection: it waits, and does not go on untouched."""
+    monkeypatch.setattr(control_module, "ACTIVATION_TIMEOUT_SECONDS", 60)
+    registry = ScriptRegistry()
+    told: list[Activated] = []
+    port = free_port()
+    control = ControlConnection(Endpoint(parse_upstream(f"redis://127.0.0.1:{port}/0")), registry, told.append)
+    script = registry.learn(scripts("v0.26.0")["enqueueCmd"])
+    waiting = asyncio.create_task(control.activate(script))
+    try:
+        await asyncio.sleep(0.2)  # several attempts that are refused
+        assert not told
+        with start_redis(port=port) as server, server.client() as client:
+            await waiting
+            assert script.status is Status.ACTIVE
+            assert client.script_exists(script.wrapper_sha.decode()) == [True]
+    finally:
+        await control.close()
+    assert [activated.error for activated in told] == [""]

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
 from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import TimeoutError as SilentError
 
 from asynq_ttl.events import Activated
 from asynq_ttl.net.address import parse_upstream
@@ -30,7 +31,7 @@ class FakeRedis:
 
     def __init__(self) -> None:
         self.loaded: list[bytes] = []
-        self.pings = 0
+        self.pings = self.loads = 0
         self.fault: Exception | None = None
         """Raised by whatever is asked."""
         self.refusals: dict[bytes, list[Exception]] = {}
@@ -59,6 +60,7 @@ class FakeRedis:
     async def execute_command(self, name: str, text: bytes) -> None:
         """Load a script."""
         assert name == "SCRIPT LOAD"
+        self.loads += 1
         await self.hold.wait()
         if self.fault is not None:
             raise self.fault
@@ -196,17 +198,46 @@ async def test_a_connection_that_was_lost_is_tried_again(watched: Watched) -> No
     assert [told.error for told in watched.told] == ["", "WRONGPASS"]
 
 
-async def test_after_a_failure_nobody_waits_for_another_one(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a moment: then it is tried again. A failure is no refusal."""
+async def test_after_a_refusal_nobody_waits_for_another_one(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment: then it is tried again. That it may not be loaded does not say that it does not compile."""
     now = 100.0
     monkeypatch.setattr(control_module, "time", SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns))
-    watched.redis.fault = LostConnection("away")
+    watched.redis.fault = NoPermissionError("may not")
     script = await watched.activated(COMPLETE)
-    assert (script.status, watched.told[0].error, watched.told[0].refused) == (Status.NEW, "away", False)
+    assert (script.status, watched.told[0].error, watched.told[0].refused) == (Status.NEW, "may not", False)
     watched.redis.fault = None
     await watched.control.activate(script)
     assert len(watched.told) == 1
     now += control_module._RETRY_SECONDS
+    await watched.control.activate(script)
+    assert script.status is Status.ACTIVE
+
+
+AWAY = [LostConnection("refused"), BusyLoadingError("LOADING"), SilentError("timed out"), OSError("no route")]
+
+
+@pytest.mark.parametrize("fault", AWAY, ids=str)
+async def test_a_redis_that_was_away_is_waited_for(watched: Watched, fault: Exception) -> None:
+    """Whoever has a connection to one that is back calls no script without its wrapper."""
+    watched.redis.fault = fault
+    script = watched.registry.learn(COMPLETE)
+    waiting = asyncio.create_task(watched.control.activate(script))
+    await until(lambda: watched.redis.loads > 3)
+    watched.redis.fault = None
+    await waiting
+    assert script.status is Status.ACTIVE
+    assert [told.error for told in watched.told] == [""]
+
+
+async def test_a_redis_that_stays_away_is_given_up_and_waited_for_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client does not wait for ever, and the next one that comes may find it there."""
+    monkeypatch.setattr(control_module, "ACTIVATION_TIMEOUT_SECONDS", 0.05)
+    watched.redis.fault = LostConnection("away")
+    script = await watched.activated(COMPLETE)
+    assert (script.status, watched.told[0].error, watched.told[0].refused) == (Status.NEW, "away", False)
+    watched.redis.fault = None
     await watched.control.activate(script)
     assert script.status is Status.ACTIVE
 
@@ -216,7 +247,7 @@ async def test_a_redis_that_does_not_answer_is_given_up(watched: Watched, monkey
     monkeypatch.setattr(control_module, "ACTIVATION_TIMEOUT_SECONDS", 0.05)
     watched.redis.hold.clear()
     script = await watched.activated(COMPLETE)
-    assert (script.status, watched.told[0].error) == (Status.NEW, "TimeoutError")
+    assert (script.status, watched.told[0].error) == (Status.NEW, "no answer in 0.05 s")
 
 
 # --- watching over Redis ------------------------------------------------------------------------------------
@@ -293,6 +324,24 @@ async def test_what_another_node_of_the_cluster_has_is_loaded_here(watched: Watc
     other.activated(second)
     await watched.running_until(lambda: watched.registry.as_here(second).status is Status.ACTIVE)
     assert watched.redis.loaded == [COMPLETE, first.wrapper, ARCHIVE, second.wrapper]
+
+
+async def test_a_redis_that_goes_away_is_not_waited_for_by_each_script(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is down after the first that could not be loaded, not after all of them."""
+    monkeypatch.setattr(control_module, "ACTIVATION_TIMEOUT_SECONDS", 0.05)
+
+    async def go_away(_name: str, _text: bytes) -> None:
+        watched.redis.fault = LostConnection("gone")
+        raise watched.redis.fault
+
+    monkeypatch.setattr(watched.redis, "execute_command", go_away)
+    other = ScriptRegistry(beside=watched.registry)
+    for text in (COMPLETE, ARCHIVE):
+        other.activated(other.learn(text))
+    await watched.running_until(lambda: watched.control.problem == "gone")
+    assert len(watched.told) == 1
 
 
 async def test_redis_s_clock_is_known_while_redis_is_there(watched: Watched) -> None:
