@@ -275,11 +275,13 @@ class Sidecar:
             for address in self.settings.upstream.sentinels:
                 start(f"following Sentinel {address}", partial(self.sentinels.follow, address))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.sentinels.found.wait(), _FIND_SECONDS)
+                async with asyncio.timeout(_FIND_SECONDS):
+                    await self.sentinels.found.wait()
         if self.nodes is not None:
             start("following the cluster", self.nodes.cluster.follow)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.nodes.cluster.found.wait(), _FIND_SECONDS)
+                async with asyncio.timeout(_FIND_SECONDS):
+                    await self.nodes.cluster.found.wait()
         else:
             start("the control connection", self.control.run)
             start("the look at rights", partial(tell_missing, self.endpoint, self.settings))

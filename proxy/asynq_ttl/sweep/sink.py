@@ -125,7 +125,8 @@ class FileSink:
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
         self._written = _in_thread(partial(self._append, content))
         try:
-            await asyncio.wait_for(asyncio.shield(self._written), self._seconds)
+            async with asyncio.timeout(self._seconds):
+                await asyncio.shield(self._written)
         except TimeoutError:
             raise SinkError(f"{self._path}: the disk does not answer") from None
         except OSError as error:

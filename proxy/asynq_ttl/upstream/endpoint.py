@@ -5,12 +5,13 @@ Invariants:
 * A connection given to a client is at the beginning of its conversation: what the login said and was told is gone.
 * A connection leads to where Redis is at the moment it is given, not to where it was when the connection was begun.
 * Credentials appear in no message: neither in an error nor in what a connection is called.
+* Who is cancelled in the use of one of the sidecar's own connections is cancelled, whatever redis-py makes of it.
 * What is only nice to have never ends a connection: its name, and asking for the version.
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
@@ -228,6 +229,18 @@ class _OwnConnection(AbstractConnection):
         self._endpoint = endpoint
         self._called = client_name
         super().__init__(**options)
+
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002 - redis-py's signature
+    ) -> None:
+        await super().send_packed_command(command, check_health)
+        # Before Python 3.12 `asyncio.wait_for`, by which redis-py sends, swallows a cancellation once all is sent.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await self.disconnect(nowait=True)
+            raise asyncio.CancelledError
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
         await super().on_connect_check_health(check_health)

@@ -1,12 +1,14 @@
 """How a connection to Redis begins: the sidecar's own login, against a server of a few lines."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from asynq_ttl.net.address import Address, Upstream, parse_upstream
 from asynq_ttl.net.server_version import ServerTooOldError
@@ -147,6 +149,31 @@ async def test_what_is_only_nice_to_have_is_done_without(refusals: dict[str, byt
         assert await client.ping()
         await client.aclose()
     assert "CLIENT SETNAME asynq-ttl-sweeper" in said
+
+
+async def test_a_cancellation_is_heeded_when_the_command_has_just_been_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then `asyncio.wait_for`, in redis-py, swallows it: what is stopped would go on, and find Redis gone."""
+    sent = AbstractConnection._send_packed_command
+
+    async def send_and_cancel(connection: AbstractConnection, command: Iterable[bytes]) -> None:
+        await sent(connection, command)
+        assert asking is not None
+        asking.cancel()
+
+    async def ask(client: Redis) -> None:
+        await client.ping()
+
+    asking: asyncio.Task[None] | None = None
+    with speaking({}) as (port, _):
+        client = Endpoint(parse_upstream(f"redis://127.0.0.1:{port}/0")).redis(socket_timeout=60)
+        await client.ping()
+        monkeypatch.setattr(AbstractConnection, "_send_packed_command", send_and_cancel)
+        asking = asyncio.create_task(ask(client))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        monkeypatch.undo()
+        assert await client.ping()
+        await client.aclose()
 
 
 async def test_a_server_that_is_too_old_is_refused() -> None:
