@@ -251,7 +251,7 @@ LONG_LOOK = Look(NOW_MS + 20_000, (census.Fault("overtimed", QUEUE, "order-1", "
         ),
         (
             _enqueued() + _active() + _settled("archived") + FOUND_GOING,
-            {"kill_ms": [NOW_MS + 4000]},
+            {"kill_ms": [NOW_MS + 4000], "looks": [Look(NOW_MS + 9020, (GHOST,))]},
             "deleted by hand",
         ),
         (
