@@ -84,7 +84,7 @@ class ControlConnection:
                 for script in self._registry.missing():
                     await self.activate(script)
                     if script.status is Status.NEW:
-                        await self._redis.ping()  # a server that is away keeps the rest from being waited for
+                        await self._read_clock()  # a server that is away keeps the rest from being waited for
                 retry = _FIRST_RETRY_SECONDS
                 await asyncio.sleep(_PING_INTERVAL_SECONDS)
             except (RedisError, OSError) as error:
