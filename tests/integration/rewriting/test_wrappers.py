@@ -31,7 +31,7 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from support.asynq_calls import OWN_CAP, OWN_SECONDS, AsynqCalls, Call
 from support.asynq_source import scripts
 from support.policy_calls import DAY, DELETE, FOREVER, GRACE, NOW, OWN, for_seconds, policy_of, types
-from support.servers import Server, start_redis
+from support.servers import Server, connect, start_redis
 from support.task_message import encode_task
 
 QUEUE = "asynq:{q}:"
@@ -135,16 +135,18 @@ def call_of(name: str) -> Call:
 
 def populate(client: redis.Redis) -> None:
     """Fill a queue with tasks in every state."""
-    for task_id, state in (("a1", "active"), ("a2", "active"), ("p1", "pending"), ("p2", "pending")):
-        add(client, task_id, state)
-    for task_id, state in (("s1", "scheduled"), ("s2", "scheduled"), ("r1", "retry"), ("g1", "aggregating")):
-        add(client, task_id, state)
-    add(client, "x1", "archived", score=NOW - DAY)
-    add(client, "x2", "archived", score=NOW - 2 * DAY)
-    add(client, "c1", "completed", score=NOW - 1)
-    add(client, "c2", "completed", score=NOW + DAY)
-    client.set(f"{QUEUE}unique:u1", "a1")
-    client.hset(f"{PREFIX}a1", "unique_key", f"{QUEUE}unique:u1")
+    with client.pipeline(transaction=False) as pipeline:
+        for task_id, state in (("a1", "active"), ("a2", "active"), ("p1", "pending"), ("p2", "pending")):
+            add(pipeline, task_id, state)
+        for task_id, state in (("s1", "scheduled"), ("s2", "scheduled"), ("r1", "retry"), ("g1", "aggregating")):
+            add(pipeline, task_id, state)
+        add(pipeline, "x1", "archived", score=NOW - DAY)
+        add(pipeline, "x2", "archived", score=NOW - 2 * DAY)
+        add(pipeline, "c1", "completed", score=NOW - 1)
+        add(pipeline, "c2", "completed", score=NOW + DAY)
+        pipeline.set(f"{QUEUE}unique:u1", "a1")
+        pipeline.hset(f"{PREFIX}a1", "unique_key", f"{QUEUE}unique:u1")
+        pipeline.execute()
 
 
 @dataclass
@@ -176,16 +178,24 @@ class Outcome:
 
 def look(client: redis.Redis, reply: object, rewrite: Rewrite | None = None) -> Outcome:
     """Read the whole keyspace."""
-    readers: dict[bytes | str, Callable[[bytes], Any]] = {
-        b"hash": client.hgetall,
-        b"list": lambda key: client.lrange(key, 0, -1),
-        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-        b"set": client.smembers,
-        b"string": client.get,
-    }
     keys = sorted(client.scan_iter(count=1000))
-    values = {key.decode(): readers[client.type(key)](key) for key in keys}
-    ttls = {key.decode(): left for key in keys if (left := client.pttl(key)) != -1}
+    with client.pipeline(transaction=False) as pipeline:
+        readers: dict[bytes, Callable[[bytes], Any]] = {
+            b"hash": pipeline.hgetall,
+            b"list": lambda key: pipeline.lrange(key, 0, -1),
+            b"zset": lambda key: pipeline.zrange(key, 0, -1, withscores=True),
+            b"set": pipeline.smembers,
+            b"string": pipeline.get,
+        }
+        for key in keys:
+            pipeline.type(key)
+        for key, kind in zip(keys, pipeline.execute(), strict=True):
+            readers[kind](key)
+            pipeline.pttl(key)
+        found = pipeline.execute()
+    names = [key.decode() for key in keys]
+    values = dict(zip(names, found[::2], strict=True))
+    ttls = {name: left for name, left in zip(names, found[1::2], strict=True) if left != -1}
     return Outcome(reply, values, ttls, rewrite)
 
 
@@ -352,7 +362,7 @@ def test_an_acl_that_denies_what_a_wrapper_adds_fails_no_task(server: Server, ve
             plain = original(client, version, name)
             client.flushall()
             populate(client)
-            with redis.Redis(port=server.port, username="worker", password="secret") as worker:
+            with connect(port=server.port, username="worker", password="secret") as worker:
                 reply, _ = send(worker, script, call_of(name), DEFAULT_POLICY)
             ours = look(client, reply)
         finally:
@@ -461,7 +471,7 @@ def test_completing_a_task_that_may_not_be_looked_at_drops_nothing(client: redis
     """A completed task that is reported once more keeps its entry, also where an ACL forbids to read its state."""
     worker_without(client, ["hget"])
     try:
-        with redis.Redis(port=server.port, username="worker", password="secret") as worker:
+        with connect(port=server.port, username="worker", password="secret") as worker:
             reply, _ = send(worker, learnt("v0.26.0", "markAsCompleteCmd"), complete("c2"), DEFAULT_POLICY)
     finally:
         client.acl_deluser("worker")
@@ -759,7 +769,7 @@ def test_a_trim_that_may_not_look_keeps(server: Server, denied: str) -> None:
         add(client, "a1", "active")
         worker_without(client, [denied])
         try:
-            with redis.Redis(port=server.port, username="worker", password="secret") as worker:
+            with connect(port=server.port, username="worker", password="secret") as worker:
                 reply, _ = send(worker, learnt("v0.26.0", "archiveCmd"), archive(), policy)
         finally:
             client.acl_deluser("worker")
@@ -1008,7 +1018,7 @@ def test_what_may_not_be_deleted_keeps_its_entry(server: Server, name: str) -> N
         populate(client)
         worker_without(client, ["del"])
         try:
-            with redis.Redis(port=server.port, username="worker", password="secret") as worker:
+            with connect(port=server.port, username="worker", password="secret") as worker:
                 reply, _ = send(worker, learnt("v0.26.0", name), call_of(name), policy)
         finally:
             client.acl_deluser("worker")
