@@ -108,11 +108,13 @@ class Cluster:
         kind: how it is set up.
         nodes: its nodes, masters first.
         servers: their processes, by their ports.
+        asking: what asks them, by their ports; it stays connected, as most is asked over and over.
     """
 
     kind: Kind
     nodes: list[Node]
     servers: dict[int, Server] = field(default_factory=dict)
+    asking: dict[int, "redis_py.Redis"] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -137,9 +139,16 @@ class Cluster:
 
     def ask(self, node: Node, *words: object) -> Any:
         """Ask one node something; its answer as the node gives it."""
-        with self.client(node) as client:
+        client = self.asking.get(node.port)
+        if client is None:
+            client = self.asking[node.port] = self.client(node)
             client.response_callbacks.clear()
-            return client.execute_command(*words)
+        return client.execute_command(*words)
+
+    def ask_no_more(self) -> None:
+        """Close the connections of `ask`."""
+        for client in self.asking.values():
+            client.close()
 
     def owner(self, key: str) -> Node:
         """Return the master that serves a key, as most nodes that live say."""
@@ -249,22 +258,34 @@ class Cluster:
             target: where they go.
             pause: how long to wait after each hundred keys, in seconds.
         """
-        for slot in slots:
-            with self.moving(slot, source, target) as move:
-                while keys := move.keys(100):
-                    move.take(keys)
-                    time.sleep(pause)
+        with self.client(source) as giving, self.client(target) as taking:
+            for slot in slots:
+                with self._moving(slot, (source, giving), (target, taking)) as move:
+                    while keys := move.keys(100):
+                        move.take(keys)
+                        time.sleep(pause)
 
     @contextmanager
     def moving(self, slot: int, source: Node, target: Node) -> Iterator[Move]:
         """Have a slot on its way while the block runs, which has to move its keys; then it belongs to the target."""
-        with self.client(source) as giving, self.client(target) as taking:
-            taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.id)
-            giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.id)
-            yield Move(slot, giving, (self.kind.host, target.plain_port), self.kind.password)
-            taking.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
-            with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
-                giving.execute_command("CLUSTER SETSLOT", slot, "NODE", target.id)
+        with (
+            self.client(source) as giving,
+            self.client(target) as taking,
+            self._moving(slot, (source, giving), (target, taking)) as move,
+        ):
+            yield move
+
+    @contextmanager
+    def _moving(
+        self, slot: int, source: tuple[Node, "redis_py.Redis"], target: tuple[Node, "redis_py.Redis"]
+    ) -> Iterator[Move]:
+        (origin, giving), (goal, taking) = source, target
+        taking.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", origin.id)
+        giving.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", goal.id)
+        yield Move(slot, giving, (self.kind.host, goal.plain_port), self.kind.password)
+        taking.execute_command("CLUSTER SETSLOT", slot, "NODE", goal.id)
+        with suppress(redis_py.ResponseError):  # with its last slot it becomes a replica, sometimes by itself
+            giving.execute_command("CLUSTER SETSLOT", slot, "NODE", goal.id)
 
     def move_slots_at_once(self, first: int, last: int, source: Node, target: Node) -> None:
         """Move slots with their keys, as Valkey does from 9.0 on; again where it gives up."""
@@ -320,6 +341,7 @@ def start_cluster(kind: Kind | None = None) -> Iterator[Cluster]:
     kind = kind or Kind()
     cluster = Cluster(kind, _nodes(kind))
     with ExitStack() as stack:
+        stack.callback(cluster.ask_no_more)
         for node in cluster.nodes:
             cluster.servers[node.port] = stack.enter_context(_start(kind, node, cluster.nodes))
         wait_until(lambda: cluster.is_whole() and cluster.names_all(), "the cluster does not become whole", 40)

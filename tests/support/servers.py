@@ -335,8 +335,11 @@ def is_free(port: int) -> bool:
 
 
 def connect(**options: Any) -> "redis_py.Redis":
-    """Return a client that tries again at once; redis-py by itself tries for five seconds whatever cannot succeed."""
-    return redis_py.Redis(retry=Retry(NoBackoff(), _RETRIES), **options)
+    """Return a client that tries again at once; redis-py by itself tries for five seconds whatever cannot succeed.
+
+    Nor does it tell the server who it is: to find out which release it is takes longer than to connect.
+    """
+    return redis_py.Redis(**{"retry": Retry(NoBackoff(), _RETRIES), "driver_info": None, **options})
 
 
 def wait_until(condition: Callable[[], object], complaint: str, seconds: float = _START_SECONDS) -> None:

@@ -69,11 +69,11 @@ class ByHand:
 
     def _outside(self, call: Call, limits: ArchiveLimits, times: tuple[int, int, int]) -> bytes:
         """Return the same for a task outside the share of the rollout, but nothing that the rules keep is trimmed."""
-        return by_clock(call, times[0]) + b"%d %b" % (FOREVER, trims(self._policy, limits, *times)[0])
+        return by_clock(call, times[0]) + b"%d %b" % (FOREVER, trims(self._policy, limits, *times))
 
     def _tail(self, call: Call, queue: str, limits: ArchiveLimits, times: tuple[int, int, int]) -> bytes:
         """Return what gives tasks what their rules say; `times` are as of `Call.archive_times`."""
-        asked, trimmed = by_clock(call, times[0]), trims(self._policy, limits, *times)[0]
+        asked, trimmed = by_clock(call, times[0]), trims(self._policy, limits, *times)
         first, own_seconds = self._policy.queue_rules(queue, State.ARCHIVED)[0], times[1]
         if first.archived is None or first.types or (self._shares and call.script.kind is Kind.ARCHIVE_ALL):
             return asked + b"* %b %d %b" % (trimmed, own_seconds, self._arguments.of(queue))

@@ -154,7 +154,7 @@ class Ending:
         terms = self._archived_terms(call, queue, task.type, verdict, own_seconds, limits, cap)
         if self._shares and (limits.outlasts(own_seconds) or not 0 <= cap <= own_cap):
             # A task outside the share gets nothing, but what is kept for longer must not go by Asynq's own trims.
-            tail = b"%d %b" % (ONLY_HEAL, trims(self._policy, limits, now, own_seconds, own_cap)[0])
+            tail = b"%d %b" % (ONLY_HEAL, trims(self._policy, limits, now, own_seconds, own_cap))
             healing = Rewrite(enforced=True, tail=by_clock(call, now) + tail, argv=terms.argv)
         cap_text = call.arg(call.shape.cap_arg) if call.shape.cap_arg else b""
         return self._by_terms(call, task, terms, (index, task.type, own_seconds, cap_text), now, healing)

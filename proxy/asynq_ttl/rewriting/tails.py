@@ -42,10 +42,10 @@ def by_clock(call: Call, now: int) -> bytes:
     return b"" if call.script.clock.agrees(now) else b"?%d " % now
 
 
-def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own_cap: int) -> tuple[bytes, int]:
-    """Return how the archive is trimmed, for the wrapper, and the most entries kept; -1 for any number.
+def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own_cap: int) -> bytes:
+    """Return how the archive is trimmed, for the wrapper.
 
-    The wrapper's words are: the score up to which it is trimmed (`-` for none); by which ranks entries are too many, as
+    Its words are: the score up to which it is trimmed (`-` for none); by which ranks entries are too many, as
     two words (`-` each for any number); 1 to spare those without a TTL; the grace in seconds.
 
     Args:
@@ -56,7 +56,7 @@ def trims(policy: Policy, limits: ArchiveLimits, now: int, own_seconds: int, own
         own_cap: how many of them it keeps.
     """
     age, cap = trim_age(limits, own_seconds), most_kept(policy, limits, own_cap)
-    return (b"-" if age is None else b"%d" % (now - age)) + trims_by_number(policy, limits, cap), cap
+    return (b"-" if age is None else b"%d" % (now - age)) + trims_by_number(policy, limits, cap)
 
 
 def trim_age(limits: ArchiveLimits, own_seconds: int) -> int | None:

@@ -27,7 +27,7 @@ from asynq_ttl.asynq.hold import FIELD
 from asynq_ttl.lua.loader import load
 from support.asynq_calls import PREFIX, AsynqCalls, Failure, calls_of, counted, task_key
 from support.foreign_worker import MOVE
-from support.servers import Server
+from support.servers import Server, connect
 from support.task_message import encode_task, retained
 from trials.model import snapshot
 from trials.model.asynq_model import RELEASED_SECONDS, TERMINAL, AsynqModel, Message, Moment, Task
@@ -325,7 +325,7 @@ class QueueMachine(RuleBasedStateMachine):
         note(f"policy {policy.name}")
         self.policy, self.healing = policy, policy.enforcing
         self.sidecar.start(policy.text)
-        self._client = redis.Redis(port=self.sidecar.port, protocol=2)
+        self._client = connect(port=self.sidecar.port, protocol=2)
         self.asynq = calls_of(self._client)
 
     def _reload(self, policy: PolicyCase) -> None:

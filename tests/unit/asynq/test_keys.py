@@ -9,6 +9,7 @@ from asynq_ttl.asynq.keys import (
     GROUPS,
     LIKE_TASK_PATTERN,
     PENDING,
+    ambiguous,
     done_queue,
     ended_queue,
     enqueue_queue,
@@ -272,6 +273,12 @@ Q = b"asynq:{q}:"
 def test_the_keys_of_a_script_say_that_a_task_may_be_added(keys: list[bytes], queue: str | None) -> None:
     """A task key with the place it goes to, and perhaps a lock."""
     assert enqueue_queue(keys) == queue
+
+
+@pytest.mark.parametrize(("queue", "doubted"), [("a}:b", True), ("}:", True), ("a}", False), ("a:{b}", False)])
+def test_a_name_that_ends_a_prefix_is_ambiguous(queue: str, doubted: bool) -> None:
+    """The keys of such a queue can be those of another."""
+    assert ambiguous(queue) is doubted
 
 
 @pytest.mark.parametrize("entry_id", [b"e1", b"", b"a:b"])

@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import pytest
@@ -334,44 +333,6 @@ def test_a_script_cut_off_anywhere_is_the_same_or_nothing(text: bytes) -> None:
 def test_garbage_is_other(garbage: bytes) -> None:
     """Any bytes can be classified, and none that are no script pass for one."""
     assert classify(garbage).kind in (Kind.OTHER, Kind.UNKNOWN)
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [
-        b'"\\',
-        b"'\\",
-        b"--[[\n",
-        b"[==[",
-        b"[=",
-        b"redis.call(",
-        b"local a=a..",
-        b"local a=",
-        b"]=",
-        b"a,",
-        b"function ",
-        b"KEYS",
-        b"ARGV[1]=",
-        b"((((",
-        b"if a",
-        b"if a and ",
-        b"while a do ",
-        b"local a=ARGV[1]+",
-        b'redis.call("ZCARD",',
-        b'redis.call("ZPOPMIN",KEYS[1],redis.call("ZCARD",KEYS[1])-ARGV[1])',
-    ],
-)
-def test_no_text_takes_long_to_read(piece: bytes) -> None:
-    """The time grows with the length of a text and no faster, whatever it is made of."""
-
-    def seconds(length: int) -> float:
-        started = time.process_time()
-        classify(piece * (length // len(piece)))
-        return time.process_time() - started
-
-    # Each the quickest of some tries: other tests run at the same time. Were it the square, it would be 64 times.
-    short, long = (min(seconds(length) for _ in range(2)) for length in (8 * 1024, 64 * 1024))
-    assert long < 24 * short + 0.1
 
 
 def test_names_built_from_names_do_not_grow() -> None:

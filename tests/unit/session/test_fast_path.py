@@ -19,6 +19,7 @@ from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encod
 from support.conversation import ACTIVE, DAY, MESSAGE, TASK, Conversation, complete, dequeue
 from support.resp_pieces import CHUNKS, COMMANDS, WORDS
 from support.small_scripts import ARCHIVE, COMPLETE, DEQUEUE, OTHER
+from support.task_message import encode_task
 from support.uncompiled import uncompiled
 
 PLAIN = uncompiled(fast_path, "asynq_ttl.session._fast_path")
@@ -463,6 +464,16 @@ def test_what_is_remembered_of_scripts_is_bounded(monkeypatch: pytest.MonkeyPatc
     memory, rewriter = talk.shared.memory, talk.shared.rewriter
     assert memory.ending(list(complete(sha_of(COMPLETE))), 2, rewriter) is None
     assert memory.ending(list(archiving), 3, rewriter) is not None
+
+
+def test_calls_of_one_script_are_remembered_side_by_side() -> None:
+    """Those of one type do not drive out those of another."""
+    talk = Conversation().knows(COMPLETE)
+    calls = [complete(sha_of(COMPLETE), task=encode_task(task_type, "1")) for task_type in ("mail", "report")]
+    for call in calls:
+        talk.downstream_sends(call)
+    memory, rewriter = talk.shared.memory, talk.shared.rewriter
+    assert None not in [memory.ending(list(call), 2, rewriter) for call in calls]
 
 
 def test_what_goes_wrong_with_what_is_remembered_is_decided_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
