@@ -69,8 +69,8 @@ class Spans:
         self.exported: Counter[str] = Counter()
         """Spans that exporters were given, by result: ok, error."""
         self.on = bool(outlets)
-        self.bound = 0
-        """A trace may be sampled if the lower half of its ID is below this."""
+        self.bound, self._asks = 0, False
+        """A trace may be sampled if the lower half of its ID is below this; and whether the sampler is asked then."""
         self._task_ids = task_ids
         longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
         self._attributes = SpanAttributes(upstream.address, longest)
@@ -124,7 +124,7 @@ class Spans:
             Its trace ID in hexadecimal digits; empty if it is not sampled.
         """
         decision, database, start_ns, end_ns, reply, _ = outcome
-        ids = self._sampled(f"{decision.operation} {decision.queue or decision.state}", _CLIENT, drawn)
+        ids = self._sampled(_name_of(outcome) if self._asks else "", _CLIENT, drawn)
         if ids is None:
             return ""
         self.latest = ids
@@ -157,8 +157,7 @@ class Spans:
         """Remember the name of a decision's span, and the attributes that it has in common with others."""
         if len(self._shared) >= _MAX_SHARED:
             self._shared.clear()
-        decision = outcome.decision
-        name = printable(f"{decision.operation} {decision.queue or decision.state}")
+        name = printable(_name_of(outcome))
         shared = self._shared[key] = name, self._share(self._attributes.of_decision(outcome, mode, server))
         return shared
 
@@ -276,6 +275,11 @@ class Spans:
         delay = _CONSOLE_DELAY_MS if isinstance(exporter, ConsoleSpanExporter) else None
         size = None if os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else SPAN_QUEUE_SIZE
         return BatchSpanProcessor(_Counted(exporter, self.exported), size, delay)
+
+
+def _name_of(outcome: Outcome) -> str:
+    decision = outcome.decision
+    return f"{decision.operation} {decision.queue or decision.state}"
 
 
 def _share_of(sampler: Sampler) -> tuple[int, bool]:
