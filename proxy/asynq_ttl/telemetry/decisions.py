@@ -106,7 +106,7 @@ class Decisions:
         """Decisions that have been told, by queue, state, rule, action and mode."""
         return Counter({key: number for key, (number,) in list(self._counts.items())})
 
-    def note(self, outcome: Outcome, at: ObservedNode | None) -> None:
+    def note(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Take note of a decision; `at` is the node of a cluster where it was carried out."""
         untold = self._untold
         untold.append((outcome, at, None if at is None else at.place))
