@@ -16,13 +16,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from asynq_ttl.events import Action, Outcome
+from asynq_ttl.events import Action, Decision, Outcome
 from asynq_ttl.net.address import Address
 from asynq_ttl.telemetry.bulk_operations import BulkOperations, OpenRedis
-from asynq_ttl.telemetry.recent import Recent
-from asynq_ttl.telemetry.spans import Spans
+from asynq_ttl.telemetry.recent import MAX_TEXTS, Recent
+from asynq_ttl.telemetry.spans import DrawnIds, Spans
 from asynq_ttl.telemetry.task_counts import TaskCounts
 
 _log = logging.getLogger("asynq_ttl")
@@ -30,6 +31,9 @@ _log = logging.getLogger("asynq_ttl")
 # Label values beyond these many sets are counted together, so that no queue or rule name can grow the metrics.
 MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
+
+# Kinds of decisions that are remembered; past it all are forgotten, and their numbers kept.
+_MAX_KINDS = 2_000
 
 # How long a decision waits, and how many do, until they are told.
 _SECONDS = 0.02
@@ -39,10 +43,6 @@ _ACTION_NAMES = {action: action.value for action in Action}  # `value` is a prop
 
 DecisionKey = tuple[str, str, str, str, str]
 DECISION_LABELS = ("asynq.queue", "asynq.task.state", "asynq_ttl.rule", "asynq_ttl.action", "asynq_ttl.mode")
-
-_Kind = tuple[str, str, str, Action, bool, str, int | None]
-"""Of a decision about one task: queue, state, rule, action, whether it is enforced, the task's type, and for how long
-Asynq itself would keep it."""
 
 
 class ObservedNode(Protocol):
@@ -56,6 +56,26 @@ class ObservedNode(Protocol):
     def redis(self) -> OpenRedis:
         """Opens a client of it."""
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """Decisions about one task each that differ in nothing but the task, its times, its trace, its size and where.
+
+    Attributes:
+        mode: enforce or shadow.
+        decisions: how many there are with the same labels.
+        tasks: how many tasks of their kind there are, and how many bytes these have.
+        longest: how long a task ID may be, in characters, to be kept as it is.
+    """
+
+    mode: str
+    decisions: list[int]
+    tasks: list[int]
+    longest: int
+
+
+_Key = tuple[tuple[object, ...], tuple[object, ...], int | None]
+"""What kinds are told apart by: fields of a decision."""
 
 _Noted = tuple[Outcome, ObservedNode | None, Address | None]
 """A decision, the node of a cluster where it was carried out, and where that was then."""
@@ -71,29 +91,32 @@ class Decisions:
     """
 
     def __init__(self, spans: Spans, recent: Recent, bulk: BulkOperations) -> None:
-        self.counts: Counter[DecisionKey] = Counter()
-        """Decisions that have been told, by queue, state, rule, action and mode."""
         self.task_counts = TaskCounts()
         """Their tasks."""
         self._spans = spans
         self._recent = recent
         self._bulk = bulk
         self._untold: list[_Noted] = []
+        self._counts: dict[DecisionKey, list[int]] = {}
+        self._kinds: dict[_Key, _Kind] = {}
         recent.before_reading(self.tell)
 
-    def note(self, outcome: Outcome, at: ObservedNode | None) -> None:
+    @property
+    def counts(self) -> Counter[DecisionKey]:
+        """Decisions that have been told, by queue, state, rule, action and mode."""
+        return Counter({key: number for key, (number,) in list(self._counts.items())})
+
+    def note(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
         """Take note of a decision; `at` is the node of a cluster where it was carried out."""
         untold = self._untold
         untold.append((outcome, at, None if at is None else at.place))
-        if not outcome.decision.task_id:
+        if not outcome.decision.task_id or len(untold) >= MOST_UNTOLD:
             self.tell()
         elif len(untold) == 1:
             try:
                 asyncio.get_running_loop().call_later(_SECONDS, self.tell)
             except RuntimeError:
                 self.tell()
-        elif len(untold) >= MOST_UNTOLD:
-            self.tell()
 
     def tell(self) -> None:
         """Tell what is not told yet."""
@@ -105,64 +128,72 @@ class Decisions:
                 _log.exception("telemetry cannot tell of some of %s decisions", len(untold))
 
     def _tell(self, untold: Sequence[_Noted]) -> None:
-        spans, debugging = self._spans, _log.isEnabledFor(logging.DEBUG)
-        kinds: dict[_Kind, list[int]] = {}
+        spans, kinds, bound = self._spans, self._kinds, self._spans.bound
+        debugging = _log.isEnabledFor(logging.DEBUG)
         told: list[tuple[Outcome, str]] = []
-        for outcome, at, server in untold:
-            decision = outcome.decision
-            (_, _, queue, state, action, enforced, task_id, task_type, rule, _, _, _, size_bytes, own_seconds, _) = (
-                decision
-            )
-            if not task_id or own_seconds is None or not outcome.reply.startswith(b"+"):
-                self._end(kinds, told)
-                self._tell_apart(outcome, at, server)
+        for (outcome, at, server), drawn in zip(untold, spans.draw(len(untold)), strict=True):
+            decision = outcome[0]
+            # By position, since by name each takes three times as long: all but the task, its trace and its size.
+            key = decision[:6], decision[7:10], decision[13]
+            kind = None if outcome[4] != b"+OK" else kinds.get(key) or self._kind_of(decision, key)
+            if kind is None or not 0 < len(decision[6]) <= kind.longest:
+                self._end(told)
+                self._tell_apart(outcome, at, server, drawn)
                 continue
-            kind = queue, state, rule, action, enforced, task_type, own_seconds
-            count = kinds.get(kind)
-            if count is None:
-                kinds[kind] = [1, size_bytes]
-            else:
-                count[0] += 1
-                count[1] += size_bytes
-            trace_id = ""
-            if spans.on and (trace := spans.draw()):
-                trace_id = spans.decided(outcome, "enforce" if enforced else "shadow", (), server, trace)
+            kind.decisions[0] += 1
+            tasks = kind.tasks
+            tasks[0] += 1
+            tasks[1] += decision[12]
+            trace_id = spans.decided(outcome, kind.mode, (), server, drawn, kind=kind) if drawn[0] < bound else ""
             told.append((outcome, trace_id))
             if debugging:
                 _log_decision(outcome, trace_id)
-        self._end(kinds, told)
+        self._end(told)
 
-    def _end(self, kinds: dict[_Kind, list[int]], told: list[tuple[Outcome, str]]) -> None:
-        """Count and keep what has been told, and forget it here."""
-        for (queue, state, rule, action, enforced, task_type, own_seconds), (tasks, size_bytes) in kinds.items():
-            self._count((queue, state, rule, _ACTION_NAMES[action], "enforce" if enforced else "shadow"), tasks)
-            self.task_counts.add_kind((queue, task_type, state, own_seconds or 0), tasks, size_bytes)
-        kinds.clear()
-        self._recent.add_told(told)
+    def _end(self, told: list[tuple[Outcome, str]]) -> None:
+        """Keep what has been told, and forget it here."""
+        self._recent.add_short(told)
         told.clear()
 
-    def _count(self, key: DecisionKey, number: int) -> None:
-        if key not in self.counts and len(self.counts) >= MAX_DECISION_SERIES:
-            key = (OVERFLOW, key[1], OVERFLOW, *key[3:])
-        self.counts[key] += number
+    def _kind_of(self, decision: Decision, key: _Key) -> _Kind | None:
+        """Remember the kind of a decision; None where its like is told apart."""
+        _, _, queue, state, action, enforced = decision[:6]
+        longest = MAX_TEXTS - len(queue) - len(decision.task_type)
+        if decision.own_seconds is None or not decision.task_id or longest <= 0:
+            return None
+        if len(self._kinds) >= _MAX_KINDS:
+            self._kinds.clear()
+        mode = "enforce" if enforced else "shadow"
+        decisions = self._series((queue, state, decision.rule, _ACTION_NAMES[action], mode))
+        tasks = self.task_counts.pair((queue, decision.task_type, state, decision.own_seconds))
+        kind = self._kinds[key] = _Kind(mode, decisions, tasks, longest)
+        return kind
 
-    def _tell_apart(self, outcome: Outcome, at: ObservedNode | None, server: Address | None) -> None:
+    def _series(self, key: DecisionKey) -> list[int]:
+        """Return the number of decisions with such labels, for counting."""
+        if key not in self._counts and len(self._counts) >= MAX_DECISION_SERIES:
+            key = (OVERFLOW, key[1], OVERFLOW, *key[3:])
+        return self._counts.setdefault(key, [0])
+
+    def _tell_apart(self, outcome: Outcome, at: ObservedNode | None, server: Address | None, drawn: DrawnIds) -> None:
         """Tell of a decision about many tasks, of an unknown one, or of one that Redis has refused."""
         decision = outcome.decision
         mode, action = "enforce" if decision.enforced else "shadow", _ACTION_NAMES[decision.action]
-        self._count((decision.queue, decision.state, decision.rule, action, mode), 1)
+        self._series((decision.queue, decision.state, decision.rule, action, mode))[0] += 1
         if not outcome.reply.startswith((b"-", b"!")):
             # The reply to a bulk operation is how many tasks it has moved.
             self.task_counts.add(decision, 1 if decision.own_seconds is not None else outcome.moved or 0)
         if not decision.task_id and outcome.moved:
             self._bulk.find(outcome, lambda found, moved: self._trace(found, moved, server), redis_of(at))
         else:
-            self._trace(outcome, (), server)
+            self._trace(outcome, (), server, drawn)
 
-    def _trace(self, outcome: Outcome, moved: Sequence[str], server: Address | None) -> None:
+    def _trace(
+        self, outcome: Outcome, moved: Sequence[str], server: Address | None, drawn: DrawnIds | None = None
+    ) -> None:
         """Keep a decision and make its span; `moved` are some of the tasks of a bulk operation."""
         mode = "enforce" if outcome.decision.enforced else "shadow"
-        trace_id = self._spans.decided(outcome, mode, moved, server) if self._spans.on else ""
+        trace_id = self._spans.decided(outcome, mode, moved, server, drawn)
         self._recent.add_told([(outcome, trace_id)])
         if _log.isEnabledFor(logging.DEBUG):
             _log_decision(outcome, trace_id)

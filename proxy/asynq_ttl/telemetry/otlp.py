@@ -14,6 +14,7 @@ same is tested.
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from types import SimpleNamespace
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -38,8 +39,8 @@ _TIMES = struct.Struct("<BBBQBQ")
 _KIND_TAG, _START_TAG, _END_TAG = 6 << 3, 7 << 3 | 1, 8 << 3 | 1
 # Flag 0x100: it is known whether the parent, or what is linked to, is remote; 0x200: it is.
 _FLAGS = b"\x85\x01" + struct.pack("<I", 0x100)
-_REMOTE = 0x300
 _LINK = b"\x6a"
+_LINK_STATE, _LINK_FLAGS = b"\x1a", b"\x35" + struct.pack("<I", 0x300)
 # OTLP counts kinds from one, since nought is for what is not said.
 _KIND_OFFSET = 1
 _CLIENT = SpanKind.CLIENT.value + _KIND_OFFSET
@@ -51,10 +52,14 @@ _RESOURCE_SPANS = b"\x0a"
 
 
 class Ready(bytes):
-    """A span that is encoded already, in the place of one for the SDK's batch processor, which looks at its context."""
+    """A span that is encoded already, in the place of one for the SDK's batch processor.
+
+    That asks each span's context whether it is sampled, and nothing else. A plain object says so in a tenth of the time
+    of the SDK's.
+    """
 
     __slots__ = ()
-    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    context = SimpleNamespace(trace_flags=SimpleNamespace(sampled=True))
 
 
 def share(attributes: Attributes) -> SharedAttributes:
@@ -72,7 +77,7 @@ def encode(span: FinishedSpan) -> Ready:
             trace_id.to_bytes(16, "big"),
             _SPAN_ID,
             span_id.to_bytes(8, "big"),
-            _sized(_NAME, name.encode()),
+            _name(name),
             _TIMES.pack(_KIND_TAG, _INTERNAL if internal else _CLIENT, _START_TAG, start, _END_TAG, end),
             _FLAGS,
             shared.encoded,
@@ -92,7 +97,8 @@ class Encoder:
     """
 
     def __init__(self, resource: Resource) -> None:
-        span = ReadableSpan("", context=Ready.context, resource=resource, instrumentation_scope=SCOPE)
+        context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        span = ReadableSpan("", context=context, resource=resource, instrumentation_scope=SCOPE)
         # What the SDK's own encoder says of resource and scope.
         (resource_spans,) = encode_spans([span]).resource_spans
         scope_spans = resource_spans.scope_spans[0]
@@ -132,19 +138,29 @@ def _attribute(name: str, value: str | int) -> bytes:
     return _sized(_ATTRIBUTE, KeyValue(key=name, value=content).SerializeToString())
 
 
+@lru_cache(_MAX_REMEMBERED)
+def _name(name: str) -> bytes:
+    return _sized(_NAME, name.encode())
+
+
 def _task(task_id: str) -> bytes:
-    """Return the attribute with a task ID: a `KeyValue` (key 1, value 2) whose value is an `AnyValue` (text 1)."""
-    return _sized(_ATTRIBUTE, _UNIQUE_KEY + _sized(b"\x12", _sized(b"\x0a", task_id.encode())))
+    """Return the attribute with a task ID."""
+    text = task_id.encode()
+    return _task_head(len(text)) + text
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _task_head(length: int) -> bytes:
+    """Return what of a `KeyValue` (key 1, value 2: an `AnyValue`, text 1) stands before a task ID of that length."""
+    text = _head(b"\x0a", length)
+    value = _head(b"\x12", len(text) + length) + text
+    return _head(_ATTRIBUTE, len(_UNIQUE_KEY) + len(value) + length) + _UNIQUE_KEY + value
 
 
 def _link(link: LinkedSpan) -> bytes:
-    linked = Span.Link(
-        trace_id=link.trace_id.to_bytes(16, "big"),
-        span_id=link.span_id.to_bytes(8, "big"),
-        trace_state=link.trace_state,
-        flags=_REMOTE,
-    )
-    return _sized(_LINK, linked.SerializeToString())
+    trace_id, span_id, state = link
+    ids = _TRACE_ID, trace_id.to_bytes(16, "big"), _SPAN_ID, span_id.to_bytes(8, "big")
+    return _sized(_LINK, b"".join((*ids, _sized(_LINK_STATE, state.encode()) if state else b"", _LINK_FLAGS)))
 
 
 def _rare(span: FinishedSpan) -> bytes:
@@ -163,12 +179,15 @@ def _rare(span: FinishedSpan) -> bytes:
 
 def _sized(tag: bytes, content: bytes) -> bytes:
     """Return a field that is written with its length first."""
-    length = len(content)
-    if length < 0x80:
-        return tag + bytes((length,)) + content
+    return _head(tag, len(content)) + content
+
+
+@lru_cache(_MAX_REMEMBERED)
+def _head(tag: bytes, length: int) -> bytes:
+    """Return a tag and the length of what follows, seven bits in a byte."""
     size = bytearray()
     while length > 0x7F:
         size.append(length & 0x7F | 0x80)
         length >>= 7
     size.append(length)
-    return tag + size + content
+    return tag + size

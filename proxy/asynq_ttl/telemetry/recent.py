@@ -22,7 +22,7 @@ WATCHER_QUEUE_SIZE = 1_000
 MAX_WATCHERS = 32
 
 # A decision whose texts are longer altogether is not kept as it is, but cut off.
-_MAX_TEXTS = 2 * MAX_TEXT
+MAX_TEXTS = 2 * MAX_TEXT
 
 
 class FilterError(ValueError):
@@ -152,7 +152,7 @@ class Recent:
             kept: Record | Entry = record
             if isinstance(record, Outcome):
                 decision = record.decision
-                if len(decision.task_id) + len(decision.task_type) + len(decision.queue) > _MAX_TEXTS:
+                if len(decision.task_id) + len(decision.task_type) + len(decision.queue) > MAX_TEXTS:
                     kept = self._entry(record, trace_id)
             else:
                 kept = self._entry(record, trace_id)
@@ -160,6 +160,13 @@ class Recent:
             if self._watchers:
                 entry = self._entry(kept, trace_id)
                 self.dropped += sum(not watcher.offer(entry) for watcher in self._watchers)
+
+    def add_short(self, outcomes: Sequence[tuple[Outcome, str]]) -> None:
+        """Do the same with decisions whose texts have `MAX_TEXTS` characters at most."""
+        if self._also is None and not self._watchers:
+            self._ring.extend(outcomes)
+        else:
+            self.add_told(outcomes)
 
     def latest(self, wanted: EntryFilter, limit: int = RING_SIZE) -> list[Entry]:
         """Return the latest entries that are wanted, newest first."""

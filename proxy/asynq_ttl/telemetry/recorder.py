@@ -82,6 +82,7 @@ class Telemetry:
         open_redis: opens a client of the real Redis, to search for what bulk operations have moved; None for no search.
 
     Attributes:
+        decided: takes note of a decision. It is counted, kept and traced within a moment; before anybody looks.
         fail_opens: commands forwarded untouched although a rule might concern them, by reason and queue.
         unwrappable: scripts that Redis refused to compile.
         activations: wrappers loaded into Redis, by result: ok, error.
@@ -125,15 +126,12 @@ class Telemetry:
             environment, lambda resource, outlets: Spans(outlets, resource, upstream, task_ids=task_ids), pulled=pulled
         )
         self._decided = Decisions(self._spans, self.recent, self.bulk)
+        self.decided = self._decided.note
         self._repetition = Repetition()
         self._prefixes: set[str] = set()  # of keys, that were warned of
         self._upstream = str(upstream)
         self._declare()
         self._declare_times()
-
-    def decided(self, outcome: Outcome, at: ObservedNode | None = None) -> None:
-        """Take note of a decision. It is counted, kept and traced within a moment; before anybody looks."""
-        self._decided.note(outcome, at)
 
     @property
     def decisions(self) -> Counter[DecisionKey]:

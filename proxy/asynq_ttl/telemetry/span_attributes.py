@@ -19,10 +19,8 @@ from asynq_ttl.telemetry.finished_span import LinkedSpan
 # Longer task IDs and types are cut off.
 MAX_TEXT = 1_024
 
-# Not version ff, no ID of zeros only; version 00 ends after the flags, a later one may go on.
-_TRACEPARENT = re.compile(
-    r"(?!ff)(?!00-.*-.*-..-)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})-[0-9a-f]{2}(-.*)?"
-)
+# Version, trace, span, flags, and what a later version may have besides.
+_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 NewAttributes = dict[str, str | int]
 
@@ -180,8 +178,12 @@ def link_of(traceparent: str, tracestate: str) -> LinkedSpan | None:
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None:
         return None
+    version, trace, span, rest = found.groups()
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    if not trace_id or not span_id or (rest and version == "00"):
+        return None
     state = TraceState.from_header([tracestate]).to_header() if tracestate else ""
-    return LinkedSpan(int(found["trace"], 16), int(found["span"], 16), state)
+    return LinkedSpan(trace_id, span_id, state)
 
 
 def _of_server(address: Address) -> NewAttributes:

@@ -9,14 +9,17 @@ for that exporter. What the attributes are is the business of `span_attributes`.
 """
 
 import os
+import random
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import repeat
+from struct import Struct
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, TraceState
 
 from asynq_ttl.asynq.keys import printable
@@ -35,6 +38,10 @@ _CLIENT, _INTERNAL = SpanKind.CLIENT, SpanKind.INTERNAL
 
 _Ids = tuple[int, int, TraceState | None]
 """A sampled span's trace ID, its own ID, and the trace state."""
+
+DrawnIds = tuple[int, int, int]
+"""The lower half of a trace's ID, the upper half, and the ID of its span; 64 bits each."""
+_DRAWN, _NOT_DRAWN = Struct("3Q"), (0, 0, 0)
 
 
 class Spans:
@@ -62,11 +69,13 @@ class Spans:
         self.exported: Counter[str] = Counter()
         """Spans that exporters were given, by result: ok, error."""
         self.on = bool(outlets)
+        self.bound, self._asks = 0, False
+        """A trace may be sampled if the lower half of its ID is below this; and whether the sampler is asked then."""
         self._task_ids = task_ids
         longest = min(SpanLimits().max_span_attribute_length or MAX_TEXT, MAX_TEXT)
         self._attributes = SpanAttributes(upstream.address, longest)
-        # What the spans of decisions have in common, by all that it is made of.
-        self._shared: dict[tuple[object, ...], SharedAttributes] = {}
+        # The names of spans of decisions, and the attributes they have in common, by all that these are made of.
+        self._shared: dict[Hashable, tuple[str, SharedAttributes]] = {}
         if not outlets:
             return
         from asynq_ttl.telemetry.otlp import share  # noqa: PLC0415 - with protobuf, which is three megabytes
@@ -75,9 +84,7 @@ class Spans:
         # The provider reads OTEL_TRACES_SAMPLER; spans are made here, since they are over when they begin.
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._sampler = provider.sampler
-        # These spans have no parent. So a share of them is by the trace ID alone, and what is not in it need not ask.
-        root = getattr(self._sampler, "_root", self._sampler)
-        self._bound: int = root.bound if type(root) is TraceIdRatioBased else TraceIdRatioBased.TRACE_ID_LIMIT + 1
+        self.bound, self._asks = _share_of(self._sampler)
         self._ids = provider.id_generator
         self._processors = [(outlet.form, self._processor(outlet.exporter)) for outlet in outlets]
 
@@ -86,10 +93,11 @@ class Spans:
         self._attributes.name_server(address)
         self._shared.clear()  # the server is in each
 
-    def draw(self) -> int:
-        """Return the ID of a new trace; 0 where its share of all traces is not sampled."""
-        trace_id = self._ids.generate_trace_id()
-        return trace_id if trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < self._bound else 0
+    def draw(self, number: int) -> Iterable[DrawnIds]:
+        """Return the IDs of so many traces, drawn in one go; zeros where none can be sampled."""
+        if not self.bound:
+            return repeat(_NOT_DRAWN, number)
+        return _DRAWN.iter_unpack(random.randbytes(number * _DRAWN.size))  # noqa: S311 - as the SDK draws them
 
     def decided(
         self,
@@ -97,7 +105,9 @@ class Spans:
         mode: str,
         moved: Sequence[str] = (),
         server: Address | None = None,
-        trace_id: int = 0,
+        drawn: DrawnIds | None = None,
+        *,
+        kind: Hashable = None,
     ) -> str:
         """Make the span of a decision.
 
@@ -106,40 +116,49 @@ class Spans:
             mode: enforce or shadow.
             moved: some of the tasks that a bulk operation has moved.
             server: where it was executed, in a cluster.
-            trace_id: what was drawn for it; 0 where that was not done yet.
+            drawn: the IDs that were drawn for it; None where that was not done yet.
+            kind: what stands for all that it says besides its task, its times, its trace and where it was; None for
+                nothing.
 
         Returns:
             Its trace ID in hexadecimal digits; empty if it is not sampled.
         """
-        decision = outcome.decision
-        name = f"{decision.operation} {decision.queue or decision.state}"
-        if (ids := self._sampled(name, _CLIENT, trace_id)) is None:
+        decision, database, start_ns, end_ns, reply, _ = outcome
+        ids = self._sampled(_name_of(outcome) if self._asks else "", _CLIENT, drawn)
+        if ids is None:
             return ""
         self.latest = ids
         # The usual reply says no more than that it went well.
-        attributes, error = (None, None) if outcome.reply.startswith(b"+") else reply_attributes(outcome)
-        told = printable(name), *ids, outcome.start_ns, outcome.end_ns, self._shared_by(outcome, mode, server)
+        attributes, error = (None, None) if reply.startswith(b"+") else reply_attributes(outcome)
+        key = (kind or (*decision[:5], *decision[7:10]), mode, database, server)
+        name, shared = self._shared.get(key) or self._share_by(key, outcome, mode, server)
         self._emit(
-            FinishedSpan(
-                *told,
-                self._attributes.text(decision.task_id) if self._task_ids else "",
-                link_of(decision.traceparent, decision.tracestate) if decision.traceparent else None,
-                attributes,
-                error,
-                self._events("moved", moved) if moved and self._task_ids else None,
+            FinishedSpan._make(
+                (
+                    name,
+                    *ids,
+                    start_ns,
+                    end_ns,
+                    shared,
+                    self._attributes.text(decision.task_id) if self._task_ids else "",
+                    link_of(decision.traceparent, decision.tracestate) if decision.traceparent else None,
+                    attributes,
+                    error,
+                    self._events("moved", moved) if moved and self._task_ids else None,
+                    False,
+                )
             )
         )
-        return f"{ids[0]:032x}"
+        return ids[0].to_bytes(16, "big").hex()
 
-    def _shared_by(self, outcome: Outcome, mode: str, server: Address | None) -> SharedAttributes:
-        """Return the attributes of a decision that it has in common with others."""
-        decision = outcome.decision
-        key = (*decision[:5], mode, *decision[7:10], outcome.database, server)
-        shared = self._shared.get(key)
-        if shared is None:
-            if len(self._shared) >= _MAX_SHARED:
-                self._shared.clear()
-            shared = self._shared[key] = self._share(self._attributes.of_decision(outcome, mode, server))
+    def _share_by(
+        self, key: Hashable, outcome: Outcome, mode: str, server: Address | None
+    ) -> tuple[str, SharedAttributes]:
+        """Remember the name of a decision's span, and the attributes that it has in common with others."""
+        if len(self._shared) >= _MAX_SHARED:
+            self._shared.clear()
+        name = printable(_name_of(outcome))
+        shared = self._shared[key] = name, self._share(self._attributes.of_decision(outcome, mode, server))
         return shared
 
     def swept(self, page: Swept, server: Address | None = None) -> str:
@@ -209,14 +228,22 @@ class Spans:
         for thread in threads:
             thread.join(seconds / len(threads))
 
-    def _sampled(self, name: str, kind: SpanKind, trace_id: int = 0) -> _Ids | None:
-        """Ask the sampler; return the IDs of the span to build, or None where there is to be none."""
-        if not self.on or not (trace_id := trace_id or self.draw()):
+    def _sampled(self, name: str, kind: SpanKind, drawn: DrawnIds | None = None) -> _Ids | None:
+        """Ask the sampler, where it is not plain what it says; return the IDs of the span to build, None for none."""
+        if not self.on:
             return None
+        if drawn is None:
+            trace_id = self._ids.generate_trace_id()
+            low, span_id = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT, self._ids.generate_span_id()
+        else:
+            low, high, span_id = drawn
+            trace_id = high << 64 | low
+        if low >= self.bound:
+            return None
+        if not self._asks:
+            return trace_id, span_id, None
         result = self._sampler.should_sample(None, trace_id, name, kind)
-        if result.decision is not Decision.RECORD_AND_SAMPLE:
-            return None
-        return trace_id, self._ids.generate_span_id(), result.trace_state
+        return (trace_id, span_id, result.trace_state) if result.decision is Decision.RECORD_AND_SAMPLE else None
 
     def _finish(
         self,
@@ -248,6 +275,23 @@ class Spans:
         delay = _CONSOLE_DELAY_MS if isinstance(exporter, ConsoleSpanExporter) else None
         size = None if os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else SPAN_QUEUE_SIZE
         return BatchSpanProcessor(_Counted(exporter, self.exported), size, delay)
+
+
+def _name_of(outcome: Outcome) -> str:
+    decision = outcome.decision
+    return f"{decision.operation} {decision.queue or decision.state}"
+
+
+def _share_of(sampler: Sampler) -> tuple[int, bool]:
+    """Return below which lower half of its ID a trace may be sampled, and whether the sampler has to be asked besides.
+
+    The spans have no parent. So a share of them is by the trace ID alone.
+    """
+    all_of_them = TraceIdRatioBased.TRACE_ID_LIMIT + 1
+    root = getattr(sampler, "_root", None) if type(sampler).should_sample is ParentBased.should_sample else sampler
+    if type(root) is TraceIdRatioBased:
+        return root.bound, False
+    return (0, False) if root is ALWAYS_OFF else (all_of_them, root is not ALWAYS_ON)
 
 
 class _Counted(SpanExporter):

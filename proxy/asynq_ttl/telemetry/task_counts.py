@@ -52,15 +52,14 @@ class TaskCounts:
             if decision.state == "archived":
                 self._others[0] += moved
             return
-        self.add_kind(
-            (decision.queue, decision.task_type, decision.state, decision.own_seconds), 1, decision.size_bytes
-        )
+        pair = self.pair((decision.queue, decision.task_type, decision.state, decision.own_seconds))
+        pair[0] += 1
+        pair[1] += decision.size_bytes
 
-    def add_kind(self, kind: Kind, tasks: int, size_bytes: int) -> None:
-        """Count so many tasks of a kind, whose messages have so many bytes altogether."""
-        count = self._kinds.get(kind)
-        if count is None:
+    def pair(self, kind: Kind) -> list[int]:
+        """Return the numbers of tasks and of bytes of a kind, for counting."""
+        pair = self._kinds.get(kind)
+        if pair is None:
             full = len(self._kinds) >= MAX_KINDS or len(kind[0]) + len(kind[1]) > MAX_TEXT
-            count = self._others if full else self._kinds.setdefault(kind, [0, 0])
-        count[0] += tasks
-        count[1] += size_bytes
+            pair = self._others if full else self._kinds.setdefault(kind, [0, 0])
+        return pair

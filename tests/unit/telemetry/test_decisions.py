@@ -137,7 +137,7 @@ async def test_a_node_is_named_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Non
     noted = Telemetry(UPSTREAM, {"OTEL_TRACES_EXPORTER": "console"})
     named: list[object] = []
 
-    def made(*arguments: object) -> str:
+    def made(*arguments: object, **_: object) -> str:
         named.append(arguments[3])
         return ""
 
@@ -157,7 +157,7 @@ async def test_a_bug_costs_only_what_it_is_about(
     noted = Telemetry(UPSTREAM, {})
     noted.decided(outcome())
     with monkeypatch.context() as patched:
-        patched.setattr(Decisions, "_end", lambda *_: json.loads("x"))
+        patched.setattr(Decisions, "_kind_of", lambda *_: json.loads("x"))
         noted.tell()
     assert caplog.messages == ["telemetry cannot tell of some of 1 decisions"]
     caplog.clear()

@@ -17,16 +17,16 @@ from support.servers import free_port
 class Spans:
     """Remembers for which server spans are made; instead of a decision's reply it is told of `moved` ones."""
 
-    on = True
+    bound = 2
 
     def __init__(self) -> None:
         self.servers: list[tuple[str, object]] = []
 
-    def draw(self) -> int:
+    def draw(self, number: int) -> list[tuple[int, int, int]]:
         """Sample each."""
-        return 1
+        return [(1, 1, 1)] * number
 
-    def decided(self, *arguments: object) -> str:
+    def decided(self, *arguments: object, **_: object) -> str:
         """Remember the server, behind which may stand what was drawn."""
         self.servers.append(("decided", arguments[3]))
         return ""

@@ -1,9 +1,13 @@
 """Spans: built when sampled, handed over, never blocking."""
 
+from functools import partial
+from typing import Any
+
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import SpanKind, StatusCode, TraceState
 
 from asynq_ttl.events import Activated, FailedOpen, FailOpen
 from asynq_ttl.net.address import Address
@@ -78,7 +82,13 @@ def test_the_sampler_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not memory.spans
 
 
-@pytest.mark.parametrize("name", ["traceidratio", "parentbased_traceidratio", "always_on", "always_off"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("traceidratio", "parentbased_traceidratio", "always_on", "always_off"),
+        *("parentbased_always_on", "parentbased_always_off"),
+    ],
+)
 def test_nothing_is_left_out_that_the_sampler_takes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What is not in the share by its trace ID is told without the sampler, and is what it would leave out."""
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", name)
@@ -88,8 +98,33 @@ def test_nothing_is_left_out_that_the_sampler_takes(monkeypatch: pytest.MonkeyPa
         trace_id = 7 << 64 | low
         monkeypatch.setattr(tracing._ids, "generate_trace_id", lambda: trace_id)  # noqa: B023 - called in this turn
         asked = tracing._sampler.should_sample(None, trace_id, "x", SpanKind.CLIENT)
-        taken = tracing._sampled("x", SpanKind.CLIENT) is not None
-        assert taken == (asked.decision is Decision.RECORD_AND_SAMPLE)
+        taken = asked.decision is Decision.RECORD_AND_SAMPLE
+        assert (tracing._sampled("x", SpanKind.CLIENT) is not None) == taken
+        assert bool(tracing.decided(outcome(), "enforce", (), None, (low, 7, 8))) == taken
+    tracing.shutdown(1)
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_a_sampler_of_its_own_is_asked(monkeypatch: pytest.MonkeyPatch, *, root: bool) -> None:
+    """By the name of the span, also as the root of one that the SDK knows; what it says of the trace is kept."""
+
+    class Mail(Sampler):
+        def should_sample(self, *arguments: Any, **named: Any) -> SamplingResult:
+            name = named["name"] if named else arguments[2]
+            taken = Decision.RECORD_AND_SAMPLE if name == "archive mail" else Decision.DROP
+            return SamplingResult(taken, trace_state=TraceState([("a", "b")]))
+
+        def get_description(self) -> str:
+            return "mail"
+
+    made_by = partial(TracerProvider, ParentBased(Mail()) if root else Mail())
+    monkeypatch.setattr(spans, "TracerProvider", made_by)
+    tracing = made(Memory())
+    ((low, high, span_id),) = tracing.draw(1)
+    trace_id = high << 64 | low
+    assert tracing.decided(outcome(queue="other"), "enforce", (), None, (low, high, span_id)) == ""
+    assert tracing.decided(outcome(), "enforce", (), None, (low, high, span_id)) == f"{trace_id:032x}"
+    assert tracing.latest == (trace_id, span_id, TraceState([("a", "b")]))
     tracing.shutdown(1)
 
 
