@@ -144,9 +144,9 @@ class Spans:
         """Remember the name of a decision's span, and the attributes that it has in common with others."""
         if len(self._shared) >= _MAX_SHARED:
             self._shared.clear()
-        name = printable(_name_of(outcome))
-        shared = self._shared[key] = name, self._share(self._attributes.of_decision(outcome, mode, server))
-        return shared
+        attributes = self._share(self._attributes.of_decision(outcome, mode, server))
+        named = self._shared[key] = printable(_name_of(outcome)), attributes
+        return named
 
     def swept(self, page: Swept, server: Address | None = None) -> str:
         """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""
