@@ -1,13 +1,15 @@
 """Decisions, noted one by one where they are made, and told many at once: counted, kept, traced, logged.
 
 Most of what telling costs is the same for one decision as for a hundred. So where a decision is made it is only put at
-the end of a list, and the list is told a moment later; or before that, when somebody looks, or when it is long.
+the end of a list, and the list is told a moment later; or before that, when somebody looks, or when it is long. What it
+counts towards, and what its span says besides the task, depends on its kind alone, and is remembered for each.
 
 Invariants:
 
 * What is told, and in which order, is what telling each at once would come to: times are those of the decision.
 * Nobody who looks finds less than was noted before: who reads what is kept here, or adds to it, has it told first.
-* Bounded: `MOST_UNTOLD` decisions wait at most, and no set of labels grows with what clients send.
+* Bounded: `MOST_UNTOLD` decisions wait at most, and neither the sets of labels nor the kinds that are remembered grow
+  with what clients send.
 * A decision about many tasks is told at once, since these have to be searched for while they are there; and so is any
   where no event loop runs.
 """
@@ -33,7 +35,7 @@ MAX_DECISION_SERIES = 1_000
 OVERFLOW = "other"
 
 # Kinds of decisions that are remembered; past it all are forgotten, and their numbers kept.
-_MAX_KINDS = 2_000
+_MAX_KINDS = 5_000
 
 # How long a decision waits, and how many do, until they are told.
 _SECONDS = 0.02

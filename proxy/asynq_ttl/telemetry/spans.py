@@ -117,8 +117,7 @@ class Spans:
             moved: some of the tasks that a bulk operation has moved.
             server: where it was executed, in a cluster.
             drawn: the IDs that were drawn for it; None where that was not done yet.
-            kind: what stands for all that it says besides its task, its times, its trace and where it was; None for
-                nothing.
+            kind: what stands for all that the span says of it but its task and trace; None for nothing.
 
         Returns:
             Its trace ID in hexadecimal digits; empty if it is not sampled.
@@ -128,27 +127,15 @@ class Spans:
         if ids is None:
             return ""
         self.latest = ids
-        # The usual reply says no more than that it went well.
-        attributes, error = (None, None) if reply.startswith(b"+") else reply_attributes(outcome)
         key = (kind or (*decision[:5], *decision[7:10]), mode, database, server)
         name, shared = self._shared.get(key) or self._share_by(key, outcome, mode, server)
-        self._emit(
-            FinishedSpan._make(
-                (
-                    name,
-                    *ids,
-                    start_ns,
-                    end_ns,
-                    shared,
-                    self._attributes.text(decision.task_id) if self._task_ids else "",
-                    link_of(decision.traceparent, decision.tracestate) if decision.traceparent else None,
-                    attributes,
-                    error,
-                    self._events("moved", moved) if moved and self._task_ids else None,
-                    False,
-                )
-            )
-        )
+        # The usual reply says no more than that it went well.
+        attributes, error = (None, None) if reply.startswith(b"+") else reply_attributes(outcome)
+        task_id = self._attributes.text(decision.task_id) if self._task_ids else ""
+        link = link_of(decision.traceparent, decision.tracestate) if decision.traceparent else None
+        events = self._events("moved", moved) if moved and self._task_ids else None
+        told = name, *ids, start_ns, end_ns, shared, task_id, link, attributes, error, events, False
+        self._emit(FinishedSpan._make(told))
         return ids[0].to_bytes(16, "big").hex()
 
     def _share_by(
@@ -157,9 +144,9 @@ class Spans:
         """Remember the name of a decision's span, and the attributes that it has in common with others."""
         if len(self._shared) >= _MAX_SHARED:
             self._shared.clear()
-        name = printable(_name_of(outcome))
-        shared = self._shared[key] = name, self._share(self._attributes.of_decision(outcome, mode, server))
-        return shared
+        attributes = self._share(self._attributes.of_decision(outcome, mode, server))
+        named = self._shared[key] = printable(_name_of(outcome)), attributes
+        return named
 
     def swept(self, page: Swept, server: Address | None = None) -> str:
         """Make the span of a page of a sweep. Returns its trace ID; empty if it is not sampled."""

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,11 +14,14 @@ from hypothesis import strategies as st
 from asynq_ttl.events import Action, FailOpen, Outcome
 from asynq_ttl.net.address import Address, parse_upstream
 from asynq_ttl.telemetry import decisions as decisions_module
+from asynq_ttl.telemetry.bulk_operations import BulkOperations
 from asynq_ttl.telemetry.decisions import MOST_UNTOLD, Decisions
-from asynq_ttl.telemetry.recent import EntryFilter
+from asynq_ttl.telemetry.recent import EntryFilter, Recent
 from asynq_ttl.telemetry.recorder import Telemetry
+from asynq_ttl.telemetry.spans import Spans
 from asynq_ttl.telemetry.task_counts import Count
 from asynq_ttl.upstream.endpoint import Endpoint
+from support.kept_spans import RESOURCE, Memory
 from support.recorded import END, START, UPSTREAM, decision, failed_open, outcome
 
 KEY = ("mail", "archived", "default", "ttl", "enforce")
@@ -33,6 +38,19 @@ OUTCOMES = st.builds(
     own_seconds=st.sampled_from([600, 0, None]),
     traceparent=st.sampled_from(["", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]),
 )
+# What tells kinds apart, one by one.
+DIFFERENT: list[dict[str, Any]] = [
+    {"operation": "complete"},
+    {"script": "asynq.fail"},
+    {"queue": "other"},
+    {"state": "completed"},
+    {"action": Action.KEEP},
+    {"enforced": False},
+    {"task_type": ""},
+    {"rule": ""},
+    {"ttl_seconds": None},
+    {"own_seconds": 0},
+]
 HALF = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5", "OTEL_TRACES_EXPORTER": "console"}
 
 
@@ -63,6 +81,38 @@ def test_many_at_once_are_told_as_each_at_once(outcomes: list[Outcome]) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(decisions_module, "MAX_DECISION_SERIES", 3)
         assert asyncio.run(batched()) == told(outcomes)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*DIFFERENT, {}]), st.integers(0, 9)), max_size=30))
+def test_a_kind_stands_for_all_that_its_decisions_have_in_common(drawn: list[tuple[dict[str, Any], int]]) -> None:
+    """Spans and counts are those of each decision by itself, also where kinds are forgotten in between."""
+    outcomes = [outcome(task_id=f"id-{size}", size_bytes=size, **changes) for changes, size in drawn]
+    memory, alone = Memory(), Memory()
+    spans, apart = (Spans([each.of_the_sdk()], RESOURCE, UPSTREAM, task_ids=True) for each in (memory, alone))
+    noted = Decisions(spans, Recent(), BulkOperations(None, 10))
+    tasks: dict[tuple[str, str, str, int | None], Count] = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decisions_module, "_MAX_KINDS", 8)
+        for each in outcomes:
+            noted.note(each)
+            assert len(noted._kinds) <= 8
+            apart._shared.clear()
+            one = each.decision
+            apart.decided(each, "enforce" if one.enforced else "shadow")
+            kind = one.queue, one.task_type, one.state, one.own_seconds
+            before = tasks.get(kind, Count())
+            tasks[kind] = Count(before.tasks + 1, before.size_bytes + one.size_bytes)
+    spans.shutdown(5)
+    apart.shutdown(5)
+    assert [(span.name, span.attributes) for span in memory.spans] == [
+        (span.name, span.attributes) for span in alone.spans
+    ]
+    assert noted.task_counts.kinds == tasks
+    labels = [
+        (one.queue, one.state, one.rule, one.action.value, "enforce" if one.enforced else "shadow")
+        for one, *_ in outcomes
+    ]
+    assert noted.counts == Counter(labels)
 
 
 async def test_they_are_told_a_moment_later() -> None:
