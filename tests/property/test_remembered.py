@@ -132,7 +132,7 @@ class Side:
         return sent, awaited, resumed, list(self.observer.outcomes), failures, self.session.pending
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     POLICIES,
     st.lists(EVENTS, min_size=10, max_size=40),

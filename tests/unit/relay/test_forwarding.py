@@ -197,6 +197,7 @@ async def test_a_usual_chunk_needs_no_python(chunk: bytes, monkeypatch: pytest.M
     assert side.wire.written == b"$-1\r\n" * 2
 
 
+@pytest.mark.compiled
 async def test_an_ending_like_others_needs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does its usual reply; and so it is with the reply to what was sent before it."""
     side = await Side.new(compiled=True)
