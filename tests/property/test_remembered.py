@@ -1,4 +1,7 @@
-"""What is remembered and what is decided afresh come to the same, whatever is called and whatever changes meanwhile."""
+"""What is remembered and what is decided afresh come to the same, whatever is called and whatever changes meanwhile.
+
+So they do with the compiled part of it and without, which are held together byte by byte besides.
+"""
 
 import dataclasses
 from typing import TypeVar
@@ -53,21 +56,33 @@ MESSAGES = mostly(
     encode_task("other", retention_seconds=600, headers={"traceparent": TRACE}),
     encode_task("mail", retention_seconds=600, headers={"Traceparent": TRACE, "tracestate": "a=1"}),
     encode_task("mail", retention_seconds=-1),
+    encode_task("mail", retention_seconds=600) + b"\x7a\x10\x0a\x0bTraceparent\x12\x01\xff",
+    encode_task("mail", retention_seconds=2**63 - 1),
+    encode_task("mail", retention_seconds=10**15),
+    encode_task("m" * 1_010, retention_seconds=600),
+    encode_task("m" * 1_024, retention_seconds=600),
     encode_task(""),
+    b"\x0a\x05mail\xff\x60\xd8\x04",  # a type that is not UTF-8, and 600 seconds
+    b"",
     b"\xff",
     b"\x62\x01\x02",
 )
-IDS = st.sampled_from([b"1", b"2", b"\xff", b""])
-TIMES = mostly(b"%d" % NOW, b"%d" % (NOW + 600), b"5", b"-5", b"007", b"", b"9" * 16)
-CUTOFFS = mostly(b"%d" % (NOW - 90 * 86_400), b"%d" % (NOW - 60), b"0", b"-1", b"x", b"9" * 16)
-CAPS = mostly(b"10000", b"5", b"0", b"-1", b"x")
+IDS = st.sampled_from([b"1", b"2", b"\xff", b"", b"\xed\xa0\x80", b"x" * 300])
+TIMES = mostly(
+    *(b"%d" % NOW, b"%d" % (NOW + 600), b"5", b"-5", b"007", b"", b"9" * 15, b"9" * 16, b"0" * 15 + b"1"),
+    *(b"+5", b"5 ", b"5x", b"\xb9", b"0"),
+)
+CUTOFFS = mostly(
+    *(b"%d" % (NOW - 90 * 86_400), b"%d" % (NOW - 60), b"0", b"-1", b"x", b"9" * 15, b"9" * 16, b"", b"\xb2"),
+)
+CAPS = mostly(b"10000", b"5", b"0", b"-1", b"x", b"", b"9" * 20, b"1" * 1_024)
 
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[bytes, Command]:
     """Return the text of a script, and a call of it, whose SHA stands open; most are as Asynq makes them."""
     text = draw(st.sampled_from([COMPLETE, ARCHIVE, ARCHIVE_UNTRIMMED]))
-    prefix = b"asynq:{%b}:" % draw(mostly(b"q", b"mail", b"}:"))
+    prefix = b"asynq:{%b}:" % draw(mostly(b"q", b"mail", b"}:", b"", b"\xff", b"q" * 1_000))
     task_id, time, message = draw(IDS), draw(TIMES), draw(MESSAGES)
     named = draw(mostly(task_id, b"1"))
     if text == COMPLETE:
@@ -79,7 +94,16 @@ def calls(draw: st.DrawFn) -> tuple[bytes, Command]:
     return text, [draw(mostly(b"EVALSHA", b"evalsha", b"EvalSha")), b"", *command, *draw(mostly((), (b"more",)))]
 
 
-CLOCKS = st.sampled_from(["agrees", "differs", "unknown"])
+# What Redis's clock says.
+AT = {
+    "agrees": NOW + 0.5,
+    "just": float(NOW),
+    "early": NOW - 0.5,
+    "late": NOW + 7.5,
+    "too late": NOW + 8.0,
+    "unknown": 0.0,
+}
+CLOCKS = st.sampled_from(list(AT))
 SWITCHES = st.sampled_from(["flushed", "doubted", "refused"])
 Event = Policy | str | tuple[bytes, Command]
 EVENTS = st.one_of(calls(), calls(), calls(), calls(), calls(), calls(), POLICIES, CLOCKS, SWITCHES)
@@ -88,10 +112,12 @@ EVENTS = st.one_of(calls(), calls(), calls(), calls(), calls(), calls(), POLICIE
 class Side:
     """A sidecar with one client: one that remembers, or one that is new for each call."""
 
-    def __init__(self, registry: ScriptRegistry, policy: Policy, healed: set[str]) -> None:
+    def __init__(self, registry: ScriptRegistry, policy: Policy, healed: set[str], *, compiled: bool = True) -> None:
         self.observer = Recorder()
         observer: Observer = self.observer
         self.shared = Shared(registry, Rewriter(policy, healed), observer, lambda: 5, WholeCommands())
+        if not compiled:
+            self.shared.memory.recall = self.shared.memory._recall
         self.session = Session(self.shared)
 
     def call(self, chunk: bytes, reply: bytes) -> tuple[object, ...]:
@@ -106,7 +132,7 @@ class Side:
         return sent, awaited, resumed, list(self.observer.outcomes), failures, self.session.pending
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     POLICIES,
     st.lists(EVENTS, min_size=10, max_size=40),
@@ -118,27 +144,28 @@ def test_what_is_remembered_is_what_would_be_decided(policy: Policy, events: lis
     scripts = {text: registry.learn(text) for text in (COMPLETE, ARCHIVE, ARCHIVE_UNTRIMMED)}
     for script in scripts.values():
         registry.activated(script)
-    remembering = Side(registry, policy, healed)
+    remembering = [Side(registry, policy, healed, compiled=compiled) for compiled in (True, False)]
     for event in events:
         if isinstance(event, Policy):
             policy = event
-            remembering.shared.use(Rewriter(policy, healed))
+            for side in remembering:
+                side.shared.use(Rewriter(policy, healed))
         elif isinstance(event, str):
             _switch(registry, event)
         else:
             text, command = event
             command[1] = scripts[text].sha
-            chunk, fresh = encode(command), Side(registry, policy, set(healed))
+            chunk = encode(command)
             for _ in range(2):
-                assert remembering.call(chunk, reply) == fresh.call(chunk, reply)
-                fresh = Side(registry, policy, set(healed))
+                sides = *remembering, Side(registry, policy, set(healed))
+                compiled, plain, fresh = (side.call(chunk, reply) for side in sides)
+                assert compiled == plain == fresh
             _switch(registry, "activated")
 
 
 def _switch(registry: ScriptRegistry, how: str) -> None:
-    clocks = {"agrees": NOW + 0.5, "differs": NOW + 1_000.0, "unknown": 0.0}
-    if how in clocks:
-        registry.clock.note(clocks[how], 0.0, 0.0, float)
+    if how in AT:
+        registry.clock.note(AT[how], 0.0, 0.0, float)
     for script in registry.wrapped():
         if how == "flushed":
             registry.flushed()

@@ -25,6 +25,15 @@ FAULTS = {
         "place(flight, LONE), data",
         "AddressSanitizer",
     ),
+    "an element that is not there": ("|| number < 0 || number > count)", ")", "runtime error"),
+    "a sum that is too large": (
+        "!overflow && *number < MOST_ADDED && *number > -MOST_ADDED",
+        "!overflow",
+        "runtime error",
+    ),
+    "a decision that is not there": ("if (made == NULL) {", "if (0) {", "Sanitizer"),
+    "a decision that is kept": ("Py_XDECREF(out);\n    Py_XDECREF(told);", "Py_XDECREF(out);", "does not hold"),
+    "an outcome without what was decided": ("Py_NewRef(items[item])", "items[item]", "AddressSanitizer"),
     "an exception without a word": ("if (special < 0) {", "if (0) {", "does not hold"),
 }
 

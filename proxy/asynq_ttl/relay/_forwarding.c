@@ -3,7 +3,7 @@
  * Optional: they do it themselves where this is not built, and its tests hold the two against each other. What is
  * done here is what its `pass_on` and `pass_back` do with nearly every chunk: look up, count, write. Anything unusual is
  * left to them, so here is nothing that is not there. A command that has to be decided about is given to the session, taken
- * apart. The client's side of a connection to one Redis is here, that of a routed one in `_routed_port.h`.
+ * apart; one that ends a task as others did is waited for, and told of, as `Pending` does it. The client's side of a connection to one Redis is here, that of a routed one in `_routed_port.h`.
  */
 
 #include "_routed_port.h"
@@ -89,12 +89,15 @@ static PyMethodDef compiled_methods[] = {
 static PyObject *
 install(PyObject *module, PyObject *args)
 {
-    PyObject *given, *pause, *names;
+    PyObject *given, *pause, *names, *decision, *outcome;
     Py_ssize_t turn;
-    if (!PyArg_ParseTuple(args, "O!OO!n:install", &PyTuple_Type, &given, &pause, &PyFrozenSet_Type, &names, &turn)
+    if (!PyArg_ParseTuple(args, "O!OO!nO!O!:install", &PyTuple_Type, &given, &pause, &PyFrozenSet_Type, &names, &turn,
+                          &PyType_Type, &decision, &PyType_Type, &outcome)
         || know(given, 0, IN_ROUTED_DOWNSTREAM) < 0) {
         return NULL;
     }
+    Py_XSETREF(decisions, (PyTypeObject *)Py_NewRef(decision));
+    Py_XSETREF(outcomes, (PyTypeObject *)Py_NewRef(outcome));
     Py_XSETREF(no_pause, Py_NewRef(pause));
     Py_XSETREF(special, Py_NewRef(names));
     turn_bytes = turn;
@@ -106,7 +109,7 @@ install(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"install", install, METH_VARARGS,
-     "install(classes, no_pause, special, turn_bytes)\n--\n\n"
+     "install(classes, no_pause, special, turn_bytes, decision, outcome)\n--\n\n"
      "Give the first of the classes the methods `data_received` and `upstream_received` from here."},
     {"install_routed", install_routed, METH_VARARGS,
      "install_routed(classes, unusual)\n--\n\n"

@@ -16,6 +16,7 @@
 /* The classes whose attributes are looked at, in the order in which `install` and then `install_routed` take them. */
 enum {
     IN_DOWNSTREAM, IN_UPSTREAM, IN_TRAFFIC, IN_SESSION, IN_FRAMER, IN_HOLDING, IN_PENDING, IN_COUNTER, IN_MEMORY, IN_SHARED,
+    IN_SELECTED,
     IN_ROUTED_DOWNSTREAM, IN_ROUTED_UPSTREAM, IN_ROUTES, IN_ROUTER, IN_TRANSACTION, IN_ORDER, IN_FLIGHT, IN_LANE, CLASSES
 };
 
@@ -29,9 +30,10 @@ typedef struct {
 enum {
     CONNECTION_TRAFFIC, CONNECTION_UPSTREAM, CONNECTION_PAUSES, CONNECTION_SESSION, CONNECTION_TRANSPORT,
     UPSTREAM_WRITE, COMMAND_DUE, REPLY_DUE, BYTES_FROM_CLIENTS, BYTES_FROM_REDIS,
-    SESSION_FRAMER, SESSION_HOLDING, SESSION_PENDING, SESSION_UNTOUCHED, SESSION_SHARED, SESSION_RECEIVE, SESSION_MARKS, COMMANDS, WAITING_FOR,
-    FRAMER_BETWEEN, TAKEN_BYTES, PENDING_COUNTER, WAITING, COUNTING, REPLIES, COUNTER_BETWEEN,
-    SHARED_MEMORY, SHARED_REWRITER, POLLS, MEMORY_REWRITER, MEMORY_CHANGES, MEMORY_REGISTRY,
+    SESSION_FRAMER, SESSION_HOLDING, SESSION_PENDING, SESSION_UNTOUCHED, SESSION_SHARED, SESSION_RECEIVE, SESSION_MARKS,
+    SESSION_SELECTED, COMMANDS, WAITING_FOR, FRAMER_BETWEEN, TAKEN_BYTES,
+    PENDING_COUNTER, PENDING_CLOCK, PENDING_OBSERVER, WAITING, COUNTING, REPLIES, COUNTER_BETWEEN,
+    SHARED_MEMORY, SHARED_REWRITER, POLLS, ENDINGS, MEMORY_REWRITER, MEMORY_CHANGES, MEMORY_REGISTRY, DATABASE,
     CONNECTIONS, OUTSIDE_CLIENT, OUTSIDE_ORDER, OUTSIDE_OVER, OUTSIDE_ROUTER, OWNERS,
     ROUTER_COMMANDS, ROUTER_REPLIES, ROUTER_FRAMER, ROUTER_HOLDING, ROUTER_TRANSACTION, ROUTER_ORDER, OPEN,
     TODO, WAITS, PINNED, OVER, ENDS, LANES, FLIGHT, NODES, OUTSIDE, LONE, SLOT, LATEST_LANE, ERRANDS, ELSEWHERE, DELIVER,
@@ -56,11 +58,14 @@ static Attribute attributes[ATTRIBUTES] = {
     [SESSION_SHARED] = {IN_SESSION, "_shared"},
     [SESSION_RECEIVE] = {IN_SESSION, "receive_upstream"},
     [SESSION_MARKS] = {IN_SESSION, "marks"},
+    [SESSION_SELECTED] = {IN_SESSION, "_selected"},
     [COMMANDS] = {IN_SESSION, "commands"},
     [WAITING_FOR] = {IN_SESSION, "waiting_for"},
     [FRAMER_BETWEEN] = {IN_FRAMER, "between"},
     [TAKEN_BYTES] = {IN_HOLDING, "taken_bytes"},
     [PENDING_COUNTER] = {IN_PENDING, "_counter"},
+    [PENDING_CLOCK] = {IN_PENDING, "_clock"},
+    [PENDING_OBSERVER] = {IN_PENDING, "_observer"},
     [WAITING] = {IN_PENDING, "_waiting"},
     [COUNTING] = {IN_PENDING, "counting"},
     [REPLIES] = {IN_PENDING, "replies"},
@@ -68,9 +73,11 @@ static Attribute attributes[ATTRIBUTES] = {
     [SHARED_MEMORY] = {IN_SHARED, "memory"},
     [SHARED_REWRITER] = {IN_SHARED, "rewriter"},
     [POLLS] = {IN_MEMORY, "polls"},
+    [ENDINGS] = {IN_MEMORY, "endings"},
     [MEMORY_REWRITER] = {IN_MEMORY, "_rewriter"},
     [MEMORY_CHANGES] = {IN_MEMORY, "_changes"},
     [MEMORY_REGISTRY] = {IN_MEMORY, "_registry"},
+    [DATABASE] = {IN_SELECTED, "number"},
     [CONNECTIONS] = {IN_ROUTED_UPSTREAM, "_connections"},
     [OUTSIDE_CLIENT] = {IN_ROUTED_UPSTREAM, "_client"},
     [OUTSIDE_ORDER] = {IN_ROUTED_UPSTREAM, "_order"},
@@ -110,7 +117,15 @@ static PyObject *no_pause, *special, *unusual;
 static Py_ssize_t turn_bytes;
 static PyObject *name_pass_on, *name_pass_back, *name_take_one, *name_activate, *name_write, *name_changes;
 static PyObject *name_take_reply, *name_receive_downstream, *name_start, *name_answered, *name_send, *name_advance;
+static PyObject *name_expect, *name_append, *name_popleft, *name_decided;
 static PyObject *zero, *nothing; /* the one int, and the one bytes, of that value that CPython has */
+static PyObject *empty, *ok; /* a tuple, and the first line of what the scripts that end a task reply */
+static PyTypeObject *decisions, *outcomes; /* the classes `Decision` and `Outcome` */
+
+/* More decisions that wait are looked at in Python: there are bounds. */
+enum { FEW_WAIT = 1000 };
+/* The items of an `Outcome`. */
+enum { OUTCOME = 6 };
 
 /* Return where an attribute of an object stands. */
 static inline PyObject **
@@ -172,34 +187,86 @@ holds(PyObject *memory, PyObject *shared)
     return same;
 }
 
+/* Say whether a decision whose reply is to be waited for can be put behind the others that wait here, where `Pending.expect`
+ * only does that: 1 or 0; -1 with an exception set. */
+static int
+may_wait(PyObject *pending, PyObject *number)
+{
+    PyObject *waiting = get(pending, WAITING), *replies = get(pending, REPLIES);
+    if (waiting == NULL || replies == NULL || get(pending, PENDING_CLOCK) == NULL || !is(pending, COUNTING, Py_True)) {
+        return 0;
+    }
+    Py_ssize_t wait = PyObject_Size(waiting);
+    return wait < 0 ? -1 : wait < FEW_WAIT ? PyObject_RichCompareBool(replies, number, Py_LT) : 0;
+}
+
+/* Have a decision about the latest command told when its reply has come, as `Pending.expect` does. Return None, or NULL with an
+ * exception set. */
+static PyObject *
+expect(PyObject *session, PyObject *decision)
+{
+    PyObject *pending = get(session, SESSION_PENDING), *number = get(session, COMMANDS);
+    PyObject *database = get(get(session, SESSION_SELECTED), DATABASE), *result = NULL;
+    if (pending == NULL || number == NULL || database == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a session has no numbers");
+        return NULL;
+    }
+    Py_INCREF(pending);
+    Py_INCREF(number);
+    Py_INCREF(database);
+    int may = may_wait(pending, number);
+    if (may > 0) {
+        PyObject *now = PyObject_CallNoArgs(get(pending, PENDING_CLOCK));
+        PyObject *each = now == NULL ? NULL : PyTuple_Pack(4, number, decision, database, now);
+        result = each == NULL ? NULL : PyObject_CallMethodOneArg(get(pending, WAITING), name_append, each);
+        Py_XDECREF(each);
+        Py_XDECREF(now);
+    }
+    else if (may == 0) {
+        PyObject *arguments[] = {pending, decision, number, database};
+        result = PyObject_VectorcallMethod(name_expect, arguments, 4, NULL);
+    }
+    Py_DECREF(database);
+    Py_DECREF(number);
+    Py_DECREF(pending);
+    return result;
+}
+
 /* Return what goes to Redis for a chunk of a connection that has nothing to wait for, and count the commands in it; the one
  * that it is, taken apart, where it is of interest; Py_None where that is not known here, NULL with an exception set. */
 static PyObject *
 instead(PyObject *session, PyObject *chunk)
 {
-    PyObject *shared = get(session, SESSION_SHARED), *memory = get(shared, SHARED_MEMORY);
-    PyObject *untouched = get(session, SESSION_UNTOUCHED), *polls = get(memory, POLLS);
-    if (untouched == NULL || polls == NULL || !PyDict_CheckExact(untouched) || !PyDict_CheckExact(polls)) {
+    PyObject *shared = get(session, SESSION_SHARED), *memory = get(shared, SHARED_MEMORY), *untouched = get(session, SESSION_UNTOUCHED);
+    PyObject *polls = get(memory, POLLS), *endings = get(memory, ENDINGS);
+    if (untouched == NULL || polls == NULL || endings == NULL || !PyDict_CheckExact(untouched) || !PyDict_CheckExact(polls)
+        || !PyDict_CheckExact(endings)) {
         Py_RETURN_NONE;
     }
-    PyObject *seen = recalled(chunk, special, untouched, polls);
+    PyObject *seen = recalled(chunk, special, untouched, polls, endings);
     if (seen == NULL) {
         return NULL;
     }
+    int ends = PyTuple_CheckExact(seen) && PyBytes_CheckExact(PyTuple_GET_ITEM(seen, 0)); /* with what is told of it */
     Py_ssize_t commands = 0;
     if (PyLong_CheckExact(seen)) {
         commands = PyLong_AsSsize_t(seen);
         Py_SETREF(seen, Py_NewRef(chunk));
     }
-    else if (PyBytes_CheckExact(seen)) {
+    else if (ends || PyBytes_CheckExact(seen)) {
         commands = holds(memory, shared);
     }
     if (commands < 0 || (commands > 0 && add(session, COMMANDS, commands) < 0)) {
         Py_DECREF(seen);
         return NULL;
     }
-    if (commands == 0 && !PyTuple_CheckExact(seen)) {
+    if (commands == 0 && (ends || !PyTuple_CheckExact(seen))) {
         Py_SETREF(seen, Py_NewRef(Py_None));
+    }
+    else if (ends) {
+        PyObject *expected = expect(session, PyTuple_GET_ITEM(seen, 1));
+        Py_SETREF(seen, expected == NULL ? NULL : Py_NewRef(PyTuple_GET_ITEM(seen, 0)));
+        Py_XDECREF(expected);
     }
     return seen;
 }
@@ -237,7 +304,53 @@ is_usual(PyObject *data)
     return PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) > 0 && PyBytes_GET_SIZE(data) < turn_bytes;
 }
 
-/* Count the replies in a chunk, where none of them is waited for; say whether that was so, -1 with an exception set. */
+/* Tell of the decision that waits first, whose reply has come and is the usual one, as `Pending.receive` does. Return -1 with
+ * an exception set. */
+static int
+tell(PyObject *pending)
+{
+    PyObject *each = PyObject_CallMethodNoArgs(get(pending, WAITING), name_popleft);
+    PyObject *now = each == NULL ? NULL : PyObject_CallNoArgs(get(pending, PENDING_CLOCK));
+    PyObject *outcome = now == NULL ? NULL : outcomes->tp_alloc(outcomes, OUTCOME), *result = NULL;
+    if (outcome != NULL) {
+        PyObject *items[OUTCOME] = {PyTuple_GET_ITEM(each, 1), PyTuple_GET_ITEM(each, 2), PyTuple_GET_ITEM(each, 3), now, ok, empty};
+        for (int item = 0; item < OUTCOME; item++) {
+            PyTuple_SET_ITEM(outcome, item, Py_NewRef(items[item]));
+        }
+        PyObject *observer = Py_NewRef(get(pending, PENDING_OBSERVER));
+        result = PyObject_CallMethodOneArg(observer, name_decided, outcome);
+        Py_DECREF(observer);
+    }
+    int told = result == NULL ? -1 : 0;
+    Py_XDECREF(result);
+    Py_XDECREF(outcome);
+    Py_XDECREF(now);
+    Py_XDECREF(each);
+    return told;
+}
+
+/* Say what waits for the replies that come next: nothing as yet (0), a decision that is told here if its reply is the usual one
+ * (1), or what is looked at in Python (2); -1 with an exception set. */
+static int
+due(PyObject *pending, PyObject *waiting, long replies)
+{
+    PyObject *each = PySequence_GetItem(waiting, 0), *counted = get(pending, REPLIES);
+    if (each == NULL) {
+        return -1;
+    }
+    int what = 2;
+    if (PyTuple_CheckExact(each) && PyTuple_GET_SIZE(each) == 4 && counted != NULL && PyLong_CheckExact(counted)) {
+        Py_ssize_t number = PyLong_AsSsize_t(PyTuple_GET_ITEM(each, 0)), before = PyLong_AsSsize_t(counted);
+        int plain = Py_IS_TYPE(PyTuple_GET_ITEM(each, 1), decisions) && get(pending, PENDING_CLOCK) != NULL
+            && get(pending, PENDING_OBSERVER) != NULL;
+        what = PyErr_Occurred() ? -1 : number - before > replies ? 0 : plain ? 1 : 2;
+    }
+    Py_DECREF(each);
+    return what;
+}
+
+/* Count the replies in a chunk, and tell of the decision that waits for the one that it is; say whether that could be done here,
+ * -1 with an exception set. */
 static int
 counted(PyObject *session, PyObject *data)
 {
@@ -245,13 +358,22 @@ counted(PyObject *session, PyObject *data)
     if (!is(pending, COUNTING, Py_True) || !is(get(pending, PENDING_COUNTER), COUNTER_BETWEEN, Py_True) || waiting == NULL) {
         return 0;
     }
-    int waits = PyObject_IsTrue(waiting);
-    if (waits != 0) {
-        return waits < 0 ? -1 : 0;
-    }
     const char *at = PyBytes_AS_STRING(data);
     long replies = whole_replies(at, at + PyBytes_GET_SIZE(data));
-    return replies == 0 ? 0 : add(pending, REPLIES, replies) < 0 ? -1 : 1;
+    if (replies == 0) {
+        return 0;
+    }
+    int waits = PyObject_IsTrue(waiting), what = waits > 0 ? due(pending, waiting, replies) : waits;
+    if (what < 0) {
+        return -1;
+    }
+    if (what > 0 && (what > 1 || PyBytes_GET_SIZE(data) != 5 || memcmp(at, "+OK\r\n", 5) != 0)) {
+        return 0;
+    }
+    Py_INCREF(pending);
+    int done = add(pending, REPLIES, replies) < 0 || (what > 0 && tell(pending) < 0) ? -1 : 1;
+    Py_DECREF(pending);
+    return done;
 }
 
 /* Say whether a reply that the client must not see as it is may be among what Redis sends; -1 with an exception set. */
@@ -333,7 +455,8 @@ make_constants(PyObject *module)
         {&name_pass_on, "pass_on"}, {&name_pass_back, "pass_back"}, {&name_take_one, "take_one"}, {&name_activate, "activate"},
         {&name_write, "write"}, {&name_changes, "changes"}, {&name_take_reply, "take_reply"},
         {&name_receive_downstream, "receive_downstream"}, {&name_start, "start"}, {&name_answered, "answered"},
-        {&name_send, "_send"}, {&name_advance, "advance"},
+        {&name_send, "_send"}, {&name_advance, "advance"}, {&name_expect, "expect"}, {&name_append, "append"},
+        {&name_popleft, "popleft"}, {&name_decided, "decided"},
     };
     for (size_t number = 0; number < sizeof(names) / sizeof(names[0]); number++) {
         *names[number].name = PyUnicode_InternFromString(names[number].text);
@@ -343,7 +466,9 @@ make_constants(PyObject *module)
     }
     zero = PyLong_FromLong(0);
     nothing = PyBytes_FromStringAndSize(NULL, 0);
-    return zero != NULL && nothing != NULL ? 0 : -1;
+    empty = PyTuple_New(0);
+    ok = PyBytes_FromString("+OK");
+    return zero != NULL && nothing != NULL && empty != NULL && ok != NULL ? 0 : -1;
 }
 
 #endif

@@ -10,10 +10,12 @@ there is nothing that could differ from them.
 import asyncio
 from enum import Flag, auto
 
+from asynq_ttl.events import Decision, Outcome
 from asynq_ttl.relay.traffic import Traffic
 from asynq_ttl.session.fast_path import Memory
 from asynq_ttl.session.holding import Holding
 from asynq_ttl.session.pending import Pending
+from asynq_ttl.session.selected import Selected
 from asynq_ttl.session.session import SPECIAL_NAMES, Session
 from asynq_ttl.session.shared import Shared
 from asynq_ttl.wire.commands import CommandFramer
@@ -44,7 +46,7 @@ class Pause(Flag):
 NO_PAUSE = Pause.NONE  # a member by itself: to look one up takes longer than all else about it
 
 # The classes whose attributes are looked at, beside those of the two sides.
-_LOOKED_AT = (Traffic, Session, CommandFramer, Holding, Pending, ReplyCounter, Memory, Shared)
+_LOOKED_AT = (Traffic, Session, CommandFramer, Holding, Pending, ReplyCounter, Memory, Shared, Selected)
 
 
 def forward(downstream: type[asyncio.Protocol], upstream: type[asyncio.Protocol]) -> None:
@@ -55,7 +57,7 @@ def forward(downstream: type[asyncio.Protocol], upstream: type[asyncio.Protocol]
         upstream: the class of Redis's side.
     """
     if _install is not None:
-        _install((downstream, upstream, *_LOOKED_AT), NO_PAUSE, SPECIAL_NAMES, TURN_BYTES)
+        _install((downstream, upstream, *_LOOKED_AT), NO_PAUSE, SPECIAL_NAMES, TURN_BYTES, Decision, Outcome)
 
 
 def route(*classes: type, unusual: frozenset[bytes]) -> None:

@@ -38,7 +38,7 @@ from asynq_ttl.rewriting.tails import (
     trims,
     trims_by_number,
 )
-from asynq_ttl.rewriting.terms import Alike, Terms
+from asynq_ttl.rewriting.terms import Alike, Terms, alike
 
 # With these a script's own trims find nothing. The epilogue trims instead, and removes the tasks' hashes too.
 NO_CUTOFF = b"-inf"
@@ -109,7 +109,7 @@ class Ending:
         if completed_at < 0:
             raise NotUnderstood(FailOpen.ARGUMENTS, "the expiry is not the completion plus the retention")
         terms = self._completed_terms(queue, task.type, verdict, own_seconds)
-        return self._by_terms(call, task, terms, (index, task.type, own_seconds, b""), completed_at, healing)
+        return self._by_terms(call, task, terms, alike(index, task.type, own_seconds, b""), completed_at, healing)
 
     def _completed_terms(self, queue: _Queue, task_type: str, verdict: Verdict, own_seconds: int) -> Terms:
         """Return what completed tasks of a type get."""
@@ -157,7 +157,7 @@ class Ending:
             tail = b"%d %b" % (ONLY_HEAL, trims(self._policy, limits, now, own_seconds, own_cap))
             healing = Rewrite(enforced=True, tail=by_clock(call, now) + tail, argv=terms.argv)
         cap_text = call.arg(call.shape.cap_arg) if call.shape.cap_arg else b""
-        return self._by_terms(call, task, terms, (index, task.type, own_seconds, cap_text), now, healing)
+        return self._by_terms(call, task, terms, alike(index, task.type, own_seconds, cap_text), now, healing)
 
     def _healing(self, call: Call, times: tuple[int, int, int]) -> Rewrite:
         """Return what takes off the TTL that a task had as a completed one, and trims as Asynq does."""
@@ -237,7 +237,7 @@ class Ending:
         call: Call,
         task: message.TaskMessage,
         terms: Terms,
-        alike: Alike,
+        key: Alike,
         now: int,
         healing: Rewrite | None,
     ) -> Rewrite:
@@ -245,7 +245,7 @@ class Ending:
 
         Args:
             call, task, terms: the call, and what is known of its task.
-            alike: what calls with these terms are told from others by.
+            key: what calls with these terms are told from others by.
             now: when the task ended.
             healing: what is done for a task that is only shadowed; None for nothing.
         """
@@ -259,7 +259,7 @@ class Ending:
         argv = ((call.shape.time_arg, score),) if score else terms.argv
         # Whether others come to the same: where no task is decided about by its ID, or by more than its message says.
         repeats = not (self._shares or self._trace_path or task is message.UNREADABLE)
-        return Rewrite(enforced, tail, argv, decision, terms=(alike, terms) if repeats else None)
+        return Rewrite(enforced, tail, argv, decision, terms=(key, terms) if repeats else None)
 
 
 def _no_trims(call: Call) -> tuple[tuple[int, bytes], ...]:

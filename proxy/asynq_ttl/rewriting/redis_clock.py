@@ -21,15 +21,16 @@ _LASTS_SECONDS = 3.0
 class RedisClock:
     """When it is on the clock of one Redis; unknown at first."""
 
-    __slots__ = ("_before", "_behind", "_elapsed", "_until")
+    __slots__ = ("known",)
 
     def __init__(self) -> None:
-        self._elapsed: Callable[[], float] = float
         self.forget()
 
     def forget(self) -> None:
         """Know nothing: it may be another Redis from now on."""
-        self._behind = self._before = self._until = 0.0
+        self.known: tuple[Callable[[], float], float, float, float] = (float, 0.0, 0.0, 0.0)
+        """What reads a monotonic clock; until when, by it, the rest holds; and by how many seconds Redis's clock is
+        before it, at least and at most. (`_remembered.h` looks at it too.)"""
 
     def note(self, seconds: float, asked: float, answered: float, elapsed: Callable[[], float]) -> None:
         """Take note of a time that Redis has told.
@@ -40,11 +41,10 @@ class RedisClock:
             answered: when the answer was there.
             elapsed: reads a monotonic clock.
         """
-        self._behind, self._before = seconds - answered, seconds - asked
-        self._until = answered + _LASTS_SECONDS
-        self._elapsed = elapsed
+        self.known = (elapsed, answered + _LASTS_SECONDS, seconds - answered, seconds - asked)
 
     def agrees(self, now: int) -> bool:
         """Say whether a caller's time, in whole seconds, is certain to be the one by which Redis goes, or just past."""
-        at = self._elapsed()
-        return at < self._until and now <= at + self._behind and at + self._before < now + _MOST_SECONDS
+        elapsed, until, least, most = self.known
+        at = elapsed()
+        return at < until and now <= at + least and at + most < now + _MOST_SECONDS

@@ -9,19 +9,20 @@
 static PyObject *
 recall(PyObject *module, PyObject *const *args, Py_ssize_t given)
 {
-    if (given != 4 || !PyBytes_CheckExact(args[0]) || !PyAnySet_Check(args[1]) || !PyDict_CheckExact(args[2])
-        || !PyDict_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "recall() takes bytes, a set and two dicts");
+    if (given != 5 || !PyBytes_CheckExact(args[0]) || !PyAnySet_Check(args[1]) || !PyDict_CheckExact(args[2])
+        || !PyDict_CheckExact(args[3]) || !PyDict_CheckExact(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "recall() takes bytes, a set and three dicts");
         return NULL;
     }
-    return recalled(args[0], args[1], args[2], args[3]);
+    return recalled(args[0], args[1], args[2], args[3], args[4]);
 }
 
 static PyMethodDef methods[] = {
     {"recall", (PyCFunction)(void (*)(void))recall, METH_FASTCALL,
-     "recall(chunk, special, untouched, polls)\n--\n\n"
-     "Return how many commands a chunk is that all go as they came; what to send instead of the one it is; that one's\n"
-     "arguments and number of KEYS, where it has a special name and nothing is remembered; else None."},
+     "recall(chunk, special, untouched, polls, endings)\n--\n\n"
+     "Return how many commands a chunk is that all go as they came; what to send instead of the one it is, or that and what\n"
+     "is told of it; that one's arguments and number of KEYS, where it has a special name and nothing is remembered; else\n"
+     "None."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,6 +6,7 @@
 #ifndef ASYNQ_TTL_RECALL_H
 #define ASYNQ_TTL_RECALL_H
 
+#include "../rewriting/_remembered.h"
 #include "../wire/_resp.h"
 #include "_names.h"
 
@@ -161,63 +162,86 @@ remembered(const char *start, const char *at, const char *end, PyObject *polls)
     return whole;
 }
 
-/* Answer for a command with a special name in `start` to `end`, which has been seen to be one. Return as `recall` does. */
-static PyObject *
-answer(const char *start, const char *end, PyObject *untouched, PyObject *polls)
+/* Say whether a call goes as it came, by what is known of its script, whose KEYS stand in `at` to `end`: 1 or 0; -1 with an
+ * exception set. */
+static int
+goes_as_it_came(PyObject *untouched, PyObject *sha, const char *at, const char *end, Py_ssize_t keys)
 {
+    PyObject *script = PyDict_GetItemWithError(untouched, sha), *prefixes = NULL;
+    int unseen = 0;
+    if (script == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (PyTuple_CheckExact(script) && PyTuple_GET_SIZE(script) == 1) {
+        unseen = 1;
+        script = PyTuple_GET_ITEM(script, 0);
+    }
+    if (PyList_CheckExact(script)) {
+        prefixes = script;
+    }
+    else if (script == Py_None) {
+        unseen = 1;
+    }
+    else {
+        return 1;
+    }
+    return keys > 0 && (prefixes == NULL || passes(at, end, prefixes)) && (!unseen || !may_be_terminal(at, end, keys));
+}
+
+/* Return what goes to Redis for a chunk that is a call, and what is told of it, where that is remembered of its script; NULL
+ * where it is not, or with an exception set. What goes wrong is forgotten with all of that: the call can be decided. */
+static PyObject *
+remembered_ending(PyObject *endings, PyObject *sha, PyObject *chunk, Py_ssize_t keys)
+{
+    PyObject *calls = PyDict_GetItemWithError(endings, sha), *both = calls == NULL ? NULL : ended(calls, chunk, keys);
+    if (calls != NULL && both == NULL && PyErr_Occurred()) {
+        PyErr_Clear();
+        PyDict_Clear(endings);
+    }
+    return both;
+}
+
+/* Answer for a chunk that is one command with a special name. Return as `recall` does. */
+static PyObject *
+answer(PyObject *chunk, PyObject *untouched, PyObject *polls, PyObject *endings)
+{
+    const char *start = PyBytes_AS_STRING(chunk), *end = start + PyBytes_GET_SIZE(chunk), *name, *value;
     Py_ssize_t count, length, keys;
-    const char *value, *at = command_header(start, end, &count);
+    const char *at = command_header(start, end, &count);
     if (count < 3) {
         return taken_apart(start, end, -1);
     }
+    at = bulk(at, end, &name, &length);
+    int evalsha = is_evalsha(name, length);
     at = bulk(at, end, &value, &length);
-    int evalsha = is_evalsha(value, length), unseen = 0;
-    PyObject *prefixes = NULL;
-    at = bulk(at, end, &value, &length);
-    if (evalsha) {
-        PyObject *sha = PyBytes_FromStringAndSize(value, length);
-        PyObject *script = sha == NULL ? NULL : PyDict_GetItemWithError(untouched, sha);
-        Py_XDECREF(sha);
-        if (script == NULL && PyErr_Occurred()) {
-            return NULL;
-        }
-        if (script != NULL && PyTuple_CheckExact(script) && PyTuple_GET_SIZE(script) == 1) {
-            unseen = 1;
-            script = PyTuple_GET_ITEM(script, 0);
-        }
-        if (script != NULL && PyList_CheckExact(script)) {
-            prefixes = script;
-        }
-        else if (script == Py_None) {
-            unseen = 1;
-        }
-        else if (script != NULL) {
-            return PyLong_FromLong(1);
-        }
+    PyObject *sha = evalsha ? PyBytes_FromStringAndSize(value, length) : NULL, *whole = NULL;
+    if (evalsha && sha == NULL) {
+        return NULL;
     }
     at = bulk(at, end, &value, &length);
     keys = number_of_keys(value, length, count - 3);
-    if ((unseen || prefixes != NULL) && keys > 0 && (prefixes == NULL || passes(at, end, prefixes))
-        && (!unseen || !may_be_terminal(at, end, keys))) {
-        return PyLong_FromLong(1);
+    int goes = evalsha ? goes_as_it_came(untouched, sha, at, end, keys) : 0;
+    if (goes > 0) {
+        whole = PyLong_FromLong(1);
     }
-    if (evalsha && keys >= 0) {
+    else if (goes == 0 && evalsha && keys > 0) {
+        whole = remembered_ending(endings, sha, chunk, keys);
+    }
+    if (goes == 0 && whole == NULL && evalsha && keys >= 0 && !PyErr_Occurred()) {
         for (Py_ssize_t key = 0; key < keys; key++) {
             at = bulk(at, end, &value, &length);
         }
-        PyObject *whole = remembered(start, at, end, polls);
-        if (whole != NULL || PyErr_Occurred()) {
-            return whole;
-        }
+        whole = remembered(start, at, end, polls);
     }
-    return taken_apart(start, end, keys);
+    Py_XDECREF(sha);
+    return whole != NULL || PyErr_Occurred() ? whole : taken_apart(start, end, keys);
 }
 
 /* Say what goes to Redis for a chunk of bytes, as `Memory._recall` in fast_path.py does. */
 static PyObject *
-recalled(PyObject *chunk, PyObject *names, PyObject *untouched, PyObject *polls)
+recalled(PyObject *chunk, PyObject *names, PyObject *untouched, PyObject *polls, PyObject *endings)
 {
-    const char *start = PyBytes_AS_STRING(chunk), *at = start, *end = at + PyBytes_GET_SIZE(chunk);
+    const char *at = PyBytes_AS_STRING(chunk), *end = at + PyBytes_GET_SIZE(chunk);
     long commands = 0;
     int special = 0;
     do {
@@ -238,7 +262,7 @@ recalled(PyObject *chunk, PyObject *names, PyObject *untouched, PyObject *polls)
             Py_RETURN_NONE;
         }
     } while (at != end);
-    return special ? answer(start, end, untouched, polls) : PyLong_FromLong(commands);
+    return special ? answer(chunk, untouched, polls, endings) : PyLong_FromLong(commands);
 }
 
 #endif

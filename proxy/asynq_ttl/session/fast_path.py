@@ -23,7 +23,7 @@ from asynq_ttl.rewriting.registry import Script, ScriptRegistry
 from asynq_ttl.rewriting.remembered import Remembered
 from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.rewriting.terms import Alike, Terms
-from asynq_ttl.wire.commands import Command, WholeCommands, is_plain
+from asynq_ttl.wire.commands import Command, WholeCommands, encode, is_plain
 
 try:
     from asynq_ttl.session._fast_path import recall as _compiled_recall
@@ -39,12 +39,13 @@ _MAX_ENDING = 50
 _EVALSHA = (b"evalsha", b"EVALSHA")
 _ZERO = ord("0")
 
-Recalled = int | bytes | tuple[Command, int] | None
-_Recall = Callable[[bytes, AbstractSet[bytes], dict[bytes, Any], dict[bytes, bytes]], Recalled]
+Recalled = int | bytes | tuple[bytes, Decision] | tuple[Command, int] | None
+_Endings = dict[bytes, Remembered]
+_Recall = Callable[[bytes, AbstractSet[bytes], dict[bytes, Any], dict[bytes, bytes], _Endings], Recalled]
 
 
 class Memory:
-    """What polls become, by the bytes that they begin with. Shared by all sessions.
+    """What polls and calls that end tasks become. Shared by all sessions.
 
     Nobody has to empty it. It knows by which policy it was filled, and how often the status of any wrapper had changed
     by then: when either is another one, it no longer `holds`.
@@ -54,12 +55,12 @@ class Memory:
         whole: decodes chunks where the compiled part is missing.
     """
 
-    __slots__ = ("_changes", "_endings", "_registry", "_rewriter", "_whole", "polls", "recall")
+    __slots__ = ("_changes", "_registry", "_rewriter", "_whole", "endings", "polls", "recall")
 
     def __init__(self, registry: ScriptRegistry, whole: WholeCommands) -> None:
         self.polls: dict[bytes, bytes] = {}
         """What a poll begins with, up to the last of its KEYS, and what stands there instead."""
-        self._endings: dict[bytes, Remembered] = {}
+        self.endings: _Endings = {}
         """By the SHA in the call, the calls of a script that ends tasks."""
         # An attribute, since it is asked for every chunk.
         self.recall: _Recall = _compiled_recall if _compiled_recall is not None else self._recall
@@ -71,6 +72,10 @@ class Memory:
     def holds(self, rewriter: Rewriter) -> bool:
         """Say whether what is remembered was decided by this rewriter, with every wrapper as it is now."""
         return self._rewriter is rewriter and self._changes == self._registry.changes
+
+    def known(self, rewriter: Rewriter) -> tuple[dict[bytes, bytes], _Endings]:
+        """Return what is remembered of polls and of endings, as far as it holds: nothing by another rewriter."""
+        return (self.polls, self.endings) if self.holds(rewriter) else ({}, {})
 
     def remember(self, chunk: bytes, command: Command, keys: int, out: bytes, rewriter: Rewriter) -> None:
         """Remember what a call becomes, for all calls that begin with the same bytes up to the last of their KEYS.
@@ -105,39 +110,27 @@ class Memory:
         """
         self._hold(rewriter)
         sha = command[1]
-        calls = self._endings.get(sha)
+        calls = self.endings.get(sha)
         if calls is None:
-            if len(self._endings) >= _MAX_ENDING:
-                self._endings.clear()
-            calls = self._endings[sha] = Remembered(script, len(command), keys)
+            if len(self.endings) >= _MAX_ENDING:
+                self.endings.clear()
+            calls = self.endings[sha] = Remembered.of(script, len(command), keys)
         calls.remember(*known)
-
-    def ending(self, command: Command, keys: int, rewriter: Rewriter) -> tuple[Command | None, Decision] | None:
-        """Return what a call becomes that ends a task as others did, as `Remembered.recall` does; None for any other.
-
-        Args:
-            command: the whole command.
-            keys: its number of KEYS; -1 where Redis refuses it.
-            rewriter: who would decide about it now.
-        """
-        calls = self._endings.get(command[1]) if keys > 0 and command[0] in _EVALSHA else None
-        if calls is None or not self.holds(rewriter):
-            return None
-        try:
-            return calls.recall(command, keys)
-        except Exception:  # noqa: BLE001 - whatever is wrong with what is remembered, it can be decided
-            self._endings.clear()
-            return None
 
     def _hold(self, rewriter: Rewriter) -> None:
         """Forget all that does not hold any more; from now on what this rewriter has decided is remembered."""
         if not self.holds(rewriter):
             self.polls.clear()
-            self._endings.clear()
+            self.endings.clear()
             self._rewriter, self._changes = rewriter, self._registry.changes
 
     def _recall(
-        self, chunk: bytes, special: AbstractSet[bytes], untouched: dict[bytes, Any], polls: dict[bytes, bytes]
+        self,
+        chunk: bytes,
+        special: AbstractSet[bytes],
+        untouched: dict[bytes, Any],
+        polls: dict[bytes, bytes],
+        endings: _Endings,
     ) -> Recalled:
         """Say what goes to Redis for a chunk that holds whole commands in their one plain form and nothing else.
 
@@ -145,19 +138,18 @@ class Memory:
             chunk: the chunk.
             special: names of commands that a session is interested in, in upper case; EVALSHA is one of them.
             untouched: SHAs of scripts whose calls go as they came, as far as their values say: `registry.Untouched`.
-            polls: as `polls` above.
+            polls, endings: as above.
 
         Returns:
             How many commands it is, all of which go as they came; or what to send instead of the one that it is; or
-            that one taken apart, its arguments and its number of KEYS (see `numkeys`), if it has a special name and
-            nothing is remembered of it; None for any other chunk.
+            that and what is told of it when it is answered; or the one taken apart, its arguments and its number of
+            KEYS (see `numkeys`), if it has a special name and nothing is remembered of it; None for any other chunk.
         """
-        commands = self._whole.decode(chunk)
-        if not commands or not all(commands) or not is_plain(commands, chunk):
-            return None
-        if all(command[0].upper() not in special for command in commands):
+        commands = self._whole.decode(chunk) or []
+        plain = bool(commands) and all(commands) and is_plain(commands, chunk)
+        if plain and all(command[0].upper() not in special for command in commands):
             return len(commands)
-        if len(commands) > 1:
+        if not plain or len(commands) > 1:
             return None
         command = commands[0]
         evalsha = command[0] in _EVALSHA and len(command) > 2
@@ -165,12 +157,29 @@ class Memory:
         keys = numkeys(command)
         if seen is not False and _goes_as_it_came(seen, command[3 : 3 + keys] if keys > 0 else []):
             return 1
-        if evalsha and keys >= 0:
-            beginning = beginning_of(chunk, command, 3 + keys)
-            instead = polls.get(beginning)
-            if instead is not None:
-                return instead + chunk[len(beginning) :]
+        ended = _ended(chunk, command, keys, endings) if evalsha and keys > 0 else None
+        if ended is not None:
+            return ended
+        beginning = beginning_of(chunk, command, 3 + keys) if evalsha and keys >= 0 else b""
+        if beginning in polls:
+            return polls[beginning] + chunk[len(beginning) :]
         return command, keys
+
+
+def _ended(chunk: bytes, command: Command, keys: int, endings: _Endings) -> tuple[bytes, Decision] | None:
+    """Return what goes to Redis for a chunk that is a call, and what is told of it, where that is remembered."""
+    calls = endings.get(command[1])
+    if calls is None:
+        return None
+    try:
+        known = calls.recall(command, keys)
+    except Exception:  # noqa: BLE001 - whatever is wrong with what is remembered, it can be decided
+        endings.clear()
+        return None
+    if known is None:
+        return None
+    changed, decision = known
+    return (chunk if changed is None else encode(changed)), decision
 
 
 def _goes_as_it_came(known: Any, keys: Command) -> bool:  # noqa: ANN401 - a value of `registry.Untouched`

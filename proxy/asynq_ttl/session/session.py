@@ -98,7 +98,7 @@ class Session:
     """
 
     __slots__ = (
-        "_calls", "_framer", "_out", "_pending", "_polls", "_questions", "_raw", "_recall", "_rest", "_selected",
+        "_calls", "_framer", "_out", "_pending", "_questions", "_raw", "_recall", "_rest", "_selected",
         "_shared", "_untouched", "commands", "holding", "marks", "receive_upstream", "unmark", "waiting_for",
     )  # fmt: skip
 
@@ -120,8 +120,7 @@ class Session:
         """What is held of large commands. The relay gives the room back, once Redis has the command (`give_back`)."""
         self._framer = CommandFramer(shared.whole, self.holding.must_hold)
         # What is asked for every chunk.
-        self._recall, self._polls = shared.memory.recall, shared.memory.polls
-        self._untouched = shared.registry.untouched
+        self._recall, self._untouched = shared.memory.recall, shared.registry.untouched
         # While a batch is being worked on: its bytes, the commands still to come, what is ready to be sent.
         self._raw = b""
         self._rest: deque[Command] = deque()
@@ -161,17 +160,20 @@ class Session:
         """Take bytes of the client; return the bytes to send to Redis, often the very same object."""
         if self._framer.between:
             # Nearly every chunk is one command, or some that are of no interest; nearly all of Asynq's call a script.
-            seen = self._recall(data, SPECIAL_NAMES, self._untouched, self._polls)
-            if type(seen) is int:
-                self.commands += seen
-                return data
-            if type(seen) is bytes:
-                if self._shared.memory.holds(self._shared.rewriter):
+            known = self._shared.memory.known(self._shared.rewriter)
+            match self._recall(data, SPECIAL_NAMES, self._untouched, *known):
+                case int() as number:
+                    self.commands += number
+                    return data
+                case bytes() as instead:
                     self.commands += 1
-                    return seen
-                seen = self._recall(data, SPECIAL_NAMES, self._untouched, {})
-            if type(seen) is tuple:
-                return self.take_one(data, *seen)
+                    return instead
+                case bytes() as instead, Decision() as decision:
+                    self.commands += 1
+                    self._expect(decision)
+                    return instead
+                case list() as command, int() as keys:
+                    return self.take_one(data, command, keys)
         data, commands, start = self._framer.feed(data)
         for position, command in enumerate(commands):
             # An empty command ("*0") gets no reply; one that starts with something else than a bulk string is
@@ -184,12 +186,6 @@ class Session:
 
     def take_one(self, data: bytes, command: Command, keys: int) -> bytes:
         """Take a command of interest that is all of a chunk; return what to send, nothing where it has to wait."""
-        known = self._shared.memory.ending(command, keys, self._shared.rewriter)
-        if known is not None:
-            changed, decision = known
-            self.commands += 1
-            self._pending.expect(decision, self.commands, self._selected.number)
-            return data if changed is None else encode(changed)
         answer = self._decide(command, keys, None, data)
         if answer is FORWARD:
             return data

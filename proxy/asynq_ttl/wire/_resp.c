@@ -71,26 +71,6 @@ skip_values(PyObject *module, PyObject *args)
     return Py_BuildValue("nn", (Py_ssize_t)(at - start), missing);
 }
 
-/* Write "<marker><number>\r\n" at `at`, or count how long it is where `at` is NULL. Return the length. */
-static Py_ssize_t
-write_header(char *at, char marker, Py_ssize_t number)
-{
-    char digits[24];
-    Py_ssize_t length = 0;
-    do {
-        digits[length++] = '0' + number % 10;
-        number /= 10;
-    } while (number > 0);
-    if (at != NULL) {
-        *at++ = marker;
-        for (Py_ssize_t digit = length; digit > 0; digit--) {
-            *at++ = digits[digit - 1];
-        }
-        memcpy(at, "\r\n", 2);
-    }
-    return length + 3;
-}
-
 static PyObject *
 encode(PyObject *module, PyObject *command)
 {

@@ -1,4 +1,4 @@
-/* Reading RESP in its one plain form: what all the compiled parts that look at commands and replies share.
+/* RESP in its one plain form: what all the compiled parts that look at commands and replies share.
  *
  * Nothing here allocates, and no byte at or behind `end` is read. Source of the format: the Redis serialization protocol
  * specification.
@@ -13,6 +13,8 @@
 /* Asynq's longest command has about 20 arguments; a number of nine digits is more than the length of the largest
  * argument. */
 enum { MAX_ARGUMENTS = 99, MAX_DIGITS = 9 };
+/* The longest number of 64 bits, with its sign. */
+enum { MAX_WRITTEN = 20 };
 
 /* Read "<marker><number>\r\n" at `at`, the number without a sign or a leading zero. Return where the line ends; NULL
  * where it is no such line, or not a whole one. */
@@ -79,6 +81,38 @@ whole_replies(const char *at, const char *end)
         }
     }
     return replies;
+}
+
+/* Write a number at `at`, or count how long it is where `at` is NULL. Return the length, at most MAX_WRITTEN. */
+static inline Py_ssize_t
+write_number(char *at, long long number)
+{
+    char digits[MAX_WRITTEN];
+    unsigned long long left = number < 0 ? 0 - (unsigned long long)number : (unsigned long long)number;
+    Py_ssize_t length = 0;
+    do {
+        digits[length++] = '0' + left % 10;
+        left /= 10;
+    } while (left > 0);
+    if (number < 0) {
+        digits[length++] = '-';
+    }
+    for (Py_ssize_t digit = length; at != NULL && digit > 0; digit--) {
+        *at++ = digits[digit - 1];
+    }
+    return length;
+}
+
+/* Write "<marker><number>\r\n" at `at`, or count how long it is where `at` is NULL. Return the length. */
+static inline Py_ssize_t
+write_header(char *at, char marker, Py_ssize_t number)
+{
+    Py_ssize_t length = write_number(at == NULL ? NULL : at + 1, number);
+    if (at != NULL) {
+        *at = marker;
+        memcpy(at + 1 + length, "\r\n", 2);
+    }
+    return length + 3;
 }
 
 #endif

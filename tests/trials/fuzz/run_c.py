@@ -21,6 +21,22 @@ _DICTIONARY = ["\\x0d\\x0a", "*1\\x0d\\x0a", "$1\\x0d\\x0a", "EVALSHA", "$-1\\x0
 # The script that is untouched, and the beginning of the poll that is remembered.
 _POLL = b"*5\r\n$7\r\nEVALSHA\r\n$1\r\np\r\n$1\r\n1\r\n$1\r\nk\r\n"
 _DICTIONARY += [words.decode().replace("\r\n", "\\x0d\\x0a") for words in (b"EVALSHA\r\n$1\r\nu\r\n", _POLL)]
+# Calls that end tasks as others did, of the scripts that the fuzzer remembers.
+_ENDINGS = (
+    *(
+        encode([b"EVALSHA", b"c", b"2", b"q", b"t:1", b"1", time, encode_task("m", "1", retention_seconds=kept)])
+        for time, kept in ((b"1055", 60), (b"9" * 15, 60), (b"5", 0), (b"-5", 0))
+    ),
+    *(
+        encode([b"EVALSHA", b"a", b"3", b"q", b"t:1", b"x", b"1", encode_task("m"), b"999", cutoff, b"1"])
+        for cutoff in (b"994", b"x", b"9" * 16)
+    ),
+    encode([b"EVALSHA", b"c", b"2", b"q", b"t:1", b"1", b"99", encode_task("n", retention_seconds=60)]),
+    *(
+        encode([b"evalsha", sha, b"2", b"q", b"t:1", b"1", b"5", encode_task("m", headers={"traceparent": "z"})])
+        for sha in (b"s", b"o")
+    ),
+)
 # Commands at the edges of what is looked at, a few replies, a message.
 _SEEDS = (
     *(encode([b"EVALSHA", b"abc"]), encode([b"x" * 32, b""]), encode([b"x" * 33]), encode([b"a"] * 99)),
@@ -33,6 +49,8 @@ _SEEDS = (
     ),
     *(encode([b"EVALSHA", b"u"]), _POLL + b"$1\r\nv\r\n", encode_task("mail", "1", retention_seconds=3600)),
     encode_task("mail", headers={"x": "y", "traceparent": "z", "TraceState": "a=b"}),
+    *(b"+OK\r\n", b"+OK\r\n+OK\r\n"),
+    *_ENDINGS,
 )
 
 
@@ -69,7 +87,7 @@ def fuzz(program: Path, folder: Path, seconds: int, *corpora: Path) -> subproces
     for path in (found, seeds):
         path.mkdir(exist_ok=True)
     for number, seed in enumerate(_SEEDS):
-        for allocations in (0, *range(128, 136)):  # none fails, or the first, the second ...
+        for allocations in (0, *range(128, 144)):  # none fails, or the first, the second ...
             (seeds / f"{number}-{allocations}").write_bytes(bytes([allocations]) + seed)
     # Leaks are looked for at the end, not after each input: Python itself keeps some of what it has made.
     limits = [f"-max_total_time={seconds}", "-max_len=4096", "-detect_leaks=0", "-rss_limit_mb=2048", "-timeout=10"]

@@ -83,7 +83,8 @@ def commands(data: bytes) -> None:
 def chunk(data: bytes) -> None:
     """The compiled part says of any bytes what the plain one says, and that is what looking closer gives."""
     stream = data[1:]
-    told, plain_recall = _fast_path.recall(stream, _SPECIAL, {}, {}), Memory(ScriptRegistry(), WholeCommands())._recall
+    told = _fast_path.recall(stream, _SPECIAL, {}, {}, {})
+    plain_recall = Memory(ScriptRegistry(), WholeCommands())._recall
     framer = CommandFramer(WholeCommands(), lambda _head, _size: False)
     out, found, _ = framer._feed_slowly(stream)
     expected: Recalled = None
@@ -91,17 +92,19 @@ def chunk(data: bytes) -> None:
         special = any(command[0].upper() in _SPECIAL for command in found)
         expected = len(found) if not special else (found[0], numkeys(found[0])) if len(found) == 1 else None
     # What might make hiredis make room for too much is not decoded, wherever it stands.
-    assert plain_recall(stream, _SPECIAL, {}, {}) == (None if _huge(stream) else expected)
+    assert plain_recall(stream, _SPECIAL, {}, {}, {}) == (None if _huge(stream) else expected)
     assert told == (expected if all(len(command) <= _MOST_ARGUMENTS for command in found) else None)
-    if isinstance(told, tuple) and not _huge(stream):
-        command, _ = told
+    if isinstance(told, tuple) and isinstance(told[0], list) and not _huge(stream):
+        command = told[0]
         assert _resp.encode(command) == _encode(command) == stream
         # What is remembered of some first part of it counts where that is all up to the last of the KEYS.
         for elements in range(len(command) + 1):
             polls = {beginning_of(stream, command, elements): b"instead"}
-            assert _fast_path.recall(stream, _SPECIAL, {}, polls) == plain_recall(stream, _SPECIAL, {}, polls)
+            recalled = _fast_path.recall(stream, _SPECIAL, {}, polls, {})
+            assert recalled == plain_recall(stream, _SPECIAL, {}, polls, {})
         untouched = dict.fromkeys(command[1:2])
-        assert _fast_path.recall(stream, _SPECIAL, untouched, {}) == plain_recall(stream, _SPECIAL, untouched, {})
+        recalled = _fast_path.recall(stream, _SPECIAL, untouched, {}, {})
+        assert recalled == plain_recall(stream, _SPECIAL, untouched, {}, {})
     count, plain = _resp.count_replies(stream), _count_replies(stream)
     # Without the compiled part only a lone reply is told.
     assert plain == (count if count == 1 else 0)

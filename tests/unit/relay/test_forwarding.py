@@ -14,6 +14,8 @@ from asynq_ttl.relay import forwarding
 from asynq_ttl.relay.connection import Downstream, UpstreamProtocol
 from asynq_ttl.rewriting.registry import sha_of
 from asynq_ttl.rewriting.rewriter import Rewriter
+from asynq_ttl.session.pending import MAX_PENDING, Pending
+from asynq_ttl.session.session import Session
 from asynq_ttl.wire.commands import HOLD_BYTES, encode
 from support.conversation import Conversation, complete, dequeue, run
 from support.relayed import Upstream, Wire, connected
@@ -103,6 +105,7 @@ def a_doubt(side: Side) -> None:
     side.talk.registry.activated(script)
 
 
+OK = b"+OK\r\n"
 PING, POLL, ENDING = encode([b"PING"]), encode(dequeue(sha_of(DEQUEUE))), encode(complete(sha_of(COMPLETE)))
 UNTOUCHED, UNSEEN = (encode((b"EVALSHA", sha, b"1", b"asynq:{q}:t:1")) for sha in (sha_of(OTHER), b"d" * 40))
 SENT: list[bytes] = [
@@ -152,6 +155,13 @@ EVENTS = st.one_of(
 @example(events=[a_chunk(POLL), a_chunk(POLL), another_policy, a_chunk(POLL), a_chunk(POLL)])
 @example(events=[a_chunk(POLL), a_chunk(POLL), a_doubt, a_chunk(POLL), a_reply(b"$-1\r\n" * 3)])
 @example(events=[a_chunk(ENDING), a_chunk(PING), a_reply(b"+OK\r\n"), a_reply(b"+PONG\r\n")])
+@example(events=[a_chunk(ENDING), a_reply(OK)] * 3)
+@example(events=[*[a_chunk(ENDING)] * 2, a_chunk(PING), a_chunk(ENDING), a_reply(OK * 2), *[a_reply(OK)] * 3])
+@example(events=[*[a_chunk(ENDING)] * 5, a_reply(OK), a_reply(b"-NOSCRIPT\r\n"), a_reply(b":1\r\n")])
+@example(events=[*[a_chunk(ENDING)] * 2, another_policy, a_chunk(ENDING), a_reply(OK * 3)])
+@example(events=[a_reply(OK), *[a_chunk(ENDING)] * 2, a_reply(OK)])
+@example(events=[a_chunk(ENDING), a_chunk(encode([b"SELECT", b"3"])), a_chunk(ENDING), *[a_reply(OK)] * 3])
+@example(events=[a_chunk(ENDING), a_chunk(encode([b"SUBSCRIBE", b"c"])), a_chunk(ENDING), a_reply(OK)])
 @example(events=[a_chunk(PING), a_reply(b"$2\r\nO"), a_reply(b"K\r\n"), a_reply(b"+OK\r\n")])
 def test_the_same_becomes_of_a_chunk(events: list[Callable[[Side], None]]) -> None:
     """What is written, read, counted, held and told of, after each event."""
@@ -185,6 +195,39 @@ async def test_a_usual_chunk_needs_no_python(chunk: bytes, monkeypatch: pytest.M
     assert side.client.session.commands == 2 * commands
     assert side.client.session.replies == 2
     assert side.wire.written == b"$-1\r\n" * 2
+
+
+@pytest.mark.compiled
+async def test_an_ending_like_others_needs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does its usual reply; and so it is with the reply to what was sent before it."""
+    side = await Side.new(compiled=True)
+    side.from_client(ENDING)
+    side.from_redis(b"+OK\r\n")
+    for owner, name in ((Downstream, "pass_on"), (Downstream, "pass_back"), (Session, "take_one"), (Pending, "expect")):
+        monkeypatch.delattr(owner, name)
+    side.client.session.receive_upstream = lambda _: None  # type: ignore[misc]
+    for chunk in (ENDING, PING, ENDING):
+        side.from_client(chunk)
+    assert side.client.session.pending == 2
+    for _ in range(3):
+        side.from_redis(b"+OK\r\n")
+    assert side.client.session.pending == 0
+    assert side.client.session.commands == side.client.session.replies == 4
+    assert side.talk.told() == [("ttl", b"+OK")] * 3
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+async def test_more_endings_than_a_few_wait_as_well(*, compiled: bool) -> None:
+    """Past some the compiled part asks whether there is room; past the bound each is told at once."""
+    side = await Side.new(compiled=compiled)
+    side.from_client(ENDING)
+    assert isinstance(side.client.session, Session)
+    waiting = side.client.session._pending._waiting
+    waiting.extend(list(waiting) * (MAX_PENDING - 2))
+    for _ in range(3):
+        side.from_client(ENDING)
+    assert side.client.session.pending == MAX_PENDING
+    assert side.talk.told() == [("ttl", b"")] * 2
 
 
 @pytest.mark.compiled

@@ -6,6 +6,7 @@ from asynq_ttl.policy.rules import Mode
 from asynq_ttl.rewriting import remembered
 from asynq_ttl.rewriting.call import Rewrite
 from asynq_ttl.rewriting.remembered import Remembered
+from asynq_ttl.rewriting.terms import alike
 from asynq_ttl.wire.commands import Command
 from support.policy_calls import ALL, NOW, REGISTRY, ScriptCall, archive, complete, policy_of, rewritten
 from support.task_message import encode_task
@@ -23,7 +24,7 @@ def remembering(call: ScriptCall, mode: Mode = Mode.ENFORCE) -> tuple[Remembered
     found = rewritten(policy_of(ALL, mode=mode), call)
     assert found is not None
     assert found.terms is not None
-    calls = Remembered(REGISTRY.learn(call[0]), len(command), keys)
+    calls = Remembered.of(REGISTRY.learn(call[0]), len(command), keys)
     calls.remember(*found.terms)
     return calls, found
 
@@ -83,10 +84,9 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembered, "MAX_TERMS", 2)
     calls, found = remembering(complete())
     assert found.terms is not None
-    alike, terms = found.terms
+    terms = found.terms[1]
     for retention in (1, 2):
-        calls.remember((alike[0], alike[1], retention, b""), terms)
+        calls.remember(alike(b"asynq:{q}:completed", "mail", retention, b""), terms)
     assert calls.recall(*command_of(complete())) is None
-    long = "x" * remembered.MAX_NAMES
-    calls.remember((alike[0], long, alike[2], b""), terms)
-    assert calls.recall(*command_of(complete(message=encode_task(long, "id", "q", 600)))) is None
+    calls.remember(alike(b"asynq:{q}:completed", "x" * remembered.MAX_NAMES, 600, b""), terms)
+    assert list(calls.terms) == [alike(b"asynq:{q}:completed", "mail", 2, b"")]

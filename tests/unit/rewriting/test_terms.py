@@ -3,7 +3,7 @@
 import pytest
 
 from asynq_ttl.events import Action, Decision
-from asynq_ttl.rewriting.terms import Terms
+from asynq_ttl.rewriting.terms import Terms, alike
 
 NOW = 1_700_000_000
 TOLD = Decision(
@@ -32,3 +32,17 @@ def test_a_decision_is_told_of_its_task() -> None:
     told = terms.told("id", "parent", "state", 11, enforced=False)
     assert type(told) is Decision
     assert told == TOLD._replace(task_id="id", traceparent="parent", tracestate="state", size_bytes=11, enforced=False)
+
+
+def test_calls_are_told_apart_by_each_of_four_things() -> None:
+    """However these are cut into pieces."""
+    calls = [
+        (b"index", "type", 5, b"10"),
+        (b"index", "type", 5, b"1"),
+        (b"index", "type", 51, b"0"),
+        (b"index", "type", -5, b"10"),
+        (b"inde", "xtype", 5, b"10"),
+        (b"index", "type1", 5, b"0"),
+        (b"index", "type\udcff", 5, b"10"),
+    ]
+    assert len({alike(*call) for call in calls}) == len(calls)

@@ -2,12 +2,14 @@
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asynq_ttl.asynq.keys import may_be_terminal, terminal_queue
+from asynq_ttl.events import Decision
 from asynq_ttl.policy.glob import compile_glob
 from asynq_ttl.policy.rules import Keep, Mode, Policy, Retention, Rule
 from asynq_ttl.rewriting.registry import IMPOSSIBLE_SHA, ScriptRegistry, Status, sha_of
@@ -16,7 +18,7 @@ from asynq_ttl.rewriting.rewriter import Rewriter
 from asynq_ttl.session import fast_path
 from asynq_ttl.session.fast_path import Memory, Recalled, beginning_of, numkeys
 from asynq_ttl.wire.commands import Command, CommandFramer, WholeCommands, encode
-from support.conversation import ACTIVE, DAY, MESSAGE, TASK, Conversation, complete, dequeue
+from support.conversation import ACTIVE, DAY, MESSAGE, TASK, Conversation, complete, completed, dequeue
 from support.resp_pieces import CHUNKS, COMMANDS, WORDS
 from support.small_scripts import ARCHIVE, COMPLETE, DEQUEUE, OTHER
 from support.task_message import encode_task
@@ -56,7 +58,7 @@ def test_the_compiled_part_is_there() -> None:
 def test_whole_commands_are_told(commands: list[Command]) -> None:
     """Commands of no interest are counted; the one that is of interest comes out."""
     chunk = b"".join(map(encode, commands))
-    assert [recall(chunk, SPECIAL, {}, {}) for recall in RECALL] == [expected(commands)] * 2
+    assert [recall(chunk, SPECIAL, {}, {}, {}) for recall in RECALL] == [expected(commands)] * 2
 
 
 @given(command=COMMANDS, cut=st.integers(1, 200), more=st.binary(min_size=1, max_size=4))
@@ -64,7 +66,7 @@ def test_a_part_of_a_command_is_not_told(command: Command, cut: int, more: bytes
     """A chunk that ends within a command, or with something else, needs a closer look."""
     whole = encode(command)
     for chunk in (whole[: -min(cut, len(whole))], whole + more):
-        assert [recall(chunk, SPECIAL, {}, {}) for recall in RECALL] == [None, None]
+        assert [recall(chunk, SPECIAL, {}, {}, {}) for recall in RECALL] == [None, None]
 
 
 @given(chunk=CHUNKS)
@@ -78,7 +80,7 @@ def test_a_part_of_a_command_is_not_told(command: Command, cut: int, more: bytes
 @example(chunk=b"*1\r\n$1\r\nb\r\n*0\r\n")
 def test_what_is_told_is_what_the_framer_finds(chunk: bytes) -> None:
     """Only what Redis frames as commands is called commands, and both say the same."""
-    compiled, plain = (recall(chunk, SPECIAL, {}, {}) for recall in RECALL)
+    compiled, plain = (recall(chunk, SPECIAL, {}, {}, {}) for recall in RECALL)
     assert compiled == plain
     framer = CommandFramer(WholeCommands(), lambda _head, _size: False)
     data, commands, _ = framer._feed_slowly(chunk)
@@ -96,7 +98,7 @@ def test_a_call_of_an_untouched_script_is_counted(name: bytes, arguments: list[b
     """Whatever its arguments are: Redis looks at them. One of another script comes out."""
     for sha, answer in ((b"u", 1), (b"v", ([name, b"v", *arguments], numkeys([name, b"v", *arguments])))):
         chunk = encode([name, sha, *arguments])
-        assert [recall(chunk, SPECIAL, {b"u": OTHER_SCRIPT}, {}) for recall in RECALL] == [answer] * 2
+        assert [recall(chunk, SPECIAL, {b"u": OTHER_SCRIPT}, {}, {}) for recall in RECALL] == [answer] * 2
 
 
 KEY = st.builds(
@@ -121,7 +123,7 @@ def test_a_call_of_a_script_never_seen_is_counted_where_its_keys_concern_no_term
     """Of any other call it is for others to decide, and of one without KEYS."""
     command = [b"EVALSHA", b"u", b"%d" % len(keys), *keys, *more]
     answer = 1 if keys and not may_be_terminal(keys) else (command, len(keys))
-    assert [recall(encode(command), SPECIAL, {b"u": None}, {}) for recall in RECALL] == [answer] * 2
+    assert [recall(encode(command), SPECIAL, {b"u": None}, {}, {}) for recall in RECALL] == [answer] * 2
     if answer == 1:
         assert terminal_queue(keys) is None
 
@@ -140,14 +142,14 @@ def test_a_call_of_a_script_that_a_rule_is_about_elsewhere_is_counted(
     passes = bool(keys) and keys[0].startswith(tuple(prefixes)) and not (unseen and may_be_terminal(keys))
     known = {b"u": (prefixes,) if unseen else prefixes}
     answer = 1 if passes else (command, len(keys))
-    assert [recall(encode(command), SPECIAL, known, {}) for recall in RECALL] == [answer] * 2
+    assert [recall(encode(command), SPECIAL, known, {}, {}) for recall in RECALL] == [answer] * 2
 
 
 @pytest.mark.parametrize("keys", [b"x", b"9", b"01", b"-1"])
 def test_a_call_that_redis_refuses_is_never_counted_by_its_keys(keys: bytes) -> None:
     """What its KEYS are is not known."""
     command = [b"EVALSHA", b"u", keys, b"k"]
-    assert [recall(encode(command), SPECIAL, {b"u": None}, {}) for recall in RECALL] == [(command, -1)] * 2
+    assert [recall(encode(command), SPECIAL, {b"u": None}, {}, {}) for recall in RECALL] == [(command, -1)] * 2
 
 
 @pytest.mark.parametrize("arguments", [(), (b"",), (b"1", b"2"), (b"$1\r\nx\r\n" * 9, b"1")])
@@ -158,7 +160,7 @@ def test_a_poll_becomes_what_is_remembered_of_its_beginning(arguments: tuple[byt
         chunk = encode(command)
         beginning = beginning_of(chunk, command, 3 + len(keys))
         assert chunk.startswith(beginning)
-        assert [recall(chunk, SPECIAL, {}, {beginning: b"instead"}) for recall in RECALL] == [
+        assert [recall(chunk, SPECIAL, {}, {beginning: b"instead"}, {}) for recall in RECALL] == [
             b"instead" + chunk[len(beginning) :]
         ] * 2
 
@@ -178,9 +180,9 @@ def test_what_is_not_remembered_comes_out(command: Command, change: int) -> None
         instead = {BEGINNING: BEGINNING.upper()}
         same = chunk.startswith(BEGINNING)
         answer = expected([given_command]) if not same else BEGINNING.upper() + chunk[len(BEGINNING) :]
-        assert [recall(chunk, SPECIAL, {}, instead) for recall in RECALL] == [answer] * 2
+        assert [recall(chunk, SPECIAL, {}, instead, {}) for recall in RECALL] == [answer] * 2
         # Among other commands it is never looked at.
-        assert [recall(chunk + PING, SPECIAL, {}, instead) for recall in RECALL] == [
+        assert [recall(chunk + PING, SPECIAL, {}, instead, {}) for recall in RECALL] == [
             expected([given_command, [b"PING"]]),
         ] * 2
 
@@ -190,7 +192,7 @@ def test_what_is_not_remembered_comes_out(command: Command, change: int) -> None
 def test_a_command_of_many_arguments_needs_a_closer_recall(count: int) -> None:
     """Nothing of that size is made room for by its header alone."""
     for chunk in (b"*%d\r\n" % count, encode([b"a"] * 100)):
-        assert RECALL[0](chunk, SPECIAL, {}, {}) is None
+        assert RECALL[0](chunk, SPECIAL, {}, {}, {}) is None
 
 
 @pytest.mark.compiled
@@ -228,7 +230,7 @@ def test_the_number_of_keys_is_handed_over(arguments: tuple[bytes, ...], keys: i
     """It is read once, with the command, in the one form that Redis takes; -1 where Redis refuses the call."""
     command = [b"EVALSHA", b"s", *arguments]
     assert numkeys(command) == keys
-    assert [recall(encode(command), SPECIAL, {}, {}) for recall in RECALL] == [(command, keys)] * 2
+    assert [recall(encode(command), SPECIAL, {}, {}, {}) for recall in RECALL] == [(command, keys)] * 2
 
 
 def test_a_command_may_have_more_keys_than_the_compiled_part_looks_at() -> None:
@@ -461,33 +463,113 @@ def test_what_is_remembered_of_scripts_is_bounded(monkeypatch: pytest.MonkeyPatc
     )
     for command in (complete(sha_of(COMPLETE)), archiving):
         talk.downstream_sends(command)
-    memory, rewriter = talk.shared.memory, talk.shared.rewriter
-    assert memory.ending(list(complete(sha_of(COMPLETE))), 2, rewriter) is None
-    assert memory.ending(list(archiving), 3, rewriter) is not None
+    assert list(talk.shared.memory.endings) == [sha_of(ARCHIVE)]
 
 
 def test_calls_of_one_script_are_remembered_side_by_side() -> None:
     """Those of one type do not drive out those of another."""
     talk = Conversation().knows(COMPLETE)
-    calls = [complete(sha_of(COMPLETE), task=encode_task(task_type, "1")) for task_type in ("mail", "report")]
+    for task_type in ("mail", "report"):
+        talk.downstream_sends(complete(sha_of(COMPLETE), task=encode_task(task_type, "1")))
+    assert len(talk.shared.memory.endings[sha_of(COMPLETE)].terms) == 2
+
+
+ENDING = complete(sha_of(COMPLETE))
+
+
+def remembering(*calls: tuple[bytes, ...]) -> Conversation:
+    """Return a conversation with a client that has made such calls, which have been decided about."""
+    talk = Conversation().knows(COMPLETE, ARCHIVE)
     for call in calls:
         talk.downstream_sends(call)
-    memory, rewriter = talk.shared.memory, talk.shared.rewriter
-    assert None not in [memory.ending(list(call), 2, rewriter) for call in calls]
+    talk.upstream_replies(*[b"+OK\r\n"] * len(calls))
+    talk.observer.outcomes.clear()
+    return talk
 
 
-def test_what_goes_wrong_with_what_is_remembered_is_decided_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call comes to the same, and so does the next one, which is remembered again."""
-    talk = Conversation().knows(COMPLETE)
-    command = complete(sha_of(COMPLETE))
-    expected = talk.downstream_sends(command)
+@pytest.mark.compiled
+@pytest.mark.parametrize("kept", [DAY, -1, 2**64])
+def test_an_ending_goes_the_short_way(kept: int) -> None:
+    """Compiled or not, of another task with another message too; and only a call that is like one before."""
+    talk = remembering(ENDING)
+    message = encode_task("mail", "2", headers={"traceparent": "00-a", "tracestate": "b"})
+    other = complete(sha_of(COMPLETE), at=3_000_000, task=message, task_id="2")
+    known = talk.shared.memory.endings
+    for calls in known.values():  # numbers as no policy makes them are left to Python
+        terms = {alike: each._replace(added=each.added if kept == DAY else kept) for alike, each in calls.terms.items()}
+        known = {sha_of(COMPLETE): calls._replace(terms=terms)}
+    for call in (ENDING, other, complete(sha_of(COMPLETE), name=b"evalsha")):
+        compiled, plain = (recall(encode(call), SPECIAL, {}, {}, known) for recall in RECALL)
+        if kept == 2**64:
+            assert compiled == (list(call), 2)
+        else:
+            assert compiled == plain
+            assert type(plain) is tuple
+            assert type(plain[1]) is Decision
+    for call in ((*ENDING, b"more"), (*ENDING[:2], b"1", *ENDING[3:]), (b"EvalSha", *ENDING[1:]), ENDING[:2]):
+        answer = (list(call), numkeys(list(call)))
+        assert [recall(encode(call), SPECIAL, {}, {}, known) for recall in RECALL] == [answer] * 2
 
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Remembered, "recall", fail)
-        assert talk.downstream_sends(command) == expected
-    assert talk.downstream_sends(command) == expected
-    talk.upstream_replies(*[b"+OK\r\n"] * 3)
-    assert talk.told() == [("ttl", b"+OK")] * 3
+def instead(of: Any, **items: object) -> Any:
+    """Return a tuple with other items, whatever they are."""
+    return of._replace(**items)
+
+
+@pytest.mark.compiled
+def test_the_compiled_part_takes_nothing_for_what_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands otherwise than in the tuples that it knows is left to who decides."""
+    monkeypatch.delattr(Remembered, "recall")  # nothing here is Python's
+    calls = remembering(ENDING).shared.memory.endings[sha_of(COMPLETE)]
+    ((alike, terms),) = calls.terms.items()
+    chunk = encode(ENDING)
+
+    def recalled(other: object) -> object:
+        return RECALL[0](chunk, SPECIAL, {}, {}, {ENDING[1]: other})
+
+    undecided = list(ENDING), 2
+    assert recalled(calls) != undecided
+    others: list[object] = [5, (), tuple(calls)[:-1], instead(calls, terms=5)]
+    others += [instead(calls, **{name: value}) for name in calls._fields[:10] for value in (-1, 9, 2**70, 1.0, None)]
+    others += [instead(calls, **{name: 8}) for name in calls._fields[1:10]]
+    others += [instead(calls, retains=False, own_seconds=b"5"), instead(calls, sha="x"), instead(calls, clock=5)]
+    odd = {
+        "prefix": ("x", 5),
+        "decision": (5, tuple(terms.decision)[1:]),
+        **dict.fromkeys(("head", "rest", "score"), ("x", None)),
+        **dict.fromkeys(("age", "added"), ("x", 2**62, -(2**62), 1.0)),
+        "argv": (5, (5,), ((1, 2, 3),), ((1, 5),), ((-1, b""),), ((4, b""),), ((2**70, b""),), (("x", b""),)),
+    }
+    for name, values in odd.items():
+        for value in values:
+            others.append(instead(calls, terms={alike: instead(terms, **{name: value})}))
+    others += [instead(calls, terms={alike: 5}), instead(calls, terms={alike: tuple(terms)[1:]})]
+    for other in others:
+        assert recalled(other) == undecided, other
+
+
+class Failing:
+    """A monotonic clock that fails once."""
+
+    failed = False
+
+    def __call__(self) -> float:
+        """Fail."""
+        failed, self.failed = self.failed, True
+        return 0.0 if failed else 1 // 0
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("elapsed", [Failing, lambda: iter(("x", 0.0, 0.0)).__next__])
+def test_what_goes_wrong_with_what_is_remembered_is_decided_afresh(elapsed: Callable[[], Callable[[], float]]) -> None:
+    """The call comes to the same, compiled or not, and so does the next one, which is remembered again."""
+    expected = encode(completed(remembering().wrapper_sha(COMPLETE)))
+    for compiled in (True, False):
+        talk = remembering(ENDING)
+        if not compiled:
+            talk.session._recall = talk.shared.memory._recall
+        talk.registry.clock.note(0.0, 0.0, 0.0, elapsed())
+        assert [talk.downstream_sends(ENDING) for _ in range(2)] == [expected] * 2
+        talk.upstream_replies(*[b"+OK\r\n"] * 2)
+        assert talk.told() == [("ttl", b"+OK")] * 2
+        assert talk.complaints() == []

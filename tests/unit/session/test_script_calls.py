@@ -805,7 +805,7 @@ def test_elsewhere_an_enqueue_goes_the_short_way() -> None:
         assert [talk.downstream_sends(other) for _ in range(2)] == [encode(other)] * 2
         assert talk.session.pending == 0
         data = encode(other)
-        assert talk.shared.memory.recall(data, {b"EVALSHA"}, talk.registry.untouched, {}) == 1
+        assert talk.shared.memory.recall(data, {b"EVALSHA"}, talk.registry.untouched, {}, {}) == 1
 
 
 def test_where_a_mark_could_not_be_taken_out_nothing_is_replaced() -> None:
