@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -51,10 +51,10 @@ def tree(module: str) -> ast.Module:
     return ast.parse((PACKAGE / f"{module}.py").read_text())
 
 
-def everything() -> Iterator[ast.AST]:
-    """Yield every node of every module."""
-    for path in PACKAGE.rglob("*.py"):
-        yield from ast.walk(ast.parse(path.read_text()))
+@cache
+def everything() -> tuple[ast.AST, ...]:
+    """Return every node of every module."""
+    return tuple(node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
 
 
 def called(call: ast.Call) -> str:

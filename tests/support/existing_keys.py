@@ -1,16 +1,17 @@
 """Existing keys for the tests of the tools: tasks put into Redis as Asynq leaves them, and the tools run on them."""
 
 import json
+import os
 import signal
-import subprocess
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from click.testing import CliRunner, Result
 from redis import Redis
 
 from asynq_ttl.cli.main import main
-from support.commands import command_line
+from support.prepared import launch
 from support.servers import Server, wait_until
 from support.task_message import encode_task
 
@@ -82,7 +83,12 @@ def ttl(client: "Redis", name: str, queue: str = "default") -> float:
 def everything(client: "Redis") -> dict[bytes, tuple[Any, bool]]:
     """Return the content of every key, and whether it has a TTL."""
     keys: Any = client.keys("*")
-    return {key: (client.dump(key), client.pttl(key) >= 0) for key in keys}
+    with client.pipeline() as pipeline:
+        for key in keys:
+            pipeline.dump(key)
+            pipeline.pttl(key)
+        found = pipeline.execute()
+    return {key: (found[2 * number], found[2 * number + 1] >= 0) for number, key in enumerate(keys)}
 
 
 def tool(*arguments: str | Path, policy: str | None = None, folder: Path | None = None) -> Result:
@@ -121,15 +127,17 @@ def whole_lines(path: Path) -> list[str]:
 def run_and_kill(line: list[Any], journal: Path, more_bytes: int) -> bool:
     """Run a tool until its journal has grown by so much, and kill it; return False once it came to its end."""
     before = journal.stat().st_size if journal.exists() else 0
-    process = subprocess.Popen(command_line(*line), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with TemporaryFile() as output:
+        process = launch([str(word) for word in line], stdout=output, stderr=output, env=os.environ)
 
-    def far_enough() -> bool:
-        size = journal.stat().st_size if journal.exists() else 0
-        return size > before + more_bytes or process.poll() is not None
+        def far_enough() -> bool:
+            size = journal.stat().st_size if journal.exists() else 0
+            return size > before + more_bytes or process.poll() is not None
 
-    wait_until(far_enough, "the tool does nothing", 60)
-    process.send_signal(signal.SIGKILL)
-    output, _ = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), output
+        wait_until(far_enough, "the tool does nothing", 60)
+        process.kill()
+        status = process.wait()
+        output.seek(0)
+        assert status in (0, -signal.SIGKILL), output.read()
     # One that is killed on its way out has come to its end too: it cannot be gone on with.
     return not any("end" in json.loads(each) for each in whole_lines(journal))

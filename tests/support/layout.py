@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 MOST_PACKAGES, MOST_MODULES = 16, 4
@@ -130,9 +131,9 @@ def secret_readers(package: Path) -> list[str]:
         told += [
             f"{_where(package, path, node)}: {function.name} reads a secret; let net.secret_file read it"
             for statement in _statements(function)
-            if _SECRET.search(head) or _SECRET.search(ast.unparse(statement))
             for node in ast.walk(statement)
             if isinstance(node, ast.Call) and _READ.search(ast.unparse(node.func))
+            if _SECRET.search(head) or _SECRET.search(ast.unparse(statement))
         ]
     return told
 
@@ -234,7 +235,13 @@ def poor_contracts(project: Path) -> list[str]:
 
 def _modules(package: Path) -> Iterator[tuple[Path, ast.Module]]:
     for path in sorted(package.rglob("*.py")):
-        yield path, ast.parse(path.read_text())
+        yield path, _parsed(path.read_text())
+
+
+@cache
+def _parsed(text: str) -> ast.Module:
+    """Return a module as a syntax tree, which is read over and over."""
+    return ast.parse(text)
 
 
 def _nodes(package: Path) -> Iterator[tuple[Path, ast.AST]]:

@@ -3,6 +3,7 @@
 It knows no more of Redis than the tools ask for. That the scripts reply so: `tests/integration/existing_keys/`.
 """
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -100,8 +101,7 @@ class ScriptedDatabase(Database):
         for task in tasks:
             if task.score is not None:
                 entries = self.indexes.setdefault(index_key(task.queue, task.state), [])
-                entries.append((int(task.score), task.id))
-                entries.sort()
+                insort(entries, (int(task.score), task.id))
 
     def run(self, name: str, key: bytes, *arguments: bytes | str | int) -> Any:
         """Reply as the script of that name would."""

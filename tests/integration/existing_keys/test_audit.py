@@ -1,8 +1,7 @@
 """An audit counts what is there, names what is wrong, holds Redis up for no one, and goes on where it stopped."""
 
 import json
-import signal
-import subprocess
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from redis import Redis
 from asynq_ttl.existing_keys.audit.problems import PROBLEMS
 from support import filler
 from support.asynq import Harness
-from support.commands import command_line
 from support.existing_keys import DAY, QUEUE, everything, now, put, tool, url
+from support.prepared import launch
 from support.servers import Server, start_redis, wait_until
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 7d}, completed: {ttl: 2h}}]"
@@ -102,6 +101,7 @@ def test_a_healthy_database(server: Server, harness: Harness) -> None:
     assert {state["state"] for state in found["groups"] if state["queue"] == "busy"} <= {"pending", "active"}
 
 
+@pytest.mark.timeout(600)  # what fills it is built first
 def test_the_leak_of_asynq_v0_24(tmp_path: Path) -> None:
     """Asynq v0.24.1 forgets the hashes of what its archive cannot hold: they are found, and removed, exactly."""
     with start_redis() as server, server.client() as client:
@@ -140,15 +140,17 @@ def test_the_page_and_the_table(server: Server, tmp_path: Path) -> None:
 
 def test_an_audit_that_was_killed_goes_on(server: Server, tmp_path: Path) -> None:
     """From its checkpoint it comes to the counts of one that ran through; a file of another audit is not used."""
-    with server.client() as client:
+    with server.client() as client, client.pipeline() as pipeline:
         for number in range(3000):
-            put(client, f"task-{number}", "archived", number + 1)
+            put(pipeline, f"task-{number}", "archived", number + 1)
+        pipeline.execute()
     checkpoint = tmp_path / "checkpoint"
-    line = command_line("audit", "--upstream", url(server), "--checkpoint", checkpoint, "--rate", "1500")
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    wait_until(lambda: checkpoint.exists() or process.poll() is not None, "there is no checkpoint", 30)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    line = ["audit", "--upstream", url(server), "--checkpoint", str(checkpoint), "--rate", "1500"]
+    with (tmp_path / "told").open("wb") as told:
+        process = launch(line, stdout=told, stderr=told, env=os.environ)
+        wait_until(lambda: checkpoint.exists() or process.poll() is not None, "there is no checkpoint", 30)
+        process.kill()
+        process.wait()
     assert 0 < json.loads(checkpoint.read_text())["tally"]["keys"] < 3000
     found = report(server, "--checkpoint", checkpoint, status=0)
     assert not checkpoint.exists()

@@ -251,16 +251,18 @@ def test_the_dry_run_tells_exactly_what_apply_does(server: Server, tmp_path: Pat
 def mixed_bag(client: "Redis", count: int) -> None:
     """Put tasks of every kind into the queue."""
     start = now(client)
-    for number in range(count):
-        kind = ("precious:x", "noise:x", "x", "x", "x")[number % 5]
-        age = number * 4000
-        put(client, f"dead-{number}", "archived", start - age, task_type=kind, lock=number % 7 == 0)
-        done: dict[str, Any] = {"retention_seconds": 900, "completed_at": start - age // 50}
-        put(client, f"done-{number}", "completed", start - age // 50 + 900, task_type=kind, **done)
-        if number % 10 == 0:
-            put(client, f"orphan-{number}", "archived", None, task_type=kind, last_failed_at=start - age)
-            put(client, f"live-{number}", "pending", None)
-            client.zadd(QUEUE + "archived", {f"ghost-{number}": start - age, f"live-{number}": start - age})
+    with client.pipeline() as pipeline:
+        for number in range(count):
+            kind = ("precious:x", "noise:x", "x", "x", "x")[number % 5]
+            age = number * 4000
+            put(pipeline, f"dead-{number}", "archived", start - age, task_type=kind, lock=number % 7 == 0)
+            done: dict[str, Any] = {"retention_seconds": 900, "completed_at": start - age // 50}
+            put(pipeline, f"done-{number}", "completed", start - age // 50 + 900, task_type=kind, **done)
+            if number % 10 == 0:
+                put(pipeline, f"orphan-{number}", "archived", None, task_type=kind, last_failed_at=start - age)
+                put(pipeline, f"live-{number}", "pending", None)
+                pipeline.zadd(QUEUE + "archived", {f"ghost-{number}": start - age, f"live-{number}": start - age})
+        pipeline.execute()
 
 
 def test_a_run_that_is_killed_and_goes_on_ends_as_one_that_ran_through(server: Server, tmp_path: Path) -> None:
@@ -268,8 +270,10 @@ def test_a_run_that_is_killed_and_goes_on_ends_as_one_that_ran_through(server: S
     with server.client() as killed, server.client(1) as through:
         mixed_bag(killed, 700)
         keys: Any = killed.keys("*")
-        for key in keys:
-            killed.copy(key, key, destination_db=1)
+        with killed.pipeline() as pipeline:
+            for key in keys:
+                pipeline.copy(key, key, destination_db=1)
+            pipeline.execute()
         policy = tmp_path / "policy.yaml"
         policy.write_text(POLICY)
         options = ("--policy", policy, "--orphans", "ttl", "--ghosts", "drop", "--apply")
@@ -300,20 +304,23 @@ def test_a_run_that_is_killed_and_goes_on_ends_as_one_that_ran_through(server: S
 
 def state_of(client: "Redis") -> dict[bytes, tuple[Any, float]]:
     """Return the content of every key, and when it expires (-1 for never)."""
-    found = {}
     keys: Any = client.keys("*")
-    for key in keys:
-        content: Any = client.dump(key)
-        kind = client.type(key)
-        if kind == b"hash":
-            content = client.hgetall(key)
-        elif kind == b"zset":
-            content = client.zrange(key, 0, -1, withscores=True)
-        elif kind == b"set":
-            content = client.smembers(key)
-        left = client.pttl(key)
-        found[key] = (content, -1.0 if left < 0 else time.time() + left / 1000)
-    return found
+    with client.pipeline() as pipeline:
+        for key in keys:
+            pipeline.type(key)
+        for key, kind in zip(keys, pipeline.execute(), strict=True):
+            if kind == b"hash":
+                pipeline.hgetall(key)
+            elif kind == b"zset":
+                pipeline.zrange(key, 0, -1, withscores=True)
+            elif kind == b"set":
+                pipeline.smembers(key)
+            else:
+                pipeline.dump(key)
+            pipeline.pttl(key)
+        found, at = pipeline.execute(), time.time()
+    lives = [-1.0 if left < 0 else at + left / 1000 for left in found[1::2]]
+    return dict(zip(keys, zip(found[::2], lives, strict=True), strict=True))
 
 
 def test_a_journal_of_another_run_is_refused(server: Server, tmp_path: Path) -> None:

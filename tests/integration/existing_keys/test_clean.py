@@ -120,9 +120,11 @@ def test_what_is_deleted_was_written_down(server: Server, tmp_path: Path) -> Non
 def test_what_cannot_be_written_down_is_not_deleted(server: Server, tmp_path: Path) -> None:
     """Where the disk takes no more, the run ends with one line; what is gone until then is in the file."""
     with server.client() as client:
-        names = {f"task-{number}" for number in range(300)}
-        for name in names:
-            put(client, name, "archived", now(client) - 1000)
+        start, names = now(client), {f"task-{number}" for number in range(300)}
+        with client.pipeline() as pipeline:
+            for name in names:
+                put(pipeline, name, "archived", start - 1000)
+            pipeline.execute()
         line = ["clean", "--upstream", url(server), "--state", "archived", "--apply", "--show", "0", "--export"]
         nowhere = tool(*line, tmp_path / "none" / "gone")
         assert (nowhere.exit_code, len(nowhere.output.splitlines())) == (1, 1)
@@ -147,9 +149,11 @@ def test_a_run_that_is_killed_goes_on(server: Server, tmp_path: Path) -> None:
     with server.client() as client:
         start = now(client)
         names = {f"task-{number}" for number in range(1200)}
-        for name in names:
-            put(client, name, "archived", start - 1000)
-        put(client, "kept", "archived", start - 1000, task_type="other")
+        with client.pipeline() as pipeline:
+            for name in names:
+                put(pipeline, name, "archived", start - 1000)
+            put(pipeline, "kept", "archived", start - 1000, task_type="other")
+            pipeline.execute()
         journal, file = tmp_path / "journal", tmp_path / "gone"
         line = ["clean", "--upstream", url(server), "--state", "archived", "--type", "x", "--rate", "2000", "--apply"]
         line += ["--journal", str(journal), "--export", str(file)]

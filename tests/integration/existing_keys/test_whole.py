@@ -145,9 +145,10 @@ COMMANDS: list[list[str]] = [
 @pytest.fixture(scope="module")
 def filled() -> Iterator[Server]:
     """A server with some tasks."""
-    with start_redis() as server, server.client() as client:
+    with start_redis() as server, server.client() as client, client.pipeline() as pipeline:
         for number in range(2000):
-            put(client, f"task-{number}", "archived", 5, ttl=number % 2 * 5000, payload=b"x" * 200)
+            put(pipeline, f"task-{number}", "archived", 5, ttl=number % 2 * 5000, payload=b"x" * 200)
+        pipeline.execute()
         yield server
 
 

@@ -79,10 +79,9 @@ def test_all_that_ends_arrives(cluster: Cluster, cluster_harness: Harness, start
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("server", ["path-redis", "valkey"])
-def test_a_failover(server: str, cluster_harness: Harness, start_sidecar: SidecarFactory) -> None:
+def test_a_failover(cluster_harness: Harness, start_sidecar: SidecarFactory) -> None:
     """The sweeper of the master that dies ends; the sink goes on for all others, and for its replica."""
-    with start_cluster(Kind(server, replicas=1)) as cluster, Webhook() as sink:
+    with start_cluster(Kind("valkey", replicas=1)) as cluster, Webhook() as sink:
         sidecar = serve(start_sidecar, cluster, sink.address)
         sidecar.expected_warnings += ["is down", "sweeping failed", "does not say where", "cannot be swept"]
         first = end_tasks(cluster_harness, sidecar, "a")

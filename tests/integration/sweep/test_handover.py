@@ -1,4 +1,8 @@
-"""With a sink, no task goes that the sink has not taken: whatever the worker, the sink and the sidecar do meanwhile."""
+"""With a sink, no task goes that the sink has not taken: whatever the worker, the sink and the sidecar do meanwhile.
+
+Most of the time these tests wait. What befalls the sink or the sidecar is the same in front of every server, so each
+such case has one of them.
+"""
 
 import os
 import time
@@ -26,6 +30,10 @@ DEAD = [{"id": f"dead-{number}", "type": "x", "payload": '{"do": "skip"}'} for n
 DONE = [{"id": f"done-{number}", "type": "x", "payload": "{}", "retention": "1h"} for number in range(100)]
 ALL = {str(task["id"]) for task in [*DEAD, *DONE]}
 
+each_way_of_keeping = pytest.mark.parametrize(
+    ("server", "kept"), [("redis", "3s"), ("valkey", "delete")], indirect=["server"]
+)
+
 
 def test_all_that_a_worker_ends_arrives(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """Each once, with a worker whose janitor runs behind the sidecar."""
@@ -39,7 +47,7 @@ def test_all_that_a_worker_ends_arrives(server: Server, harness: Harness, start_
         worker.stop()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 11.0])
+@pytest.mark.parametrize(("server", "seconds"), [("redis", 0.0), ("valkey", 11.0)], indirect=["server"])
 def test_a_sink_that_is_down_for_a_time_gets_all_afterwards(
     seconds: float, server: Server, harness: Harness, start_sidecar: SidecarFactory
 ) -> None:
@@ -61,12 +69,12 @@ def test_a_sink_that_is_down_for_a_time_gets_all_afterwards(
 
 
 def test_a_sidecar_that_is_killed_loses_nothing(
-    server: Server, harness: Harness, start_sidecar: SidecarFactory
+    valkey_server: Server, harness: Harness, start_sidecar: SidecarFactory
 ) -> None:
     """It is killed while the sink takes tasks, and stays away for longer than the policy's grace."""
-    with Webhook() as sink, server.client() as client:
+    with Webhook() as sink, valkey_server.client() as client:
         sink.seconds = 1
-        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink.address)
+        sidecar = start_sidecar(valkey_server.url, POLICY, sweep_interval="1", sink=sink.address)
         harness.enqueue(sidecar.address, *DEAD, *DONE)
         harness.work(sidecar.address)
         wait_until(lambda: sink.taken, "nothing arrives")
@@ -79,14 +87,17 @@ def test_a_sidecar_that_is_killed_loses_nothing(
         assert sink.ids == ALL
 
 
-def test_keys_that_are_about_to_expire_are_kept_for_a_sink(server: Server, start_sidecar: SidecarFactory) -> None:
+def test_keys_that_are_about_to_expire_are_kept_for_a_sink(redis_server: Server, start_sidecar: SidecarFactory) -> None:
     """They were written without a sink, with a short grace; now there is one, and it does not answer."""
-    with Webhook() as sink, server.client() as client:
+    with Webhook() as sink, redis_server.client() as client:
         sink.status, sink.seconds = 500, 11
-        for number in range(700):
-            put(client, f"due-{number}", "archived", now(client) - 5, ttl=9_000)
+        started = now(client)
+        with client.pipeline() as pipeline:
+            for number in range(700):
+                put(pipeline, f"due-{number}", "archived", started - 5, ttl=9_000)
+            pipeline.execute()
         put(client, "not due", "completed", now(client) + 20, ttl=9_000)
-        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink.address)
+        sidecar = start_sidecar(redis_server.url, POLICY, sweep_interval="1", sink=sink.address)
         sidecar.expected_warnings.append(SINK_FAILS)
         with client.pipeline() as pipeline:
             for name in tasks(client):
@@ -101,13 +112,13 @@ def test_keys_that_are_about_to_expire_are_kept_for_a_sink(server: Server, start
 
 
 def test_a_disk_that_hangs_stops_nothing_else(
-    server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
+    redis_server: Server, harness: Harness, start_sidecar: SidecarFactory, tmp_path: Path
 ) -> None:
     """The sweeper goes on, the reason is told, and the sidecar ends when it is asked to. A pipe does as such a disk."""
     os.mkfifo(tmp_path / "tasks")
-    with server.client() as client:
+    with redis_server.client() as client:
         sink = f"file:{tmp_path / 'tasks'}"
-        sidecar = start_sidecar(server.url, POLICY, sweep_interval="1", sink=sink, admin="127.0.0.1:0")
+        sidecar = start_sidecar(redis_server.url, POLICY, sweep_interval="1", sink=sink, admin="127.0.0.1:0")
         sidecar.expected_warnings.append(SINK_FAILS)
         harness.enqueue(sidecar.address, *DEAD[:5])
         harness.work(sidecar.address)
@@ -123,7 +134,7 @@ def test_a_disk_that_hangs_stops_nothing_else(
         assert "ended by force" not in sidecar.log()
 
 
-@pytest.mark.parametrize("kept", ["3s", "delete"])
+@each_way_of_keeping
 def test_what_is_archived_by_hand_arrives(
     kept: str, server: Server, harness: Harness, start_sidecar: SidecarFactory
 ) -> None:
@@ -140,7 +151,7 @@ def test_what_is_archived_by_hand_arrives(
         assert sink.ids == {str(task["id"]) for task in DONE}
 
 
-@pytest.mark.parametrize("kept", ["3s", "delete"])
+@each_way_of_keeping
 def test_what_a_foreign_script_ends_arrives(kept: str, server: Server, start_sidecar: SidecarFactory) -> None:
     """By effect: nothing is removed that the sink has not taken, also what the policy does not keep at all.
 
@@ -174,12 +185,12 @@ def test_what_a_foreign_script_ends_arrives(kept: str, server: Server, start_sid
         assert sink.ids == {*names, *undated}
 
 
-def test_what_is_over_a_cap_arrives(server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
+def test_what_is_over_a_cap_arrives(valkey_server: Server, harness: Harness, start_sidecar: SidecarFactory) -> None:
     """While the sink is down the archive grows; then it gets the oldest, and the newest stay, in no hurry to expire."""
     policy = POLICY.replace("archived: {ttl: 3s}", "archived: {ttl: 1h, max: 10}")
-    with Webhook() as sink, server.client() as client:
+    with Webhook() as sink, valkey_server.client() as client:
         sink.status = 500
-        sidecar = start_sidecar(server.url, policy, sweep_interval="1", sink=sink.address)
+        sidecar = start_sidecar(valkey_server.url, policy, sweep_interval="1", sink=sink.address)
         sidecar.expected_warnings.append(SINK_FAILS)
         harness.enqueue(sidecar.address, *DEAD[:50])
         harness.work(sidecar.address)

@@ -186,7 +186,7 @@ _damage = st.tuples(st.integers(0, 1000), st.integers(0, 3), _scraps | st.just(b
 
 
 @pytest.mark.timeout(600)  # seconds on a quiet machine; what it says must not depend on how busy one is
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(_commands, min_size=1, max_size=5).map(b"".join)
     | st.lists(_commands | _scraps, max_size=12).map(b"".join),

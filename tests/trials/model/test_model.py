@@ -22,7 +22,7 @@ from trials.model.sidecar_thread import SidecarThread
 # How many new histories `make model` tries on each server; without it, always the same few.
 EXAMPLES = int(os.environ.get("ASYNQ_TTL_MODEL_EXAMPLES", "0"))
 BUDGET = settings(
-    max_examples=EXAMPLES or 100,
+    max_examples=EXAMPLES or 50,
     stateful_step_count=60,
     deadline=None,
     derandomize=not EXAMPLES,
@@ -35,8 +35,10 @@ BUDGET = settings(
 FINDING = settings(BUDGET, max_examples=1_000, derandomize=True, phases=[Phase.generate], report_multiple_bugs=False)
 
 COMPLAINTS = r"TTL|no message|the reply is|tasks and their states|tasks in|entries and scores|locks|ghosts|listed"
-# A dequeue takes off only TTLs that the other wrappers have let through. Before v0.22 it has a kind of its own.
-NEEDED = [kind for kind in Kind if kind in wrappers.WRAPPED_KINDS and kind not in (Kind.DEQUEUE, Kind.DEQUEUE_TIMED)]
+# A dequeue takes off only TTLs that the other wrappers have let through. Before v0.22 it has a kind of its own. What
+# schedulers record is no task, so no history of a queue has it.
+NOT_MISSED = (Kind.DEQUEUE, Kind.DEQUEUE_TIMED, Kind.RECORD)
+NEEDED = [kind for kind in Kind if kind in wrappers.WRAPPED_KINDS and kind not in NOT_MISSED]
 
 
 @pytest.fixture
@@ -84,6 +86,8 @@ def test_a_bare_expire_is_found_out(
         run(FINDING, redis_server, redis_sidecar, (SHORT,))
 
 
+# Some are found out by the first history, some only by hundreds.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", NEEDED, ids=lambda kind: kind.value)
 def test_a_wrapper_that_is_missing_is_found_out(
     redis_server: Server, redis_sidecar: SidecarThread, monkeypatch: pytest.MonkeyPatch, kind: Kind

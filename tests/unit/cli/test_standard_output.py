@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
 from asynq_ttl.cli.main import COMMANDS
 from asynq_ttl.cli.standard_output import CLOSED, say, writing
 from support.commands import command_line
+from support.prepared import launch
 
 POLICY = "version: 1\nrules: [{name: all, archived: {ttl: 1h}}]\n"
 LINES = [
@@ -46,20 +49,26 @@ def test_what_is_not_of_standard_output_goes_on(error: OSError) -> None:
     assert raised.value is error
 
 
+def ended(words: list[str], output: IO[bytes]) -> tuple[int, str]:
+    """Run a command to its end; return its status and what it said on standard error."""
+    with TemporaryFile() as errors:
+        status = launch(words, stdout=output, stderr=errors, env=os.environ).wait(100)
+        errors.seek(0)
+        return status, errors.read().decode()
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_a_full_disk_and_a_closed_pipe(line: str, tmp_path: Path) -> None:
     """The first is called that, with standard output's name and nothing after it; the second ends without a word."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
-    command = command_line(*(word.replace("POLICY", str(policy)) for word in line.split()))
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "standard output: No space left on device\n")
+    words = [word.replace("POLICY", str(policy)) for word in line.split()]
+    with Path("/dev/full").open("wb") as full:
+        assert ended(words, full) == (1, "standard output: No space left on device\n")
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as pipe:
-        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (CLOSED, "")
+    with os.fdopen(writer, "wb") as pipe:
+        assert ended(words, pipe) == (CLOSED, "")
 
 
 @pytest.mark.parametrize("line", ["check POLICY", "check NONE", "audit --upstream redis://127.0.0.1:1"])

@@ -79,7 +79,9 @@ def test_a_variable_that_cannot_be_used_is_named_once(
     expected = 0 if any(part in name for part in NOT_READ) else 1
     assert len(warnings) == expected, warnings
     assert all(line.startswith(f"{name} ") and "nsense" not in line for line in warnings)
-    for value in OTHERS:
+    # What has nothing to do with exporting is the same with both protocols: each has half of the values.
+    half = slice(base["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc", None, 2)
+    for value in OTHERS if "OTLP" in name else OTHERS[half]:
         warnings = warnings_of(base | {name: value}, monkeypatch, caplog)
         assert len(warnings) <= (1 if value.strip() else 0), (value, warnings)
         assert all(line.startswith(f"{name} ") and "s3cret" not in line for line in warnings), value
