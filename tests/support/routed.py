@@ -65,6 +65,7 @@ class Cluster:
         self.got = b""
         self.looks = 0
         self.opening: Stop | None = None
+        self.ended: list[str] = []
         self.activating: tuple[Node, Script] | None = None
         self.waiting = False
         self.full = False
@@ -112,6 +113,12 @@ class Cluster:
         assert isinstance(node, Stop)
         assert self.opening is None
         self.opening = node
+
+    def end(self, node: Node) -> None:
+        """Remember it."""
+        assert isinstance(node, Stop)
+        assert node.is_open
+        self.ended.append(node.name)
 
     def drop(self, node: Node) -> None:
         """Close it."""

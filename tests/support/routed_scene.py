@@ -38,7 +38,7 @@ class Scene:
         self.talk = talk or Conversation()
         self.nodes = [Upstream(), Upstream()]
         cluster = Cluster(self.nodes[0], cast("Company", None))
-        table = PortTable(range(0), lambda: 6380, cluster.meet, cluster.look)
+        table = PortTable(range(0), lambda: 6380, cluster.members.get, cluster.look)
         self.routes = Routes(cluster, table, Directory(table, lambda: 0, lambda _: None))
         for number, endpoint in enumerate(self.nodes):
             registry = ScriptRegistry(beside=self.talk.registry)

@@ -112,7 +112,7 @@ def scripted_cluster(patch: pytest.MonkeyPatch, *keys: list[bytes]) -> list[Scri
         node.others = nodes
     by_port = {node.port: node for node in nodes}
 
-    def client(_: Upstream, address: Address) -> Any:
+    def client(_: Upstream, address: Address, _seconds: float = 0) -> Any:
         return by_port[address.port]
 
     patch.setattr(masters, "node_client", client)

@@ -68,10 +68,11 @@ def client_of(upstream: Upstream, database: int) -> Redis:
     return Redis.from_pool(ConnectionPool(**options))
 
 
-def node_client(upstream: Upstream, address: Address) -> Redis:
-    """Return a client of a node of the cluster that an upstream names."""
+def node_client(upstream: Upstream, address: Address, seconds: float = _TIMEOUT_SECONDS) -> Redis:
+    """Return a client of a node of the cluster that an upstream names; `seconds` is how long a reply may take."""
     options = _options(upstream) | {"username": upstream.username or None, "password": upstream.password or None}
     options |= {"host": address.host, "port": address.port, "connection_class": connection_class(upstream)}
+    options["socket_timeout"] = seconds
     return Redis.from_pool(ConnectionPool(**options))
 
 

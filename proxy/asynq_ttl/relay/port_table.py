@@ -6,6 +6,8 @@ Invariants:
 * No port stands for two nodes. Where there are more nodes than ports, the last ones are called by the port of the
   sidecar itself, which leads to all nodes, until a port becomes free. Without any ports all nodes are called so.
 * Every answer is a port of the sidecar.
+* A node is what the cluster's own view has named. A client can have a script reply with whatever it likes, and where
+  the sidecar connects to, it sends the cluster's password: so an address that no view has named leads to no node.
 
 A client that has learnt the ports from another sidecar, or from one before a restart, may come to the wrong node. That
 does no harm: Redis sends it to the right one.
@@ -13,7 +15,6 @@ does no harm: Redis sends it to the right one.
 
 from collections.abc import Callable, Iterable
 
-from asynq_ttl.net.address import Address
 from asynq_ttl.upstream.cluster import Member
 from asynq_ttl.wire.cluster.topology import View
 
@@ -24,7 +25,7 @@ class PortTable:
     Args:
         ports: those that can stand for nodes.
         any_node: returns the port that leads to any node.
-        meet: returns the member with an ID; it may be new.
+        known: returns the member with an ID; None where the cluster has named no such node.
         look: asks the cluster for its nodes at once.
     """
 
@@ -32,13 +33,13 @@ class PortTable:
         self,
         ports: Iterable[int],
         any_node: Callable[[], int],
-        meet: Callable[[str, Address], Member],
+        known: Callable[[str], Member | None],
         look: Callable[[], None],
     ) -> None:
         self.generation = 0
         """Grows whenever a node gets another port."""
         self._any_node = any_node
-        self._meet = meet
+        self._known = known
         self._look = look
         self._members: dict[int, Member] = {}
         self._waiting: list[Member] = []
@@ -97,9 +98,12 @@ class PortTable:
 
     # --- what names are asked for (`wire.cluster.naming.Ports`) ---------------------------------------------------
 
-    def of_node(self, node_id: str, host: str, port: int) -> int:
-        """Return the port for a node, by its ID and where the cluster says it is."""
-        return self.port(self._meet(node_id, Address(host, port)))
+    def of_node(self, node_id: str, host: str, port: int) -> int:  # noqa: ARG002 - where it is, a view has to say
+        """Return the port for a node, by its ID; that of the sidecar itself until a view has named the node."""
+        member = self._known(node_id)
+        if member is None:
+            self._look()
+        return self.port(member) if member is not None else self._any_node()
 
     def at_address(self, host: str, port: int, slot: int) -> int:
         """Return the port for whatever node is at an address; the host is empty where that is not said."""
@@ -111,12 +115,12 @@ class PortTable:
         """Return the node at an address; None where that cannot be told. The arguments are as for `at_address`."""
         node_id = self._ids.get((host, port))
         if node_id is not None:
-            return self._meet(node_id, Address(host, port))
+            return self._known(node_id)
         at = [member for member in (*self._members.values(), *self._waiting) if member.address.port == port]
         if host:
             at = [member for member in at if member.address.host == host]
-            return at[0] if at else self._meet(str(Address(host, port)), Address(host, port))
+            return at[0] if at else None
         owner = self._view.owner(slot) if self._view is not None else None
         if len(at) != 1 and owner is not None:
-            return self._meet(owner.id, Address(owner.host, owner.port))
+            return self._known(owner.id)
         return at[0] if at else None

@@ -113,6 +113,10 @@ class RoutedUpstream(UpstreamProtocol):
         """Connect to a node."""
         self._port.spawn(self._client, self._connect(cast("Route", node)))  # there are no others
 
+    def end(self, node: Node) -> None:
+        """Tell a node that no more commands come."""
+        self._connections[node].write_eof()
+
     def drop(self, node: Node) -> None:
         """Close the connection to a node."""
         self._connections.pop(node).abort()

@@ -68,7 +68,7 @@ class ClusterNodes:
         sweeper: Callable[[Endpoint, Part], Sweeper] | None,
     ) -> None:
         self.cluster = Cluster(endpoint, self)
-        self.table = PortTable(ports, lambda: self._all_nodes, self.cluster.meet, self.cluster.look)
+        self.table = PortTable(ports, lambda: self._all_nodes, self.cluster.members.get, self.cluster.look)
         self.faults = 0
         """Replies that name nodes and could not be renamed."""
         self._endpoint = endpoint

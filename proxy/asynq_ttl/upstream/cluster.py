@@ -49,7 +49,7 @@ class Member:
     """A node of the cluster, as the sidecar uses it.
 
     Attributes:
-        id: its ID, or its address where nobody has told the ID yet.
+        id: its ID.
         endpoint: where it is.
         registry: the scripts, and how far their wrappers are there.
         control: the sidecar's own connection to it.
@@ -74,10 +74,6 @@ class Member:
     def take(self, node: ClusterNode, now: float) -> None:
         """Take note of what a view that is believed says of it."""
         self.node, self.seen = node, now
-
-    def be_named(self, node_id: str) -> None:
-        """Take note of its ID."""
-        self.id = node_id
 
     @property
     def is_master(self) -> bool:
@@ -131,7 +127,7 @@ class Cluster:
         return [member for member in self.members.values() if member.is_master]
 
     def meet(self, node_id: str, address: Address) -> Member:
-        """Return the member with an ID; one that nobody knows yet is believed to be where it is said to be."""
+        """Return the member with an ID, which a view that is believed has named; one that is new begins there."""
         member = self.members.get(node_id)
         if member is None:
             member = self.members[node_id] = self._company.enlist(node_id, address)
@@ -217,7 +213,7 @@ class Cluster:
             self._shape = shape
         for node in there:
             address = self._address_of(node, source)
-            member = self._introduce(node, address)
+            member = self.meet(node.id, address)
             member.take(node, now)
             if member.endpoint.address != address:
                 await member.endpoint.moved(address)
@@ -234,15 +230,6 @@ class Cluster:
         self.view, self.problem = view, ""
         self._company.viewed(view)
         self.found.set()
-
-    def _introduce(self, node: ClusterNode, address: Address) -> Member:
-        """Return the member that a node is. It may be known by its address alone until now."""
-        unnamed = self.members.get(str(address))
-        if unnamed is not None and node.id not in self.members:
-            del self.members[unnamed.id]
-            unnamed.be_named(node.id)
-            self.members[node.id] = unnamed
-        return self.meet(node.id, address)
 
     def _address_of(self, node: ClusterNode, source: Address) -> Address:
         """Return where clients are to connect to a node. One without an address is where the one that was asked is."""

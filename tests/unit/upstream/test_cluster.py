@@ -225,20 +225,6 @@ async def test_a_node_that_moves_stays_the_same_member() -> None:
             assert company.told == ["a came"]
 
 
-async def test_a_node_that_only_a_redirection_has_named_is_met_at_once() -> None:
-    """Its ID is learnt later, and it stays the same member."""
-    async with speakers(2) as (one, two):
-        agree([one], one.line("0-16383"))
-        async with following(one) as (cluster, company):
-            await asyncio.wait_for(cluster.found.wait(), 5)
-            member = cluster.meet(str(two.address), two.address)
-            assert cluster.meet(str(two.address), two.address) is member
-            agree([one], one.line("0-9"), two.line("10-16383", epoch=2))
-            await until(lambda: member.is_master)
-            assert cluster.members[two.id] is member
-            assert company.told == ["a came", "1 came"]
-
-
 async def test_a_cluster_of_which_nothing_is_left_is_found_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody has confirmed for long what is known, whoever answers is believed."""
     async with speakers(2) as (one, two):

@@ -30,6 +30,9 @@ from asynq_ttl.net.address import Address, Upstream
 from asynq_ttl.wire.cluster.slots import SLOTS
 from asynq_ttl.wire.cluster.topology import ClusterNode, NoTopologyError, View, parse_nodes, preferred_endpoints
 
+# How long a node may take to say which nodes there are: any other can say it too.
+_VIEW_SECONDS = 5.0
+
 GIVEN_UP = (ConnectionError, TimeoutError, ClusterDownError, MasterDownError, ReadOnlyError)
 """What a master that cannot be read raises."""
 
@@ -167,7 +170,7 @@ class Masters:
         faults = []
         for address in self._upstream.nodes:
             try:
-                with node_client(self._upstream, address) as client:
+                with node_client(self._upstream, address, _VIEW_SECONDS) as client:
                     view = _view(client)
             except (RedisError, OSError, NoTopologyError) as error:
                 faults.append(f"{address}: {' '.join(str(error).split()) or type(error).__name__}")

@@ -8,6 +8,7 @@ Source: the Redis documentation, "Key specifications"; `tests/integration/sessio
 what servers say (`COMMAND`).
 """
 
+import re
 from collections.abc import Set as AbstractSet
 from enum import Enum
 
@@ -33,6 +34,7 @@ class Role(Enum):
     END_MULTI = "ends a transaction"
     WATCH = "chooses the node of the next transaction"
     UNWATCH = "takes that back"
+    CACHING = "is about the next command, and goes with it"
     ASKING = "is for the node of the next command, which is found here"
     QUIT = "hangs up"
 
@@ -50,11 +52,20 @@ _ROWS: tuple[tuple[Role, str], ...] = (
     (Role.END_MULTI, "EXEC DISCARD"),
     (Role.WATCH, "WATCH"),
     (Role.UNWATCH, "UNWATCH"),
+    (Role.CACHING, "CLIENT|CACHING"),
     (Role.ASKING, "ASKING"),
     (Role.QUIT, "QUIT"),
 )
 _ROLES = {name.encode(): role for role, names in _ROWS for name in names.split()}
 _CONTAINERS = frozenset(name.partition(b"|")[0] for name in _ROLES if b"|" in name)
+
+# With any argument these are errors, which a node has to tell: they begin and end nothing.
+_ALONE = frozenset(b"MULTI EXEC DISCARD UNWATCH ASKING".split())
+# Commands that may wait for what somebody else does.
+_BLOCKING = re.compile(
+    rb"\*\d+\r\n\$\d+\r\n(BLPOP|BRPOP|BRPOPLPUSH|BLMOVE|BLMPOP|BZMPOP|BZPOPMIN|BZPOPMAX|XREAD|XREADGROUP|WAIT|WAITAOF)\r\n",
+    re.IGNORECASE,
+)
 
 # Commands without a key.
 _KEYLESS = frozenset(
@@ -114,7 +125,13 @@ def name_of(command: Command) -> bytes:
 
 def role_of(command: Command) -> Role:
     """Return what a command is to a router."""
-    return _ROLES.get(name_of(command), Role.KEY)
+    name = name_of(command)
+    return Role.KEY if len(command) > 1 and name in _ALONE else _ROLES.get(name, Role.KEY)
+
+
+def may_block(data: bytes) -> bool:
+    """Say whether a command, in its plain form, may wait for what somebody else does."""
+    return _BLOCKING.match(data) is not None
 
 
 def first_key(command: Command) -> bytes | None:

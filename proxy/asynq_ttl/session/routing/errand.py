@@ -36,6 +36,8 @@ class Errand:
     """Whether that node is to be told that the slot is on its way to it."""
     bound = False
     """Whether it can go to no other node."""
+    before = b""
+    """What is said before it to whichever node it goes to."""
     pausing = False
     """Whether it waits for a moment before it goes again."""
     reply = b""
@@ -77,6 +79,10 @@ class Errand:
         """Let it go to one node, whatever that says; None for the master of its slot."""
         self.node = node
         self.bound = True
+
+    def follow(self, before: bytes) -> None:
+        """Let something be said before it, wherever it goes."""
+        self.before = before
 
     def answer(self, reply: bytes) -> None:
         """Take note of what the client gets."""

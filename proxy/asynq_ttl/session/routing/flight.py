@@ -12,6 +12,7 @@ Invariants:
 from collections import deque
 from collections.abc import Callable
 
+from asynq_ttl.session.routing.destinations import may_block
 from asynq_ttl.session.routing.errand import Errand
 from asynq_ttl.session.routing.lane import Lane
 from asynq_ttl.wire.replies import count_replies
@@ -58,6 +59,11 @@ class Flight:
     def __bool__(self) -> bool:
         """Say whether anything is under way."""
         return bool(self._lone or self._errands or self.elsewhere)
+
+    @property
+    def may_block(self) -> bool:
+        """Whether the command whose reply is the next may wait for what somebody else does."""
+        return may_block(self._lone or (self._errands[0].data if self._errands else b""))
 
     def takes(self, errand: Errand, lane: Lane | None) -> bool:
         """Say whether a command may go now, over this lane; None for one that has yet to be opened."""

@@ -51,6 +51,9 @@ class Outside(Protocol):
     def open(self, node: Node) -> None:
         """Connect to a node; `Router.opened` or `Router.failed` is called then."""
 
+    def end(self, node: Node) -> None:
+        """Tell a node that no more commands come: it replies to what it can reply to now, and hangs up."""
+
     def drop(self, node: Node) -> None:
         """Close the connection to a node, which nothing is expected from."""
 

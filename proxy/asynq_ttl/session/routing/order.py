@@ -7,6 +7,7 @@ Invariants:
 
 * A command goes when all before it are answered, or are under way at the same node.
 * What could not be sent waits, and is tried again for as long as its patience lasts; then it is answered with an error.
+* A client that sends nothing more waits for nobody: as Redis hangs up on it, what it waits for stays for others.
 * Where a connection is lost that owes a reply, everything ends: nobody knows whether the command was executed.
 """
 
@@ -17,9 +18,11 @@ from asynq_ttl.session.routing.destinations import Role
 from asynq_ttl.session.routing.errand import ANY, Errand
 from asynq_ttl.session.routing.flight import Flight
 from asynq_ttl.session.routing.lane import Lane
+from asynq_ttl.session.routing.leaving import Leaving
 from asynq_ttl.session.routing.nodes import Node, Nodes, Outside
 from asynq_ttl.wire.commands import encode
 
+_ASKING = encode([b"ASKING"])
 _UNSERVED = b"-CLUSTERDOWN asynq-ttl: no node of the cluster serves this\r\n"
 
 
@@ -38,8 +41,8 @@ class Order:
     """
 
     __slots__ = (
-        "_activating", "_clock", "_deliver", "_ends", "_gone", "_greet", "_host", "_lanes", "_lead", "_needed",
-        "_nodes", "_outside", "_waits", "flight", "over", "pinned", "todo",
+        "_activating", "_clock", "_deliver", "_ends", "_greet", "_host", "_lanes", "_lead", "_needed", "_nodes",
+        "_outside", "_waits", "flight", "leaving", "over", "pinned", "todo",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +62,8 @@ class Order:
         self.todo = Backlog()
         """What was not sent yet, and what is answered but not yet in its turn."""
         self.flight = Flight(deliver, remedy)
+        self.leaving = Leaving(self.flight, outside, needed)
+        """How it ends once nothing more comes."""
         self.pinned: Lane | None = None
         """The one that the client has for good."""
         self._nodes = nodes
@@ -71,8 +76,8 @@ class Order:
         self._host = b""
         self._lanes: dict[Node | None, Lane] = {}
         self._activating: Lane | None = None
-        # Whether somebody outside has to call first; whether it ends once all is done, and without waiting for replies.
-        self._waits = self._ends = self._gone = False
+        # Whether somebody outside has to call first; whether nothing more comes.
+        self._waits = self._ends = False
 
     def tell_host(self, host: bytes) -> None:
         """Take note of the host that this client is told."""
@@ -80,11 +85,12 @@ class Order:
 
     def advance(self) -> None:
         """Do with what waits whatever can be done now."""
+        if (lane := self.leaving.left()) is not None and self._lanes.get(lane.node) is lane:
+            self.drop(lane)
         while self.todo and not self._waits and not self.over:
             errand = self.todo[0]
             if self.pinned is not None:
-                self.todo.popleft()
-                self._send(self.pinned, self.pinned.say(errand.data))
+                self._send(self.pinned, self.pinned.say(self.todo.popleft().data))
             elif errand.reply:
                 if self.flight:
                     break
@@ -97,7 +103,7 @@ class Order:
                 break
         if not self.over:
             self.todo.weigh(self._outside.hold)
-        if self._ends and not self.todo and (self._gone or not self.flight):
+        if not self.over and self.leaving.is_over(self.todo):
             self.hang_up()
 
     def send_at_once(self, data: bytes, slot: int) -> bool:
@@ -114,8 +120,7 @@ class Order:
         """Send the next command to its node, if it may go now; return whether anything was done."""
         lane = self.reach(errand)
         if lane is not None:
-            self.todo.popleft()
-            self._put(errand, lane)
+            self._put(self.todo.popleft(), lane)
         return lane is not None or bool(errand.reply)
 
     def reach(self, errand: Errand) -> Lane | None:
@@ -175,7 +180,7 @@ class Order:
     def end(self, *, gone: bool) -> None:
         """Take note that the client sends nothing more; if it is gone, nobody waits for replies."""
         self._ends = True
-        self._gone = self._gone or gone
+        self.leaving.begin(gone=gone)
         self.advance()
 
     def opened(self, node: Node) -> None:
@@ -236,8 +241,7 @@ class Order:
         if not self.flight.receive(lane, data):
             self.hang_up()
             return
-        if self.flight.elsewhere:
-            self.todo.extendleft(reversed(self.flight.settled()))
+        self.todo.extendleft(reversed(self.flight.settled()))
         if self.todo or self._ends:
             self.advance()
 
@@ -258,10 +262,10 @@ class Order:
 
     def _put(self, errand: Errand, lane: Lane) -> None:
         out = b""
-        if errand.asking:
-            asking = Errand(encode([b"ASKING"]), taker=_disregard)
-            self.flight.add(asking, lane)
-            out = lane.say(asking.data)
+        for said in errand.before, _ASKING if errand.asking else b"":
+            if said:
+                self.flight.add(Errand(said, taker=_disregard), lane)
+                out += lane.say(said)
         self.flight.add(errand, lane)
         self._send(lane, out + lane.say(errand.data))
 

@@ -104,6 +104,7 @@ class Router:
             Role.MULTI: self._transaction.multi,
             Role.WATCH: self._transaction.watch,
             Role.UNWATCH: self._transaction.unwatch,
+            Role.CACHING: self._own.choose,
             Role.ASKING: _answer_ok,
             Role.QUIT: _answer_ok,
         }

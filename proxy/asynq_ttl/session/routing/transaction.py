@@ -25,7 +25,7 @@ class Transaction:
         deliver: gives the client a piece of a reply, and is told whether it has ended.
     """
 
-    __slots__ = "_begin", "_beginning", "_deliver", "_first", "_lane", "_order", "open", "watched"
+    __slots__ = "_before", "_begin", "_beginning", "_deliver", "_first", "_lane", "_order", "open", "watched"
 
     def __init__(self, order: Order, deliver: Callable[[bytes, bool], None]) -> None:
         self.open = False
@@ -34,8 +34,8 @@ class Transaction:
         """Where keys are watched."""
         self._order = order
         self._deliver = deliver
-        # MULTI as it came; where a node knows of it; and the errand by which that is told.
-        self._begin = b""
+        # MULTI as it came, and what is said before it; where a node knows of it; and the errand by which that is told.
+        self._begin = self._before = b""
         self._lane: Lane | None = None
         self._beginning: Errand | None = None
         self._first: Errand | None = None
@@ -71,7 +71,7 @@ class Transaction:
         """Answer MULTI: where it goes, the first command of the transaction will say."""
         if self._order.flight:
             return False
-        self.open, self._begin = True, errand.data
+        self.open, self._begin, self._before = True, errand.data, errand.before
         errand.answer(OK)
         return True
 
@@ -81,6 +81,7 @@ class Transaction:
             if self._order.flight:
                 return False
             self._beginning = Errand(self._begin, slot=errand.slot)
+            self._beginning.follow(self._before)
             self._beginning.whole(self._began)
             self._beginning.bind(errand.node if self.watched is None else self.watched.node)
             self._order.todo.appendleft(self._beginning)

@@ -1,9 +1,12 @@
 """The masters of a cluster are found by whoever sees most of them, and each is asked until it has failed once."""
 
+import socket
+
 import pytest
 from redis.exceptions import ResponseError
 
 from asynq_ttl.existing_keys.clients import DatabaseError
+from asynq_ttl.existing_keys.cluster import masters as module
 from asynq_ttl.existing_keys.cluster.masters import Masters
 from asynq_ttl.net.address import parse_upstream
 from support.scripted_cluster import scripted_cluster, unreachable
@@ -96,3 +99,13 @@ def test_a_user_who_may_not_ask_for_the_run(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(nodes[0], "info", info)
     assert [master.run for master in found([]).all] == ["", "run-2", "run-3"]
+
+
+@pytest.mark.timeout(25)
+def test_a_node_that_hangs_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other node can say which nodes there are."""
+    monkeypatch.setattr(module, "_VIEW_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        upstream = parse_upstream(f"redis+cluster://127.0.0.1:{hanging.getsockname()[1]}")
+        with pytest.raises(DatabaseError, match="Timeout"):
+            Masters(upstream, lambda _: None).find()

@@ -1,5 +1,7 @@
 """Where a transaction is; whole conversations are in `test_router`."""
 
+import pytest
+
 from asynq_ttl.session.routing.destinations import Role
 from asynq_ttl.session.routing.errand import Errand
 from asynq_ttl.session.routing.lane import Lane
@@ -31,3 +33,18 @@ def test_it_waits_for_what_is_under_way() -> None:
     cluster.replies("C", OK)
     assert cluster.client_gets() == OK * 2
     assert cluster.takes("A") == ["MULTI"]
+
+
+@pytest.mark.parametrize("words", ["EXEC x", "DISCARD x", "UNWATCH x", "MULTI x"])
+def test_words_with_too_many_arguments_end_nothing(words: str) -> None:
+    """To Redis they are errors, and the transaction goes on; outside of one, nothing has begun."""
+    cluster = Cluster()
+    cluster.sends(words)
+    cluster.replies("A", b"-ERR\r\n")
+    assert cluster.takes("A") == [words]
+    cluster.sends("MULTI", "GET b", words)
+    cluster.replies("A", OK)
+    cluster.replies("A", b"+QUEUED\r\n")
+    cluster.replies("A", b"-ERR\r\n")
+    cluster.sends("GET a")
+    assert cluster.takes("A") == ["MULTI", "GET b", words, "GET a"]
