@@ -18,6 +18,7 @@ from weakref import WeakSet
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.credentials import CredentialProvider
+from redis.exceptions import ConnectionError as LostConnectionError
 from redis.exceptions import ResponseError
 
 from asynq_ttl.net.address import Address, Upstream
@@ -235,7 +236,10 @@ class _OwnConnection(AbstractConnection):
         command: bytes | str | Iterable[bytes],
         check_health: bool = True,  # noqa: FBT001, FBT002 - redis-py's signature
     ) -> None:
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:  # as uvloop raises it where the connection was closed meanwhile
+            raise LostConnectionError(f"{self._endpoint} has hung up") from error
         # Before Python 3.12 `asyncio.wait_for`, by which redis-py sends, swallows a cancellation once all is sent.
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as LostConnection
 
 from asynq_ttl.net.address import Address, Upstream, parse_upstream
 from asynq_ttl.net.server_version import ServerTooOldError
@@ -171,6 +172,23 @@ async def test_a_cancellation_is_heeded_when_the_command_has_just_been_sent(monk
         asking = asyncio.create_task(ask(client))
         with pytest.raises(asyncio.CancelledError):
             await asking
+        monkeypatch.undo()
+        assert await client.ping()
+        await client.aclose()
+
+
+async def test_a_connection_that_uvloop_finds_closed_is_one_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks is told what it expects where Redis is away, not that something is wrong with the sidecar."""
+
+    async def find_closed(_connection: AbstractConnection, _command: Iterable[bytes]) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    with speaking({}) as (port, _):
+        client = Endpoint(parse_upstream(f"redis://127.0.0.1:{port}/0")).redis(socket_timeout=60)
+        await client.ping()
+        monkeypatch.setattr(AbstractConnection, "_send_packed_command", find_closed)
+        with pytest.raises(LostConnection, match="has hung up"):
+            await client.ping()
         monkeypatch.undo()
         assert await client.ping()
         await client.aclose()
