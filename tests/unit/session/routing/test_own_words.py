@@ -65,6 +65,17 @@ def test_a_choice_goes_with_a_transaction() -> None:
     assert cluster.client_gets() == b"+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n$-1\r\n"
 
 
+def test_a_choice_is_answered_in_its_turn() -> None:
+    """What was sent before it is answered first."""
+    cluster = choosing("OPTIN")
+    cluster.sends("GET b", "CLIENT CACHING YES", "GET b")
+    assert cluster.takes("A") == ["GET b"]
+    assert cluster.client_gets() == b""
+    cluster.replies("A", b"$1\r\nx\r\n")
+    assert cluster.takes("A") == ["CLIENT CACHING YES", "GET b"]
+    assert cluster.client_gets() == b"$1\r\nx\r\n+OK\r\n"
+
+
 @pytest.mark.parametrize("words", ["CLIENT CACHING NO", "CLIENT CACHING", "CLIENT CACHING YES NO"])
 def test_a_choice_that_cannot_be_made_a_node_refuses(words: str) -> None:
     """In its own words."""
