@@ -5,6 +5,7 @@ Invariants:
 * SIGTERM and SIGINT end the process, whenever they come. Before there is a loop they leave the block under way, which
   ends what it began. From then on they ask the sidecar to end.
 * The process does not outlast its end: what hangs is left behind after `GRACE_SECONDS`, with one line and status 1.
+  They are counted in short sleeps, so that a machine that stands still, or has no time for the process, does not count.
 * SIGHUP never ends it. One that comes early is kept until there is something to reload.
 
 Handlers of an event loop would not do: they wait for a loop that is held up. These run between any two steps of Python,
@@ -12,6 +13,7 @@ also while a system call waits.
 """
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -23,6 +25,8 @@ from types import FrameType
 
 GRACE_SECONDS = 2.5
 """How long the process may take to end, after the time that commands under way were given."""
+
+_STEP_SECONDS = 0.05
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
@@ -41,7 +45,9 @@ class Signals:
         self._drain_seconds: float | None = None
         self._last_resorts: list[Callable[[], None]] = []
         self._heeded = False
-        self._deadline: float | None = None
+        # How often the last resort has slept, and how often it will have slept when it is time.
+        self._steps = 0
+        self._deadline: int | None = None
 
     def heed(self) -> None:
         """Heed signals from now on until the process has ended."""
@@ -108,14 +114,15 @@ class Signals:
 
     def _end_within(self, seconds: float) -> None:
         """End the process by force in so many seconds, unless that is to happen sooner already."""
-        deadline = time.monotonic() + seconds
+        deadline = self._steps + math.ceil(seconds / _STEP_SECONDS)
         begun, self._deadline = self._deadline, min(deadline, self._deadline or deadline)
         if begun is None and self._heeded:
             threading.Thread(target=self._force, name="last resort", daemon=True).start()
 
     def _force(self) -> None:
-        while self._deadline is not None and (left := self._deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.05))
+        while self._deadline is not None and self._steps < self._deadline:
+            time.sleep(_STEP_SECONDS)
+            self._steps += 1
         for do in self._last_resorts:
             do()
         # Not by the log: a lock of it may be what hangs.
