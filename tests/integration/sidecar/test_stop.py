@@ -28,7 +28,8 @@ def options(server: Server, *more: object) -> list[object]:
 
 
 def port_of(process: Serving) -> int:
-    """Return the port at which a sidecar listens."""
+    """Return the port at which a sidecar listens, once it does."""
+    process.wait_for("listening at")
     return int(process.told().partition("listening at 127.0.0.1:")[2].partition(",")[0])
 
 
