@@ -6,15 +6,10 @@ if asynq_ttl_ahead > 0 and cutoff ~= '-' then
   -- A caller whose clock is ahead must not take what is not old enough.
   cutoff = string.format('%.0f', cutoff - asynq_ttl_ahead)
 end
--- Two ranks tell one too many from more. That one is the oldest entry of all, so its score says whether any is too old.
-local over = low ~= '-' and redis.pcall('ZRANGE', index, low, high, 'WITHSCORES') or {}
-local one, old = #over == 2 and type(over[1]) == 'string', false
-if cutoff ~= '-' and one then
-  old = tonumber(over[2]) <= tonumber(cutoff)
-elseif cutoff ~= '-' then
-  old = redis.pcall('ZCOUNT', index, '-inf', cutoff)
-  old = type(old) == 'number' and old > 0
-end
+local old = cutoff ~= '-' and redis.pcall('ZCOUNT', index, '-inf', cutoff)
+old = type(old) == 'number' and old > 0
+-- Two ranks tell one too many (the oldest) from more.
+local over = low ~= '-' and redis.pcall('ZRANGE', index, low, high) or {}
 if not old and not over[1] then
   return
 end

@@ -2,7 +2,7 @@
 local held = over[1] and redis.pcall('ZCOUNT', index, asynq_ttl_held_score, asynq_ttl_held_score)
 held = type(held) == 'number' and held or 0
 -- Nearly always there is one entry too many, and it is an archived task.
-if one and held == 0 and not old and string.byte(rest) == 48 then
+if #over == 1 and held == 0 and not old and string.byte(rest) == 48 then
   local id = over[1]
   local key = prefix .. id
   if redis.pcall('HGET', key, 'state') == 'archived' then
