@@ -94,9 +94,9 @@ class Ending:
     held: bool = False
 
     @property
-    def fired(self) -> bool:
-        """Whether its TTL was over: before the step, or in the very tick in which the step came upon it."""
-        return self.due_ms is not None and (self.end is End.EXPIRED or self.due_ms <= self.when.before_ms)
+    def overdue(self) -> bool:
+        """Whether its TTL was over by then, at the latest in the very tick in which a step came upon it."""
+        return self.due_ms is not None and self.due_ms <= self.when.before_ms
 
 
 @dataclass(slots=True)

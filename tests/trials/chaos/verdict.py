@@ -165,7 +165,7 @@ def _wrong(evidence: Evidence, task_id: str, life: Life, ending: Ending) -> str:
         return _unswept(evidence, life, ending)
     if (ending.end is End.SWEPT and in_time) or _asked_for(evidence, task_id, life.queue, ending):
         return ""
-    if ending.fired:
+    if ending.overdue:
         return _unswept(evidence, life, ending)
     return "nobody asked for it, and " + (f"{early_ms} ms too early" if ending.due_ms else "it had no TTL")
 
@@ -238,7 +238,7 @@ def _expired(evidence: Evidence, task_id: str, first_ms: int, last_ms: int) -> b
     life = evidence.history.lives.get(task_id)
     if life is None:
         return False
-    fired = [ending.due_ms or 0 for ending in life.endings if ending.fired]
+    fired = [ending.due_ms or 0 for ending in life.endings if ending.end is End.EXPIRED or ending.overdue]
     return any(
         due_ms <= last_ms and (due_ms >= first_ms - _NO_SWEEP_MS or not _healed(evidence, life, due_ms, first_ms))
         for due_ms in fired
