@@ -3,7 +3,8 @@
  * Optional: they do it themselves where this is not built, and its tests hold the two against each other. What is
  * done here is what its `pass_on` and `pass_back` do with nearly every chunk: look up, count, write. Anything unusual is
  * left to them, so here is nothing that is not there. A command that has to be decided about is given to the session, taken
- * apart; one that ends a task as others did is waited for, and told of, as `Pending` does it. The client's side of a connection to one Redis is here, that of a routed one in `_routed_port.h`.
+ * apart; one that ends a task as others did is waited for, and told of, as `Pending` does it. The client's side of a
+ * connection to one Redis is here, that of a routed one in `_routed_port.h`.
  */
 
 #include "_routed_port.h"
